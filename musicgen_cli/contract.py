@@ -1,0 +1,217 @@
+"""
+What travels on the wire: the request, the answer, and how each is checked.
+
+The client is strict about what it sends and liberal in what it accepts; the service clamps what is out of range and
+says so.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError, from_json
+
+from musicgen_cli import limits, wav
+from musicgen_cli.errors import BadAnswerError, InvalidValueError, InvalidWavError
+from musicgen_cli.wav import WavInfo
+
+RANGES = {
+    "duration": limits.DURATION,
+    "temperature": limits.TEMPERATURE,
+    "top_k": limits.TOP_K,
+    "top_p": limits.TOP_P,
+    "guidance_scale": limits.GUIDANCE_SCALE,
+    "seed": limits.SEED,
+}
+_WHOLE = frozenset({"top_k", "seed"})
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")
+
+
+def _prompt(text: str) -> str:
+    if len(text) > limits.PROMPT_CHARS:
+        raise PydanticCustomError("prompt", f"must be at most {limits.PROMPT_CHARS} characters, got {len(text)}")
+    if found := _FORBIDDEN.search(text):
+        raise PydanticCustomError(
+            "prompt", f"must not hold control characters but tab and line feed, got U+{ord(found[0]):04X}"
+        )
+    return text
+
+
+def _job_id(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(limits.CLIENT_JOB_ID, text):
+        raise PydanticCustomError("job_id", "must be 1-256 letters, digits or any of . _ : -")
+    return text
+
+
+class GenerateRequest(BaseModel):
+    """The body of `POST /predict`. `prompt` "" means unconditional; `duration` in seconds."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    prompt: Annotated[str, AfterValidator(_prompt)] = ""
+    duration: float = Field(limits.DURATION.default, ge=limits.DURATION.low, le=limits.DURATION.high)
+    temperature: float = Field(limits.TEMPERATURE.default, ge=limits.TEMPERATURE.low, le=limits.TEMPERATURE.high)
+    top_k: int = Field(int(limits.TOP_K.default), ge=int(limits.TOP_K.low), le=int(limits.TOP_K.high))
+    top_p: float = Field(limits.TOP_P.default, ge=limits.TOP_P.low, le=limits.TOP_P.high)
+    guidance_scale: float = Field(
+        limits.GUIDANCE_SCALE.default, ge=limits.GUIDANCE_SCALE.low, le=limits.GUIDANCE_SCALE.high
+    )
+    do_sample: bool = True
+    client_job_id: Annotated[str | None, AfterValidator(_job_id)] = None
+    seed: int | None = Field(None, ge=int(limits.SEED.low), le=int(limits.SEED.high))
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> GenerateRequest:
+        """
+        Build a request, strictly.
+
+        Raises:
+            InvalidValueError: A value is out of range, not finite or of the wrong type; the message names the field
+                and its range.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as err:
+            raise InvalidValueError(_sentence(err)) from err
+
+    @classmethod
+    def clamped(cls, body: object) -> tuple[GenerateRequest, dict[str, float]]:
+        """
+        Build a request from foreign JSON as the service does: numbers out of range go to the nearest bound.
+
+        Returns:
+            The request, and name → value asked of each field that was clamped.
+
+        Raises:
+            InvalidValueError: Not an object, a wrong type, NaN or infinity, a forbidden prompt or job id.
+        """
+        if not isinstance(body, dict):
+            raise InvalidValueError("the request must be a JSON object")
+        values = {name: value for name, value in body.items() if name in cls.model_fields}
+        if values.get("prompt", "") is None:
+            values["prompt"] = ""
+        asked: dict[str, float] = {}
+        for name, allowed in RANGES.items():
+            value = values.get(name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
+                continue  # absent, or for the model to refuse
+            if name in _WHOLE and isinstance(value, float) and value.is_integer():
+                values[name] = value = int(value)
+            if value not in allowed:
+                asked[name] = value
+                values[name] = allowed.clamp(value)
+        return cls.checked(values), asked
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters as sent, without the prompt and the job id."""
+        return self.model_dump(exclude={"prompt", "client_job_id"}, exclude_none=True)
+
+
+class GenerateResponse(BaseModel):
+    """The body of a 200. `sample_rate` in Hz, `duration` in seconds as delivered."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    audio_base64: str
+    sample_rate: int
+    duration: float
+    num_samples: int
+    channels: int
+    prompt: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that was found to be good: its sound, and what the service says of it."""
+
+    wav: bytes
+    info: WavInfo
+    metadata: Mapping[str, Any]
+
+    def text(self, name: str) -> str | None:
+        """Return a metadata member if it is a short string, else None."""
+        value = self.metadata.get(name)
+        return value[:256] if isinstance(value, str) and value else None
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that the service says it honoured."""
+        value = self.metadata.get("seed")
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def read_answer(body: bytes, request: GenerateRequest) -> Answer:
+    """
+    Check the body of a 200 against the contract, the WAV in it and the request it should answer.
+
+    Raises:
+        BadAnswerError: Anything doesn't fit; the message names the first bad field and never shows the body.
+    """
+    try:
+        parsed = from_json(body, allow_inf_nan=False)
+    except ValueError as err:
+        raise BadAnswerError("the service's answer is not JSON", hint=_NOT_OURS) from err
+    if not isinstance(parsed, dict):
+        raise BadAnswerError("the service's answer is not a JSON object", hint=_NOT_OURS)
+    try:
+        answer = GenerateResponse.model_validate(parsed)
+    except ValidationError as err:
+        raise BadAnswerError(f"the service's answer is not its contract: {_sentence(err)}", hint=_NOT_OURS) from err
+    metadata = answer.metadata or {}
+    _same("prompt", answer.prompt, request.prompt)
+    _same("client_job_id", metadata.get("client_job_id"), request.client_job_id)
+    _same("client_job_id", parsed.get("client_job_id"), request.client_job_id)
+    try:
+        sound = binascii.a2b_base64(answer.audio_base64, strict_mode=True)
+    except ValueError as err:
+        raise BadAnswerError("the service's answer has a bad 'audio_base64': not base64") from err
+    try:
+        info = wav.inspect(sound)
+    except InvalidWavError as err:
+        raise BadAnswerError(f"the service's answer has a bad 'audio_base64': {err}") from err
+    frame_s = 1 / 50  # one frame of the codec, the contract's tolerance
+    slack = frame_s * info.sample_rate
+    for name, says, is_, tolerance in (
+        ("sample_rate", answer.sample_rate, info.sample_rate, 0),
+        ("channels", answer.channels, info.channels, 0),
+        ("num_samples", answer.num_samples, info.frames, slack),
+        ("duration", answer.duration, info.frames / info.sample_rate, 0.05),
+    ):
+        if abs(says - is_) > tolerance:
+            raise BadAnswerError(
+                f"the service's answer contradicts its sound: {name!r} is {limits.number(says)}, the WAV says "
+                f"{limits.number(round(is_, 3))}"
+            )
+    return Answer(sound, info, metadata)
+
+
+_NOT_OURS = "is that a MusicGen service? `--url` and MUSICGEN_URL name it"
+
+
+def _same(name: str, echo: object, sent: str | None) -> None:
+    if echo is not None and sent is not None and echo != sent:
+        raise BadAnswerError(f"the service answered another request: its {name!r} is not what was sent")
+
+
+def _sentence(err: ValidationError) -> str:
+    """Say the first thing that is wrong, in our words: the field, what it must be, what it was."""
+    first = err.errors(include_url=False, include_context=True)[0]
+    name = str(first["loc"][0]) if first["loc"] else "body"
+    kind, got = first["type"], first["input"]
+    if kind == "missing":
+        return f"{name} is missing"
+    if kind in {"prompt", "job_id"}:
+        return f"{name} {first['msg']}"
+    shown = f"{got!r}"[:40] if isinstance(got, str) else limits.number(got) if isinstance(got, float) else f"{got}"[:40]
+    if name in RANGES:
+        whole = "a whole number, " if name in _WHOLE else ""
+        return f"{name} must be {whole}{RANGES[name]}, got {shown}"
+    wanted = {"bool_type": "true or false", "string_type": "text"}.get(kind, str(first["msg"]).lower())
+    return f"{name} must be {wanted}, got {shown}"

@@ -1,0 +1,1 @@
+"""Request in, sound out: over HTTP, or with the model in this process."""

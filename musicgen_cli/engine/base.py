@@ -1,0 +1,71 @@
+"""The seam between a command and what makes the sound: an Engine turns a request into a Clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.wav import WavInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a clip came from, as far as it is known."""
+
+    kind: str  # "http" or "local"
+    model: str | None = None
+    engine: str | None = None
+    precision: str | None = None
+    device: str | None = None
+    url: str | None = None  # without user info and query
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A sound that was made and checked: a WAV, and everything that is known of its making."""
+
+    wav: bytes
+    info: WavInfo
+    origin: Origin
+    elapsed_s: float
+    seed: int | None = None  # only where it was honoured: the same seed gives the same bytes
+    license: str | None = None  # of the model's weights
+    extra: Mapping[str, Any] = field(default_factory=dict)  # what else a remake needs: checkpoint, sampler version
+    warnings: tuple[str, ...] = ()
+
+
+class Listener(Protocol):
+    """Hears how a request is getting on. Whatever a method raises stops the request."""
+
+    def step(self, done: int, total: int) -> None:
+        """Hear that `done` of `total` decoder steps are made; called between two steps."""
+
+    def note(self, text: str) -> None:
+        """Hear one line worth telling, such as a wait."""
+
+
+class Silent:
+    """A listener that doesn't care."""
+
+    def step(self, done: int, total: int) -> None:
+        """Ignore a step."""
+
+    def note(self, text: str) -> None:
+        """Ignore a note."""
+
+
+class Engine(Protocol):
+    """Turns requests into clips, one at a time."""
+
+    def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
+        """
+        Make one clip.
+
+        Raises:
+            MusicgenError: Any failure that can be explained; nothing half-made is returned.
+        """
+
+    def close(self) -> None:
+        """Free what the engine holds."""

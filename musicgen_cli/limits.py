@@ -1,0 +1,74 @@
+"""Ranges, defaults and rates: each number once, with its unit and its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A closed interval with a default, in one unit."""
+
+    low: float
+    high: float
+    default: float
+    unit: str = ""
+
+    def __contains__(self, value: object) -> bool:
+        """Tell whether `value` lies in the interval; False for NaN, on purpose."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def clamp(self, value: float) -> float:
+        """Return the nearest value inside the interval, of the same type as `value` where it fits."""
+        if value in self:
+            return value
+        bound = self.low if value < self.low else self.high
+        return int(bound) if isinstance(value, int) and float(bound).is_integer() else bound
+
+    def __str__(self) -> str:
+        """Show as in messages: `0.5-30 s`."""
+        return f"{number(self.low)}-{number(self.high)}" + (f" {self.unit}" if self.unit else "")
+
+
+def number(value: float) -> str:
+    """Write a number as a person would: `31`, not `31.0`."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)
+
+
+# What a request may ask for (the HTTP contract, `POST /predict`).
+DURATION = Range(0.5, 30.0, default=10.0, unit="s")
+TEMPERATURE = Range(0.01, 2.0, default=1.0)
+TOP_K = Range(0, 1000, default=250)  # 0 = off
+TOP_P = Range(0.0, 1.0, default=0.9)  # 1 = off, 0 keeps the one likeliest token
+GUIDANCE_SCALE = Range(1.0, 15.0, default=3.0)  # 1 = off
+SEED = Range(0, 2**53 - 1, default=0)  # larger integers change silently in JavaScript clients
+VARIATIONS = Range(1, 64, default=1)
+PROMPT_CHARS = 2_000
+CLIENT_JOB_ID = r"[a-zA-Z0-9._:-]{1,256}"  # for fullmatch
+
+# What an answer sounds like.
+SAMPLE_RATE = 32_000  # Hz
+CHANNELS = 1
+
+# The wire.
+DEFAULT_URL = "http://127.0.0.1:2006"
+DEFAULT_PORT = 2006
+REQUEST_BYTES = 64 * 1024  # a larger body is 413
+ANSWER_BYTES = 32 * 1024 * 1024  # 30 s of 48 kHz stereo float is 15.4 MB as base64
+DETAIL_CHARS = 500  # of a server's own words in one of our messages
+TIMEOUT_S = 600.0  # one total deadline round each request
+MAX_WAIT_S = 120.0  # spent on waiting for a busy service
+RETRY_AFTER_S = Range(0, 60, default=1, unit="s")
+BACKOFF_FIRST_S = 1.0
+BACKOFF_MOST_S = 30.0
+STARTING_S = 2.0  # a refused connection to loopback is tried again for this long
+QUEUE = 16  # requests that may wait in the service
+
+# The store.
+TAG_BYTES = 128
+TAGS_EACH = 64
+LINE_BYTES = 65_536  # an index line with its LF
+EXTRA_BYTES = 8 * 1024
+CREATOR = "agent_musicgen"
+TAGS = ("type:audio", "format:wav", "phase:generation", "tool:musicgen_generate")

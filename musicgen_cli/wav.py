@@ -1,0 +1,131 @@
+"""
+Write a WAV header, read one back, refuse what is not one.
+
+The chunks are walked and compared with the bytes that are there: the standard library's `wave` reports half a file
+as whole and refuses float, and libsndfile silently shortens.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import sys
+from array import array
+from dataclasses import dataclass
+
+from musicgen_cli.errors import InvalidWavError
+
+MIME = "audio/wav"
+
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+# The last 14 bytes of every WAVE_FORMAT_EXTENSIBLE sub-format that stands for a plain format tag (mmreg.h).
+_SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+
+
+@dataclass(frozen=True, slots=True)
+class WavInfo:
+    """What a WAV's bytes really hold."""
+
+    sample_rate: int  # Hz
+    channels: int
+    frames: int  # samples of one channel
+    bits: int  # of one sample
+    is_float: bool
+    data_start: int  # offset of the first sample in the file
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds, rounded to milliseconds."""
+        return round(self.frames / self.sample_rate, 3)
+
+    @property
+    def data_bytes(self) -> int:
+        """Size of the samples."""
+        return self.frames * self.channels * self.bits // 8
+
+
+def pcm16_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
+    """
+    Put the 44-byte header before 16-bit PCM.
+
+    Args:
+        samples: Little-endian signed 16-bit samples, channels interleaved.
+        sample_rate: In Hz.
+        channels: 1 or 2.
+    """
+    frame = 2 * channels
+    return (
+        _HEADER.pack(
+            *(b"RIFF", 36 + len(samples), b"WAVE"),
+            *(b"fmt ", 16, _PCM, channels, sample_rate, sample_rate * frame, frame, 16),
+            *(b"data", len(samples)),
+        )
+        + samples
+    )
+
+
+def inspect(wav: bytes) -> WavInfo:
+    """
+    Read the header of a WAV and check it against the bytes.
+
+    Raises:
+        InvalidWavError: Not RIFF/WAVE, cut short or with a header that lies about its bytes, no samples, NaN or
+            infinite samples, or neither PCM (8, 16, 24, 32 bit) nor IEEE float (32, 64 bit).
+    """
+    if len(wav) < 12 or wav[:4] != b"RIFF" or wav[8:12] != b"WAVE":
+        raise InvalidWavError("not a WAV: no RIFF/WAVE header")
+    (riff_size,) = struct.unpack_from("<I", wav, 4)
+    if riff_size + 8 != len(wav):
+        raise InvalidWavError(f"the WAV's header promises {riff_size + 8} bytes, there are {len(wav)}")
+    fmt: bytes | None = None
+    at = 12
+    while at + 8 <= len(wav):
+        name = wav[at : at + 4]
+        (size,) = struct.unpack_from("<I", wav, at + 4)
+        start = at + 8
+        if start + size > len(wav):
+            raise InvalidWavError(f"the WAV's {name!r} chunk promises {size} bytes, {len(wav) - start} are left")
+        if name == b"fmt ":
+            fmt = wav[start : start + size]
+        elif name == b"data":
+            if fmt is None:
+                raise InvalidWavError("the WAV has samples before their format")
+            return _info(fmt, wav, start, size)
+        at = start + size + size % 2
+    raise InvalidWavError("the WAV has no samples chunk")
+
+
+def is_silent(wav: bytes, info: WavInfo) -> bool:
+    """Tell whether every sample is zero."""
+    rest = b"\x80" if info.bits == 8 else b"\x00"
+    return wav.count(rest, info.data_start, info.data_start + info.data_bytes) == info.data_bytes
+
+
+def _info(fmt: bytes, wav: bytes, start: int, size: int) -> WavInfo:
+    if len(fmt) < 16:
+        raise InvalidWavError("the WAV's format chunk is cut short")
+    tag, channels, rate, _, align, bits = struct.unpack_from("<HHIIHH", fmt)
+    if tag == _EXTENSIBLE and len(fmt) >= 40 and fmt[26:40] == _SUBFORMAT_TAIL:
+        (tag,) = struct.unpack_from("<H", fmt, 24)
+    if (tag, bits) not in {(_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32), (_FLOAT, 64)}:
+        raise InvalidWavError(f"the WAV is neither PCM nor float: format {tag}, {bits} bits")
+    if not channels or not rate or align != channels * bits // 8:
+        raise InvalidWavError(
+            f"the WAV's header contradicts itself: {channels} channels, {rate} Hz, {align} bytes a frame"
+        )
+    if size == 0:
+        raise InvalidWavError("the WAV has no samples")
+    if size % align:
+        raise InvalidWavError(f"the WAV's {size} bytes of samples are not whole frames of {align}")
+    info = WavInfo(rate, channels, size // align, bits, tag == _FLOAT, start)
+    if info.is_float and not _finite(wav[start : start + size], bits):
+        raise InvalidWavError("the WAV has samples that are not numbers")
+    return info
+
+
+def _finite(data: bytes, bits: int) -> bool:
+    samples = array("f" if bits == 32 else "d", data)
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return math.isfinite(sum(samples)) or all(map(math.isfinite, samples))
