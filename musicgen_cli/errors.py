@@ -26,7 +26,7 @@ Every failure we can explain: its code, its exit code, its hint.
     ├── EngineError             engine                1   the model in this process failed
     │   ├── CheckpointError     checkpoint            1   model files that are damaged or don't fit
     │   └── MemoryNeededError   memory-needed         1
-    └── InterruptedByUser       interrupted         130
+    └── StoppedError            interrupted         130
 
 A message is one line, lower case, without a full stop; the hint says what to do next. Errors neither print nor
 exit: the command line does both, in one place.
@@ -209,7 +209,7 @@ class MemoryNeededError(EngineError):
     code = "memory-needed"
 
 
-class InterruptedByUser(MusicgenError):
+class StoppedError(MusicgenError):
     """Ctrl-C."""
 
     code = "interrupted"
