@@ -1,0 +1,147 @@
+"""Request → clip → checked WAV → blob → record: what `generate` does, without a terminal."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from musicgen_cli import __version__, limits
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.engine.base import Clip, Engine, Listener
+from musicgen_cli.errors import InvalidValueError
+from musicgen_cli.limits import number
+from musicgen_cli.store import Artifact, Draft, Store, check_tag
+
+_FIELDS = frozenset(GenerateRequest.model_fields) - {"client_job_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody asks for: fields of the request that were given, and what the record should say."""
+
+    values: Mapping[str, Any]  # prompt, duration, … as given; what is absent takes its default
+    creator: str = limits.CREATOR
+    tags: Sequence[str] = ()  # the user's
+    variations: int = 1
+    parent_id: str | None = None  # any form that `Store.get` takes
+    variation_set_id: str | None = None
+    from_id: str | None = None  # a take whose prompt and parameters are the defaults
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One take that was checked and may be made: the request, and the record but for what the clip adds."""
+
+    request: GenerateRequest
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A take that is stored."""
+
+    artifact: Artifact
+    clip: Clip
+    warnings: tuple[str, ...] = field(default=())
+
+
+def plan(wish: Wish, store: Store) -> list[Order]:
+    """
+    Check every value and turn a wish into orders, one a variation, before anything is loaded or sent.
+
+    Raises:
+        InvalidValueError: A value is out of range or of the wrong form.
+        ArtifactNotFoundError, AmbiguousIdError: The parent or the take to start from isn't there.
+    """
+    if wish.variations not in limits.VARIATIONS:
+        raise InvalidValueError(f"variations must be a whole number, {limits.VARIATIONS}, got {wish.variations}")
+    tags = tuple(dict.fromkeys((*limits.TAGS, *(check_tag(tag) for tag in wish.tags))))
+    if len(tags) > limits.TAGS_EACH:
+        raise InvalidValueError(f"a take can have {limits.TAGS_EACH} tags, got {len(tags)}")
+    values = dict(wish.values)
+    parent_id = wish.parent_id and store.get(wish.parent_id).id
+    if wish.from_id:
+        origin = store.get(wish.from_id)
+        values = parameters_of(origin) | values
+        parent_id = parent_id or origin.id
+    if values.get("seed") is None:
+        values["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - wish.variations)
+    first = GenerateRequest.checked(values)
+    assert first.seed is not None
+    if first.seed + wish.variations - 1 not in limits.SEED:
+        raise InvalidValueError(
+            f"seed must be {limits.SEED} for every variation, got {first.seed} with {wish.variations} variations"
+        )
+    set_id, index = wish.variation_set_id, 0
+    if set_id is not None:
+        index = store.next_variation_index(set_id)
+    elif wish.variations > 1:
+        set_id = f"set_{secrets.token_hex(6)}"
+    orders = []
+    for i in range(wish.variations):
+        request = first.model_copy(update={"seed": first.seed + i, "client_job_id": str(uuid.uuid4())})
+        draft = Draft(
+            tags=tags,
+            prompt=request.prompt,
+            params=request.params,
+            creator=wish.creator,
+            origin={},
+            parent_id=parent_id,
+            variation_set_id=set_id,
+            variation_index=None if set_id is None else index + i,
+            requested_duration=request.duration,
+            client_job_id=request.client_job_id,
+        )
+        orders.append(Order(request, draft))
+    return orders
+
+
+def make(order: Order, engine: Engine, store: Store, listener: Listener) -> Take:
+    """
+    Make one take and store it; when this returns it is durable.
+
+    Raises:
+        MusicgenError: Nothing was stored.
+    """
+    clip = engine.generate(order.request, listener)
+    origin = {
+        "kind": clip.origin.kind,
+        "model": clip.origin.model,
+        "engine": clip.origin.engine,
+        "precision": clip.origin.precision,
+        "device": clip.origin.device,
+        "version": __version__,
+        "url": clip.origin.url,
+    }
+    draft = replace(
+        order.draft,
+        origin={name: value for name, value in origin.items() if value is not None},
+        seed=clip.seed,
+        license=clip.license,
+        elapsed_s=round(clip.elapsed_s, 3),
+        extra=dict(clip.extra),
+    )
+    artifact = store.put(clip.wav, draft)
+    return Take(artifact, clip, tuple(_notes(order.request, clip)))
+
+
+def parameters_of(artifact: Artifact) -> dict[str, Any]:
+    """Return the prompt and the parameters that made a take, as fields of a request."""
+    values = {name: value for name, value in artifact.params.items() if name in _FIELDS}
+    values["prompt"] = artifact.prompt
+    if artifact.seed is not None:
+        values["seed"] = artifact.seed
+    return values
+
+
+def _notes(request: GenerateRequest, clip: Clip) -> list[str]:
+    notes = list(clip.warnings)
+    wanted, got = request.duration, clip.info.frames / clip.info.sample_rate
+    if abs(wanted - got) >= 0.001:
+        notes.append(f"asked for {number(wanted)} s, got {number(round(got, 3))} s")
+    if clip.seed is None:
+        notes.append("the service doesn't say that it used the seed: this take may not come out the same again")
+    return notes

@@ -1,0 +1,102 @@
+"""The table of commands, and the one place that shows errors and chooses the exit code."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from musicgen_cli import __version__
+from musicgen_cli.cli.commands import doctor, export, generate, serve, show, store
+from musicgen_cli.cli.commands import list as list_
+from musicgen_cli.errors import MusicgenError, StoppedError
+
+app = typer.Typer(
+    name="musicgen",
+    help="Make music from text; every take is kept, with everything that made it.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def explained(command: Callable[..., None]) -> Callable[..., None]:
+    """Show a MusicgenError as one line and one hint, and exit with its code."""
+
+    @wraps(command)
+    def run_explained(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt as err:
+            _fail(StoppedError(), err, **kwargs)
+        except BrokenPipeError as err:
+            if sys.stdout is not None:  # what is left in its buffer has no reader
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from err
+        except MusicgenError as err:
+            _fail(err, err, **kwargs)
+
+    return run_explained
+
+
+def _fail(err: MusicgenError, cause: BaseException, *, json_: bool = False, **_: object) -> None:
+    from musicgen_cli.cli.output import Output
+
+    Output(as_json=json_).error(err)
+    raise typer.Exit(err.exit_code) from cause
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"musicgen-cli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _musicgen(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("generate")(explained(generate.generate))
+app.command("list")(explained(list_.list_artifacts))
+app.command("show")(explained(show.show))
+app.command("export")(explained(export.export_artifacts))
+app.command("serve")(explained(serve.serve))
+app.command("doctor")(explained(doctor.doctor))
+
+_store = typer.Typer(help="Care of the store.", rich_markup_mode=None)
+_store.command("path")(explained(store.path))
+_store.command("stats")(explained(store.stats))
+app.add_typer(_store, name="store")
+
+
+def run(words: Sequence[str]) -> int:
+    """
+    Run one command line.
+
+    Args:
+        words: The arguments after the program's name.
+
+    Returns:
+        The exit code; nothing is raised but bugs.
+    """
+    try:
+        code = app(list(words) or ["--help"], prog_name="musicgen", standalone_mode=False)
+    except TyperException as err:  # what the option parser refuses
+        from musicgen_cli.printable import printable
+
+        typer.echo(f"error: {printable(err.format_message())}", err=True)
+        typer.echo("hint: musicgen --help, or musicgen COMMAND --help", err=True)
+        return err.exit_code
+    except SystemExit as err:
+        if isinstance(err.__context__, BrokenPipeError):  # Typer's answer to `musicgen --help | head -1`
+            return 0
+        raise
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,223 @@
+"""`musicgen generate`: a prompt becomes one or more stored takes."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from musicgen_cli import limits
+from musicgen_cli.cli import options
+from musicgen_cli.errors import MusicgenError, UsageError
+
+if TYPE_CHECKING:
+    from musicgen_cli.actions.export import Target
+    from musicgen_cli.cli.output import Output
+    from musicgen_cli.engine.base import Engine
+    from musicgen_cli.settings import Settings
+
+_STDIN_BYTES = 4 * limits.PROMPT_CHARS + 1024  # of UTF-8; more is too long in any case
+
+
+def _help(what: str, allowed: limits.Range) -> str:
+    return f"{what} [{limits.number(allowed.default)}; {allowed}]"
+
+
+def generate(
+    prompt: Annotated[
+        str | None, typer.Argument(help="What it should sound like; none: unconditional; -: read from stdin.")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option("-d", "--duration", help=_help("Length", limits.DURATION), show_default=False)
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help=_help("Higher is wilder", limits.TEMPERATURE), show_default=False)
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help=_help("Choose among so many; 0: all", limits.TOP_K), show_default=False)
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help=_help("Choose among this share; 1: all", limits.TOP_P), show_default=False)
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(
+            "-g",
+            "--guidance-scale",
+            help=_help("How closely to follow the prompt", limits.GUIDANCE_SCALE),
+            show_default=False,
+        ),
+    ] = None,
+    do_sample: Annotated[
+        bool | None, typer.Option("--sample/--greedy", help="Draw, or take the likeliest. [sample]", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Same seed, same take; else one is drawn and recorded.", show_default=False)
+    ] = None,
+    variations: Annotated[
+        int,
+        typer.Option(
+            "-n", "--variations", help=_help("How many takes, seeds counting up", limits.VARIATIONS), show_default=False
+        ),
+    ] = 1,
+    tag: Annotated[
+        list[str] | None, typer.Option("-t", "--tag", help="A tag (repeatable).", show_default=False)
+    ] = None,
+    creator: Annotated[str | None, typer.Option(help=f"[{limits.CREATOR}]", show_default=False)] = None,
+    parent: Annotated[
+        str | None, typer.Option(metavar="ID", help="The take this one comes from.", show_default=False)
+    ] = None,
+    variation_set: Annotated[
+        str | None, typer.Option(metavar="ID", help="Join this variation set.", show_default=False)
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="ID",
+            help="Prompt and parameters of that take, but for what else is given.",
+            show_default=False,
+        ),
+    ] = None,
+    local: Annotated[
+        bool | None, typer.Option("--local/--no-local", help="Run the model in this process.", show_default=False)
+    ] = None,
+    model: options.ModelOption = None,
+    engine: options.EngineOption = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    url: options.Url = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Deadline of each request in seconds. [600]", show_default=False)
+    ] = None,
+    max_wait: Annotated[
+        float | None, typer.Option(help="Seconds to spend on a busy service. [120]", show_default=False)
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", metavar="PATH", help="Export, too: a file, a folder, or - for stdout.", show_default=False
+        ),
+    ] = None,
+    force: options.Force = False,
+    store: options.StoreOption = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make one or more takes and keep each."""
+    from musicgen_cli import settings
+    from musicgen_cli.actions.generate import Wish, make, plan
+    from musicgen_cli.cli.output import Output
+    from musicgen_cli.store import Store
+
+    out = Output(as_json=json_, quiet=quiet)
+    chosen = settings.load(
+        {
+            "url": url,
+            "store": store,
+            "model": model,
+            "local": local,
+            "creator": creator,
+            "timeout": timeout,
+            "max_wait": max_wait,
+        }
+    )
+    loading = {"--model": model, "--engine": engine, "--device": device, "--precision": precision}
+    for option, value in loading.items():
+        if value is not None and not chosen.local:
+            raise UsageError(f"{option} needs --local", hint="a service chooses its model when it starts")
+    values: dict[str, Any] = {
+        "prompt": _prompt(prompt),
+        "duration": duration,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "guidance_scale": guidance_scale,
+        "do_sample": do_sample,
+        "seed": seed,
+    }
+    wish = Wish(
+        values={name: value for name, value in values.items() if value is not None},
+        creator=chosen.creator,
+        tags=tag or (),
+        variations=variations,
+        parent_id=parent,
+        variation_set_id=variation_set and settings.label("variation_set", variation_set),
+        from_id=from_,
+    )
+    kept = Store(chosen.store, warn=out.warn)
+    orders = plan(wish, kept)
+    where = _target(output, many=variations > 1, force=force, out=out)
+    maker = _open(chosen, out, engine=engine, device=device, precision=precision)
+    taken: set[Any] = set()
+    made = 0
+    try:
+        for order in orders:
+            what = f"{made + 1}/{variations}" if variations > 1 else "generating"
+            with out.progress(what, order.request.duration) as listener:
+                take = make(order, maker, kept, listener)
+            made += 1
+            if output != "-":
+                out.artifacts([take.artifact])
+            for text in take.warnings:
+                out.warn(text)
+            if output == "-":
+                out.sound(kept.read_blob(take.artifact))
+                out.note(f"stored as {take.artifact.id}")
+            elif where is not None:
+                from musicgen_cli.actions.export import export
+
+                out.note(f"wrote {export(take.artifact, kept, where, taken)}")
+    except MusicgenError as err:
+        if not made or made == variations:
+            raise
+        raise PartlyMadeError(made, variations, err) from err
+    finally:
+        maker.close()
+
+
+class PartlyMadeError(MusicgenError):
+    """Some variations were made and are stored, then one failed."""
+
+    code = "partly-made"
+
+    def __init__(self, made: int, wanted: int, err: MusicgenError) -> None:
+        super().__init__(f"made {made} of {wanted}, then: {err}", hint=err.hint)
+
+
+def _prompt(text: str | None) -> str | None:
+    """Read the prompt from stdin where `-` stands for it."""
+    if text != "-":
+        return text
+    if sys.stdin is None:
+        raise UsageError("there is no standard input to read the prompt from")
+    data = sys.stdin.buffer.read(_STDIN_BYTES)
+    try:
+        return data.decode().replace("\r\n", "\n").strip("\n")
+    except UnicodeDecodeError as err:
+        if len(data) == _STDIN_BYTES:  # cut within a character, and too long anyway
+            return data.decode(errors="replace")
+        raise UsageError("the prompt on standard input is not UTF-8") from err
+
+
+def _target(output: str | None, *, many: bool, force: bool, out: "Output") -> "Target | None":
+    """Check `-o` before anything is made."""
+    if output is None:
+        return None
+    if output == "-":
+        out.check_sound(many=many)
+        return None
+    from musicgen_cli.actions.export import target
+
+    return target(output, many=many, force=force)
+
+
+def _open(
+    chosen: "Settings", out: "Output", *, engine: str | None, device: str | None, precision: str | None
+) -> "Engine":
+    from musicgen_cli.engine import select
+
+    if not chosen.local:
+        return select.open_remote(chosen)
+    return select.open_local(
+        chosen.model, engine=engine or "onnx", device=device or "auto", precision=precision or "fp32", note=out.note
+    )

@@ -1,0 +1,56 @@
+"""`musicgen show`: one take, or a variation set."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from musicgen_cli.cli import options
+from musicgen_cli.errors import ArtifactNotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from musicgen_cli.store import Artifact, Store
+
+
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="A take's id or the start of it, `last`, or a set.")],
+    path: Annotated[bool, typer.Option("--path", help="Print the path of the stored sound alone.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Its parents and children, too.")] = False,
+    store: options.StoreOption = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show everything that is known of a take, or the takes of a set."""
+    from musicgen_cli import settings
+    from musicgen_cli.cli.output import Output
+    from musicgen_cli.store import Store
+
+    if path and tree:
+        raise UsageError("--path and --tree contradict each other")
+    out = Output(as_json=json_, quiet=quiet)
+    kept = Store(settings.load({"store": store}).store, warn=out.warn)
+    found = _find(kept, id_)
+    if isinstance(found, list):
+        if path or tree:
+            raise UsageError("--path and --tree are for one take, and that is a set")
+        out.artifacts(found)
+    elif path:
+        out.path(kept.blob_path(found))
+    elif tree:
+        from musicgen_cli.actions.lineage import lineage
+
+        out.tree(lineage(found, kept))
+    else:
+        out.details(found)
+
+
+def _find(kept: "Store", wanted: str) -> "Artifact | list[Artifact]":
+    """Return the take of that id, else the takes of that set in their order."""
+    from musicgen_cli.store import Filter
+
+    try:
+        return kept.get(wanted)
+    except ArtifactNotFoundError:
+        found = list(kept.newest(None, Filter(variation_set_id=wanted)))
+        if not found:
+            raise
+        return sorted(found, key=lambda take: take.variation_index or 0)

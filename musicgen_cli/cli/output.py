@@ -1,0 +1,314 @@
+"""Data to stdout as a table, tab-separated lines, JSON Lines or ids; talk to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from musicgen_cli.errors import MusicgenError, UsageError
+from musicgen_cli.limits import number
+from musicgen_cli.printable import escaped_json, one_line, printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from musicgen_cli.actions.lineage import Branch
+    from musicgen_cli.engine.base import Listener
+    from musicgen_cli.store import Artifact
+
+
+class Output:
+    """Where a command's data and talk go, and in which form."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._told: set[str] = set()
+
+    def artifacts(self, artifacts: Iterable[Artifact]) -> None:
+        """Show takes: a table on a terminal, else one a line as each comes."""
+        if self.as_json or self.quiet or not _is_terminal(sys.stdout):
+            for artifact in artifacts:
+                self.artifact(artifact)
+        else:
+            _table(artifacts)
+
+    def artifact(self, artifact: Artifact) -> None:
+        """Show one take as one line, at once."""
+        if self.as_json:
+            self.json(as_object(artifact))
+        elif self.quiet:
+            self.line(artifact.id)
+        else:
+            self.line("\t".join(one_line(field) for field in _fields(artifact)))
+
+    def json(self, value: Mapping[str, Any]) -> None:
+        """Print one JSON object on one line."""
+        self.line(as_json(value))
+
+    def line(self, text: str) -> None:
+        """Print one line of data, and let it go at once: the reader may be a loop."""
+        try:
+            print(text, file=sys.stdout, flush=True)  # noqa: T201
+        except BrokenPipeError:
+            raise
+        except OSError as err:
+            raise MusicgenError(f"can't write to standard output: {err.strerror}") from err
+
+    def pairs(self, values: Mapping[str, Any]) -> None:
+        """Print names with their values, one a line."""
+        width = max(map(len, values)) + 1 if _is_terminal(sys.stdout) else 0
+        for name, value in values.items():
+            text = one_line(number(value) if isinstance(value, float) else str(value))
+            self.line(f"{name + ':':<{max(width, 20)}} {text}" if width else f"{name}\t{text}")
+
+    def details(self, artifact: Artifact) -> None:
+        """Show all that is known of one take: on a terminal a field a line, else as a list does."""
+        if self.as_json or self.quiet or not _is_terminal(sys.stdout):
+            self.artifact(artifact)
+            return
+        known: dict[str, Any] = {}
+        for name, value in artifact.record.items():
+            if isinstance(value, Mapping):
+                known |= {f"{name}.{inner}": of_inner for inner, of_inner in value.items()}
+            else:
+                known[name] = ", ".join(value) if name == "tags" else value
+        self.pairs(known)
+
+    def tree(self, top: Branch) -> None:
+        """Show a take's lineage: a tree on a terminal, else a take a line, forebears first."""
+        if self.as_json or self.quiet or not _is_terminal(sys.stdout):
+            branches = [top]
+            while branches:
+                branch = branches.pop()
+                self.artifact(branch.artifact)
+                branches.extend(reversed(branch.children))
+            return
+        _tree(top)
+
+    def exported(self, artifact: Artifact, path: Path) -> None:
+        """Tell which file a take became."""
+        if self.as_json:
+            self.json({"status": "success", "artifact_id": artifact.id, "output_hash": artifact.content_hash,
+                       "path": str(path)})  # fmt: skip
+        else:
+            self.path(path)
+
+    def path(self, path: Path) -> None:
+        """Print a path."""
+        self.line(printable(str(path)))
+
+    def check_sound(self, *, many: bool) -> None:
+        """
+        Check that one sound can go to stdout, before it is made.
+
+        Raises:
+            UsageError: More than one take, another kind of data is wanted there too, or a person is looking.
+        """
+        if many:
+            raise UsageError("-o - takes one sound", hint="`-o FOLDER/` takes many")
+        if self.as_json or self.quiet:
+            raise UsageError("-o - puts the sound on stdout; --json and --quiet want it for something else")
+        if _is_terminal(sys.stdout):
+            raise UsageError("-o - would put sound on the terminal", hint="pipe it or send it to a file")
+
+    def sound(self, wav: bytes) -> None:
+        """Write WAV bytes to stdout."""
+        if sys.stdout is None:
+            raise MusicgenError("there is no standard output")
+        try:
+            sys.stdout.buffer.write(wav)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as err:
+            raise MusicgenError(f"can't write to standard output: {err.strerror}") from err
+
+    def note(self, text: str) -> None:
+        """Say something on stderr, unless quiet."""
+        if not self.quiet:
+            self._say(text)
+
+    def warn(self, text: str) -> None:
+        """Say on stderr what the user must know, once however often it happens; quiet doesn't silence it."""
+        if text not in self._told:
+            self._told.add(text)
+            self._say(f"warning: {text}")
+
+    def error(self, err: MusicgenError) -> None:
+        """Show a failure as one line and one hint, or as one JSON object."""
+        if self.as_json:
+            problem = {"code": err.code, "message": str(err), "hint": err.hint, "exit_code": err.exit_code}
+            _stderr(as_json({"error": problem}))
+            return
+        _stderr(f"error: {one_line(str(err))}")
+        if err.hint:
+            _stderr(f"hint: {one_line(err.hint)}")
+
+    @contextmanager
+    def progress(self, what: str, duration: float) -> Iterator[Listener]:
+        """
+        Show how one take is getting on: real steps where the engine tells them, else the time that passes.
+
+        Args:
+            what: Stands before the bar.
+            duration: Seconds of sound that were asked for.
+        """
+        if self.quiet or not _is_terminal(sys.stderr):
+            yield _Plain(self)
+            return
+        with _Bar(self, what, duration) as bar:
+            yield bar
+
+    def _say(self, text: str) -> None:
+        _stderr(one_line(text))
+
+
+class _Plain:
+    """A listener without a terminal: waits are told, steps are not."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def step(self, done: int, total: int) -> None:
+        """Ignore a step."""
+
+    def note(self, text: str) -> None:
+        """Tell a wait, even when quiet: a silent hour helps nobody."""
+        self._output._say(text)
+
+
+class _Bar:
+    """A progress bar on stderr with elapsed time, time left and times real time."""
+
+    def __init__(self, output: Output, what: str, duration: float) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.text import Text
+
+        self._output = output
+        self._duration = duration
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=28),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._text = Text
+        self._task = self._progress.add_task(one_line(what)[:40], total=None, rate="")
+        self._first: tuple[float, int] | None = None
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def step(self, done: int, total: int) -> None:
+        """Move the bar; the rate is measured from the first step, so that loading doesn't count."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, done)
+        passed, made = now - self._first[0], done - self._first[1]
+        rate = ""
+        if made > 0 and passed > 0.2:
+            speed = made / passed
+            left = (total - done) / speed
+            rate = f"{left:.0f} s left, {speed * self._duration / total:.1f} x real time"
+        self._progress.update(self._task, completed=done, total=total, rate=rate)
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(self._text(one_line(text)))
+
+
+def as_object(artifact: Artifact) -> dict[str, Any]:
+    """Return a take as the service's tool result has it, and its whole record."""
+    return {
+        "status": "success",
+        "artifact_id": artifact.id,
+        "output_hash": artifact.content_hash,
+        **artifact.record,
+    }
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """Write compact JSON that is safe on a terminal."""
+    import json  # costs a tenth of a start that may not need it
+
+    return escaped_json(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def _fields(artifact: Artifact) -> tuple[str, ...]:
+    return (
+        artifact.id,
+        artifact.created,
+        number(artifact.duration),
+        "" if artifact.seed is None else str(artifact.seed),
+        str(artifact.origin.get("model") or ""),
+        ",".join(artifact.tags),
+        artifact.prompt,
+    )
+
+
+def _table(artifacts: Iterable[Artifact]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("id", "created"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("s", justify="right", no_wrap=True)
+    table.add_column("seed", justify="right", no_wrap=True, max_width=16)
+    for name in ("model", "tags", "prompt"):
+        table.add_column(name, overflow="fold")
+    for artifact in artifacts:
+        own = [tag for tag in artifact.tags if tag not in _USUAL_TAGS]
+        cells = list(_fields(artifact))
+        cells[0] = artifact.id.removeprefix("artifact_")
+        cells[1] = artifact.created[:16].replace("T", " ")
+        cells[5] = ", ".join(own)
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
+    if table.row_count:
+        Console().print(table)
+
+
+def _tree(top: Branch) -> None:
+    from rich.console import Console
+    from rich.text import Text
+    from rich.tree import Tree
+
+    def named(branch: Branch) -> Text:
+        artifact = branch.artifact
+        return Text(one_line(f"{artifact.id.removeprefix('artifact_')}  {artifact.duration:g} s  {artifact.prompt}"))
+
+    root = Tree(named(top))
+    todo = [(top, root)]
+    while todo:
+        branch, node = todo.pop()
+        todo.extend((child, node.add(named(child))) for child in branch.children)
+    Console().print(root)
+
+
+_USUAL_TAGS = frozenset({"type:audio", "format:wav"})
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _stderr(text: str) -> None:
+    try:
+        print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
+    except (OSError, ValueError):
+        return  # nobody is listening; the exit code still tells

@@ -1,0 +1,61 @@
+"""The only door to an engine: the chosen one is imported on demand, the others not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from musicgen_cli import settings as places
+from musicgen_cli.engine.base import Engine
+from musicgen_cli.errors import AbsentError
+from musicgen_cli.extras import needs
+from musicgen_cli.settings import Settings
+
+ENGINES = ("onnx", "torch")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("int8", "fp32", "bf16")
+
+
+def open_remote(settings: Settings) -> Engine:
+    """Open the HTTP service that the settings name; nothing is sent yet."""
+    from musicgen_cli.engine.remote import RemoteEngine
+
+    return RemoteEngine(
+        settings.url, timeout_s=settings.timeout, max_wait_s=settings.max_wait, api_key=settings.api_key
+    )
+
+
+def open_local(
+    model: str,
+    *,
+    engine: str = "onnx",
+    device: str = "auto",
+    precision: str = "fp32",
+    note: Callable[[str], None],
+) -> Engine:
+    """
+    Load a model into this process.
+
+    Args:
+        model: A name or the path of a checkpoint.
+        engine: Of ENGINES.
+        device: Of DEVICES.
+        precision: Of PRECISIONS.
+        note: Hears which model was chosen and what is being prepared.
+
+    Raises:
+        AbsentError: What was asked for isn't in this installation, or not on this machine.
+        EngineError: The checkpoint can't be loaded.
+    """
+    if engine != "onnx":
+        raise AbsentError(f"this version has no engine {engine!r}", hint="`--engine onnx` runs without torch")
+    if device not in {"auto", "cpu"}:
+        raise AbsentError(f"this version has no engine for {device!r}", hint="`--device cpu` always works")
+    if precision != "fp32":
+        raise AbsentError(f"this version has no precision {precision!r}", hint="`--precision fp32` always works")
+    with needs("local"):
+        from musicgen_cli.engine.checkpoint import resolve
+        from musicgen_cli.engine.onnx_engine import OnnxEngine
+    checkpoint = resolve(model, places.models_dir())
+    if model == "auto":
+        note(f"model: {checkpoint.name}")
+    return OnnxEngine(checkpoint, cache_dir=places.cache_dir(), precision=precision, device="cpu", note=note)

@@ -1,0 +1,30 @@
+"""Makes foreign text safe to print: prompts, tags, paths and anything a server said are data, never instructions."""
+
+from __future__ import annotations
+
+import re
+
+# C0, DEL, C1; line and paragraph separators; bidi controls; lone surrogates.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_BLANKS = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
+
+
+def printable(text: str) -> str:
+    r"""Show control characters, bidi controls and lone surrogates as escapes such as `\x1b` and `\u202e`."""
+    return _UNSAFE.sub(_escape, text)
+
+
+def one_line(text: str) -> str:
+    """Turn tabs and line ends into blanks, then make the rest printable."""
+    return printable(_BLANKS.sub(" ", text))
+
+
+def escaped_json(text: str) -> str:
+    r"""Escape in a JSON document what JSON allows raw but a terminal obeys: C1, DEL, bidi controls (`\u009b`)."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    named = {9: r"\t", 10: r"\n", 13: r"\r"}
+    return named.get(code) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

@@ -1,0 +1,190 @@
+"""
+Options, environment, config file, defaults: one frozen Settings that knows where each value came from.
+
+The order is: option, else `MUSICGEN_<NAME>`, else `config.toml` in the platform's user config directory, else the
+default. An empty variable counts as absent.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from musicgen_cli import limits
+from musicgen_cli.errors import InvalidValueError, UsageError
+
+NAMES = ("url", "store", "model", "local", "creator", "timeout", "max_wait", "api_key")
+LABEL_CHARS = 128  # of a creator's or a variation set's name
+
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is in force, and in `sources` where each value came from."""
+
+    url: str
+    store: Path
+    model: str
+    local: bool
+    creator: str
+    timeout: float  # s, round each request
+    max_wait: float  # s, spent on a busy service
+    api_key: str | None = field(repr=False)
+    sources: Mapping[str, str]
+
+
+def load(options: Mapping[str, object] | None = None) -> Settings:
+    """
+    Collect the settings.
+
+    Args:
+        options: Name → value given on the command line; None means not given.
+
+    Raises:
+        UsageError: A value has the wrong form, the config file can't be read, or it has an unknown key.
+    """
+    given = options or {}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    file, path = _config()
+    for name in NAMES:
+        variable = f"MUSICGEN_{name.upper()}"
+        if given.get(name) is not None:
+            value, source = given[name], "option"
+        elif os.environ.get(variable):
+            value, source = os.environ[variable], variable
+        elif name in file:
+            value, source = file[name], str(path)
+        else:
+            value, source = _default(name), "default"
+        values[name] = _checked(name, value, source)
+        sources[name] = source
+    return Settings(**values, sources=sources)
+
+
+def label(name: str, value: str) -> str:
+    """
+    Check a creator's or a variation set's name.
+
+    Raises:
+        InvalidValueError: Empty, longer than 128 characters, with control characters or blanks at an end.
+    """
+    if not value or len(value) > LABEL_CHARS or not value.isprintable() or value != value.strip():
+        raise InvalidValueError(f"{name} must be 1-{LABEL_CHARS} printable characters, got {value[:40]!r}")
+    return value
+
+
+def config_file() -> Path:
+    """Return where `config.toml` is looked for."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("musicgen", appauthor=False)) / "config.toml"
+
+
+def cache_dir() -> Path:
+    """Return the folder for what can be made again."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("musicgen", appauthor=False))
+
+
+def models_dir() -> Path:
+    """Return the folder of model weights: beside the store, never in it."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("musicgen-cli", appauthor=False)) / "models"
+
+
+def _default(name: str) -> object:
+    if name == "store":
+        import platformdirs
+
+        return platformdirs.user_data_dir("musicgen", appauthor=False)
+    return {
+        "url": limits.DEFAULT_URL,
+        "model": "auto",
+        "local": False,
+        "creator": limits.CREATOR,
+        "timeout": limits.TIMEOUT_S,
+        "max_wait": limits.MAX_WAIT_S,
+        "api_key": None,
+    }[name]
+
+
+def _config() -> tuple[dict[str, Any], Path]:
+    path = config_file()
+    try:
+        text = path.read_bytes().decode()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}, path
+    except (OSError, UnicodeDecodeError) as err:
+        reason = err.strerror if isinstance(err, OSError) else "it is not UTF-8"
+        raise UsageError(f"can't read {path}: {reason}") from err
+    import tomllib
+
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise UsageError(f"{path} is not TOML: {err}") from err
+    for key in values:
+        if key not in NAMES:
+            import difflib
+
+            nearest = difflib.get_close_matches(key, NAMES, n=1, cutoff=0)[0]
+            raise UsageError(f"unknown setting {key!r} in {path}", hint=f"the nearest known one is {nearest!r}")
+    return values, path
+
+
+def _checked(name: str, value: Any, source: str) -> Any:
+    where = "" if source == "option" else f" ({source})"
+    if name in {"timeout", "max_wait"}:
+        number = _number(value)
+        if number is None or number < 0 or (name == "timeout" and number == 0):
+            least = "more than 0" if name == "timeout" else "0 or more"
+            raise InvalidValueError(f"{name} must be {least} seconds, got {value!r}{where}")
+        return number
+    if name == "local":
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
+            return value.lower() in _TRUE
+        raise InvalidValueError(f"local must be true or false, got {value!r}{where}")
+    if value is None and name == "api_key":
+        return None
+    if not isinstance(value, str | Path) or not str(value):
+        raise InvalidValueError(f"{name} must be text, got {value!r}{where}")
+    if name == "store":
+        return _store(Path(value))
+    if name == "creator":
+        return label("creator", str(value))
+    if name == "api_key" and not (str(value).isascii() and str(value).isprintable() and " " not in str(value)):
+        raise InvalidValueError(f"api_key must be printable ASCII without blanks{where}")  # never shown
+    return str(value)
+
+
+def _store(path: Path) -> Path:
+    # Without a home directory platformdirs answers a path that starts with "~", which would be made in the cwd.
+    try:
+        whole = path.expanduser()
+    except RuntimeError:
+        whole = path
+    if whole.parts[:1] and whole.parts[0].startswith("~"):
+        raise UsageError(
+            f"there is no home directory, so {str(path)!r} means nothing", hint="name a folder with `--store DIR`"
+        )
+    return Path(os.path.abspath(whole))  # noqa: PTH100  # Path.absolute keeps "..", resolve follows links
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

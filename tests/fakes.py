@@ -1,0 +1,162 @@
+"""Stand-ins at our own seams: sounds, an engine, and servers that speak the contract in three dialects or not at all."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import socket
+import threading
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from werkzeug import Request, Response
+
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.engine.base import Clip, Listener, Origin
+from musicgen_cli.wav import inspect, pcm16_wav
+
+RATE = 32_000
+
+
+def tone(seconds: float = 0.5, *, seed: int = 0, channels: int = 1, rate: int = RATE) -> bytes:
+    """Make a WAV whose pitch tells its seed."""
+    hz = 110 + seed % 1009
+    samples = array("h", (int(9000 * math.sin(2 * math.pi * hz * i / rate)) for i in range(round(seconds * rate))))
+    if channels > 1:
+        samples = array("h", (sample for sample in samples for _ in range(channels)))
+    return pcm16_wav(samples.tobytes(), sample_rate=rate, channels=channels)
+
+
+class FakeEngine:
+    """An engine that hums: a tone of the asked length, with a step a tenth of a second."""
+
+    def __init__(self, fail: Callable[[GenerateRequest], None] = lambda request: None) -> None:
+        self.fail = fail
+        self.requests: list[GenerateRequest] = []
+
+    def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
+        self.requests.append(request)
+        total = math.ceil(request.duration * 10)
+        for done in range(1, total + 1):
+            listener.step(done, total)
+        self.fail(request)
+        sound = tone(request.duration, seed=request.seed or 0)
+        origin = Origin(kind="local", model="hum", engine="fake", precision="fp32", device="cpu")
+        return Clip(sound, inspect(sound), origin, 0.25, request.seed, "MIT", {"checkpoint": "abc", "sampler": 1})
+
+    def close(self) -> None:
+        pass
+
+
+def good_answer(body: dict[str, Any], sound: bytes | None = None, **changes: Any) -> dict[str, Any]:
+    """Answer a request as our own service does, but for `changes`."""
+    sound = tone(body["duration"], seed=body.get("seed") or 0) if sound is None else sound
+    info = inspect(sound)
+    return {
+        "audio_base64": base64.b64encode(sound).decode(),
+        "sample_rate": info.sample_rate,
+        "duration": info.frames / info.sample_rate,
+        "num_samples": info.frames,
+        "channels": info.channels,
+        "prompt": body["prompt"],
+        "metadata": {
+            "client_job_id": body.get("client_job_id"),
+            "model": "nano",
+            "engine": "onnx",
+            "precision": "fp32",
+            "device": "cpu",
+            "seed": body.get("seed"),
+            "requested_duration": body["duration"],
+            "elapsed_s": 0.1,
+            "license": "MIT",
+            "checkpoint": "abc",
+            "sampler": 1,
+        },
+    } | changes
+
+
+def ours(request: Request) -> Response:
+    """Answer like our own service."""
+    return _json(good_answer(json.loads(request.data)))
+
+
+def lit_serve(request: Request) -> Response:
+    """Answer like the LitServe reference: clamps silently, three frames short, metadata without what is unknown."""
+    body = json.loads(request.data)
+    job = body.get("client_job_id")
+    if job is not None and not re.fullmatch(r"[a-zA-Z0-9._:-]{1,256}", job) or not body.get("prompt"):
+        return _json({"detail": "Internal server error"}, 500)
+    duration = min(max(float(body.get("duration", 10.0)), 0.5), 30.0)
+    answer = good_answer(body, tone((int(50 * duration) - 3) / 50))
+    if job is None:
+        del answer["metadata"]
+    else:
+        answer["metadata"] = {"client_job_id": job}
+    return _json(answer)
+
+
+def fast_api(request: Request) -> Response:
+    """Answer like the FastAPI reference: refuses with a list, metadata with nulls."""
+    body = json.loads(request.data)
+    if body.get("prompt", "") is None or not 0.5 <= body.get("duration", 10.0) <= 30.0:
+        wrong = {"type": "less_than_equal", "loc": ["body", "duration"], "msg": "Input should be less", "input": 31}
+        return _json({"detail": [wrong]}, 422)
+    if not body.get("prompt"):
+        return _json({"detail": "You need to provide at least one input to call MusicgenProcessor"}, 500)
+    answer = good_answer(body, tone((int(50 * body["duration"]) - 3) / 50))
+    answer["metadata"] = {"client_job_id": body.get("client_job_id"), "trace_id": None, "span_id": None}
+    return _json(answer)
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(json.dumps(body), status, content_type="application/json")
+
+
+@contextmanager
+def raw_server(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """
+    Serve a port where each connection is given to `talk` after its request was read.
+
+    Yields:
+        The address.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+    stopped = threading.Event()
+
+    def serve() -> None:
+        while not stopped.is_set():
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            try:
+                _read_request(connection)
+                talk(connection)
+            except OSError:
+                return  # the client has left, as it may
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        stopped.set()
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+
+
+def _read_request(connection: socket.socket) -> None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    if length := re.search(rb"content-length: (\d+)", head.lower()):
+        while len(body) < int(length[1]):
+            body += connection.recv(65536)
