@@ -2,25 +2,69 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
 from musicgen_cli import __version__
-from musicgen_cli.cli.commands import doctor, export, generate, serve, show, store
-from musicgen_cli.cli.commands import list as list_
 from musicgen_cli.errors import MusicgenError, StoppedError
 
-app = typer.Typer(
-    name="musicgen",
-    help="Make music from text; every take is kept, with everything that made it.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+# Each name is a module of `commands`, with a function `command`, or for a group a table `commands`.
+COMMANDS = ("generate", "list", "show", "export", "store", "serve", "doctor")
+GROUPS = {"store": "Care of the store."}
+
+
+def run(words: Sequence[str]) -> int:
+    """
+    Run one command line.
+
+    Args:
+        words: The arguments after the program's name.
+
+    Returns:
+        The exit code; nothing is raised but bugs.
+    """
+    # Typer reads the options of every command it is given; a script that loops over one shouldn't pay for the others.
+    names = words[:1] if words and words[0] in COMMANDS else COMMANDS
+    try:
+        code = table(names)(list(words) or ["--help"], prog_name="musicgen", standalone_mode=False)
+    except TyperException as err:  # what the option parser refuses
+        from musicgen_cli.printable import printable
+
+        typer.echo(f"error: {printable(err.format_message())}", err=True)
+        typer.echo("hint: musicgen --help, or musicgen COMMAND --help", err=True)
+        return err.exit_code
+    except SystemExit as err:
+        if isinstance(err.__context__, BrokenPipeError):  # Typer's answer to `musicgen --help | head -1`
+            return 0
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def table(names: Iterable[str]) -> typer.Typer:
+    """Make the application with these of COMMANDS."""
+    app = typer.Typer(
+        name="musicgen",
+        help="Make music from text; every take is kept, with everything that made it.",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_musicgen)
+    for name in names:
+        module = import_module(f"musicgen_cli.cli.commands.{name}")
+        if name in GROUPS:
+            group = typer.Typer(help=GROUPS[name], rich_markup_mode=None)
+            for inner, command in module.commands.items():
+                group.command(inner)(explained(command))
+            app.add_typer(group, name=name)
+        else:
+            app.command(name)(explained(module.command))
+    return app
 
 
 def explained(command: Callable[..., None]) -> Callable[..., None]:
@@ -55,48 +99,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _musicgen(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     pass
-
-
-app.command("generate")(explained(generate.generate))
-app.command("list")(explained(list_.list_artifacts))
-app.command("show")(explained(show.show))
-app.command("export")(explained(export.export_artifacts))
-app.command("serve")(explained(serve.serve))
-app.command("doctor")(explained(doctor.doctor))
-
-_store = typer.Typer(help="Care of the store.", rich_markup_mode=None)
-_store.command("path")(explained(store.path))
-_store.command("stats")(explained(store.stats))
-app.add_typer(_store, name="store")
-
-
-def run(words: Sequence[str]) -> int:
-    """
-    Run one command line.
-
-    Args:
-        words: The arguments after the program's name.
-
-    Returns:
-        The exit code; nothing is raised but bugs.
-    """
-    try:
-        code = app(list(words) or ["--help"], prog_name="musicgen", standalone_mode=False)
-    except TyperException as err:  # what the option parser refuses
-        from musicgen_cli.printable import printable
-
-        typer.echo(f"error: {printable(err.format_message())}", err=True)
-        typer.echo("hint: musicgen --help, or musicgen COMMAND --help", err=True)
-        return err.exit_code
-    except SystemExit as err:
-        if isinstance(err.__context__, BrokenPipeError):  # Typer's answer to `musicgen --help | head -1`
-            return 0
-        raise
-    return code if isinstance(code, int) else 0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("typer", "rich", "httpx", "pydantic", "filelock", "onnxruntime", "numpy", "fastapi")
 
 
-def doctor(store: options.StoreOption = None, url: options.Url = None, json_: options.Json = False) -> None:
+def command(store: options.StoreOption = None, url: options.Url = None, json_: options.Json = False) -> None:
     """Look at store, service, models, extras and settings; exit 1 if something is broken."""
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output

@@ -9,7 +9,7 @@ from musicgen_cli.cli import options
 from musicgen_cli.errors import UsageError
 
 
-def export_artifacts(
+def command(
     ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Takes, by id or the start of it, or `last`.")],
     output: Annotated[
         str | None,

@@ -22,7 +22,7 @@ def _help(what: str, allowed: limits.Range) -> str:
     return f"{what} [{limits.number(allowed.default)}; {allowed}]"
 
 
-def generate(
+def command(
     prompt: Annotated[
         str | None, typer.Argument(help="What it should sound like; none: unconditional; -: read from stdin.")
     ] = None,

@@ -12,7 +12,7 @@ from musicgen_cli.errors import InvalidValueError, UsageError
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def list_artifacts(
+def command(
     number: Annotated[int | None, typer.Option("-n", help="So many. [20]", show_default=False)] = None,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     tag: Annotated[

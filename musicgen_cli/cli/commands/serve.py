@@ -9,7 +9,7 @@ from musicgen_cli.cli import options
 from musicgen_cli.errors import InvalidValueError
 
 
-def serve(
+def command(
     host: Annotated[str, typer.Option(help="Where to listen; other machines reach it only with a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any that is free.")] = limits.DEFAULT_PORT,
     model: options.ModelOption = None,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from musicgen_cli.store import Artifact, Store
 
 
-def show(
+def command(
     id_: Annotated[str, typer.Argument(metavar="ID", help="A take's id or the start of it, `last`, or a set.")],
     path: Annotated[bool, typer.Option("--path", help="Print the path of the stored sound alone.")] = False,
     tree: Annotated[bool, typer.Option("--tree", help="Its parents and children, too.")] = False,

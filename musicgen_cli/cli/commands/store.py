@@ -31,3 +31,6 @@ def stats(store: options.StoreOption = None, json_: options.Json = False) -> Non
         out.json(counted)
     else:
         out.pairs(counted)
+
+
+commands = {"path": path, "stats": stats}

@@ -1,0 +1,1 @@
+complete --command musicgen --no-files --arguments "(env _MUSICGEN_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) musicgen)" --condition "env _MUSICGEN_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) musicgen"

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+from pytest_httpserver import HTTPServer
+
+from musicgen_cli import __version__
+from musicgen_cli.store import Draft, Store
+
+Run = Callable[..., Any]
+TOP = Path(__file__).parents[2]
+MUSICGEN = [sys.executable, "-m", "musicgen_cli"]
+
+
+def test_version_names_the_distribution(musicgen: Run) -> None:
+    """Other packages install a command of that name."""
+    assert musicgen("--version").out == f"musicgen-cli {__version__}\n"
+
+
+def test_without_words_it_helps(musicgen: Run) -> None:
+    """`musicgen` alone is a question, not a mistake."""
+    done = musicgen()
+
+    assert done.code == 0
+    assert "generate" in done.out
+
+
+@pytest.mark.parametrize("words", [["bogus"], ["\x1b[2Jbogus"], ["store"], ["list", "--\x1b[31m"], ["generate", "-d"]])
+def test_wrong_words_are_exit_2_and_printable(musicgen: Run, words: list[str]) -> None:
+    """What was typed can't reach the terminal as an instruction."""
+    done = musicgen(*words)
+
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert done.err.replace("\n", "").isprintable()
+
+
+def test_the_readme_shows_the_help(musicgen: Run) -> None:
+    """The commands' list in the README is what `--help` prints."""
+    assert musicgen("--help").out.strip() in (TOP / "README.md").read_text()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_the_generated_ones(shell: str) -> None:
+    """`completions/` holds what the program itself prints; zsh wants `#compdef` to be the very first line."""
+    done = subprocess.run(
+        MUSICGEN, env=os.environ | {"_MUSICGEN_COMPLETE": f"source_{shell}"}, capture_output=True, check=True, text=True
+    )
+    name = {"bash": "musicgen.bash", "zsh": "_musicgen", "fish": "musicgen.fish"}[shell]
+
+    assert done.stdout.strip()
+    assert (TOP / "completions" / name).read_text() == done.stdout.lstrip("\n")
+
+
+HEAVY = ("torch", "transformers", "onnxruntime", "onnx", "numpy", "fastapi", "uvicorn", "ray", "mcp", "httpx")
+
+
+def loaded_by(words: list[str]) -> set[str]:
+    """Return the modules that a command leaves loaded."""
+    code = f"import sys; from musicgen_cli.cli.app import run; run({words!r}); print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    return {line for line in done.stdout.splitlines() if re.fullmatch(r"[\w.]+", line)}
+
+
+def test_the_table_of_commands_loads_nothing_heavy() -> None:
+    """`--help` answers at once."""
+    loaded = loaded_by(["--help"])
+
+    assert "musicgen_cli.cli.app" in loaded
+    assert not loaded & {*HEAVY, "pydantic", "pydantic_core", "rich", "platformdirs", "json"}
+
+
+def test_list_loads_only_the_json_reader(store_path: Path) -> None:
+    """What is stored can be read without models, HTTP or tables."""
+    Store(store_path).put(fakes.tone(), Draft(tags=(), prompt="x", params={}, creator="me", origin={}))
+    loaded = loaded_by(["list"])
+
+    assert "pydantic_core" in loaded
+    assert not loaded & {*HEAVY, "pydantic", "rich", "filelock", "asyncio"}
+
+
+def test_a_closed_pipe_is_no_error(store_path: Path) -> None:
+    """`musicgen list | head -1` ends well, and without a word."""
+    store = Store(store_path)
+    for seed in range(50):
+        store.put(fakes.tone(seed=seed), Draft(tags=(), prompt="x" * 900, params={}, creator="me", origin={}))
+    for words in (["list", "--all", "--json"], ["--help"]):
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run([*MUSICGEN, *words], stdout=write, stderr=subprocess.PIPE, check=False, text=True)
+        os.close(write)
+        assert (done.returncode, done.stderr) == (0, ""), words
+
+
+def test_a_full_standard_output_is_an_error(store_path: Path) -> None:
+    """Data that didn't arrive is exit 1."""
+    Store(store_path).put(fakes.tone(), Draft(tags=(), prompt="x", params={}, creator="me", origin={}))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*MUSICGEN, "list"], stdout=full, stderr=subprocess.PIPE, check=False, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: can't write to standard output: No space left on device\n"
+
+
+def test_ctrl_c_while_waiting_is_130_at_once(store_path: Path) -> None:
+    """The service takes its time; the user doesn't."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        child = subprocess.Popen(
+            [*MUSICGEN, "generate", "x", "--url", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        connection, _ = silent.accept()
+        connection.recv(65536)
+        started = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=20)
+        connection.close()
+    assert (child.returncode, out, err) == (130, "", "error: interrupted\n")
+    assert time.monotonic() - started < 5
+    assert not store_path.exists()
+
+
+def on_terminal(words: list[str]) -> tuple[int, str]:
+    """Run a command with a terminal for stdin, stdout and stderr; return its exit code and what it showed."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ |= {"TERM": "xterm-256color", "COLUMNS": "120"}
+        os.execv(sys.executable, [*MUSICGEN, *words])
+    shown = b""
+    while select.select([terminal], [], [], 30)[0]:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # how Linux tells that the other end is closed
+            break
+        if not data:
+            break
+        shown += data
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+
+
+@pytest.mark.usefixtures("store_path")
+def test_on_a_terminal_there_are_tables_and_a_bar(service: HTTPServer) -> None:
+    """People get headings; foreign escapes stay visible escapes."""
+    code, shown = on_terminal(["generate", "calm \u202e[bold]piano", "-d", "0.5"])
+
+    assert code == 0
+    assert "prompt" in shown
+    assert r"\u202e[bold]piano" in shown
+    assert "\u202e" not in shown
+    code, shown = on_terminal(["show", "last"])
+    assert code == 0
+    assert re.search(r"origin\.model:\s+nano", shown)
+
+
+@pytest.mark.usefixtures("store_path")
+def test_sound_never_goes_to_a_terminal(service: HTTPServer) -> None:
+    """`-o -` without a pipe is refused before anything is made."""
+    code, shown = on_terminal(["generate", "x", "-o", "-"])
+
+    assert code == 2
+    assert "pipe it" in shown
+    assert service.log == []
+
+
+def test_doctor_tells_what_is_broken(musicgen: Run, service: HTTPServer, store_path: Path) -> None:
+    """Everything well is exit 0; a service that was named and isn't there is exit 1; the key is never shown."""
+    service.expect_request("/health").respond_with_json({"status": "ok", "model": "nano", "version": "9"})
+    done = musicgen("doctor")
+    assert done.code == 0, done.out
+    assert "nano, version 9" in done.out
+
+    os.environ["MUSICGEN_API_KEY"] = "s3cret"
+    done = musicgen("doctor", "--url", "http://127.0.0.1:9", "--json")
+    assert done.code == 1
+    assert '"name":"service","state":"broken"' in done.out
+    assert "s3cret" not in done.out
+    assert "set (MUSICGEN_API_KEY)" in done.out

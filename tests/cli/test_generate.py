@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+Run = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("service", "store_path")
+
+INDEX = "index.jsonl"
+
+
+def test_a_prompt_becomes_a_stored_take(musicgen: Run, store_path: Path) -> None:
+    """One line says what was made, and the blob's name is the hash of its bytes."""
+    done = musicgen("generate", "calm ambient piano", "-d", "1", "--seed", "7")
+
+    assert done.code == 0, done.err
+    id_, created, duration, seed, model, tags, prompt = done.out.rstrip("\n").split("\t")
+    assert (duration, seed, model, prompt) == ("1", "7", "nano", "calm ambient piano")
+    assert tags == "type:audio,format:wav,phase:generation,tool:musicgen_generate"
+    assert created.endswith("Z")
+    (blob,) = store_path.glob("blobs/*/*.wav")
+    digest = hashlib.sha256(blob.read_bytes()).hexdigest()
+    assert blob.name == f"{digest}.wav"
+    assert id_ == f"artifact_{digest[:12]}"
+
+
+def test_the_record_keeps_all_that_made_it(musicgen: Run) -> None:
+    """Prompt, parameters as sent, both lengths, seed, origin, licence, lineage, creator and tags."""
+    parent = musicgen("generate", "first", "-d", "0.5", "-q").out.strip()
+    done = musicgen(
+        "generate", "energetic techno beat with synthesizers", "-d", "0.75", "-g", "5", "--temperature", "0.8",
+        "--top-k", "50", "--top-p", "0.5", "--greedy", "--seed", "3", "-t", "game:forest", "-t", "format:wav",
+        "--creator", "me", "--parent", parent[9:15], "--variation-set", "night", "--json",
+    )  # fmt: skip
+
+    record = json.loads(done.out)
+    expected = {
+        "status": "success", "prompt": "energetic techno beat with synthesizers", "creator": "me", "seed": 3,
+        "params": {"duration": 0.75, "temperature": 0.8, "top_k": 50, "top_p": 0.5, "guidance_scale": 5.0,
+                   "do_sample": False, "seed": 3},
+        "tags": ["type:audio", "format:wav", "phase:generation", "tool:musicgen_generate", "game:forest"],
+        "requested_duration": 0.75, "duration": 0.75, "frames": 24_000, "sample_rate": 32_000, "channels": 1,
+        "parent_id": parent, "variation_set_id": "night", "variation_index": 0, "license": "MIT",
+        "extra": {"checkpoint": "abc", "sampler": 1}, "mime": "audio/wav",
+    }  # fmt: skip
+    assert expected.items() <= record.items()
+    assert record["artifact_id"] == record["id"]
+    assert record["output_hash"] == record["content_hash"]
+    origin = record["origin"]
+    assert (origin["kind"], origin["model"], origin["engine"], origin["precision"], origin["device"]) == (
+        "http", "nano", "onnx", "fp32", "cpu",
+    )  # fmt: skip
+    assert origin["version"]
+    assert origin["url"].startswith("http://")
+    assert record["client_job_id"]
+    assert record["elapsed_s"] >= 0
+
+
+def test_without_a_prompt_it_is_unconditional(musicgen: Run, service: HTTPServer) -> None:
+    """No prompt is sent as "", never as null."""
+    assert musicgen("generate", "-d", "0.5").code == 0
+    assert json.loads(service.log[0][0].data)["prompt"] == ""
+
+
+def test_the_prompt_may_come_from_stdin(musicgen: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-` reads it; line ends at its end are not part of it."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("sanfte Flöte\r\nund Harfe\r\n".encode())))
+
+    assert json.loads(musicgen("generate", "-", "-d", "0.5", "--json").out)["prompt"] == "sanfte Flöte\nund Harfe"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-d", "31"], "duration must be 0.5-30 s, got 31"),
+        (["-d", "nan"], "duration must be 0.5-30 s, got nan"),
+        (["-d", "inf"], "duration must be 0.5-30 s, got inf"),
+        (["--temperature", "0"], "temperature must be 0.01-2, got 0"),
+        (["--top-k", "-1"], "top_k must be a whole number, 0-1000, got -1"),
+        (["--top-p", "1.1"], "top_p must be 0-1, got 1.1"),
+        (["-g", "16"], "guidance_scale must be 1-15, got 16"),
+        (["--seed", "-1"], "seed must be a whole number, 0-9007199254740991, got -1"),
+        (["--seed", str(2**53 - 1), "-n", "2"], "with 2 variations"),
+        (["-n", "0"], "variations must be a whole number, 1-64, got 0"),
+        (["-n", "65"], "variations must be a whole number, 1-64, got 65"),
+        (["-t", "a,b"], "tag"),
+        (["-t", ""], "tag"),
+        (["--creator", ""], "creator"),
+        (["--variation-set", " x"], "variation_set"),
+        (["x" * 2001], "prompt must be at most 2000 characters, got 2001"),
+        (["x" * 100_000], "prompt must be at most 2000 characters, got 100000"),
+        (["a\x1b[2J"], "control characters"),
+        (["a\udcff"], "U+DCFF"),
+        (["--model", "nano"], "--model needs --local"),
+        (["--engine", "onnx"], "--engine needs --local"),
+        (["--device", "cpu"], "--device needs --local"),
+        (["--precision", "fp32"], "--precision needs --local"),
+        (["--timeout", "0"], "timeout must be more than 0 seconds"),
+        (["--url", "nonsense"], "http://"),
+        (["-n", "2", "-o", "-"], "takes one sound"),
+        (["-q", "-o", "-"], "--json and --quiet"),
+        (["-n", "2", "-o", "x.wav"], "one file"),
+        (["-o", "x.mp3"], "WAV alone"),
+        (["--duration", "long"], "--duration"),
+        (["--seed", "1.5"], "--seed"),
+        (["--bogus"], "--bogus"),
+        (["one", "two"], "two"),
+    ],
+)
+def test_wrong_usage_is_exit_2_before_anything_is_sent(
+    musicgen: Run, service: HTTPServer, store_path: Path, words: list[str], message: str
+) -> None:
+    """One line says what is wrong; nothing was asked of the service, nothing stored."""
+    done = musicgen("generate", *words)
+
+    assert done.code == 2
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert "\x1b" not in done.err
+    assert done.out == ""
+    assert service.log == []
+    assert not store_path.exists()
+
+
+def test_variations_are_one_set_with_seeds_counting_up(musicgen: Run) -> None:
+    """Indices from 0, seeds from the one given, one line each."""
+    done = musicgen("generate", "x", "-d", "0.5", "-n", "3", "--seed", "10", "--json")
+
+    takes = [json.loads(line) for line in done.lines]
+    assert [take["seed"] for take in takes] == [10, 11, 12]
+    assert [take["variation_index"] for take in takes] == [0, 1, 2]
+    assert len({take["variation_set_id"] for take in takes}) == 1
+    more = json.loads(
+        musicgen("generate", "-d", "0.5", "--variation-set", takes[0]["variation_set_id"], "--json").out
+    )
+    assert more["variation_index"] == 3
+    shown = musicgen("show", takes[0]["variation_set_id"], "-q")
+    assert shown.lines == [take["id"] for take in [*takes, more]]
+
+
+def test_from_remakes_a_take_and_names_it_as_parent(musicgen: Run) -> None:
+    """Prompt, parameters and seed are the take's, but for what is given."""
+    first = json.loads(musicgen("generate", "low drone", "-d", "0.5", "-g", "7", "--seed", "5", "--json").out)
+
+    same = json.loads(musicgen("generate", "--from", "last", "--json").out)
+    assert (same["prompt"], same["params"], same["parent_id"]) == ("low drone", first["params"], first["id"])
+    assert same["content_hash"] == first["content_hash"]
+    assert same["id"] == f"{first['id']}-2"
+
+    other = json.loads(musicgen("generate", "high drone", "--from", first["id"], "--seed", "6", "--json").out)
+    assert (other["prompt"], other["params"]["guidance_scale"], other["seed"]) == ("high drone", 7.0, 6)
+    tree = musicgen("show", same["id"], "--tree", "-q")
+    assert tree.lines == [first["id"], same["id"]]
+
+
+@pytest.mark.parametrize("option", ["--from", "--parent"])
+def test_an_unknown_take_is_exit_3(musicgen: Run, service: HTTPServer, option: str) -> None:
+    """It is looked for before anything is sent."""
+    done = musicgen("generate", option, "deadbeef")
+
+    assert done.code == 3
+    assert done.err.splitlines() == [
+        "error: no artifact answers to 'deadbeef'",
+        "hint: `musicgen list` shows what is stored",
+    ]
+    assert service.log == []
+
+
+def test_a_seed_that_was_not_honoured_is_not_recorded(musicgen: Run, service: HTTPServer) -> None:
+    """A server that ignores it is told of, and so is the length it delivered."""
+    service.clear()
+    service.expect_request("/predict").respond_with_handler(fakes.fast_api)
+
+    done = musicgen("generate", "x", "-d", "1", "--seed", "7", "--json")
+
+    record = json.loads(done.out)
+    assert "seed" not in record
+    assert record["params"]["seed"] == 7
+    assert (record["duration"], record["requested_duration"]) == (0.94, 1.0)
+    assert "asked for 1 s, got 0.94 s" in done.err
+    assert "may not come out the same again" in done.err
+
+
+def test_it_also_exports(musicgen: Run, tmp_path: Path, store_path: Path) -> None:
+    """`-o FILE` writes the same bytes, making the folder; `-o FOLDER/` names the files itself."""
+    file = tmp_path / "new" / "piano.wav"
+    done = musicgen("generate", "calm piano", "-d", "0.5", "--seed", "7", "-o", file)
+
+    assert done.code == 0
+    assert f"wrote {file}" in done.err
+    assert file.read_bytes() == fakes.tone(0.5, seed=7)
+    musicgen("generate", "calm piano", "-d", "0.5", "--seed", "1", "-n", "2", "-o", f"{tmp_path}/many/")
+    assert sorted(path.name[:12] for path in (tmp_path / "many").iterdir()) == ["calm-piano-1", "calm-piano-2"]
+
+
+def test_a_target_that_exists_stops_it_before_it_starts(musicgen: Run, tmp_path: Path, service: HTTPServer) -> None:
+    """Ten minutes of work don't end at a file that was there before; `--force` replaces it."""
+    file = tmp_path / "x.wav"
+    file.write_bytes(b"precious")
+
+    done = musicgen("generate", "-d", "0.5", "-o", file)
+    assert done.code == 1
+    assert "exists already" in done.err
+    assert file.read_bytes() == b"precious"
+    assert service.log == []
+
+    assert musicgen("generate", "-d", "0.5", "-o", file, "--force").code == 0
+    assert file.read_bytes()[:4] == b"RIFF"
+
+
+def test_an_export_that_fails_afterwards_loses_nothing(musicgen: Run, tmp_path: Path) -> None:
+    """The take is stored and its id told; the exit code tells of the file."""
+    blocker = tmp_path / "file"
+    blocker.write_bytes(b"")
+
+    done = musicgen("generate", "-d", "0.5", "-q", "-o", blocker / "x.wav")
+
+    assert done.code == 1
+    assert "can't write" in done.err
+    assert musicgen("list", "-q").out == done.out
+
+
+def test_errors_can_be_json(musicgen: Run, service: HTTPServer) -> None:
+    """One object on stderr with code, message, hint and exit code."""
+    service.clear()
+    service.expect_request("/predict").respond_with_json({"detail": "no \x1b[31mway"}, 500)
+
+    done = musicgen("generate", "x", "--json")
+
+    assert done.code == 6
+    assert json.loads(done.err) == {
+        "error": {
+            "code": "service-error",
+            "message": "the service answered 500: no \x1b[31mway",
+            "hint": None,
+            "exit_code": 6,
+        }
+    }
+    assert "\x1b" not in done.err
+
+
+def test_a_bad_answer_leaves_nothing(musicgen: Run, service: HTTPServer, store_path: Path) -> None:
+    """Half a WAV is exit 6, and the store isn't even begun."""
+    service.clear()
+
+    def half(request: Request) -> Response:
+        sound = fakes.tone(0.5)
+        body = fakes.good_answer(json.loads(request.data), sound)
+        import base64
+
+        body["audio_base64"] = base64.b64encode(sound[:-8000]).decode()
+        return Response(json.dumps(body), content_type="application/json")
+
+    service.expect_request("/predict").respond_with_handler(half)
+
+    done = musicgen("generate", "x")
+
+    assert done.code == 6
+    assert "audio_base64" in done.err
+    assert not store_path.exists()
+
+
+def test_variations_that_fail_midway_keep_what_was_made(musicgen: Run, service: HTTPServer) -> None:
+    """Exit 1, and the message says how many there are."""
+    service.clear()
+    service.expect_ordered_request("/predict").respond_with_handler(fakes.ours)
+    service.expect_ordered_request("/predict").respond_with_json({"detail": "out of luck"}, 500)
+
+    done = musicgen("generate", "x", "-d", "0.5", "-n", "3", "-q")
+
+    assert done.code == 1
+    assert "made 1 of 3, then: the service answered 500: out of luck" in done.err
+    assert len(done.lines) == 1
+    assert musicgen("list", "-q").out == done.out
+
+
+@pytest.mark.parametrize("bad", ["a file", "read-only"])
+def test_a_store_that_cannot_be_written_is_one_line(musicgen: Run, tmp_path: Path, bad: str) -> None:
+    """Exit 1 with a hint."""
+    place = tmp_path / "blocked"
+    if bad == "a file":
+        place.write_bytes(b"")
+    else:
+        place = Path("/proc/musicgen")
+
+    done = musicgen("generate", "x", "-d", "0.5", "--store", place)
+
+    assert done.code == 1
+    assert done.err.count("\n") == 2
+    assert "hint: `--store DIR`" in done.err

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+
+from musicgen_cli.store import Artifact, Draft, Store
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def store(store_path: Path) -> Store:
+    return Store(store_path)
+
+
+def put(store: Store, prompt: str = "x", *, seed: int = 1, tags: tuple[str, ...] = (), **more: Any) -> Artifact:
+    draft = Draft(
+        tags=("type:audio", *tags), prompt=prompt, params={}, creator=more.pop("creator", "me"),
+        origin={"kind": "http", "model": more.pop("model", "nano")}, seed=seed, **more,
+    )  # fmt: skip
+    return store.put(fakes.tone(0.5, seed=seed), draft)
+
+
+def test_list_shows_the_newest_first(musicgen: Run, store: Store) -> None:
+    """Twenty, unless more or fewer are asked for."""
+    ids = [put(store, seed=seed).id for seed in range(23)][::-1]
+
+    assert musicgen("list", "-q").lines == ids[:20]
+    assert musicgen("list", "-q", "-n", "2").lines == ids[:2]
+    assert musicgen("list", "-q", "--all").lines == ids
+
+
+def test_an_empty_store_is_an_empty_list(musicgen: Run, store_path: Path) -> None:
+    """It is no error, and reading makes nothing."""
+    done = musicgen("list")
+
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert not store_path.exists()
+
+
+def test_filters_combine(musicgen: Run, store: Store) -> None:
+    """Tag, creator, set, parent, model, text and time narrow each other."""
+    parent = put(store, "parent", seed=1)
+    wanted = put(
+        store, "Deep FOREST at night", seed=2, tags=("a", "b"), creator="us", model="small", parent_id=parent.id,
+        variation_set_id="s", variation_index=0,
+    )  # fmt: skip
+    put(store, "deep forest", seed=3, tags=("a",), creator="us", model="small")
+
+    for words in (
+        ["--tag", "a", "--tag", "b"], ["--parent", parent.id], ["--set", "s"], ["--search", "forest AT"],
+        ["--creator", "us", "--model", "small", "--tag", "b", "--since", "1h", "--until", "2999-01-01"],
+    ):  # fmt: skip
+        assert musicgen("list", "-q", *words).lines == [wanted.id], words
+    for words in (["--tag", "c"], ["--since", "2999-01-01"], ["--until", "2d"], ["--model", "nan"]):
+        assert musicgen("list", "-q", *words).lines == [], words
+
+
+@pytest.mark.parametrize("words", [["-n", "0"], ["-n", "1", "--all"], ["--since", "soon"], ["--until", "2026-13-01"]])
+def test_wrong_filters_are_exit_2(musicgen: Run, store: Store, words: list[str]) -> None:
+    """They are named."""
+    assert musicgen("list", *words).code == 2
+
+
+def test_a_record_is_one_line_whatever_the_prompt(musicgen: Run, store: Store) -> None:
+    """Tabs and line ends are blanks, what a terminal obeys is an escape, markup is text."""
+    put(store, "a\tb\nc \x1b]52;c;x\x07 \u202e [bold]d[/]")
+
+    (line,) = musicgen("list").lines
+    assert line.split("\t")[-1] == r"a b c \x1b]52;c;x\x07 \u202e [bold]d[/]"
+    (line,) = musicgen("list", "--json").lines
+    assert line.isprintable()
+    assert json.loads(line)["prompt"] == "a\tb\nc \x1b]52;c;x\x07 \u202e [bold]d[/]"
+
+
+def test_show_finds_by_prefix_and_last(musicgen: Run, store: Store) -> None:
+    """The whole record as JSON, or the blob's path alone."""
+    one = put(store, "one", seed=1)
+    two = put(store, "two", seed=2)
+
+    assert json.loads(musicgen("show", "last", "--json").out)["id"] == two.id
+    assert json.loads(musicgen("show", one.id[9:14], "--json").out)["prompt"] == "one"
+    assert musicgen("show", one.id, "--path").out == f"{store.blob_path(one)}\n"
+    assert musicgen("show", "nothing").code == 3
+    assert musicgen("show", "last", "--path", "--tree").code == 2
+
+
+def test_an_ambiguous_prefix_names_the_candidates(musicgen: Run, store: Store) -> None:
+    """Exit 3."""
+    ids = {put(store, seed=seed).id for seed in (1, 2)} | {put(store, seed=1).id}
+    short = next(id_ for id_ in ids if id_.endswith("-2"))[9:15]
+
+    done = musicgen("show", short)
+
+    assert done.code == 3
+    assert f"artifact_{short}" in done.err
+    assert "-2" in done.err
+
+
+def test_export_writes_the_very_bytes(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """To a file, to a folder under a made name, and to stdout."""
+    take = put(store, "Calm, ambient piano!", seed=7)
+    file = tmp_path / "x.wav"
+
+    assert musicgen("export", "last", "-o", file).lines == [str(file)]
+    assert file.read_bytes() == fakes.tone(0.5, seed=7)
+    done = musicgen("export", "last", "-o", tmp_path)
+    assert done.lines == [f"{tmp_path}/calm-ambient-piano-7-{take.id[9:]}.wav"]
+    code = f"import sys; from musicgen_cli.cli.app import run; sys.exit(run(['export', '{take.id}', '-o', '-']))"
+    piped = subprocess.run(["python", "-c", code], check=True, capture_output=True)
+    assert piped.stdout == fakes.tone(0.5, seed=7)
+
+
+def test_export_never_overwrites_unless_forced(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """A file that exists is exit 1; in a folder the name is numbered; two takes never share a name."""
+    put(store, "x", seed=1)
+    put(store, "x", seed=2)
+    file = tmp_path / "x.wav"
+    file.write_bytes(b"precious")
+
+    assert musicgen("export", "last", "-o", file).code == 1
+    assert file.read_bytes() == b"precious"
+    for _ in range(2):
+        assert musicgen("export", "last", "-o", f"{tmp_path}/n/", "--name", "{prompt_slug}").code == 0
+    assert sorted(path.name for path in (tmp_path / "n").iterdir()) == ["x-2.wav", "x.wav"]
+    ids = musicgen("list", "-q").lines
+    done = musicgen("export", *ids, "-o", f"{tmp_path}/f/", "--name", "{prompt_slug}", "--force")
+    assert [Path(line).name for line in done.lines] == ["x.wav", "x-2.wav"]
+    assert (tmp_path / "f" / "x.wav").read_bytes() == fakes.tone(0.5, seed=2)
+
+
+def test_force_replaces_a_link_and_not_what_it_points_to(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """A symbolic link in the target's place costs nobody a file."""
+    put(store)
+    canary, link = tmp_path / "canary", tmp_path / "x.wav"
+    canary.write_bytes(b"alive")
+    link.symlink_to(canary)
+
+    assert musicgen("export", "last", "-o", link).code == 1
+    assert musicgen("export", "last", "-o", link, "--force").code == 0
+    assert canary.read_bytes() == b"alive"
+    assert not link.is_symlink()
+
+
+def test_a_sidecar_is_the_record(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """As JSON, beside the sound, and no less careful with what exists."""
+    take = put(store, "élan")
+
+    assert musicgen("export", "last", "-o", tmp_path / "x.wav", "--sidecar").code == 0
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert (record["id"], record["prompt"]) == (take.id, "élan")
+    (tmp_path / "y.json").write_text("precious")
+    assert musicgen("export", "last", "-o", tmp_path / "y.wav", "--sidecar").code == 1
+    assert not (tmp_path / "y.wav").exists()
+    assert (tmp_path / "y.json").read_text() == "precious"
+
+
+def test_damaged_sound_is_never_exported(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """Exit 7, and no file."""
+    take = put(store)
+    blob = store.blob_path(take)
+    blob.chmod(0o600)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"!")
+
+    assert musicgen("export", take.id, "-o", tmp_path / "x.wav").code == 7
+    blob.unlink()
+    assert musicgen("export", take.id, "-o", tmp_path / "x.wav").code == 7
+    assert list(tmp_path.glob("*.wav")) == []
+
+
+def test_a_bad_line_is_told_once_and_hides_nothing_else(musicgen: Run, store: Store, store_path: Path) -> None:
+    """One flipped byte costs one take, and a word on stderr."""
+    ids = [put(store, seed=seed).id for seed in range(3)]
+    index = store_path / "index.jsonl"
+    data = bytearray(index.read_bytes())
+    data[data.index(ids[1].encode()) + 200] ^= 1
+    index.write_bytes(data)
+
+    done = musicgen("list", "-q")
+
+    assert done.code == 0
+    assert done.lines == [ids[2], ids[0]]
+    assert done.err.count("\n") == 1
+    assert "1 damaged line" in done.err
+
+
+def test_store_path_and_stats(musicgen: Run, store: Store, store_path: Path) -> None:
+    """Where it is, and what is in it."""
+    put(store, seed=1)
+    put(store, seed=1)
+
+    assert musicgen("store", "path").out == f"{store_path}\n"
+    stats = json.loads(musicgen("store", "stats", "--json").out)
+    assert (stats["artifacts"], stats["blobs"], stats["audio_seconds"]) == (2, 1, 1.0)
+    assert "artifacts\t2" in musicgen("store", "stats").lines

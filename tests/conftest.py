@@ -1,0 +1,76 @@
+"""What every test stands on: folders of its own, and no setting of this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from musicgen_cli.settings import NAMES
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = tmp_path_factory.mktemp("home")
+    for name in ("DATA", "CONFIG", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
+    for name in NAMES:
+        monkeypatch.delenv(f"MUSICGEN_{name.upper()}", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("HTTP_PROXY", raising=False)
+    monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the tests of one process build the bundled model's graphs once."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+@pytest.fixture
+def musicgen(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run a command line in this process, with stdout and stderr apart."""
+    from musicgen_cli.cli.app import run
+
+    def run_words(*words: object) -> Result:
+        capfd.readouterr()
+        code = run([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return Result(code, out, err)
+
+    return run_words
+
+
+@pytest.fixture
+def service(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> HTTPServer:
+    """A service that answers as ours does, named by MUSICGEN_URL."""
+    import fakes
+
+    httpserver.expect_request("/predict", method="POST").respond_with_handler(fakes.ours)
+    monkeypatch.setenv("MUSICGEN_URL", httpserver.url_for("/").rstrip("/"))
+    return httpserver
+
+
+@pytest.fixture
+def store_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store that isn't there yet, on a path with a blank and an accent."""
+    path = tmp_path / "mein Störe"
+    monkeypatch.setenv("MUSICGEN_STORE", str(path))
+    return path
