@@ -29,7 +29,7 @@ ONLY_IN = {
     "onnxruntime": {"engine/onnx_engine.py"},
     "torch": {"engine/torch_engine.py"},
     "transformers": {"engine/torch_engine.py"},
-    "fastapi": {"service/app.py"},
+    "fastapi": {"service/"},
     "typer": {"cli/"},
     "rich": {"cli/"},
     "click": set(),
