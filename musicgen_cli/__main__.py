@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
@@ -13,6 +15,13 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # while the program was still being loaded
         code = 130
+    if code == 130:
+        # At once: without waiting for threads, and as an exit code even where CPython would rather end itself by the
+        # signal (it does once a KeyboardInterrupt has passed through `exec`, which dataclasses use).
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
     sys.exit(code)
 
 

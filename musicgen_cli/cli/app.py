@@ -82,8 +82,21 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(0) from err
         except MusicgenError as err:
             _fail(err, err, **kwargs)
+        except Exception as err:
+            if not _was_interrupted(err):
+                raise  # a bug shows its traceback
+            _fail(StoppedError(), err, **kwargs)
 
     return run_explained
+
+
+def _was_interrupted(err: BaseException | None) -> bool:
+    """Tell whether Ctrl-C lies beneath an error: compiled modules turn it into an ImportError while they load."""
+    while err is not None:
+        if isinstance(err, KeyboardInterrupt):
+            return True
+        err = err.__cause__ or err.__context__
+    return False
 
 
 def _fail(err: MusicgenError, cause: BaseException, *, json_: bool = False, **_: object) -> None:
