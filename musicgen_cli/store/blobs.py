@@ -1,0 +1,105 @@
+"""The audio: one read-only file for each SHA-256, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from musicgen_cli.errors import DamagedError
+from musicgen_cli.store import files
+from musicgen_cli.store.digest import Digest, is_sha256
+
+_TEMPORARY = ".tmp-"
+_SUFFIX = ".wav"
+
+
+class Blobs:
+    """The directory `blobs` of a store."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / "blobs"
+
+    def path(self, digest: Digest) -> Path:
+        """Name the file of a digest, whether or not it is there."""
+        return self._folder / digest.hex[:2] / (digest.hex + _SUFFIX)
+
+    def make(self) -> None:
+        """Make the directory that holds all blobs."""
+        files.make_directory(self._folder)
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        """
+        Store bytes under their digest; they are on the disk when this returns.
+
+        A file that is there already is trusted only after hashing it, and replaced if it is wrong: crashes and bad
+        disks have left many a store with zeros under the right name.
+        """
+        path = self.path(digest)
+        if not self._is_right(digest):
+            self._write(path, data)
+        files.sync_directory(path.parent)
+        files.sync_directory(self._folder)
+
+    def holds(self, digest: Digest) -> bool:
+        """Tell whether a file has the digest's name, without looking into it."""
+        return os.path.lexists(self.path(digest))
+
+    def read(self, digest: Digest) -> bytes:
+        """
+        Return the bytes of a digest, hashed again.
+
+        Raises:
+            DamagedError: They are missing, wrong, or behind a symbolic link.
+        """
+        path = self.path(digest)
+        hint = "storing the same audio again heals it"
+        try:
+            with files.open_to_read(path) as file:
+                data = file.read()
+        except FileNotFoundError as err:
+            raise DamagedError(f"the audio is missing: {str(path)!r}", hint=hint) from err
+        except OSError as err:
+            if err.errno != errno.ELOOP:
+                raise
+            raise DamagedError(f"the audio is a symbolic link, which is not followed: {str(path)!r}") from err
+        if Digest.of(data) != digest:
+            raise DamagedError(f"the audio is not what was stored: {str(path)!r}", hint=hint)
+        return data
+
+    def sizes(self) -> Iterator[int | None]:
+        """Yield the size in bytes of each blob, and None for each unfinished temporary."""
+        with suppress(FileNotFoundError):
+            for folder in os.scandir(self._folder):
+                if not folder.is_dir(follow_symlinks=False):
+                    continue
+                for entry in os.scandir(folder):
+                    if entry.name.startswith(_TEMPORARY):
+                        yield None
+                    elif entry.name.endswith(_SUFFIX) and is_sha256(entry.name.removesuffix(_SUFFIX)):
+                        yield entry.stat(follow_symlinks=False).st_size
+
+    def _is_right(self, digest: Digest) -> bool:
+        try:
+            with files.open_to_read(self.path(digest)) as file:
+                return Digest.of_file(file) == digest
+        except FileNotFoundError:
+            return False
+
+    def _write(self, path: Path, data: bytes) -> None:
+        # In the same directory, since a rename across directories is not safe everywhere; with a random name, since
+        # no lock is held here.
+        temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}")
+        try:
+            try:
+                files.write_new(temporary, data)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    path.parent.mkdir(0o700)
+                files.write_new(temporary, data)
+            files.replace(temporary, path)
+        except BaseException:  # Ctrl-C too
+            files.discard(temporary)
+            raise

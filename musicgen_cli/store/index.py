@@ -1,0 +1,198 @@
+"""
+The artifacts that an index's lines amount to: by id, or those that pass a filter, newest first.
+
+An edit stands after the line it changes, so who reads backwards has met every edit of an artifact before the artifact
+itself. Whatever lists artifacts reads so: it can stop at any limit, and remembers edits but never artifacts. Lines that
+can't pass a filter are told by their bytes and not parsed, so a filter that nothing passes costs what a search costs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+
+from musicgen_cli.store.artifacts import retagged
+from musicgen_cli.store.digest import make_id
+from musicgen_cli.store.journal import Record, Snapshot, decode, lines_holding, timestamp
+
+_PUT = b'{"op":"put",'
+_USUAL = (_PUT, b'\t{"op":"tag",', b'\t{"op":"del",')
+# Where the 12 digits of the id stand in a `put` and in an edit: `op` comes first, then `id`, and nothing is optional.
+_IN_PUT = slice(len('{"op":"put","id":"artifact_'), len('{"op":"put","id":"artifact_') + 12)
+_IN_EDIT = slice(_IN_PUT.start + 1, _IN_PUT.stop + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What an artifact must have to be listed; what is not given does not matter."""
+
+    tags: tuple[str, ...] = ()  # all of them
+    creator: str | None = None
+    variation_set_id: str | None = None
+    parent_id: str | None = None
+    model: str | None = None
+    search: str | None = None  # in the prompt, upper and lower case alike
+    since: datetime | None = None  # aware; an artifact made at either end is within
+    until: datetime | None = None
+
+    def exact(self) -> dict[str, str]:
+        """Name the members that must have one value; `model` is a member of `origin`."""
+        wanted = {
+            "creator": self.creator,
+            "variation_set_id": self.variation_set_id,
+            "parent_id": self.parent_id,
+            "model": self.model,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+def by_id(snapshot: Snapshot, start: str, *, whole: bool) -> list[Record]:
+    """Find the live artifact whose id is `start`, or all whose id starts so."""
+    live: dict[str, Record] = {}
+    for line in snapshot.lines_with(f'"id":"{start}'.encode() + b'"' * whole):
+        record = snapshot.decode(line)
+        if record is None:
+            continue
+        name = record.get("id")
+        match record["op"]:
+            case "put" if record["id"].startswith(start):
+                live[record["id"]] = record
+            case "tag" if name in live:
+                live[name]["tags"] = retagged(live[name]["tags"], record["add"], record["rm"])
+            case "del":
+                live.pop(record["id"], None)
+    return list(live.values())
+
+
+def newest(snapshot: Snapshot, where: Filter) -> Iterator[Record]:
+    """Yield the live artifacts that pass, the last one of the file first."""
+    passes = _test(where)
+    retags: dict[str, list[tuple[list[str], list[str]]]] = {}  # what to add and remove, the last first
+    gone: set[str] = set()
+    candidates = _Candidates(where)
+    for block in snapshot.backward():
+        for line in candidates.of(block):
+            record = snapshot.decode(line)
+            if record is None:
+                continue
+            match record["op"]:
+                case "tag":
+                    retags.setdefault(record["id"], []).append((record["add"], record["rm"]))
+                case "del":
+                    gone.add(record["id"])
+                case "put" if record["id"] not in gone:
+                    for add, rm in reversed(retags.get(record["id"], ())):
+                        record["tags"] = retagged(record["tags"], add, rm)
+                    if passes(record):
+                        yield record
+
+
+class _Candidates:
+    """
+    Tells by their bytes which lines are edits or may pass a filter: a value has only one spelling in the index.
+
+    Finding a few bytes in a whole block takes far less time than looking at each of its lines, so that is done first.
+    """
+
+    def __init__(self, where: Filter) -> None:
+        self._members = [f'"{name}":'.encode() + _quoted(value) for name, value in where.exact().items()]
+        self._tags = [_quoted(unicodedata.normalize("NFC", tag)) for tag in where.tags]
+        self._retagged: set[bytes] = set()  # the 12 digits of those that an edit may have given a tag
+
+    def of(self, block: bytes) -> list[bytes]:
+        """Return those lines of a block, the last one first; blocks must come in the same order."""
+        found = dict(lines_holding(b"\t", block))
+        for edit in found.values():
+            if any(tag in edit for tag in self._tags):
+                self._retagged.add(edit[_IN_EDIT])
+        needles = self._members + self._tags
+        if all(needle in block for needle in needles):
+            found.update(
+                (at, line)
+                for at, line in lines_holding(min(needles, key=block.count, default=b"\n"), block)
+                if all(needle in line for needle in needles)
+            )
+        if self._retagged:
+            found.update(
+                (at, line)
+                for at, line in lines_holding(b"\n", block)
+                if line[_IN_PUT] in self._retagged and all(member in line for member in self._members)
+            )
+        return [found[at] for at in sorted(found, reverse=True)]
+
+
+class UsedIds:
+    """
+    The ids that are taken among those with the same 12 digits, whether their artifacts live or not.
+
+    The whole index is searched before the lock is taken, and only what was appended since then under it.
+    """
+
+    def __init__(self, short: str) -> None:
+        self._short = short
+        self._form = re.compile(rb'"id":"artifact_%s(?:-([1-9][0-9]{0,8}))?"' % short.encode())
+        self._start = self._form.pattern[: self._form.pattern.index(b"(")]
+        self._numbers: set[int] = set()
+        self._gen: str | None = None
+        self._end = 0
+
+    def search(self, snapshot: Snapshot) -> None:
+        """
+        Look for the ids in any line, good or bad, of what was not searched before.
+
+        Raises:
+            NewerStoreError: A line means something that this version does not know.
+        """
+        same = self._gen is not None and snapshot.gen == self._gen and snapshot.size >= self._end
+        for block in snapshot.forward(self._end if same else 0, snapshot.size):
+            _refuse_unknown(block)
+            at = block.find(self._start)
+            while at >= 0:
+                if form := self._form.match(block, at):
+                    self._numbers.add(int(form[1] or 1))
+                at = block.find(self._start, at + 1)
+        self._gen, self._end = snapshot.gen, snapshot.end
+
+    def unused(self) -> str:
+        """Return the id with the smallest number that is not taken."""
+        return make_id(self._short, next(number for number in count(1) if number not in self._numbers))
+
+
+def _refuse_unknown(block: bytes) -> None:
+    # Nearly all lines are puts: counting them is quick, and shows whether there is more to look at than the edits.
+    edits = [line for _, line in lines_holding(b"\t", block)]
+    puts = block.count(b"\n" + _PUT) + block.startswith(_PUT)
+    lines = block.count(b"\n") + (not block.endswith(b"\n"))
+    for line in edits if puts + len(edits) == lines else block.split(b"\n"):
+        if not line.startswith(_USUAL):
+            decode(line)
+
+
+def _test(where: Filter) -> Callable[[Record], bool]:
+    tags = {unicodedata.normalize("NFC", tag) for tag in where.tags}
+    exact = where.exact()
+    model = exact.pop("model", None)
+    text = (where.search or "").casefold()
+    since = timestamp(where.since) if where.since else ""
+    until = timestamp(where.until) if where.until else "~"
+
+    def passes(record: Record) -> bool:
+        return (
+            tags.issubset(record["tags"])
+            and all(record.get(name) == value for name, value in exact.items())
+            and (model is None or record["origin"].get("model") == model)
+            and since <= record["created"] <= until
+            and text in record["prompt"].casefold()
+        )
+
+    return passes
+
+
+def _quoted(value: str) -> bytes:
+    # As `encode` writes it; a lone surrogate, which no line holds, becomes bytes that no line holds.
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
