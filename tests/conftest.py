@@ -60,7 +60,7 @@ def musicgen(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 @pytest.fixture
 def service(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> HTTPServer:
-    """A service that answers as ours does, named by MUSICGEN_URL."""
+    """Start a service that answers as ours does, named by MUSICGEN_URL."""
     import fakes
 
     httpserver.expect_request("/predict", method="POST").respond_with_handler(fakes.ours)
@@ -70,7 +70,7 @@ def service(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> HTTPServ
 
 @pytest.fixture
 def store_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store that isn't there yet, on a path with a blank and an accent."""
+    """Name a store that isn't there yet, on a path with a blank and an accent."""
     path = tmp_path / "mein Störe"
     monkeypatch.setenv("MUSICGEN_STORE", str(path))
     return path

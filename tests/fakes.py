@@ -1,4 +1,4 @@
-"""Stand-ins at our own seams: sounds, an engine, and servers that speak the contract in three dialects or not at all."""
+"""Stand-ins: sounds, and servers that speak the contract in three dialects or not at all."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from typing import Any
 
 from werkzeug import Request, Response
 
-from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Listener, Origin
 from musicgen_cli.wav import inspect, pcm16_wav
 
 RATE = 32_000
@@ -29,27 +27,6 @@ def tone(seconds: float = 0.5, *, seed: int = 0, channels: int = 1, rate: int = 
     if channels > 1:
         samples = array("h", (sample for sample in samples for _ in range(channels)))
     return pcm16_wav(samples.tobytes(), sample_rate=rate, channels=channels)
-
-
-class FakeEngine:
-    """An engine that hums: a tone of the asked length, with a step a tenth of a second."""
-
-    def __init__(self, fail: Callable[[GenerateRequest], None] = lambda request: None) -> None:
-        self.fail = fail
-        self.requests: list[GenerateRequest] = []
-
-    def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
-        self.requests.append(request)
-        total = math.ceil(request.duration * 10)
-        for done in range(1, total + 1):
-            listener.step(done, total)
-        self.fail(request)
-        sound = tone(request.duration, seed=request.seed or 0)
-        origin = Origin(kind="local", model="hum", engine="fake", precision="fp32", device="cpu")
-        return Clip(sound, inspect(sound), origin, 0.25, request.seed, "MIT", {"checkpoint": "abc", "sampler": 1})
-
-    def close(self) -> None:
-        pass
 
 
 def good_answer(body: dict[str, Any], sound: bytes | None = None, **changes: Any) -> dict[str, Any]:
@@ -88,7 +65,7 @@ def lit_serve(request: Request) -> Response:
     """Answer like the LitServe reference: clamps silently, three frames short, metadata without what is unknown."""
     body = json.loads(request.data)
     job = body.get("client_job_id")
-    if job is not None and not re.fullmatch(r"[a-zA-Z0-9._:-]{1,256}", job) or not body.get("prompt"):
+    if (job is not None and not re.fullmatch(r"[a-zA-Z0-9._:-]{1,256}", job)) or not body.get("prompt"):
         return _json({"detail": "Internal server error"}, 500)
     duration = min(max(float(body.get("duration", 10.0)), 0.5), 30.0)
     answer = good_answer(body, tone((int(50 * duration) - 3) / 50))

@@ -32,9 +32,7 @@ def test_both_bounds_belong_to_a_range_and_nothing_beyond(name: str, allowed: An
             GenerateRequest.checked({name: value})
 
 
-@pytest.mark.parametrize(
-    "prompt", ["a\0b", "\x1b[31m", "a\rb", "\ud800", "x" * 2001, "x" * 100_000, None, 5, "\x0b"]
-)
+@pytest.mark.parametrize("prompt", ["a\0b", "\x1b[31m", "a\rb", "\ud800", "x" * 2001, "x" * 100_000, None, 5, "\x0b"])
 def test_forbidden_prompts_are_refused(prompt: Any) -> None:
     """Control characters, lone surrogates and 2,001 characters."""
     with pytest.raises(InvalidValueError, match="prompt") as caught:

@@ -10,7 +10,7 @@ from musicgen_cli.errors import UsageError
 
 @pytest.fixture
 def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A config file that isn't there yet."""
+    """Name a config file that isn't there yet."""
     file = tmp_path / "config.toml"
     monkeypatch.setattr(settings, "config_file", lambda: file)
     for name in settings.NAMES:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import wraps
 from importlib import import_module
 from typing import Annotated, Any
@@ -14,8 +14,15 @@ from musicgen_cli import __version__
 from musicgen_cli.errors import MusicgenError, StoppedError
 
 # Each name is a module of `commands`, with a function `command`, or for a group a table `commands`.
-COMMANDS = ("generate", "list", "show", "export", "store", "serve", "doctor")
-GROUPS = {"store": "Care of the store."}
+COMMANDS = {
+    "generate": "Make one or more takes and keep each.",
+    "list": "Show what is stored, newest first.",
+    "show": "Show all that is known of a take, or a set's takes.",
+    "export": "Copy stored takes to files.",
+    "store": "Care of the store.",
+    "serve": "Serve the model over HTTP until stopped.",
+    "doctor": "Look for what is broken; exit 1 if something is.",
+}
 
 
 def run(words: Sequence[str]) -> int:
@@ -29,9 +36,10 @@ def run(words: Sequence[str]) -> int:
         The exit code; nothing is raised but bugs.
     """
     # Typer reads the options of every command it is given; a script that loops over one shouldn't pay for the others.
-    names = words[:1] if words and words[0] in COMMANDS else COMMANDS
+    completing = "_MUSICGEN_COMPLETE" in os.environ
+    wanted = COMMANDS if completing else [next((word for word in words if not word.startswith("-")), "")]
     try:
-        code = table(names)(list(words) or ["--help"], prog_name="musicgen", standalone_mode=False)
+        code = table(wanted)(list(words) or ["--help"], prog_name="musicgen", standalone_mode=False)
     except TyperException as err:  # what the option parser refuses
         from musicgen_cli.printable import printable
 
@@ -45,8 +53,8 @@ def run(words: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def table(names: Iterable[str]) -> typer.Typer:
-    """Make the application with these of COMMANDS."""
+def table(wanted: Container[str]) -> typer.Typer:
+    """Make the application; of COMMANDS that are not `wanted` it knows the names alone."""
     app = typer.Typer(
         name="musicgen",
         help="Make music from text; every take is kept, with everything that made it.",
@@ -55,16 +63,23 @@ def table(names: Iterable[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_musicgen)
-    for name in names:
+    for name, what in COMMANDS.items():
+        if name not in wanted:
+            app.command(name, help=what)(_unread)
+            continue
         module = import_module(f"musicgen_cli.cli.commands.{name}")
-        if name in GROUPS:
-            group = typer.Typer(help=GROUPS[name], rich_markup_mode=None)
+        if hasattr(module, "command"):
+            app.command(name, help=what)(explained(module.command))
+        else:
+            group = typer.Typer(help=what, rich_markup_mode=None)
             for inner, command in module.commands.items():
                 group.command(inner)(explained(command))
             app.add_typer(group, name=name)
-        else:
-            app.command(name)(explained(module.command))
     return app
+
+
+def _unread() -> None:
+    raise AssertionError("a command that nobody named was run")
 
 
 def explained(command: Callable[..., None]) -> Callable[..., None]:

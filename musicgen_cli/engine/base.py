@@ -59,6 +59,8 @@ class Silent:
 class Engine(Protocol):
     """Turns requests into clips, one at a time."""
 
+    origin: Origin  # what is known before the first clip
+
     def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
         """
         Make one clip.

@@ -14,6 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
@@ -61,6 +62,7 @@ class RemoteEngine:
         """
         self._base = _address(url)
         self.url = str(self._base.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
+        self.origin = Origin("http", url=self.url)
         self._timeout_s = timeout_s
         self._max_wait_s = max_wait_s
         self._headers = {
@@ -154,13 +156,12 @@ class RemoteEngine:
         return Clip(
             wav=answer.wav,
             info=answer.info,
-            origin=Origin(
-                kind="http",
+            origin=replace(
+                self.origin,
                 model=answer.text("model"),
                 engine=answer.text("engine"),
                 precision=answer.text("precision"),
                 device=answer.text("device"),
-                url=self.url,
             ),
             elapsed_s=elapsed_s,
             seed=request.seed if honoured else None,
@@ -217,7 +218,7 @@ def _address(url: str) -> httpx.URL:
         base = httpx.URL(url)
     except (httpx.InvalidURL, ValueError, TypeError) as err:
         raise UsageError("the url is not an address", hint=hint) from err
-    if base.scheme not in {"http", "https"} or not base.host or "%" in base.host:
+    if base.scheme not in {"http", "https"} or not base.host or " " in url:
         raise UsageError(f"the url must start with http:// or https:// and name a host, got {url[:80]!r}", hint=hint)
     return base.copy_with(query=None, fragment=None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from io import BufferedReader
@@ -27,11 +26,15 @@ class Digest:
     @classmethod
     def of(cls, data: bytes) -> Digest:
         """Hash bytes in memory."""
+        import hashlib  # loads OpenSSL, which listing doesn't need
+
         return cls(hashlib.sha256(data).hexdigest())
 
     @classmethod
     def of_file(cls, file: BufferedReader) -> Digest:
         """Hash the rest of an open file, block by block."""
+        import hashlib
+
         return cls(hashlib.file_digest(file, "sha256").hexdigest())
 
     @property

@@ -95,9 +95,7 @@ def test_a_file_made_meanwhile_is_not_overwritten(store: Store, tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "x.wav"]
 
 
-def test_a_file_system_without_links_works_too(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_links_works_too(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FAT and many network shares can't link."""
 
     def refuse(*_: object, **__: object) -> None:

@@ -140,9 +140,7 @@ def test_variations_are_one_set_with_seeds_counting_up(musicgen: Run) -> None:
     assert [take["seed"] for take in takes] == [10, 11, 12]
     assert [take["variation_index"] for take in takes] == [0, 1, 2]
     assert len({take["variation_set_id"] for take in takes}) == 1
-    more = json.loads(
-        musicgen("generate", "-d", "0.5", "--variation-set", takes[0]["variation_set_id"], "--json").out
-    )
+    more = json.loads(musicgen("generate", "-d", "0.5", "--variation-set", takes[0]["variation_set_id"], "--json").out)
     assert more["variation_index"] == 3
     shown = musicgen("show", takes[0]["variation_set_id"], "-q")
     assert shown.lines == [take["id"] for take in [*takes, more]]

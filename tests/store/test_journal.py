@@ -487,3 +487,23 @@ def test_the_lock_file_is_made_once_and_stays(store, root):
 
     after = (root / "lock").stat()
     assert (before.st_ino, 0, 0o100600) == (after.st_ino, after.st_size, after.st_mode)
+
+
+DEEP = '{"a":' * 500 + "1" + "}" * 500
+
+
+@pytest.mark.parametrize("parsed_before", [0, 10**6])
+@pytest.mark.parametrize(
+    "text",
+    ['"\\ud800"', '"\\u0041"', "NaN", "-Infinity", "1e999", DEEP, "[" * 99 + "]" * 99, '"\ufeff"', "9" * 30, "0.1"],
+)
+def test_both_readers_accept_the_same(monkeypatch, parsed_before, text):
+    """Whether a line is one of the first that a process reads makes no difference to what it says."""
+    body = put()[:-19] + f',"new":{text}'.encode()
+    line = body + b',"crc":"%08x"}' % zlib.crc32(body)
+    monkeypatch.setattr(journal, "_parsed", parsed_before)
+    here = decode(line)
+    monkeypatch.setattr(journal, "_parsed", 10**6)
+
+    assert here == decode(line)
+    assert (here is None) == (text in {'"\\ud800"', "NaN", "-Infinity", DEEP})

@@ -53,8 +53,8 @@ def command(
         parent_id=parent and kept.get(parent).id,
         model=model,
         search=search,
-        since=since and moment(since),
-        until=until and moment(until, end=True),
+        since=moment(since) if since else None,
+        until=moment(until, end=True) if until else None,
     )
     out.artifacts(kept.newest(None if every else number or 20, where))
 

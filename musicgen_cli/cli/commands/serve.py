@@ -6,7 +6,6 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import options
-from musicgen_cli.errors import InvalidValueError
 
 
 def command(
@@ -32,12 +31,6 @@ def command(
     from musicgen_cli.engine.select import open_local
     from musicgen_cli.extras import needs
 
-    if not 0 <= port <= 65535:
-        raise InvalidValueError(f"port must be 0-65535, got {port}")
-    if queue < 0:
-        raise InvalidValueError(f"queue must be 0 or more, got {queue}")
-    if max_duration not in limits.DURATION:
-        raise InvalidValueError(f"max_duration must be {limits.DURATION}, got {limits.number(max_duration)}")
     with needs("serve"):
         from musicgen_cli.service import run
 
@@ -58,5 +51,5 @@ def command(
         allow_hosts=tuple(allow_host or ()),
         max_duration=max_duration,
         log_prompts=log_prompts,
-        on_ready=out.note,
+        on_ready=lambda url: out.note(f"serving on {url}"),
     )

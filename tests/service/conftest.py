@@ -1,0 +1,209 @@
+"""A service over a fake engine: a real uvicorn on a free port of loopback, in a thread."""
+
+import base64
+import socket
+import threading
+import time
+from array import array
+from concurrent.futures import Future, ThreadPoolExecutor
+from math import pi, sin
+
+import httpx
+import pytest
+
+from musicgen_cli import wav
+from musicgen_cli.engine.base import Clip, Origin
+from musicgen_cli.service.app import create_app
+from musicgen_cli.service.queue import Queue
+from musicgen_cli.service.run import Server, listen
+
+STEPS = 8
+
+
+class FakeEngine:
+    """Makes a sine from the seed, in STEPS steps; can be held before its second step, slowed and made to fail."""
+
+    origin = Origin("local", model="fake", engine="sine", precision="fp32", device="cpu")
+
+    def __init__(self, *, step_s=0.0):
+        self.go = threading.Event()
+        self.go.set()
+        self.step_s = step_s
+        self.failure = None
+        self.warnings = ()
+        self.requests = []
+        self.stops = []
+        self.closed = False
+
+    def generate(self, request, listener):
+        self.requests.append(request)
+        try:
+            for done in range(1, STEPS + 1):
+                listener.step(done, STEPS)
+                time.sleep(self.step_s)
+                while not self.go.wait(0.002):
+                    listener.step(done, STEPS)
+        except Exception as err:
+            self.stops.append(err)
+            raise
+        if self.failure is not None:
+            raise self.failure
+        sound = self.sound(request)
+        return Clip(
+            wav=sound,
+            info=wav.inspect(sound),
+            origin=self.origin,
+            elapsed_s=0.25,
+            seed=request.seed,
+            license="CC0-1.0",
+            extra={"checkpoint": "sha256:0", "sampler": 1, "seed": "not this one"},
+            warnings=self.warnings,
+        )
+
+    def close(self):
+        self.closed = True
+
+    @staticmethod
+    def sound(request):
+        period = 20 + request.seed % 1000
+        wave = array("h", (round(9000 * sin(2 * pi * at / period)) for at in range(period))).tobytes()
+        size = 2 * round(request.duration * 32_000)
+        return wav.pcm16_wav((wave * (size // len(wave) + 1))[:size], sample_rate=32_000, channels=1)
+
+
+def until(condition, within_s=10.0):
+    """Wait for what another thread brings about; return what `condition` then says."""
+    end = time.monotonic() + within_s
+    while not (found := condition()):
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.002)
+    return found
+
+
+class Service:
+    """A service that runs, and a client of it."""
+
+    def __init__(self, make_engine, *, limit=16, stop_s=60.0, **options):
+        self.ready = threading.Event()
+        self.queue = Queue(make_engine, limit=limit)
+        listener = listen("127.0.0.1", 0, keyed=False)
+        self.port = listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.told = []
+        self.server = Server(
+            create_app(self.queue, **options),
+            self.queue,
+            on_ready=lambda url: (self.told.append(url), self.ready.set()),
+            stop_s=stop_s,
+        )
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]})
+        self.thread.start()
+        self.client = httpx.Client(
+            base_url=self.url, timeout=20, trust_env=False, limits=httpx.Limits(max_connections=None)
+        )
+        self._later = ThreadPoolExecutor(max_workers=32)
+
+    def post(self, body=None, **options):
+        if isinstance(body, bytes):
+            options.setdefault("headers", {}).setdefault("Content-Type", "application/json")
+            return self.client.post("/predict", content=body, **options)
+        return self.client.post("/predict", json={"duration": 0.5} | (body or {}), **options)
+
+    def get(self, path, **options):
+        return self.client.get(path, **options)
+
+    def later(self, body=None, **options) -> "Future[httpx.Response]":
+        return self._later.submit(self.post, body, **options)
+
+    def counts(self):
+        return self.get("/health").json()["queue"]
+
+    def raw(self, data=b""):
+        """Open a connection and send bytes as they are."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection.sendall(data)
+        return connection
+
+    def ask(self, body=b'{"duration": 0.5}'):
+        """Send a whole request on a connection that the test will close."""
+        head = (
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        )
+        return self.raw(head % len(body) + body)
+
+    def stop(self):
+        self.server.should_exit = True
+
+    def end(self):
+        self.client.close()
+        self.stop()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        self._later.shutdown()
+        self.queue.finish()
+
+
+@pytest.fixture
+def start():
+    """Start services that end with the test; a held engine is let go first."""
+    running = []
+
+    def start(engine=None, *, make_engine=None, **options):
+        engine = engine or FakeEngine()
+        service = Service(make_engine or (lambda: engine), **options)
+        service.engine = engine
+        running.append(service)
+        if make_engine is None:
+            assert service.ready.wait(10)
+        return service
+
+    yield start
+    for service in running:
+        service.engine.go.set()
+        service.end()
+
+
+@pytest.fixture
+def service(start):
+    """Start a service with no options."""
+    return start()
+
+
+@pytest.fixture(scope="module")
+def shared_with():
+    """Start services that tests share which leave nothing behind."""
+    running = []
+
+    def start(**options):
+        engine = FakeEngine()
+        service = Service(lambda: engine, **options)
+        service.engine = engine
+        running.append(service)
+        assert service.ready.wait(10)
+        return service
+
+    yield start
+    for service in running:
+        service.end()
+
+
+@pytest.fixture(scope="module")
+def shared(shared_with):
+    """Share a service with no options."""
+    return shared_with()
+
+
+@pytest.fixture(name="until")
+def _until():
+    return until
+
+
+@pytest.fixture(name="engine")
+def _engine():
+    return FakeEngine()
+
+
+@pytest.fixture(name="decode")
+def _decode():
+    """Take the sound out of an answer."""
+    return lambda answer: base64.b64decode(answer.json()["audio_base64"], validate=True)

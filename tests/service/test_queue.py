@@ -1,0 +1,170 @@
+"""Who waits, who is told to come back, and when."""
+
+import math
+import time
+
+import pytest
+
+
+@pytest.fixture
+def held(start, engine, until):
+    """Start a service whose engine is at work on one request and held there."""
+
+    def held(**options):
+        service = start(engine, **options)
+        engine.go.clear()
+        service.first = service.later({"client_job_id": "first"})
+        until(lambda: engine.requests)
+        return service
+
+    return held
+
+
+def test_requests_are_served_in_the_order_they_came(held, engine, until):
+    """First come, first served, one at a time."""
+    service = held()
+    later = []
+    for number in range(1, 6):
+        later.append(service.later({"seed": number}))
+        until(lambda number=number: service.counts()["waiting"] == number)
+    assert len(engine.requests) == 1
+
+    engine.go.set()
+
+    assert {answer.result().status_code for answer in later} == {200}
+    assert [request.seed for request in engine.requests[1:]] == [1, 2, 3, 4, 5]
+    assert service.counts() == {"waiting": 0, "running": 0, "limit": 16}
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_a_full_queue_is_429(held, engine, until, limit):
+    """One runs and `limit` wait; the next is refused until there is room again."""
+    service = held(limit=limit)
+    waiting = [service.later() for _ in range(limit)]
+    until(lambda: service.counts() == {"waiting": limit, "running": 1, "limit": limit})
+
+    answer = service.post()
+
+    assert answer.status_code == 429
+    assert answer.json() == {"detail": f"the queue is full: {limit} requests wait"}
+    engine.go.set()
+    assert {each.result().status_code for each in (service.first, *waiting)} == {200}
+    assert service.post().status_code == 200
+
+
+def test_retry_after_is_what_the_running_request_still_needs(start, engine, until):
+    """With one of eight steps made, seven times the time so far, in whole seconds."""
+    service = start(engine, limit=0)
+    engine.go.clear()
+    asked = time.monotonic()
+    first = service.later()
+    until(lambda: engine.requests)
+    running = time.monotonic()
+    time.sleep(0.3)
+
+    at_least = 7 * (time.monotonic() - running)
+    answer = service.post()
+    at_most = 7 * (time.monotonic() - asked)
+
+    assert answer.status_code == 429
+    assert math.ceil(at_least) <= int(answer.headers["retry-after"]) <= math.ceil(at_most)
+    engine.go.set()
+    assert first.result().status_code == 200
+
+
+def test_a_client_that_leaves_the_queue_gives_up_its_place(held, engine, until):
+    """Nothing is made for a waiting client that has gone, and another may wait instead."""
+    service = held(limit=1)
+    with service.ask(b'{"duration": 0.5, "client_job_id": "gone"}'):
+        until(lambda: service.counts()["waiting"])
+        assert service.post().status_code == 429
+
+    until(lambda: not service.counts()["waiting"])
+    second = service.later({"client_job_id": "second"})
+    until(lambda: service.counts()["waiting"])
+
+    assert service.get("/progress/gone").json()["state"] == "failed"
+    engine.go.set()
+    assert second.result().status_code == 200
+    assert [request.client_job_id for request in engine.requests] == ["first", "second"]
+
+
+def test_a_client_that_leaves_while_it_is_served_stops_the_engine(start, engine, until, caplog):
+    """The engine is stopped at its next step; the next client's turn comes; nobody calls it an error."""
+    caplog.set_level("INFO", "musicgen_cli.service")
+    service = start(engine)
+    engine.go.clear()
+    with service.ask(b'{"duration": 0.5, "client_job_id": "gone"}'):
+        until(lambda: engine.requests)
+
+    until(lambda: engine.stops)
+    until(lambda: not service.counts()["running"])
+    engine.go.set()
+
+    assert service.get("/progress/gone").json()["state"] == "failed"
+    assert service.post().status_code == 200
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    assert [line for line in caplog.messages if " 499 " in line and "job=gone steps=1" in line]
+
+
+def test_an_answer_that_would_come_too_late_is_refused_at_once(start, engine):
+    """By the pace of the request before; Retry-After says how much too late."""
+    service = start(engine)
+    engine.step_s = 0.0125
+    began = time.monotonic()
+    service.post({"duration": 0.5})
+    slowest = (time.monotonic() - began) / 0.5  # a pace of 0.2 at least
+
+    answer = service.post({"duration": 30}, headers={"X-Deadline-S": "1"})
+
+    assert answer.status_code == 503
+    assert answer.json()["detail"].endswith("the deadline is 1 s")
+    assert 30 * 0.2 - 1 <= int(answer.headers["retry-after"]) <= math.ceil(30 * slowest - 1)
+    assert len(engine.requests) == 1
+    assert service.post({"duration": 30}, headers={"X-Deadline-S": "600"}).status_code == 200
+
+
+def test_a_deadline_counts_those_who_wait_before(start, engine, until):
+    """What is ahead in the queue is part of the time an answer takes."""
+    service = start(engine)
+    engine.step_s = 0.0125
+    service.post({"duration": 0.5})
+    engine.go.clear()
+    first = service.later({"duration": 0.5})
+    until(lambda: len(engine.requests) == 2)
+    second = service.later({"duration": 30})
+    until(lambda: service.counts()["waiting"])
+
+    answer = service.post({"duration": 0.5}, headers={"X-Deadline-S": "5"})
+
+    assert answer.status_code == 503
+    engine.go.set()
+    assert {first.result().status_code, second.result().status_code} == {200}
+    assert service.post({"duration": 0.5}, headers={"X-Deadline-S": "5"}).status_code == 200
+
+
+def test_one_slow_request_does_not_shut_out_the_rest(start, engine):
+    """Where every client has a deadline, an idle service tries again before long."""
+    service = start(engine)
+    engine.step_s = 0.05
+    service.post({"duration": 0.5})
+    engine.step_s = 0
+
+    answers = [service.post({"duration": 0.5}, headers={"X-Deadline-S": "0.1"}).status_code for _ in range(30)]
+
+    assert answers[0] == 503
+    assert 200 in answers
+
+
+def test_before_anything_was_measured_no_deadline_is_too_short(service):
+    """Nobody is refused on a guess."""
+    assert service.post(headers={"X-Deadline-S": "0.001"}).status_code == 200
+
+
+@pytest.mark.parametrize("junk", ["", "soon", "0", "-1", "nan", "inf", "1 s"])
+def test_a_deadline_that_is_none_is_422(shared, junk):
+    """The header is a number of seconds above 0, or it is an error."""
+    answer = shared.post(headers={"X-Deadline-S": junk})
+
+    assert answer.status_code == 422
+    assert "X-Deadline-S" in answer.json()["detail"]
