@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from musicgen_cli import settings as places
@@ -52,6 +53,9 @@ def open_local(
         raise AbsentError(f"this version has no engine for {device!r}", hint="`--device cpu` always works")
     if precision != "fp32":
         raise AbsentError(f"this version has no precision {precision!r}", hint="`--precision fp32` always works")
+    # Since 1.29 the official ONNX Runtime reports to its maker and leaves a device id in the cache folder; nothing but
+    # this, before it is imported, stops all of it (its docs/Privacy.md). Whoever wants that can set 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with needs("local"):
         from musicgen_cli.engine.checkpoint import resolve
         from musicgen_cli.engine.onnx_engine import OnnxEngine

@@ -1,0 +1,247 @@
+"""
+The decode loop: from logits to codes.
+
+A `Take` is one request on its way through the decoder. It knows its rows, its position and its codes so far, and
+nothing of other requests, so that one clip, a batch and a service are the same loop over more or fewer of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.errors import EngineError
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+SAMPLER_VERSION = 1  # raised with every change of what a seed means
+
+_LARGEST = 1e30  # of a logit: beyond any model, and so far from float32's end that nothing below overflows
+
+
+class Step(Protocol):
+    """One step of the decoder."""
+
+    def __call__(self, tokens: IntArray, positions: IntArray) -> FloatArray:
+        """
+        Take each row one position further.
+
+        Args:
+            tokens: The newest codes, shape ``(rows, codebooks)``.
+            positions: Where each row is, shape ``(rows,)``; a row at 0 begins anew.
+
+        Returns:
+            Shape ``(rows, codebooks, vocabulary)``, for the codes that come next. The array may be reused.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """
+    Which code is made at which step: the delay pattern.
+
+    Codebook k of frame t is made at step t + delay(k); before and after, its token is the special one.
+
+    Source:
+        MusicgenForCausalLM.build_delay_pattern_mask; a stereo model's codebooks alternate left and right, and each pair
+        has one delay.
+    """
+
+    codebooks: int  # of all channels together
+    channels: int
+    frames: int
+
+    @property
+    def steps(self) -> int:
+        """Steps until the last code of the last frame."""
+        return self.frames + self.codebooks // self.channels - 1
+
+    def delay(self, codebook: int) -> int:
+        """Return how many steps after the first codebook this one comes."""
+        return codebook // self.channels
+
+    def makes(self, step: int) -> list[int]:
+        """Return the codebooks that get a code at that step."""
+        return [k for k in range(self.codebooks) if 0 <= step - self.delay(k) < self.frames]
+
+    def align(self, tokens: IntArray) -> IntArray:
+        """Turn (codebooks, steps) as they were made into (codebooks, frames)."""
+        return np.stack([row[self.delay(k) : self.delay(k) + self.frames] for k, row in enumerate(tokens)])
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a code is chosen; meanings and names as in the contract."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    guidance_scale: float  # 1 = off
+    do_sample: bool
+    seed: int
+
+    @classmethod
+    def of(cls, request: GenerateRequest, seed: int) -> Sampling:
+        """Take the parameters from a request."""
+        return cls(
+            temperature=request.temperature,
+            top_k=request.top_k,
+            top_p=request.top_p,
+            guidance_scale=request.guidance_scale if request.prompt else 1.0,  # nothing to be guided to
+            do_sample=request.do_sample,
+            seed=seed,
+        )
+
+
+class Take:
+    """One request on its way through the decoder."""
+
+    def __init__(self, pattern: Pattern, sampling: Sampling, *, vocab: int) -> None:
+        """
+        Begin.
+
+        Args:
+            vocab: Codes of a codebook; the code `vocab` itself is start and padding.
+        """
+        self.pattern = pattern
+        self.position = 0
+        self._sampling = sampling
+        self._special = vocab
+        self._made = np.full((pattern.codebooks, pattern.steps), vocab, np.int64)
+        self._chances = chances(sampling.seed, pattern.steps, pattern.codebooks)
+
+    @property
+    def rows(self) -> int:
+        """2 if guided: with the text, then without; else 1."""
+        return 2 if self._sampling.guidance_scale > 1 else 1
+
+    @property
+    def done(self) -> bool:
+        """Whether every code is made."""
+        return self.position == self.pattern.steps
+
+    @property
+    def codes(self) -> IntArray:
+        """The codes, shape ``(codebooks, frames)``, once it is done."""
+        return self.pattern.align(self._made)
+
+    @property
+    def tokens(self) -> IntArray:
+        """What the step reads next, shape ``(rows, codebooks)``."""
+        newest = self._made[:, self.position - 1] if self.position else np.full_like(self._made[:, 0], self._special)
+        return np.tile(newest, (self.rows, 1))
+
+    def advance(self, logits: FloatArray) -> None:
+        """
+        Choose the codes of this step.
+
+        Args:
+            logits: Of this take's rows, shape ``(rows, codebooks, vocabulary)``.
+
+        Raises:
+            EngineError: A logit is not a number, or beyond any model's.
+        """
+        if not (np.abs(logits) < _LARGEST).all():
+            raise EngineError("the model's output is not a number", hint="its weights may be damaged")
+        scores = guided(logits, self._sampling.guidance_scale)
+        for k in self.pattern.makes(self.position):
+            if self._sampling.do_sample:
+                code = draw(*candidates(scores[k], self._sampling), self._chances[self.position, k])
+            else:
+                code = int(scores[k].argmax())  # of equals the first, as torch does
+            self._made[k, self.position] = code
+        self.position += 1
+
+
+def decode(step: Step, take: Take, heard: Callable[[int, int], None]) -> IntArray:
+    """
+    Run one take to its end.
+
+    Args:
+        heard: Called after each step with the steps made and their total; what it raises ends the loop.
+
+    Returns:
+        Codes, shape ``(codebooks, frames)``.
+    """
+    while not take.done:
+        take.advance(step(take.tokens, np.full(take.rows, take.position, np.int64)))
+        heard(take.position, take.pattern.steps)
+    return take.codes
+
+
+def samples_of(duration: float, rate: int) -> int:
+    """Return how many samples a clip of `duration` seconds has, at `rate` Hz."""
+    return round(duration * rate)
+
+
+def frames_of(samples: int, hop: int) -> int:
+    """Return how many frames of `hop` samples hold so many; whole numbers, for 0.07 s at 100 Hz is more than 7."""
+    return -(-samples // hop)
+
+
+def guided(logits: FloatArray, scale: float) -> FloatArray:
+    """
+    Go from the rows of a take to one: away from what comes without the text.
+
+    Args:
+        logits: Shape ``(1 or 2, codebooks, vocabulary)``; the first row is with the text, the second without.
+
+    Source:
+        ClassifierFreeGuidanceLogitsProcessor.
+    """
+    given: FloatArray = logits[0]
+    if len(logits) == 1:
+        return given
+    free: FloatArray = logits[1]
+    return free + (given - free) * np.float32(scale)
+
+
+def candidates(scores: FloatArray, sampling: Sampling) -> tuple[IntArray, NDArray[np.float64]]:
+    """
+    Return the codes that may be drawn, ascending, and the probability of each.
+
+    Args:
+        scores: Of one codebook, guided, shape ``(vocabulary,)``.
+
+    Source:
+        TemperatureLogitsWarper, TopKLogitsWarper and TopPLogitsWarper, in this order. What is equal to the k-th best
+        stays; what together has at most 1 - top_p goes, but for the best; of equals the last counts as the best.
+    """
+    scores = scores / np.float32(sampling.temperature)
+    kept = np.arange(len(scores))
+    if 0 < sampling.top_k < len(scores):
+        kept = np.flatnonzero(scores >= np.partition(scores, -sampling.top_k)[-sampling.top_k])
+    weights = np.exp(scores[kept].astype(np.float64) - scores.max())
+    if sampling.top_p < 1:
+        order = np.argsort(weights, kind="stable")
+        cumulated = np.cumsum(weights[order])
+        stays = cumulated > (1 - sampling.top_p) * cumulated[-1]
+        stays[-1] = True
+        chosen = np.sort(order[stays])
+        kept, weights = kept[chosen], weights[chosen]
+    return kept, weights / weights.sum()
+
+
+def draw(codes: IntArray, probabilities: NDArray[np.float64], chance: float) -> int:
+    """Invert the cumulative distribution: the first code at which it is above `chance`, which is in [0, 1)."""
+    cumulated = np.cumsum(probabilities)
+    total = cumulated[-1]
+    below = min(chance * total, np.nextafter(total, 0))  # the product can be rounded up to the total
+    return int(codes[np.searchsorted(cumulated, below, side="right")])
+
+
+def chances(seed: int, steps: int, codebooks: int) -> NDArray[np.float64]:
+    """
+    Return numbers in [0, 1), shape ``(steps, codebooks)``.
+
+    Number n of a seed is made of the n-th 64-bit word of Philox4x64-10 (Salmon et al. 2011), keyed by the seed: a
+    published function, of which no part may change with a version of numpy. Step and codebook alone say which word.
+    """
+    words = np.random.Philox(key=seed).random_raw(steps * codebooks)
+    return (words >> np.uint64(11)).reshape(steps, codebooks).astype(np.float64) * 2.0**-53

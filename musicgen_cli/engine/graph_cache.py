@@ -1,0 +1,183 @@
+"""
+Keeps the graphs of a checkpoint, which can be made again from it at any time.
+
+    <cache_dir>/graphs/<digest>-<precision>-v<format>/
+        text.onnx  step.onnx  frames.onnx  sound.onnx, and the weights of each, text.data and so on
+        manifest.json       what they were made of; size and SHA-256 of each
+
+A folder is made under another name and renamed when it is whole, so processes that make the same one don't meet. One
+that isn't what its manifest says is made again. Nothing is synced to disk: what a power cut spoils, the hashes show.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from musicgen_cli.engine.checkpoint import Checkpoint
+from musicgen_cli.engine.shape import Shape
+from musicgen_cli.errors import EngineError
+from musicgen_cli.extras import needs
+
+GRAPH_FORMAT = 1  # raised with every change of what is written into a graph
+TEXT, STEP, FRAMES, SOUND = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
+MANIFEST = "manifest.json"
+
+_MAKING = ".making-"
+_ABANDONED_S = 24 * 3600.0  # whoever has been making a folder for so long is gone
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_IN_THE_WAY = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+
+Label = Mapping[str, str | int]  # what a folder was made of
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """A folder of graphs that is whole."""
+
+    directory: Path
+    temporary: bool = False  # it couldn't be kept
+
+    def close(self) -> None:
+        """Remove the folder if it is of no use to the next run."""
+        if self.temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def graphs_of(
+    checkpoint: Checkpoint,
+    shape: Shape,
+    *,
+    positions: int,
+    cache_dir: Path,
+    precision: str,
+    note: Callable[[str], None],
+) -> Graphs:
+    """
+    Find the graphs of a checkpoint, or make them.
+
+    Args:
+        positions: Steps of the longest clip.
+        note: Hears that graphs are being made, and that they can't be kept.
+
+    Raises:
+        CheckpointError: The checkpoint doesn't have what the graphs need.
+        EngineError: There is no room for them.
+    """
+    home = cache_dir / "graphs"
+    kept = home / f"{checkpoint.digest}-{precision}-v{GRAPH_FORMAT}"
+    label: Label = {
+        "format": GRAPH_FORMAT,
+        "checkpoint": checkpoint.digest,
+        "precision": precision,
+        "positions": positions,
+    }
+    if is_whole(kept, label):
+        return Graphs(kept)
+    note(f"preparing {checkpoint.name} for ONNX Runtime, once")
+    try:
+        making, temporary = _folder(home), False
+    except OSError as err:
+        if err.errno in _FULL:
+            raise _no_room(home, err) from err
+        note(f"can't write to {home} ({err.strerror}): what is prepared serves this run only")
+        making, temporary = _folder(Path(tempfile.gettempdir())), True
+    try:
+        _make(making, checkpoint, shape, label)
+        return Graphs(making, temporary=True) if temporary else Graphs(_keep(making, kept, label))
+    except BaseException as err:
+        shutil.rmtree(making, ignore_errors=True)
+        if isinstance(err, OSError):
+            raise _no_room(making.parent, err) from err
+        raise
+
+
+def is_whole(directory: Path, label: Label) -> bool:
+    """
+    Tell whether a folder was made of `label` and is what its manifest says, to the byte.
+
+    Reads everything, about 1 s for 2 GB; what was read is in the page cache when the graphs are loaded.
+    """
+    try:
+        manifest = json.loads((directory / MANIFEST).read_bytes())
+        files = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest.pop("files").items()}
+        if manifest != label or not files.keys() >= set(GRAPHS):
+            return False
+        if any((directory / name).stat().st_size != size for name, (size, _) in files.items()):
+            return False
+        with ThreadPoolExecutor(len(files)) as pool:  # hashing lets go of Python's lock
+            hashes = pool.map(_sha256, [directory / name for name in files])
+            return all(found == wanted for found, (_, wanted) in zip(hashes, files.values(), strict=True))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+
+
+def _make(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label) -> None:
+    with needs("local"):  # onnx, which nothing else needs
+        from musicgen_cli.engine.graphs import Graph
+    from musicgen_cli.engine.sound_graph import write_frames, write_sound
+    from musicgen_cli.engine.step_graph import write_step
+    from musicgen_cli.engine.text_graph import write_text
+
+    tensors = checkpoint.tensors()
+    with Graph(directory, Path(TEXT).stem) as text:
+        write_text(text, shape, tensors)
+    with Graph(directory, Path(STEP).stem) as step:
+        write_step(step, shape.decoder, tensors, positions=int(label["positions"]))
+    with Graph(directory, Path(FRAMES).stem) as frames:
+        write_frames(frames, shape.sound, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)
+    with Graph(directory, Path(SOUND).stem) as sound:
+        write_sound(sound, shape.sound, tensors)
+    files = {
+        name: {"bytes": size, "sha256": sha256}
+        for graph in (text, step, frames, sound)
+        for name, (size, sha256) in graph.files.items()
+    }
+    (directory / MANIFEST).write_text(json.dumps({**label, "files": files}, indent=1) + "\n", "utf-8")
+
+
+def _folder(home: Path) -> Path:
+    """Make a folder to fill, and remove those that were left half made long ago."""
+    home.mkdir(parents=True, exist_ok=True)
+    for left in home.glob(f"{_MAKING}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=_MAKING, dir=home))
+
+
+def _keep(making: Path, kept: Path, label: Label) -> Path:
+    """Give a whole folder its name; what lies there and isn't whole goes."""
+    try:
+        return making.rename(kept)
+    except OSError as err:
+        if err.errno not in _IN_THE_WAY:
+            raise
+    if is_whole(kept, label):  # another process was first
+        shutil.rmtree(making, ignore_errors=True)
+        return kept
+    aside = Path(tempfile.mkdtemp(prefix=_MAKING, dir=kept.parent))
+    with suppress(FileNotFoundError):  # another process moved it first
+        kept.rename(aside / kept.name)
+    shutil.rmtree(aside, ignore_errors=True)
+    return making.rename(kept)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _no_room(home: Path, err: OSError) -> EngineError:
+    return EngineError(
+        f"can't keep the model's graphs in {home}: {err.strerror or err}", hint="they need as much room as the weights"
+    )

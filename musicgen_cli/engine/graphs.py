@@ -1,0 +1,143 @@
+"""
+Writes one ONNX graph, node by node, with its weights beside it.
+
+The only file that imports onnx. Weights go straight from the checkpoint to the file, so that writing a graph costs the
+memory of one tensor; both files are hashed on their way out. Which numbers a matrix is kept in is decided in
+`Graph.linear` alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from musicgen_cli.engine.tensors import FloatArray
+
+Array = NDArray[Any]
+Dims = Sequence[int | str]  # a word is a length that is known only at run time
+
+FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
+
+_OPSET, _IR = 20, 10  # Gelu is of 20; ONNX Runtime 1.17 and later read both
+_MICROSOFT = "com.microsoft"  # operators of ONNX Runtime's own: ContribOperators.md
+_OUTSIDE_BYTES = 1024  # larger tensors go to the file beside the graph
+_ALIGN = 4096  # so that ONNX Runtime can map a tensor instead of reading it
+
+
+class Graph:
+    """A graph that is being written to `<directory>/<name>.onnx` and, its weights, `<name>.data`."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._path = directory / f"{name}.onnx"
+        self._data_path = directory / f"{name}.data"
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: list[onnx.TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._count = 0
+        self._digest = hashlib.sha256()
+        self.files: dict[str, tuple[int, str]] = {}  # name → bytes and SHA-256, once it is whole
+
+    def __enter__(self) -> Graph:
+        """Open the weights' file."""
+        self._data = self._data_path.open("wb")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, at: TracebackType | None) -> None:
+        """Write the graph itself, unless what made it failed."""
+        size = self._data.tell()
+        self._data.close()
+        if kind is not None:
+            return
+        graph = helper.make_graph(self._nodes, self._path.stem, self._inputs, self._outputs, self._weights)
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_MICROSOFT, 1)]
+        content = helper.make_model(graph, opset_imports=opsets, ir_version=_IR).SerializeToString(deterministic=True)
+        self._path.write_bytes(content)
+        self.files = {
+            self._path.name: (len(content), hashlib.sha256(content).hexdigest()),
+            self._data_path.name: (size, self._digest.hexdigest()),
+        }
+
+    def input(self, name: str, kind: int, shape: Dims) -> str:
+        """Declare an input; `kind` is FLOAT, INT64 or INT32."""
+        self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
+        return name
+
+    def output(self, name: str, shape: Dims) -> None:
+        """Declare that the value of that name, which is float32, is an output."""
+        self._outputs.append(helper.make_tensor_value_info(name, FLOAT, list(shape)))
+
+    def weight(self, values: Array) -> str:
+        """Add a tensor and return its name."""
+        name = self._name("w")
+        values = np.ascontiguousarray(values)
+        if values.nbytes < _OUTSIDE_BYTES:
+            self._weights.append(numpy_helper.from_array(values, name))
+            return name
+        self._write(b"\0" * (-self._data.tell() % _ALIGN))
+        tensor = TensorProto(name=name, dims=values.shape, data_location=TensorProto.EXTERNAL)
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+        place = {"location": self._data_path.name, "offset": self._data.tell(), "length": values.nbytes}
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+        self._weights.append(tensor)
+        self._write(values.data.cast("B"))
+        return name
+
+    def ints(self, *values: int) -> str:
+        """Add a vector of whole numbers; equal ones are kept once."""
+        return self._constant(np.array(values, np.int64))
+
+    def scalar(self, value: float) -> str:
+        """Add a float32; equal ones are kept once."""
+        return self._constant(np.array(value, np.float32))
+
+    def node(self, op: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
+        """Add a node with one result and return the result's name; an input "" is one that is left out."""
+        return self.nodes(op, *inputs, to=(to or self._name(op),), **attributes)[0]
+
+    def nodes(self, op: str, *inputs: str, to: Sequence[str], domain: str = "", **attributes: Any) -> Sequence[str]:
+        """Add a node with several results, whose names are `to`."""
+        self._nodes.append(helper.make_node(op, inputs, to, domain=domain, **attributes))
+        return to
+
+    def own(self, op: str, *inputs: str, to: Sequence[str], **attributes: Any) -> Sequence[str]:
+        """Add a node of ONNX Runtime's own operators."""
+        return self.nodes(op, *inputs, to=to, domain=_MICROSOFT, **attributes)
+
+    def linear(self, x: str, *weights: FloatArray) -> str:
+        """Multiply by matrices that lie as in torch, (out, in); several are one, their results side by side."""
+        return self.node("MatMul", x, self.weight(np.concatenate(weights).T))
+
+    def activation(self, name: str, x: str) -> str:
+        """Apply one of ACTIVATIONS."""
+        if name == "relu":
+            return self.node("Relu", x)
+        return self.node("Gelu", x, approximate="tanh" if name == "gelu_new" else "none")
+
+    def layer_norm(self, x: str, weight: FloatArray, bias: FloatArray) -> str:
+        """Normalise the last axis as torch.nn.LayerNorm does, with its epsilon."""
+        return self.node("LayerNormalization", x, self.weight(weight), self.weight(bias), axis=-1, epsilon=1e-5)
+
+    def _constant(self, values: Array) -> str:
+        key = (values.dtype.str, values.shape, values.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.weight(values)
+        return self._constants[key]
+
+    def _write(self, content: bytes | memoryview) -> None:
+        self._data.write(content)
+        self._digest.update(content)
+
+    def _name(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}.{self._count}"
