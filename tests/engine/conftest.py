@@ -1,0 +1,64 @@
+"""Checkpoints and engines for the tests of the local engine. Nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def nano() -> Any:
+    """Return the bundled checkpoint."""
+    from musicgen_cli.engine.checkpoint import resolve
+
+    return resolve("nano", Path("nowhere"))
+
+
+@pytest.fixture(scope="session")
+def nano_tensors(nano: Any) -> Mapping[str, Any]:
+    """Return what the engine uses of nano's weights, as they are stored: float16."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(nano.directory / "model.safetensors")
+    return {name: values for name, values in tensors.items() if not name.startswith("audio_encoder.encoder.")}
+
+
+@pytest.fixture
+def write(nano: Any, nano_tensors: Mapping[str, Any], tmp_path: Path) -> Write:
+    """Write a checkpoint's folder: nano's, but for what is given."""
+    from safetensors.numpy import save_file
+
+    def write_folder(
+        name: str = "mine", *, tensors: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        shutil.copy(nano.directory / "tokenizer.json", folder)
+        (folder / "config.json").write_text(json.dumps(config or nano.config))
+        save_file(dict(tensors or nano_tensors), folder / "model.safetensors")
+        return folder
+
+    return write_folder
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache that the tests of this process share."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(scope="session")
+def engine(nano: Any, session_cache: Path) -> Iterator[Any]:
+    """Load the bundled model."""
+    from musicgen_cli.engine.onnx_engine import OnnxEngine
+
+    loaded = OnnxEngine(nano, cache_dir=session_cache, threads=1)  # several processes of tests share the cores
+    yield loaded
+    loaded.close()

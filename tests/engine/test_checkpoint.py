@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+np = pytest.importorskip("numpy", reason="needs the extra local")
+pytest.importorskip("safetensors", reason="needs the extra local")
+
+from musicgen_cli.engine.checkpoint import PUBLISHED, Checkpoint, resolve  # noqa: E402  # after what may skip it
+from musicgen_cli.engine.shape import Shape  # noqa: E402
+from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError  # noqa: E402
+
+NORM = "decoder.model.decoder.layer_norm.weight"
+
+
+def test_auto_is_nano_where_nothing_else_is(tmp_path: Path) -> None:
+    """Out of the box, the bundled model makes the sound."""
+    assert resolve("auto", tmp_path).name == "nano"
+
+
+def test_auto_takes_the_first_published_model_that_is_whole(tmp_path: Path, write: Any) -> None:
+    """A folder without its weights doesn't count."""
+    write("models/medium")
+    (write("models/small") / "model.safetensors").unlink()
+
+    assert resolve("auto", tmp_path / "models").name == "medium"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_model_that_is_absent_says_where_it_goes(tmp_path: Path, name: str) -> None:
+    """The hint holds the path that was looked at."""
+    with pytest.raises(ModelAbsentError) as caught:
+        resolve(name, tmp_path)
+
+    assert str(tmp_path / name) in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["melody", "tiny", "Small"])
+def test_an_unknown_name_tells_the_known_ones(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Melody models need another architecture, and aren't among them."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownModelError) as caught:
+        resolve(name, tmp_path)
+
+    assert "stereo-small" in str(caught.value.hint)
+    assert "melody" not in str(caught.value.hint)
+
+
+def test_a_path_is_taken_as_it_is(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a separator or without, as long as the folder is there."""
+    folder = write("mine")
+    monkeypatch.chdir(tmp_path)
+
+    assert resolve(str(folder), tmp_path).name == "mine"
+    assert resolve("mine", tmp_path).directory == Path("mine")
+    with pytest.raises(ModelAbsentError, match="no folder"):
+        resolve("./other", tmp_path)
+
+
+def test_the_license_is_known_or_read_or_unknown(nano: Checkpoint, write: Any, tmp_path: Path) -> None:
+    """A model card's front matter says it; nothing is guessed."""
+    folder = write("small")
+    assert nano.license == "MIT"
+    assert resolve("small", tmp_path).license == "CC-BY-NC-4.0"
+    assert resolve(str(folder), tmp_path).license is None
+    (folder / "README.md").write_text("---\ntags:\n- music\nlicense: apache-2.0\n---\nlicense: other\n")
+    assert resolve(str(folder), tmp_path).license == "apache-2.0"
+    (folder / "README.md").write_text("# Mine\nlicense: other\n")
+    assert resolve(str(folder), tmp_path).license is None
+
+
+def test_the_digest_is_of_config_and_weights(write: Any) -> None:
+    """Anyone can reckon it: cat config.json model.safetensors | sha256sum."""
+    folder = write()
+    content = (folder / "config.json").read_bytes() + (folder / "model.safetensors").read_bytes()
+
+    assert resolve(str(folder), folder).digest == hashlib.sha256(content).hexdigest()
+
+
+def test_pickle_is_never_loaded(write: Any) -> None:
+    """A folder with weights as pickle alone is refused, with the file's name."""
+    folder = write()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, which is pickle"):
+        resolve(str(folder), folder)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(write: Any, missing: str) -> None:
+    """Neither the config nor the weights can be done without."""
+    folder = write()
+    (folder / missing).unlink()
+
+    with pytest.raises(CheckpointError, match=missing):
+        resolve(str(folder), folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
+def test_a_config_that_is_no_object_is_refused(write: Any, content: bytes) -> None:
+    """Bytes that aren't a JSON object are named, not traced back."""
+    folder = write()
+    (folder / "config.json").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=r"config\.json is not"):
+        resolve(str(folder), folder)
+
+
+def header(**entries: Any) -> bytes:
+    text = json.dumps(entries).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 7,
+        b"\x89PNG\r\n\x1a\n" + bytes(64),
+        (1 << 40).to_bytes(8, "little") + b"{}",
+        (2).to_bytes(8, "little") + b"[]",
+        header(a={}),
+        header(a=1),
+        header(a={"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}) + bytes(8),
+        header(a={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}) + bytes(3),
+        header(a={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}) + bytes(5),
+        header(a={"dtype": "F32", "shape": ["x"], "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": "F32", "shape": None, "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": [], "shape": [1], "data_offsets": [0, 4]}) + bytes(4),
+        header(a={"dtype": "F32", "shape": [1], "data_offsets": "ab"}) + bytes(4),
+    ],
+)
+def test_what_is_no_whole_safetensors_file_is_refused(write: Any, content: bytes) -> None:
+    """Cut short, too long, foreign or lying: one line that names the file."""
+    folder = write()
+    (folder / "model.safetensors").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=r"model\.safetensors") as caught:
+        resolve(str(folder), folder).tensors()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_download_that_broke_off_is_refused(write: Any) -> None:
+    """The header says how long the file should be."""
+    folder = write()
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+    with pytest.raises(CheckpointError, match="is damaged: it should have"):
+        resolve(str(folder), folder).tensors()
+
+
+def test_every_float_type_is_read(write: Any) -> None:
+    """F32, F16 and BF16 hold what they can hold, and come out as float32."""
+    folder = write()
+    values = np.array([[1.0, -2.5], [2.0**-20, 3.0e4]], np.float32)
+    parts = {
+        "F32": values.astype("<f4").tobytes(),
+        "F16": values.astype("<f2").tobytes(),
+        "BF16": (values.view(np.uint32) >> 16).astype("<u2").tobytes(),
+        "I64": bytes(32),
+    }
+    entries, body = {}, b""
+    for kind, content in parts.items():
+        entries[kind] = {"dtype": kind, "shape": [2, 2], "data_offsets": [len(body), len(body) + len(content)]}
+        body += content
+    (folder / "model.safetensors").write_bytes(header(__metadata__={"format": "pt"}, **entries) + body)
+    tensors = resolve(str(folder), folder).tensors()
+
+    assert np.array_equal(tensors.read("F32", 2, 2), values)
+    assert np.array_equal(tensors.read("F16", 2, 2), values.astype(np.float16).astype(np.float32))
+    assert np.array_equal(
+        tensors.read("BF16", 2, 2), np.float32([[1, -2.5], [2.0**-20, 29952]])
+    )  # 8 bits of 3.0e4, cut
+    assert {tensors.read(kind, 2, 2).dtype for kind in ("F32", "F16", "BF16")} == {np.dtype(np.float32)}
+    with pytest.raises(CheckpointError, match="'I64' is I64"):
+        tensors.read("I64", 2, 2)
+
+
+def test_a_tensor_that_doesnt_fit_is_named(write: Any, nano_tensors: Mapping[str, Any]) -> None:
+    """Missing, of another shape, or not a number."""
+    spoilt = nano_tensors[NORM].copy()
+    spoilt[7] = np.nan
+    folder = write(tensors={**nano_tensors, NORM: spoilt})
+    tensors = resolve(str(folder), folder).tensors()
+
+    with pytest.raises(CheckpointError, match=rf"{NORM}' holds values that are not numbers"):
+        tensors.read(NORM, 192)
+    with pytest.raises(CheckpointError, match=rf"{NORM}' has the shape 192, config.json makes it 96 by 2"):
+        tensors.read(NORM, 96, 2)
+    with pytest.raises(CheckpointError, match="no tensor 'absent'"):
+        tensors.read("absent", 1)
+
+
+def sharded(folder: Path, tensors: Mapping[str, Any]) -> None:
+    from safetensors.numpy import save_file
+
+    names, places = sorted(tensors), {}
+    for shard, part in (("a.safetensors", names[::2]), ("b.safetensors", names[1::2])):
+        save_file({name: tensors[name] for name in part}, folder / shard)
+        places |= dict.fromkeys(part, shard)
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+
+def test_shards_are_one_checkpoint(write: Any, nano_tensors: Mapping[str, Any]) -> None:
+    """Large models come in several files with an index."""
+    folder = write()
+    sharded(folder, nano_tensors)
+    checkpoint = resolve(str(folder), folder)
+    tensors = checkpoint.tensors()
+
+    assert [path.name for path in checkpoint.weights] == ["a.safetensors", "b.safetensors"]
+    assert all(np.array_equal(tensors.read(name, *values.shape), values) for name, values in nano_tensors.items())
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"has no b\.safetensors, which its index names"):
+        resolve(str(folder), folder)
+
+
+@pytest.mark.parametrize("index", [b"{", b"{}", b'{"weight_map": []}', b'{"weight_map": {}}'])
+def test_an_index_that_says_nothing_is_refused(write: Any, index: bytes) -> None:
+    """The index is named."""
+    folder = write()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_bytes(index)
+
+    with pytest.raises(CheckpointError, match=r"index\.json"):
+        resolve(str(folder), folder)
+
+
+@pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "pytorch_model.bin"])
+def test_an_index_reaches_only_safetensors_beside_it(write: Any, shard: str) -> None:
+    """An index is someone else's text."""
+    folder = write()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+
+    with pytest.raises(CheckpointError, match="doesn't name safetensors files beside it"):
+        resolve(str(folder), folder)
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("model_type", "musicgen_melody"),
+        ("decoder", None),
+        ("decoder.hidden_size", 0),
+        ("decoder.hidden_size", 100),
+        ("decoder.num_attention_heads", True),
+        ("decoder.activation_function", "swish"),
+        ("decoder.audio_channels", 3),
+        ("decoder.num_codebooks", "4"),
+        ("decoder.pad_token_id", 0),
+        ("decoder.vocab_size", 1024),
+        ("decoder.cross_attention_hidden_size", 128),
+        ("text_encoder.model_type", "bert"),
+        ("text_encoder.feed_forward_proj", "gated-silu"),
+        ("text_encoder.relative_attention_max_distance", 8),
+        ("audio_encoder.model_type", "dac"),
+        ("audio_encoder.norm_type", "time_group_norm"),
+        ("audio_encoder.audio_channels", 2),
+        ("audio_encoder.pad_mode", "circular"),
+        ("audio_encoder.upsampling_ratios", [2, 0]),
+        ("audio_encoder.codebook_dim", 5),
+        ("audio_encoder.trim_right_ratio", 2),
+        ("audio_encoder.use_causal_conv", "yes"),
+    ],
+)
+def test_a_config_of_another_kind_is_refused(nano: Checkpoint, member: str, value: object) -> None:
+    """What can't be done exactly isn't done at all; the message names the member."""
+    config: Any = copy.deepcopy(nano.config)
+    part, _, key = member.rpartition(".")
+    (config[part] if part else config)[key] = value
+
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        Shape.of(config)
+
+
+def test_a_non_causal_codec_cant_trim_on_one_side(nano: Checkpoint) -> None:
+    """Transformers refuses it too."""
+    config: Any = copy.deepcopy(nano.config)
+    config["audio_encoder"] |= {"use_causal_conv": False, "trim_right_ratio": 0.5}
+
+    with pytest.raises(CheckpointError, match="trim_right_ratio"):
+        Shape.of(config)
+
+
+def test_absent_members_have_the_published_values() -> None:
+    """As transformers fills them in."""
+    shape = Shape.of(
+        {"model_type": "musicgen", "text_encoder": {}, "decoder": {}, "audio_encoder": {"codebook_size": 2048}}
+    )
+
+    assert (shape.decoder.layers, shape.decoder.codebooks, shape.decoder.head_width) == (24, 4, 64)
+    assert (shape.text.width, shape.text.activation, shape.text.gated) == (512, "relu", False)
+    assert (shape.sound.hop, shape.sound.rate, shape.sound.pad_mode) == (320, 24_000, "reflect")

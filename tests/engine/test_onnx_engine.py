@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+np = pytest.importorskip("numpy", reason="needs the extra local")
+pytest.importorskip("onnxruntime", reason="needs the extra local")
+pytest.importorskip("tokenizers", reason="needs the extra local")
+
+from musicgen_cli.contract import GenerateRequest  # noqa: E402  # after what may skip it
+from musicgen_cli.engine import machine, onnx_engine, pcm  # noqa: E402
+from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
+from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402
+from musicgen_cli.engine.decode import Pattern, Sampling, Take  # noqa: E402
+from musicgen_cli.engine.onnx_engine import OnnxEngine  # noqa: E402
+from musicgen_cli.engine.shape import Shape  # noqa: E402
+from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError  # noqa: E402
+from musicgen_cli.wav import inspect  # noqa: E402
+
+
+def request(**values: Any) -> GenerateRequest:
+    return GenerateRequest(**{"prompt": "calm ambient piano", "duration": 1.0, "seed": 1} | values)
+
+
+def test_the_same_seed_gives_the_same_bytes(engine: OnnxEngine, nano: Checkpoint, session_cache: Path) -> None:
+    """Again, after another take, and from a model that was loaded anew; another seed gives another sound."""
+    first = engine.generate(request(), Silent())
+    other = engine.generate(request(seed=2, duration=1.5), Silent())
+    again = engine.generate(request(), Silent())
+    fresh = OnnxEngine(nano, cache_dir=session_cache, threads=1)
+
+    assert first.wav == again.wav == fresh.generate(request(), Silent()).wav
+    assert other.wav[44:][: len(first.wav) - 44] != first.wav[44:]
+    fresh.close()
+
+
+def test_a_clip_tells_what_a_remake_needs(engine: OnnxEngine, nano: Checkpoint) -> None:
+    """Where it came from, the seed, the weights and their license."""
+    clip = engine.generate(request(), Silent())
+
+    assert clip.origin == Origin("local", model="nano", engine="onnx", precision="fp32", device="cpu")
+    assert (clip.seed, clip.license) == (1, "MIT")
+    assert clip.extra == {"checkpoint": nano.digest, "sampler": 1}
+    assert clip.info == inspect(clip.wav)
+    assert clip.elapsed_s > 0
+
+
+def test_a_seed_that_wasnt_given_is_drawn_and_told(engine: OnnxEngine) -> None:
+    """And it is honoured like one that was."""
+    drawn = engine.generate(request(seed=None), Silent())
+
+    assert drawn.seed != engine.generate(request(seed=None), Silent()).seed
+    assert engine.generate(request(seed=drawn.seed), Silent()).wav == drawn.wav
+
+
+@pytest.mark.parametrize("duration", [0.5, 0.51, 0.58, 2 / 3, 0.7501, 9.99, 30.0])
+def test_a_clip_is_as_long_as_was_asked_to_the_sample(engine: OnnxEngine, duration: float) -> None:
+    """16-bit mono at the model's rate."""
+    info = engine.generate(request(duration=duration, do_sample=False), Silent()).info
+
+    assert (info.frames, info.sample_rate, info.channels, info.bits) == (round(duration * 32_000), 32_000, 1, 16)
+
+
+class Counting(Silent):
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.steps: list[tuple[int, int]] = []
+        self.stop_at = stop_at
+
+    def step(self, done: int, total: int) -> None:
+        self.steps.append((done, total))
+        if done == self.stop_at:
+            raise KeyboardInterrupt
+
+
+def test_the_listener_hears_every_step(engine: OnnxEngine) -> None:
+    """50 frames of a second and the three that the delay costs."""
+    listener = Counting()
+    engine.generate(request(), listener)
+
+    assert listener.steps == [(done, 53) for done in range(1, 54)]
+
+
+def test_ctrl_c_goes_through_and_leaves_the_engine_usable(engine: OnnxEngine) -> None:
+    """What was begun leaves no trace in what comes next."""
+    before = engine.generate(request(), Silent()).wav
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate(request(seed=9), Counting(stop_at=20))
+
+    assert engine.generate(request(), Silent()).wav == before
+
+
+def test_parameters_matter(engine: OnnxEngine) -> None:
+    """Each of them changes the sound, and so does the prompt."""
+    variants: list[dict[str, Any]] = [
+        {},
+        {"prompt": "energetic techno with drums"},
+        {"prompt": ""},
+        {"guidance_scale": 6.0},
+        {"guidance_scale": 15.0},
+        {"temperature": 2.0},
+        {"temperature": 2.0, "top_k": 3},
+        {"temperature": 2.0, "top_p": 0.1},
+        {"do_sample": False},
+    ]
+    sounds = [engine.generate(request(duration=2.0, **values), Silent()).wav for values in variants]
+
+    assert len(set(sounds)) == len(variants)
+
+
+def test_one_candidate_is_greedy(engine: OnnxEngine) -> None:
+    """Whichever way there is only one."""
+    ways: list[dict[str, Any]] = [{"do_sample": False}, {"top_k": 1}, {"top_p": 0.0}]
+
+    assert len({engine.generate(request(**values), Silent()).wav for values in ways}) == 1
+
+
+def test_without_a_prompt_guidance_means_nothing(engine: OnnxEngine) -> None:
+    """There is nothing to be guided to."""
+    one, five = (engine.generate(request(prompt="", guidance_scale=scale), Silent()).wav for scale in (1.0, 5.0))
+
+    assert one == five
+
+
+@pytest.mark.parametrize(("words", "length"), [(1, 64), (63, 64), (64, 128), (333, 384)])
+def test_a_prompt_of_any_length_is_read_whole(engine: OnnxEngine, words: int, length: int) -> None:
+    """Padded to a multiple of 64 tokens, of which its own are seen: the words and the end."""
+    prompt = "piano " * words
+    text = engine._model.read(engine._ids(prompt))
+
+    assert text.values["text_mask"].numpy().ravel().tolist() == [0.0] * (words + 1) + [-np.inf] * (length - words - 1)
+    assert engine.generate(request(prompt=prompt), Silent()).info.frames == 32_000
+
+
+def test_rows_at_their_own_positions_are_what_they_are_alone(engine: OnnxEngine) -> None:
+    """To the bit: so requests can join and leave at any step."""
+    model = engine._model
+    text = model.read(engine._ids("calm ambient piano"))
+    tokens = np.random.default_rng(0).integers(0, 512, (2, 12, 4))
+    both, one = (
+        Take(Pattern(4, 1, 20), Sampling(1.0, 0, 1.0, scale, do_sample=True, seed=1), vocab=512) for scale in (3.0, 1.0)
+    )
+    alone = []
+    for row, seen in ((0, text), (1, None)):
+        step = model.begin(one, seen)
+        alone.append([step(tokens[row, at : at + 1], np.array([at])).copy() for at in range(12)])
+
+    together = model.begin(both, text)
+    for at in range(12):  # the second row joins five steps later, its first ones being thrown away
+        late = max(at - 5, 0)
+        logits = together(np.stack([tokens[0, at], tokens[1, late]]), np.array([at, late]))
+        assert np.array_equal(logits[0], alone[0][at][0])
+        assert np.array_equal(logits[1], alone[1][late][0])
+
+
+def test_pieces_of_sound_join_without_a_seam(engine: OnnxEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decoded piece by piece is what one piece would be."""
+    codes = np.random.default_rng(0).integers(0, 512, (4, 200))
+    pieces = engine._model.sound(codes)
+    monkeypatch.setattr(onnx_engine, "_PIECE", 200)
+
+    assert np.abs(pieces - engine._model.sound(codes)).max() <= 1e-6 * np.abs(pieces).max()
+
+
+def test_a_model_that_doesnt_fit_is_refused_before_it_is_loaded(nano: Checkpoint, tmp_path: Path) -> None:
+    """The message says what is needed and what is free; nothing was prepared."""
+    with pytest.raises(MemoryNeededError, match=r"'nano' needs about 1\d\d MB of memory, 100 MB is free"):
+        OnnxEngine(nano, cache_dir=tmp_path, free=lambda: 100_000_000)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_memory_isnt_checked(nano: Checkpoint, session_cache: Path) -> None:
+    """Where nobody can say what is free, the model is loaded."""
+    OnnxEngine(nano, cache_dir=session_cache, free=lambda: None).close()
+
+
+def test_memory_is_reckoned_near_what_is_measured(nano: Checkpoint, session_cache: Path, engine: OnnxEngine) -> None:
+    """Peak of a fresh process with a clip of 10 s: no more than reckoned for 30 s, no less than 60 % of it."""
+    program = (
+        "import resource, sys; from pathlib import Path; from musicgen_cli.contract import GenerateRequest;"
+        "from musicgen_cli.engine.base import Silent; from musicgen_cli.engine.checkpoint import resolve;"
+        "from musicgen_cli.engine.onnx_engine import OnnxEngine;"
+        "e = OnnxEngine(resolve('nano', Path()), cache_dir=Path(sys.argv[1]), threads=1);"
+        "e.generate(GenerateRequest(prompt='piano', duration=10.0), Silent());"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(session_cache)], capture_output=True, text=True, check=True
+    )
+    needed = machine.memory_needed(Shape.of(nano.config), nano.tensors(), steps=1503)
+
+    assert 0.6 * needed < int(done.stdout) * 1024 <= needed
+
+
+def tree(root: Path, files: Mapping[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+MEMINFO = {"proc/meminfo": "MemTotal:  9000 kB\nMemFree:  10 kB\nMemAvailable:  1000 kB\n"}
+V2 = {"proc/self/cgroup": "0::/user/job\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, None),
+        (MEMINFO, 1_024_000),
+        (
+            {**MEMINFO, **V2, "sys/fs/cgroup/user/job/memory.max": "max", "sys/fs/cgroup/user/job/memory.current": "5"},
+            1_024_000,
+        ),
+        (
+            {
+                **MEMINFO,
+                **V2,
+                "sys/fs/cgroup/user/memory.max": "9000",
+                "sys/fs/cgroup/user/memory.current": "8000",
+                "sys/fs/cgroup/user/memory.stat": "anon 1\ninactive_file 500\n",
+            },
+            1_500,
+        ),
+        (
+            {
+                **MEMINFO,
+                "proc/self/cgroup": "4:cpu,memory:/docker/abc\n1:name=systemd:/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9000",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "9500",
+                "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 200\n",
+            },
+            0,
+        ),
+        (
+            {
+                **MEMINFO,
+                "proc/self/limits": "Limit                     Soft Limit           Hard Limit           Units\n"
+                "Max address space         500000               unlimited            bytes\n",
+                "proc/self/status": "Name:\tx\nVmSize:\t     300 kB\n",
+            },
+            192_800,
+        ),
+        (
+            {
+                **MEMINFO,
+                "proc/self/limits": "Max address space         unlimited            unlimited            bytes\n",
+            },
+            1_024_000,
+        ),
+    ],
+)
+def test_free_memory_is_the_least_that_anyone_leaves(
+    tmp_path: Path, files: Mapping[str, str], free: int | None
+) -> None:
+    """The machine, a control group of either version, the process's own limit."""
+    assert machine.free_memory(tree(tmp_path, files)) == free
+
+
+def test_at_least_one_core_is_there() -> None:
+    """And no more than there are processors."""
+    import os
+
+    assert 1 <= machine.cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("values", [{"precision": "int4"}, {"device": "cuda"}])
+def test_what_isnt_there_is_refused(nano: Checkpoint, tmp_path: Path, values: Mapping[str, str]) -> None:
+    """Another precision or device isn't silently replaced."""
+    with pytest.raises(AbsentError):
+        OnnxEngine(nano, cache_dir=tmp_path, **values)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, r"has no tokenizer\.json"), ("{", "can't be read"), ("{}", "can't be read")],
+)
+def test_a_checkpoint_needs_its_tokenizer(write: Any, tmp_path: Path, content: str | None, message: str) -> None:
+    """Absent or damaged is said before anything is prepared."""
+    folder = write()
+    (folder / "tokenizer.json").unlink()
+    if content is not None:
+        (folder / "tokenizer.json").write_text(content)
+
+    with pytest.raises(CheckpointError, match=message):
+        OnnxEngine(resolve(str(folder), folder), cache_dir=tmp_path / "cache")
+
+
+def test_a_foreign_tokenizer_is_noticed(write: Any, tmp_path: Path) -> None:
+    """A token that the model doesn't know is refused, not looked up beyond the table."""
+    folder = write()
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["zither"] = 5000
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    mine = OnnxEngine(resolve(str(folder), folder), cache_dir=tmp_path / "cache")
+
+    with pytest.raises(CheckpointError, match="doesn't fit"):
+        mine.generate(request(prompt="zither"), Silent())
+    mine.close()
+
+
+def test_weights_that_overflow_are_an_error_and_no_sound(
+    write: Any, nano_tensors: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """Finite weights can still make what isn't a number."""
+    name = "decoder.lm_heads.0.weight"
+    folder = write(tensors={**nano_tensors, name: np.full(nano_tensors[name].shape, 3e38, np.float32)})
+    mine = OnnxEngine(resolve(str(folder), folder), cache_dir=tmp_path / "cache")
+
+    with pytest.raises(EngineError, match="not a number"):
+        mine.generate(request(), Silent())
+    mine.close()
+
+
+def test_loud_samples_are_clipped_and_counted() -> None:
+    """Clipped, not wrapped; exactly full scale is not loud."""
+    content, warnings = pcm.to_wav(np.float32([[1.0, -1.0, 1.5, -7.0, 0.5]]), sample_rate=32_000)
+
+    assert np.frombuffer(content[44:], "<i2").tolist() == [32767, -32767, 32767, -32767, 16384]
+    assert warnings == ("2 samples were louder than full scale and clipped",)
+    assert pcm.to_wav(np.float32([[2.0, 0.1]]), sample_rate=8000)[1] == (
+        "1 sample was louder than full scale and clipped",
+    )
+
+
+def test_channels_are_interleaved() -> None:
+    """Left, right, left, right."""
+    content, _ = pcm.to_wav(np.float32([[0.5, 1], [-0.5, -1]]), sample_rate=32_000)
+
+    assert np.frombuffer(content[44:], "<i2").tolist() == [16384, -16384, 32767, -32767]
+    assert inspect(content).channels == 2
+
+
+def test_silence_is_told() -> None:
+    """It is a sound, and kept; what rounds to zero is silent too."""
+    assert pcm.to_wav(np.full((1, 9), 1e-6, np.float32), sample_rate=32_000)[1] == ("the sound is silent",)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_sound_that_is_no_number_is_an_error(bad: float) -> None:
+    """Nothing is clipped into being."""
+    with pytest.raises(EngineError, match="not a number"):
+        pcm.to_wav(np.float32([[0, bad]]), sample_rate=32_000)

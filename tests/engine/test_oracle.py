@@ -1,0 +1,459 @@
+"""
+Compares with transformers: the same codes, the same logits, the same sound.
+
+Besides nano, the models are random ones of shapes that differ in everything a config can say. Their weights are drawn
+wide, so that a greedy take wanders over many codes instead of repeating one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+np = pytest.importorskip("numpy", reason="needs the extra local")
+pytest.importorskip("onnxruntime", reason="needs the extra local")
+torch = pytest.importorskip("torch", reason="the oracle needs torch")
+transformers = pytest.importorskip("transformers", reason="the oracle needs transformers")
+
+from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402  # after what may skip it
+from musicgen_cli.engine.decode import Pattern, Sampling, Step, Take, candidates, decode, guided  # noqa: E402
+from musicgen_cli.engine.graph_cache import graphs_of  # noqa: E402
+from musicgen_cli.engine.onnx_engine import OnnxModel, Text  # noqa: E402
+from musicgen_cli.engine.shape import Shape, TextShape  # noqa: E402
+from musicgen_cli.engine.step_graph import sinusoids  # noqa: E402
+from musicgen_cli.engine.text_graph import position_buckets  # noqa: E402
+
+pytestmark = pytest.mark.oracle
+
+FRAMES = 120
+PROMPTS = ([5, 9, 44, 3, 1], [7, 23, 23, 8, 61, 12, 40, 33, 5, 2, 19, 1], [30, 1])  # token ids
+
+# What a random model has, where its row in MODELS says nothing else.
+TEXT = {"vocab_size": 64, "d_model": 48, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 3}
+DECODER = {
+    "vocab_size": 256,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "ffn_dim": 96,
+    "num_codebooks": 4,
+    "audio_channels": 1,
+    "initializer_factor": 0.25,
+}
+SOUND = {
+    "sampling_rate": 16_000,
+    "hidden_size": 24,
+    "num_filters": 4,
+    "upsampling_ratios": [5, 4],
+    "codebook_size": 256,
+    "kernel_size": 7,
+    "last_kernel_size": 7,
+    "num_residual_layers": 1,
+    "num_lstm_layers": 2,
+    "use_causal_conv": False,
+    "use_conv_shortcut": False,
+    "pad_mode": "reflect",
+}
+MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "as published": ({}, {}, {"upsampling_ratios": [8, 5, 4, 4]}),
+    "stereo, causal, gated, equal widths": (
+        {"d_model": 64, "feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 16},
+        {"num_codebooks": 8, "audio_channels": 2, "num_attention_heads": 2},
+        {"use_causal_conv": True, "pad_mode": "constant", "num_residual_layers": 0, "num_lstm_layers": 1},
+    ),
+    "8 codebooks, replicating, 2 residual layers": (
+        {"num_layers": 1, "num_heads": 5, "relative_attention_max_distance": 40},
+        {"num_codebooks": 8, "num_attention_heads": 8, "num_hidden_layers": 2, "activation_function": "relu"},
+        {
+            "pad_mode": "replicate",
+            "num_residual_layers": 2,
+            "dilation_growth_rate": 3,
+            "num_lstm_layers": 1,
+            "use_conv_shortcut": True,
+            "upsampling_ratios": [5, 3, 2],
+            "kernel_size": 4,
+        },
+    ),
+    "causal, reflecting, trimmed on both sides": (
+        {"feed_forward_proj": "gelu"},
+        {"hidden_size": 96, "num_attention_heads": 4, "vocab_size": 200, "num_hidden_layers": 1},
+        {
+            "use_causal_conv": True,
+            "trim_right_ratio": 0.5,
+            "num_residual_layers": 2,
+            "compress": 4,
+            "num_filters": 8,
+            "upsampling_ratios": [2, 3],
+            "residual_kernel_size": 5,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same weights twice."""
+
+    theirs: Any  # MusicgenForConditionalGeneration
+    ours: OnnxModel
+    shape: Shape
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet() -> Iterator[None]:
+    """Keep transformers' remarks on configs, which are about its own models, out of the log."""
+    logger = logging.getLogger("transformers")
+    before, threads = logger.level, torch.get_num_threads()
+    logger.setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)  # several processes of tests share the cores
+    yield
+    torch.set_num_threads(threads)
+    logger.setLevel(before)
+
+
+def random_model(seed: int, text: Mapping[str, Any], decoder: Mapping[str, Any], sound: Mapping[str, Any]) -> Any:
+    decoder, sound = {**DECODER, **decoder}, {**SOUND, **sound}
+    rate = -(-sound["sampling_rate"] // int(np.prod(sound["upsampling_ratios"])))
+    codebooks = decoder["num_codebooks"] // decoder["audio_channels"]
+    kbit_s = codebooks * rate * int(np.log2(sound["codebook_size"])) / 1000
+    special = {"pad_token_id": decoder["vocab_size"], "bos_token_id": decoder["vocab_size"]}
+    torch.manual_seed(seed)
+    model = transformers.MusicgenForConditionalGeneration(
+        transformers.MusicgenConfig(
+            text_encoder=transformers.T5Config(**{**TEXT, **text}).to_dict(),
+            audio_encoder=transformers.EncodecConfig(**sound, target_bandwidths=[kbit_s + 1e-6]).to_dict(),
+            decoder=transformers.MusicgenDecoderConfig(**decoder, **special).to_dict(),
+        )
+    ).eval()
+    for layer in model.audio_encoder.quantizer.layers:
+        layer.codebook.embed.normal_()
+    for key, value in {**special, "decoder_start_token_id": decoder["vocab_size"]}.items():
+        setattr(model.generation_config, key, value)
+    return model
+
+
+def pair_of(theirs: Any, checkpoint: Checkpoint, cache: Path) -> Pair:
+    shape = Shape.of(checkpoint.config)
+    graphs = graphs_of(checkpoint, shape, positions=2000, cache_dir=cache, precision="fp32", note=lambda text: None)
+    return Pair(theirs, OnnxModel(graphs.directory, shape, threads=1), shape)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Make a random model of each shape, saved by transformers and read by us."""
+    folder = tmp_path_factory.mktemp("model")
+    theirs = random_model(list(MODELS).index(request.param), *MODELS[request.param])
+    theirs.save_pretrained(folder)
+    return pair_of(theirs, resolve(str(folder), folder), folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def nano_pair(nano: Checkpoint, session_cache: Path) -> Pair:
+    """Load the bundled model into both."""
+    return pair_of(
+        transformers.MusicgenForConditionalGeneration.from_pretrained(nano.directory).eval(), nano, session_cache
+    )
+
+
+def their_take(model: Any, prompts: Sequence[Sequence[int]], scale: float, frames: int = FRAMES) -> tuple[Any, Any]:
+    """
+    Let transformers make a greedy take of each prompt; none is one take without a text.
+
+    Returns:
+        Codes, shape (takes, codebooks, frames), and sound, shape (takes, channels, samples).
+    """
+    heard: list[Any] = []
+    decode_sound = model.audio_encoder.decode
+
+    def listen(codes: Any, **others: Any) -> Any:
+        heard.append(codes[0].numpy())
+        return decode_sound(codes, **others)
+
+    if prompts:
+        longest = max(map(len, prompts))
+        inputs = {
+            "input_ids": torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in prompts]),
+            "attention_mask": torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in prompts]),
+            "guidance_scale": scale,
+        }
+    else:
+        inputs = dict(model.get_unconditional_inputs(1))
+    decoder = model.config.decoder
+    steps = frames + decoder.num_codebooks // decoder.audio_channels - 1
+    model.audio_encoder.decode = listen
+    try:
+        sound = model.generate(**inputs, do_sample=False, max_new_tokens=steps)
+    finally:
+        model.audio_encoder.decode = decode_sound
+    codes = np.empty((len(sound), decoder.num_codebooks, frames), np.int64)
+    for channel, part in enumerate(heard):
+        codes[:, channel :: len(heard)] = part
+    return codes, sound.numpy()
+
+
+def our_take(
+    pair: Pair,
+    ids: Sequence[int],
+    scale: float,
+    *,
+    frames: int = FRAMES,
+    pattern: type[Pattern] = Pattern,
+    seen: Any = lambda text: text,
+    through: Any = lambda step: step,
+) -> Any:
+    """Make one greedy take; `pattern`, `seen` and `through` are where a test puts a mistake in."""
+    decoder = pair.shape.decoder
+    sampling = Sampling(1.0, 0, 1.0, scale if ids else 1.0, do_sample=False, seed=0)
+    take = Take(pattern(decoder.codebooks, decoder.channels, frames), sampling, vocab=decoder.vocab)
+    text = seen(pair.ours.read(ids)) if ids else None
+    return decode(through(pair.ours.begin(take, text)), take, lambda done, total: None)
+
+
+def distinct(codes: Any) -> int:
+    """Count the tokens of a take; each codebook has tokens of its own."""
+    return len({(k, int(code)) for k, row in enumerate(codes) for code in row})
+
+
+CASES = [
+    pytest.param(PROMPTS[:1], 3.0, id="one guided"),
+    pytest.param(PROMPTS, 3.0, id="three guided"),
+    pytest.param(PROMPTS[:1], 1.0, id="one unguided"),
+    pytest.param(PROMPTS, 1.0, id="three unguided"),
+    pytest.param((), 1.0, id="unconditional"),
+]
+
+
+@pytest.mark.parametrize(("prompts", "scale"), CASES)
+def test_greedy_codes_and_their_sound_are_equal(pair: Pair, prompts: Sequence[Sequence[int]], scale: float) -> None:
+    """Every code of every take, over at least 100 different ones; the sound to a millionth of its peak."""
+    codes, sound = their_take(pair.theirs, prompts, scale)
+
+    for ids, wanted, heard in zip(prompts or [()], codes, sound, strict=True):
+        ours = our_take(pair, ids, scale)
+        assert distinct(wanted) >= 100
+        assert np.array_equal(ours, wanted)
+        assert np.abs(pair.ours.sound(ours) - heard).max() <= 3e-6 * np.abs(heard).max()
+
+
+@pytest.mark.parametrize(
+    ("words", "scale"),
+    [
+        (["calm ambient piano"], 3.0),
+        (["calm ambient piano", "energetic techno with heavy drums and a fast bass line", "jazz"], 3.0),
+        (["calm ambient piano"], 1.0),
+        (["sad slow guitar", "happy fast rock with drums", "organ"], 1.0),
+        ([], 1.0),
+    ],
+)
+def test_nano_is_equal(nano_pair: Pair, nano: Checkpoint, words: list[str], scale: float) -> None:
+    """The bundled model too, from words, over 5 s."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(nano.directory)
+    prompts = [tokenizer(text).input_ids for text in words]
+    codes, sound = their_take(nano_pair.theirs, prompts, scale, frames=250)
+
+    for ids, wanted, heard in zip(prompts or [()], codes, sound, strict=True):
+        ours = our_take(nano_pair, ids, scale, frames=250)
+        assert distinct(wanted) >= 100
+        assert np.array_equal(ours, wanted)
+        assert np.abs(nano_pair.ours.sound(ours) - heard).max() <= 5e-6 * np.abs(heard).max()
+
+
+class LatePattern(Pattern):
+    """One step too late from the second codebook on."""
+
+    @property
+    def steps(self) -> int:
+        return super().steps + 1
+
+    def delay(self, codebook: int) -> int:
+        return super().delay(codebook) + (codebook > 0)
+
+
+def unmasked(text: Text) -> Text:
+    """Let padding be seen."""
+    mask = text.values["text_mask"].numpy()
+    mask[...] = 0
+    return text
+
+
+def swapped(step: Step) -> Step:
+    """Take the row without the text for the one with it."""
+    return lambda tokens, positions: step(tokens, positions)[::-1]
+
+
+def one_later(step: Step) -> Step:
+    """Count positions from one."""
+
+    def call(tokens: Any, positions: Any) -> Any:
+        if positions[0] == 0:
+            step(tokens, positions)
+        return step(tokens, positions + 1)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [{"pattern": LatePattern}, {"seen": unmasked}, {"through": swapped}, {"through": one_later}],
+    ids=["delay off by one", "no text mask", "guidance swapped", "position off by one"],
+)
+def test_a_mistake_would_be_noticed(pair: Pair, mistake: Mapping[str, Any]) -> None:
+    """The comparison above can fail: it does for each of these."""
+    codes, _ = their_take(pair.theirs, PROMPTS[:1], 3.0)
+
+    assert np.array_equal(our_take(pair, PROMPTS[0], 3.0), codes[0])
+    assert not np.array_equal(our_take(pair, PROMPTS[0], 3.0, **mistake), codes[0])
+
+
+def test_old_names_of_weights_are_equal(tmp_path: Path) -> None:
+    """A checkpoint as of 2023 makes the same sound as transformers makes of it."""
+    from safetensors.numpy import load_file, save_file
+
+    theirs = random_model(9, *MODELS["as published"])
+    theirs.save_pretrained(tmp_path)
+    new = "parametrizations.weight.original"
+    tensors = load_file(tmp_path / "model.safetensors")
+    old = {name.replace(f"{new}0", "weight_g").replace(f"{new}1", "weight_v"): v for name, v in tensors.items()}
+    assert any(name.endswith("weight_g") for name in old)
+    save_file(old, tmp_path / "model.safetensors", {"format": "pt"})
+    pair = pair_of(
+        transformers.MusicgenForConditionalGeneration.from_pretrained(tmp_path).eval(),
+        resolve(str(tmp_path), tmp_path),
+        tmp_path / "cache",
+    )
+    codes, sound = their_take(pair.theirs, PROMPTS[:1], 3.0, frames=20)
+
+    assert np.array_equal(our_take(pair, PROMPTS[0], 3.0, frames=20), codes[0])
+    assert np.abs(pair.ours.sound(codes[0]) - sound[0]).max() <= 3e-6 * np.abs(sound).max()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 31, 32, 33, 70])
+def test_sound_of_any_length_is_equal(pair: Pair, frames: int) -> None:
+    """Shorter than what is reflected, and at the bounds of the pieces."""
+    decoder = pair.shape.decoder
+    codes = np.random.default_rng(frames).integers(0, decoder.vocab, (decoder.codebooks, frames))
+    with torch.no_grad():
+        heard = np.concatenate(
+            [
+                pair.theirs.audio_encoder.decode(torch.tensor(codes[None, None, c :: decoder.channels]), [None])[0][0]
+                for c in range(decoder.channels)
+            ]
+        )
+
+    assert np.abs(pair.ours.sound(codes) - heard).max() <= 3e-6 * np.abs(heard).max()
+
+
+def test_logits_of_a_larger_model_are_equal(tmp_path: Path) -> None:
+    """Teacher-forced over 150 positions, with and without text: to a thousandth of their spread, and far less."""
+    theirs = random_model(
+        0,
+        {"vocab_size": 1000, "d_model": 256, "d_kv": 32, "d_ff": 1024, "num_layers": 4, "num_heads": 8},
+        {"vocab_size": 2048, "hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "ffn_dim": 2048}
+        | {"initializer_factor": 0.05},
+        {"codebook_size": 2048},
+    )
+    theirs.save_pretrained(tmp_path)
+    pair = pair_of(theirs, resolve(str(tmp_path), tmp_path), tmp_path / "cache")
+    tokens = np.random.default_rng(0).integers(0, 2049, (4, 150))
+    ids = torch.tensor([PROMPTS[1]] * 2)
+    mask = torch.tensor([[1] * len(PROMPTS[1]), [0] * len(PROMPTS[1])])  # the second row's states become zero
+    with torch.no_grad():
+        wanted = theirs(
+            input_ids=ids, attention_mask=mask, decoder_input_ids=torch.tensor(np.tile(tokens, (2, 1)))
+        ).logits.numpy()
+    wanted = wanted.reshape(2, 4, 150, 2048)
+
+    take = Take(Pattern(4, 1, 150), Sampling(1.0, 0, 1.0, 3.0, do_sample=False, seed=0), vocab=2048)
+    step = pair.ours.begin(take, pair.ours.read(PROMPTS[1]))
+    ours = np.stack([step(np.tile(tokens[:, at], (2, 1)), np.full(2, at)).copy() for at in range(150)], axis=2)
+    assert np.abs(ours - wanted).max() <= 1e-4 * wanted.std()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5, 3.0, 15.0])
+@pytest.mark.parametrize("temperature", [0.01, 0.5, 1.0, 2.0])
+def test_candidates_are_those_of_the_processors(temperature: float, scale: float) -> None:
+    """Every probability to 1e-5, for a grid of top_k and top_p, ties among the logits."""
+    from transformers.generation import logits_process as theirs
+
+    random = np.random.default_rng(0)
+    logits = (random.normal(size=(2, 4, 600)) * [[[0.3], [1.0], [4.0], [1.0]]]).astype(np.float32)
+    logits[:, 3] = logits[:, 3].round(1)
+    if scale == 1.0:
+        logits = logits[:1]
+    for top_k in (0, 1, 2, 10, 250, 1000):
+        for top_p in (0.0, 0.1, 0.5, 0.9, 0.999, 1.0):
+            scores = torch.tensor(logits.reshape(-1, 600))
+            if scale > 1:
+                scores = theirs.ClassifierFreeGuidanceLogitsProcessor(scale)(torch.zeros(4, 1), scores)
+            scores = theirs.TemperatureLogitsWarper(temperature)(None, scores)
+            if top_k:
+                scores = theirs.TopKLogitsWarper(top_k)(None, scores)
+            if top_p < 1:
+                scores = theirs.TopPLogitsWarper(top_p)(None, scores)
+            wanted = scores.double().softmax(-1).numpy()
+
+            sampling = Sampling(temperature, top_k, top_p, scale, do_sample=True, seed=0)
+            ours = np.zeros_like(wanted)
+            for row, of_codebook in zip(ours, guided(logits, scale), strict=True):
+                kept, probabilities = candidates(of_codebook, sampling)
+                row[kept] = probabilities
+            assert np.abs(ours - wanted).max() <= 1e-5, (top_k, top_p)
+
+
+@pytest.mark.parametrize(("buckets", "most"), [(32, 128), (16, 40), (32, 256), (8, 20), (64, 1000)])
+def test_position_buckets_are_equal(nano: Checkpoint, buckets: int, most: int) -> None:
+    """Of every distance, and beyond the last one nothing changes."""
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    text: TextShape = dataclasses.replace(Shape.of(nano.config).text, buckets=buckets, max_distance=most)
+    distances = torch.arange(-3 * most, 3 * most + 1)
+    wanted = T5Attention._relative_position_bucket(distances, num_buckets=buckets, max_distance=most)
+    ours = np.array(position_buckets(text))
+
+    assert ours[np.clip(distances.numpy(), -most, most) + most].tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("width", [64, 192, 1024, 2048])
+def test_position_vectors_are_equal(width: int) -> None:
+    """Of each of the longest clip's steps: where a frequency differs in its last bit, so does the angle."""
+    from transformers.models.musicgen.modeling_musicgen import MusicgenSinusoidalPositionalEmbedding
+
+    wanted = MusicgenSinusoidalPositionalEmbedding.get_embedding(1503, width).numpy()
+
+    assert np.abs(sinusoids(1503, width) - wanted).max() <= 1e-4
+
+
+def test_prompts_have_the_same_tokens(nano: Checkpoint, engine: Any) -> None:
+    """Specials, accents, blanks and unknown words."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(nano.directory)
+    for prompt in (
+        "calm ambient piano",
+        "Jazz, with DRUMS!",
+        "café  \t\n pianos",
+        "日本語",
+        "a" * 2000,
+        "x " * 500,
+        " ",
+    ):
+        assert list(engine._ids(prompt)) == tokenizer(prompt).input_ids
+
+
+def test_a_saved_config_is_whole(tmp_path: Path) -> None:
+    """What transformers leaves out of a config it has left out of its classes: the defaults agree."""
+    defaults = {
+        "text_encoder": transformers.T5Config(),
+        "decoder": transformers.MusicgenDecoderConfig(),
+        "audio_encoder": transformers.EncodecConfig(codebook_size=2048),
+    }
+    told = {name: json.loads(json.dumps(config.to_dict())) for name, config in defaults.items()}
+    silent: dict[str, Any] = {"text_encoder": {}, "decoder": {}, "audio_encoder": {"codebook_size": 2048}}
+
+    assert Shape.of({"model_type": "musicgen", **told}) == Shape.of({"model_type": "musicgen", **silent})
