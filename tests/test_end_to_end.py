@@ -42,7 +42,8 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`musicgen serve --model nano` on a free port, stopped by SIGTERM in the end."""
     log = tmp_path_factory.mktemp("service") / "log"
     with log.open("wb") as file:
-        child = subprocess.Popen([*MUSICGEN, "serve", "--model", "nano", "--port", "0"], stderr=file)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MUSICGEN_")}
+        child = subprocess.Popen([*MUSICGEN, "serve", "--model", "nano", "--port", "0"], stderr=file, env=env)
     give_up = time.monotonic() + 60
     while not (found := re.search(r"http://[\d.]+:\d+", log.read_text())):
         assert child.poll() is None, log.read_text()

@@ -175,14 +175,15 @@ def test_sound_never_goes_to_a_terminal(service: HTTPServer) -> None:
     assert service.log == []
 
 
-def test_doctor_tells_what_is_broken(musicgen: Run, service: HTTPServer, store_path: Path) -> None:
+@pytest.mark.usefixtures("store_path")
+def test_doctor_tells_what_is_broken(musicgen: Run, service: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything well is exit 0; a service that was named and isn't there is exit 1; the key is never shown."""
     service.expect_request("/health").respond_with_json({"status": "ok", "model": "nano", "version": "9"})
     done = musicgen("doctor")
     assert done.code == 0, done.out
     assert "nano, version 9" in done.out
 
-    os.environ["MUSICGEN_API_KEY"] = "s3cret"
+    monkeypatch.setenv("MUSICGEN_API_KEY", "s3cret")
     done = musicgen("doctor", "--url", "http://127.0.0.1:9", "--json")
     assert done.code == 1
     assert '"name":"service","state":"broken"' in done.out

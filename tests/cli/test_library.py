@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def test_export_writes_the_very_bytes(musicgen: Run, store: Store, tmp_path: Pat
     done = musicgen("export", "last", "-o", tmp_path)
     assert done.lines == [f"{tmp_path}/calm-ambient-piano-7-{take.id[9:]}.wav"]
     code = f"import sys; from musicgen_cli.cli.app import run; sys.exit(run(['export', '{take.id}', '-o', '-']))"
-    piped = subprocess.run(["python", "-c", code], check=True, capture_output=True)
+    piped = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert piped.stdout == fakes.tone(0.5, seed=7)
 
 
