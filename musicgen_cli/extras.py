@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from musicgen_cli.errors import MissingExtraError
 
 PACKAGES = {
-    "local": ("onnxruntime", "numpy", "tokenizers", "safetensors", "onnx"),
+    "local": ("onnxruntime", "numpy", "tokenizers", "onnx"),
     "serve": ("fastapi", "starlette", "uvicorn"),
 }
 

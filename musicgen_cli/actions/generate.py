@@ -99,6 +99,11 @@ def plan(wish: Wish, store: Store) -> list[Order]:
     return orders
 
 
+def expected_bytes(order: Order) -> int:
+    """Reckon how large a take's sound will be."""
+    return round(order.request.duration * limits.SAMPLE_RATE) * limits.CHANNELS * 2
+
+
 def make(order: Order, engine: Engine, store: Store, listener: Listener) -> Take:
     """
     Make one take and store it; when this returns it is durable.

@@ -26,15 +26,16 @@ class Output:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.is_table = not as_json and not quiet and _is_terminal(sys.stdout)
         self._told: set[str] = set()
 
     def artifacts(self, artifacts: Iterable[Artifact]) -> None:
         """Show takes: a table on a terminal, else one a line as each comes."""
-        if self.as_json or self.quiet or not _is_terminal(sys.stdout):
+        if self.is_table:
+            _table(artifacts)
+        else:
             for artifact in artifacts:
                 self.artifact(artifact)
-        else:
-            _table(artifacts)
 
     def artifact(self, artifact: Artifact) -> None:
         """Show one take as one line, at once."""
@@ -67,7 +68,7 @@ class Output:
 
     def details(self, artifact: Artifact) -> None:
         """Show all that is known of one take: on a terminal a field a line, else as a list does."""
-        if self.as_json or self.quiet or not _is_terminal(sys.stdout):
+        if not self.is_table:
             self.artifact(artifact)
             return
         known: dict[str, Any] = {}
@@ -80,14 +81,14 @@ class Output:
 
     def tree(self, top: Branch) -> None:
         """Show a take's lineage: a tree on a terminal, else a take a line, forebears first."""
-        if self.as_json or self.quiet or not _is_terminal(sys.stdout):
-            branches = [top]
-            while branches:
-                branch = branches.pop()
-                self.artifact(branch.artifact)
-                branches.extend(reversed(branch.children))
+        if self.is_table:
+            _tree(top)
             return
-        _tree(top)
+        branches = [top]
+        while branches:
+            branch = branches.pop()
+            self.artifact(branch.artifact)
+            branches.extend(reversed(branch.children))
 
     def exported(self, artifact: Artifact, path: Path) -> None:
         """Tell which file a take became."""
@@ -130,23 +131,22 @@ class Output:
     def note(self, text: str) -> None:
         """Say something on stderr, unless quiet."""
         if not self.quiet:
-            self._say(text)
+            self.say("note", text)
 
     def warn(self, text: str) -> None:
         """Say on stderr what the user must know, once however often it happens; quiet doesn't silence it."""
         if text not in self._told:
             self._told.add(text)
-            self._say(f"warning: {text}")
+            self.say("warning", text)
 
     def error(self, err: MusicgenError) -> None:
         """Show a failure as one line and one hint, or as one JSON object."""
         if self.as_json:
-            problem = {"code": err.code, "message": str(err), "hint": err.hint, "exit_code": err.exit_code}
-            _stderr(as_json({"error": problem}))
+            self.say("error", str(err), code=err.code, hint=err.hint, exit_code=err.exit_code)
             return
-        _stderr(f"error: {one_line(str(err))}")
+        self.say("error", str(err))
         if err.hint:
-            _stderr(f"hint: {one_line(err.hint)}")
+            self.say("hint", err.hint)
 
     @contextmanager
     def progress(self, what: str, duration: float) -> Iterator[Listener]:
@@ -163,8 +163,12 @@ class Output:
         with _Bar(self, what, duration) as bar:
             yield bar
 
-    def _say(self, text: str) -> None:
-        _stderr(one_line(text))
+    def say(self, kind: str, text: str, **more: Any) -> None:
+        """Put a line on stderr; with `--json` each is an object, so that a reader of stderr needs one parser."""
+        if self.as_json:
+            _stderr(as_json({kind: {"message": text, **more}}))
+        else:
+            _stderr(one_line(text if kind == "note" else f"{kind}: {text}"))
 
 
 class _Plain:
@@ -178,7 +182,7 @@ class _Plain:
 
     def note(self, text: str) -> None:
         """Tell a wait, even when quiet: a silent hour helps nobody."""
-        self._output._say(text)
+        self._output.say("note", text)
 
 
 class _Bar:

@@ -61,5 +61,9 @@ def open_local(
         from musicgen_cli.engine.onnx_engine import OnnxEngine
     checkpoint = resolve(model, places.models_dir())
     if model == "auto":
-        note(f"model: {checkpoint.name}")
+        note(
+            f"model: {checkpoint.name}, the small one that comes with musicgen"
+            if checkpoint.name == "nano"
+            else f"model: {checkpoint.name}"
+        )
     return OnnxEngine(checkpoint, cache_dir=places.cache_dir(), precision=precision, device="cpu", note=note)

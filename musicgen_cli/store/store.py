@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -59,6 +61,26 @@ class Store:
         self._warned: set[str] = set()
         self._blobs = Blobs(root)
         self._journal = Journal(root, self._warn_once)
+
+    def check_room(self, size_bytes: int) -> None:
+        """
+        Look whether so much audio could be stored, before hours are spent on making it; nothing is written.
+
+        Raises:
+            StoreError: The directory can't be written, or its disk is too full.
+        """
+        place = self.root
+        while not os.path.lexists(place):
+            place = place.parent
+        why = None
+        if not place.is_dir():
+            why = "not a directory"
+        elif not os.access(place, os.W_OK):
+            why = "no permission, or read-only"
+        elif (free := shutil.disk_usage(place).free) < size_bytes:
+            why = f"{free / 1e6:.1f} MB are free, {size_bytes / 1e6:.1f} MB are needed"
+        if why:
+            raise StoreError(f"can't write to {str(place)!r}: {why}", hint=files.OTHER_STORE)
 
     def put(self, wav: bytes, draft: Draft) -> Artifact:
         """

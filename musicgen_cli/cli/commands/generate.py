@@ -10,12 +10,15 @@ from musicgen_cli.cli import options
 from musicgen_cli.errors import MusicgenError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from musicgen_cli.actions.export import Target
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.base import Engine
     from musicgen_cli.settings import Settings
+    from musicgen_cli.store import Artifact
 
-_STDIN_BYTES = 4 * limits.PROMPT_CHARS + 1024  # of UTF-8; more is too long in any case
+_STDIN_BYTES = 1024 * 1024  # more is no prompt in any case
 
 
 def _help(what: str, allowed: limits.Range) -> str:
@@ -105,7 +108,7 @@ def command(
 ) -> None:
     """Make one or more takes and keep each."""
     from musicgen_cli import settings
-    from musicgen_cli.actions.generate import Wish, make, plan
+    from musicgen_cli.actions.generate import Wish, expected_bytes, make, plan
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -146,33 +149,37 @@ def command(
     )
     kept = Store(chosen.store, warn=out.warn)
     orders = plan(wish, kept)
+    kept.check_room(sum(expected_bytes(order) for order in orders))
     where = _target(output, many=variations > 1, force=force, out=out)
     maker = _open(chosen, out, engine=engine, device=device, precision=precision)
-    taken: set[Any] = set()
-    made = 0
+    made: list[Artifact] = []
+    taken: set[Path] = set()
     try:
         for order in orders:
-            what = f"{made + 1}/{variations}" if variations > 1 else "generating"
+            what = f"{len(made) + 1}/{variations}" if variations > 1 else "generating"
             with out.progress(what, order.request.duration) as listener:
                 take = make(order, maker, kept, listener)
-            made += 1
-            if output != "-":
-                out.artifacts([take.artifact])
+            made.append(take.artifact)
             for text in take.warnings:
                 out.warn(text)
             if output == "-":
                 out.sound(kept.read_blob(take.artifact))
                 out.note(f"stored as {take.artifact.id}")
-            elif where is not None:
+                continue
+            if not out.is_table:
+                out.artifact(take.artifact)
+            if where is not None:
                 from musicgen_cli.actions.export import export
 
                 out.note(f"wrote {export(take.artifact, kept, where, taken)}")
     except MusicgenError as err:
-        if not made or made == variations:
+        if not made or len(made) == variations:
             raise
-        raise PartlyMadeError(made, variations, err) from err
+        raise PartlyMadeError(len(made), variations, err) from err
     finally:
         maker.close()
+        if out.is_table:  # one for all, also after Ctrl-C
+            out.artifacts(made)
 
 
 class PartlyMadeError(MusicgenError):
@@ -190,12 +197,12 @@ def _prompt(text: str | None) -> str | None:
         return text
     if sys.stdin is None:
         raise UsageError("there is no standard input to read the prompt from")
-    data = sys.stdin.buffer.read(_STDIN_BYTES)
+    data = sys.stdin.buffer.read(_STDIN_BYTES + 1)
+    if len(data) > _STDIN_BYTES:
+        raise UsageError(f"a prompt has at most {limits.PROMPT_CHARS} characters, standard input has far more")
     try:
         return data.decode().replace("\r\n", "\n").strip("\n")
     except UnicodeDecodeError as err:
-        if len(data) == _STDIN_BYTES:  # cut within a character, and too long anyway
-            return data.decode(errors="replace")
         raise UsageError("the prompt on standard input is not UTF-8") from err
 
 
