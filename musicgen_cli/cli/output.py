@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.errors import MusicgenError, UsageError
-from musicgen_cli.limits import number
+from musicgen_cli.limits import TAGS, number
 from musicgen_cli.printable import escaped_json, one_line, printable
 
 if TYPE_CHECKING:
@@ -264,6 +264,9 @@ def _fields(artifact: Artifact) -> tuple[str, ...]:
 
 
 def _table(artifacts: Iterable[Artifact]) -> None:
+    """Print a table for people: local time, and of the tags those that not every take has."""
+    from datetime import datetime
+
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -277,10 +280,10 @@ def _table(artifacts: Iterable[Artifact]) -> None:
     for name in ("model", "tags", "prompt"):
         table.add_column(name, overflow="fold")
     for artifact in artifacts:
-        own = [tag for tag in artifact.tags if tag not in _USUAL_TAGS]
+        own = [tag for tag in artifact.tags if tag not in TAGS]
         cells = list(_fields(artifact))
         cells[0] = artifact.id.removeprefix("artifact_")
-        cells[1] = artifact.created[:16].replace("T", " ")
+        cells[1] = datetime.fromisoformat(artifact.created).astimezone().strftime("%Y-%m-%d %H:%M")
         cells[5] = ", ".join(own)
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     if table.row_count:
@@ -302,9 +305,6 @@ def _tree(top: Branch) -> None:
         branch, node = todo.pop()
         todo.extend((child, node.add(named(child))) for child in branch.children)
     Console().print(root)
-
-
-_USUAL_TAGS = frozenset({"type:audio", "format:wav"})
 
 
 def _is_terminal(stream: Any) -> bool:
