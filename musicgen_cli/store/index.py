@@ -20,11 +20,12 @@ from musicgen_cli.store.artifacts import retagged
 from musicgen_cli.store.digest import make_id
 from musicgen_cli.store.journal import Record, Snapshot, decode, lines_holding, timestamp
 
-_PUT = b'{"op":"put",'
-_USUAL = (_PUT, b'\t{"op":"tag",', b'\t{"op":"del",')
-# Where the 12 digits of the id stand in a `put` and in an edit: `op` comes first, then `id`, and nothing is optional.
-_IN_PUT = slice(len('{"op":"put","id":"artifact_'), len('{"op":"put","id":"artifact_') + 12)
-_IN_EDIT = slice(_IN_PUT.start + 1, _IN_PUT.stop + 1)
+# `op` comes first in a line, then `id`, and the 12 digits are not optional. Both patterns begin with the LF before the
+# line, which is found many times faster than the start of a line is.
+_PUT_ID = re.compile(rb'\n\{"op":"put","id":"artifact_([0-9a-f]{12})')
+_UNUSUAL = re.compile(rb'\n(?!\{"op":"put",|\t\{"op":"(?:tag|del)",|\Z)')
+_USUAL = (b'{"op":"put",', b'\t{"op":"tag",', b'\t{"op":"del",')
+_IN_EDIT = slice(len('\t{"op":"tag","id":"artifact_'), len('\t{"op":"tag","id":"artifact_') + 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,12 @@ class _Candidates:
                 if all(needle in line for needle in needles)
             )
         if self._retagged:
-            found.update(
-                (at, line)
-                for at, line in lines_holding(b"\n", block)
-                if line[_IN_PUT] in self._retagged and all(member in line for member in self._members)
-            )
+            for put in _PUT_ID.finditer(b"\n" + block):
+                if put[1] in self._retagged:
+                    at = put.start()
+                    line = block[at : block.index(b"\n", at)]
+                    if all(member in line for member in self._members):
+                        found[at] = line
         return [found[at] for at in sorted(found, reverse=True)]
 
 
@@ -164,13 +166,10 @@ class UsedIds:
 
 
 def _refuse_unknown(block: bytes) -> None:
-    # Nearly all lines are puts: counting them is quick, and shows whether there is more to look at than the edits.
-    edits = [line for _, line in lines_holding(b"\t", block)]
-    puts = block.count(b"\n" + _PUT) + block.startswith(_PUT)
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    for line in edits if puts + len(edits) == lines else block.split(b"\n"):
-        if not line.startswith(_USUAL):
-            decode(line)
+    starts = [odd.end() for odd in _UNUSUAL.finditer(block)]
+    for start in starts if block.startswith(_USUAL) else [0, *starts]:
+        stop = block.find(b"\n", start)
+        decode(block[start : len(block) if stop < 0 else stop])
 
 
 def _test(where: Filter) -> Callable[[Record], bool]:

@@ -28,7 +28,7 @@ Record = dict[str, Any]  # one line's JSON object
 FORMAT = "musicgen-index"
 VERSION = 1
 LOCK_S = 30.0
-FORWARD = 1 << 20  # bytes read at once
+FORWARD = 1 << 16  # bytes read at once: several searches of what the nearest cache holds beat one long read
 BACKWARD = 1 << 16  # the newest few lines are all that most commands want
 
 _CRC = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
