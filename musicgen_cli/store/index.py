@@ -103,6 +103,8 @@ class _Candidates:
     def __init__(self, where: Filter) -> None:
         self._members = [f'"{name}":'.encode() + _quoted(value) for name, value in where.exact().items()]
         self._tags = [_quoted(unicodedata.normalize("NFC", tag)) for tag in where.tags]
+        text = (where.search or "").casefold()
+        self._text = text.encode() if text.isascii() else b""
         self._retagged: set[bytes] = set()  # the 12 digits of those that an edit may have given a tag
 
     def of(self, block: bytes) -> list[bytes]:
@@ -112,11 +114,11 @@ class _Candidates:
             if any(tag in edit for tag in self._tags):
                 self._retagged.add(edit[_IN_EDIT])
         needles = self._members + self._tags
-        if all(needle in block for needle in needles):
+        if self._may_say(block) and all(needle in block for needle in needles):
             found.update(
                 (at, line)
                 for at, line in lines_holding(min(needles, key=block.count, default=b"\n"), block)
-                if all(needle in line for needle in needles)
+                if self._may_say(line) and all(needle in line for needle in needles)
             )
         if self._retagged:
             for put in _PUT_ID.finditer(b"\n" + block):
@@ -126,6 +128,14 @@ class _Candidates:
                     if all(member in line for member in self._members):
                         found[at] = line
         return [found[at] for at in sorted(found, reverse=True)]
+
+
+    def _may_say(self, lines: bytes) -> bool:
+        """Tell whether a prompt in these lines may hold the text that is searched, in upper or lower case."""
+        if not self._text:
+            return True
+        # Escapes have other spellings, and some letters beyond ASCII (such as the Kelvin sign) fold into it.
+        return not lines.isascii() or b"\\" in lines or self._text in lines.lower()
 
 
 class UsedIds:

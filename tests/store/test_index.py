@@ -307,3 +307,24 @@ def test_every_way_to_read_agrees_with_the_plain_fold(store, index, steps, wante
         else:
             with pytest.raises(ArtifactNotFoundError):
                 store.get(who)
+
+
+PROMPTS = [
+    "Calm PIANO",
+    "calm \u212aey",
+    "stra\u00dfe",
+    'say "hi"',
+    "two\nlines",
+    "back\\slash",
+    "nothing",
+    "\u017fteam",
+]
+
+
+@pytest.mark.parametrize("text", ["piano", "KEY", "STRASSE", "steam", '"hi"', "o\nl", "k\\s", "zebra", "g", "\u212a"])
+def test_a_search_finds_what_folds_to_the_same(text, store, index):
+    """Upper and lower case, letters that fold into ASCII, and what JSON escapes."""
+    index(head(), *(put(name(i), prompt=prompt) for i, prompt in enumerate(PROMPTS)))
+    hits = [artifact.prompt for artifact in store.newest(None, Filter(search=text))]
+
+    assert hits == [prompt for prompt in reversed(PROMPTS) if text.casefold() in prompt.casefold()]
