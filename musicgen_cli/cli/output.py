@@ -35,25 +35,26 @@ class Output:
             _table(artifacts)
         else:
             for artifact in artifacts:
-                self.artifact(artifact)
+                self.artifact(artifact, flush=False)
+            self.line("", end="")
 
-    def artifact(self, artifact: Artifact) -> None:
-        """Show one take as one line, at once."""
+    def artifact(self, artifact: Artifact, *, flush: bool = True) -> None:
+        """Show one take as one line, at once unless more follow."""
         if self.as_json:
-            self.json(as_object(artifact))
+            self.line(as_json(as_object(artifact)), flush=flush)
         elif self.quiet:
-            self.line(artifact.id)
+            self.line(artifact.id, flush=flush)
         else:
-            self.line("\t".join(one_line(field) for field in _fields(artifact)))
+            self.line("\t".join(one_line(field) for field in _fields(artifact)), flush=flush)
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object on one line."""
         self.line(as_json(value))
 
-    def line(self, text: str) -> None:
-        """Print one line of data, and let it go at once: the reader may be a loop."""
+    def line(self, text: str, *, end: str = "\n", flush: bool = True) -> None:
+        """Print one line of data, and let it go at once, for the reader may be a loop."""
         try:
-            print(text, file=sys.stdout, flush=True)  # noqa: T201
+            print(text, end=end, file=sys.stdout, flush=flush)  # noqa: T201
         except BrokenPipeError:
             raise
         except OSError as err:

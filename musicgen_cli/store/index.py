@@ -102,7 +102,8 @@ class _Candidates:
 
     def __init__(self, where: Filter) -> None:
         self._members = [f'"{name}":'.encode() + _quoted(value) for name, value in where.exact().items()]
-        self._tags = [_quoted(unicodedata.normalize("NFC", tag)) for tag in where.tags]
+        self._wanted = {unicodedata.normalize("NFC", tag) for tag in where.tags}
+        self._tags = [_quoted(tag) for tag in self._wanted]
         text = (where.search or "").casefold()
         self._text = text.encode() if text.isascii() else b""
         self._retagged: set[bytes] = set()  # the 12 digits of those that an edit may have given a tag
@@ -111,7 +112,8 @@ class _Candidates:
         """Return those lines of a block, the last one first; blocks must come in the same order."""
         found = dict(lines_holding(b"\t", block))
         for edit in found.values():
-            if any(tag in edit for tag in self._tags):
+            named = any(tag in edit for tag in self._tags) and decode(edit)
+            if named and not self._wanted.isdisjoint(named.get("add", ())):
                 self._retagged.add(edit[_IN_EDIT])
         needles = self._members + self._tags
         if self._may_say(block) and all(needle in block for needle in needles):
