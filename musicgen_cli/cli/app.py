@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Container, Sequence
 from functools import wraps
 from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated, Any
 
 import typer
@@ -13,12 +14,16 @@ from typer.exceptions import TyperException
 from musicgen_cli import __version__
 from musicgen_cli.errors import MusicgenError, StoppedError
 
-# Each name is a module of `commands`, with a function `command`, or for a group a table `commands`.
+# Each name is a module of `commands` (`import_` for `import`), with a function `command`, or for a group a table
+# `commands`.
 COMMANDS = {
     "generate": "Make one or more takes and keep each.",
     "list": "Show what is stored, newest first.",
     "show": "Show all that is known of a take, or a set's takes.",
     "export": "Copy stored takes to files.",
+    "tag": "Add tags to takes, or remove them.",
+    "rm": "Remove takes, or bring one back.",
+    "import": "Take in WAV files, or another store.",
     "store": "Care of the store.",
     "serve": "Serve the model over HTTP until stopped.",
     "doctor": "Look for what is broken; exit 1 if something is.",
@@ -67,7 +72,7 @@ def table(wanted: Container[str]) -> typer.Typer:
         if name not in wanted:
             app.command(name, help=what)(_unread)
             continue
-        module = import_module(f"musicgen_cli.cli.commands.{name}")
+        module = import_module(f"musicgen_cli.cli.commands.{name}{'_' * iskeyword(name)}")
         if hasattr(module, "command"):
             app.command(name, help=what)(explained(module.command))
         else:

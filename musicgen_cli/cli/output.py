@@ -38,10 +38,11 @@ class Output:
                 self.artifact(artifact, flush=False)
             self.line("", end="")
 
-    def artifact(self, artifact: Artifact, *, flush: bool = True) -> None:
-        """Show one take as one line, at once unless more follow."""
+    def artifact(self, artifact: Artifact, *, flush: bool = True, **more: str | None) -> None:
+        """Show one take as one line, at once unless more follow; JSON says `more` than its record, if there is more."""
         if self.as_json:
-            self.line(as_json(as_object(artifact)), flush=flush)
+            said = {name: text for name, text in more.items() if text is not None}
+            self.line(as_json(as_object(artifact) | said), flush=flush)
         elif self.quiet:
             self.line(artifact.id, flush=flush)
         else:

@@ -15,7 +15,7 @@ nowhere else, so that one search for one byte finds all changes.
     head   format, version, gen (new with each rewriting of the file), created      the first line
     put    an artifact: see `Artifact` for its members                               a new artifact
     tag    id, at, t, add, rm      TAB     tags without `rm`, then each of `add` that is not there yet
-    del    id, at, t               TAB     the artifact is gone
+    del    id, at, t               TAB     the artifact is gone, until a `put` of the same id
     x-…                                    ignored; any other op, or a higher version, stops reading and writing
 
 `at` is a hint: the offset of the `put` in the file. What a store holds is the good lines applied in file order; an edit
@@ -34,8 +34,8 @@ one append, never while audio is made, hashed or written.
 
 from __future__ import annotations
 
-from musicgen_cli.store.artifacts import Artifact, Draft, check_tag
+from musicgen_cli.store.artifacts import Artifact, Draft, as_draft, check_tag
 from musicgen_cli.store.index import Filter
 from musicgen_cli.store.store import Stats, Store
 
-__all__ = ["Artifact", "Draft", "Filter", "Stats", "Store", "check_tag"]
+__all__ = ["Artifact", "Draft", "Filter", "Stats", "Store", "as_draft", "check_tag"]

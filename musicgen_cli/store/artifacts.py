@@ -6,12 +6,13 @@ import json
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any
 
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.limits import EXTRA_BYTES, TAG_BYTES, TAGS_EACH
 from musicgen_cli.store.digest import Digest
-from musicgen_cli.store.journal import Record
+from musicgen_cli.store.journal import Record, encode, timestamp
 from musicgen_cli.wav import MIME, WavInfo
 
 _BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -37,6 +38,8 @@ class Draft:
     client_job_id: str | None = None
     elapsed_s: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    created: str | None = None  # now, unless the take was made elsewhere
+    unknown: dict[str, Any] = field(default_factory=dict)  # as in Artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,29 @@ class Artifact:
 
 
 _KNOWN = dict.fromkeys(each.name for each in fields(Artifact) if each.name != "unknown")  # in order
+_DRAFTED = [each.name for each in fields(Draft) if each.name != "unknown"]
+_BLANK: Record = {  # what a line needs
+    **dict.fromkeys(("bytes", "sample_rate", "channels", "frames", "duration"), 0),
+    **dict.fromkeys(("created", "mime", "prompt", "creator"), ""),
+    "id": "artifact_000000000000",
+    "content_hash": "0" * 64,
+    "tags": [],
+    "params": {},
+    "origin": {},
+}
+
+
+def as_draft(record: Record) -> Draft:
+    """
+    Make a draft of what a record from elsewhere says, or a part of one; what the audio itself says is left out.
+
+    Raises:
+        InvalidValueError: It says something in a way that can't be stored.
+    """
+    said = {name: record[name] for name in _DRAFTED if record.get(name) is not None}
+    encode({"op": "put", **_BLANK, **said})
+    blank = {"prompt": "", "params": {}, "creator": "", "origin": {}}
+    return Draft(**{**blank, **said, "tags": tuple(said.get("tags", ()))})
 
 
 def from_draft(draft: Draft, *, artifact_id: str, created: str, digest: Digest, size: int, info: WavInfo) -> Artifact:
@@ -97,11 +123,12 @@ def from_draft(draft: Draft, *, artifact_id: str, created: str, digest: Digest, 
     if len(tags) > TAGS_EACH:
         raise InvalidValueError(f"an artifact has at most {TAGS_EACH} tags, got {len(tags)}")
     _check_extra(draft.extra)
+    if draft.created is not None:
+        _check_time(draft.created)
     members = {each.name: getattr(draft, each.name) for each in fields(draft)}
     return Artifact(
-        **{**members, "tags": tags, "extra": draft.extra or None},
+        **{**members, "tags": tags, "extra": draft.extra or None, "created": draft.created or created},
         id=artifact_id,
-        created=created,
         content_hash=digest.hex,
         bytes=size,
         mime=MIME,
@@ -153,6 +180,15 @@ def _flaw(tag: str) -> str | None:
     if tag != tag.strip():
         return "starts or ends with a blank"
     return "starts with -" if tag.startswith("-") else None
+
+
+def _check_time(text: str) -> None:
+    try:
+        is_exact = timestamp(datetime.fromisoformat(text)) == text
+    except (ValueError, OverflowError):
+        is_exact = False
+    if not is_exact:  # listing compares times as text
+        raise InvalidValueError(f"created must be like 2026-11-22T10:00:00.000Z, got {text[:40]!r}")
 
 
 def _check_extra(extra: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -52,22 +52,94 @@ class Filter:
         return {name: value for name, value in wanted.items() if value is not None}
 
 
+class Takes:
+    """
+    The artifacts with some ids, alive or gone, as the index goes on about them.
+
+    Who edits searches the whole index before the lock is taken, and only what was appended since then under it.
+
+    Args:
+        ids: Whole ids.
+        start: Instead of them, what the ids start with.
+        to_edit: Whoever edits an index must understand all of it.
+
+    Attributes:
+        live: What each one's lines amount to, by id.
+        gone: The same for the deleted ones, as they were.
+        at: Where the `put` of each one stands in the file.
+    """
+
+    def __init__(self, ids: Collection[str] = (), *, start: str = "", to_edit: bool = False) -> None:
+        self._ids = frozenset(ids)
+        self._keys = frozenset(each.encode() for each in ids)
+        self._start = start or (f'{next(iter(ids))}"' if len(ids) == 1 else "artifact_")
+        self._to_edit = to_edit
+        self._gen: str | None = None
+        self._end = 0
+        self.live: dict[str, Record] = {}
+        self.gone: dict[str, Record] = {}
+        self.at: dict[str, int] = {}
+
+    def search(self, snapshot: Snapshot) -> None:
+        """
+        Read the lines that were not read before; all of them if the index was rewritten, or may have been.
+
+        Raises:
+            NewerStoreError: A line means something that this version does not know.
+        """
+        if self._gen is None or snapshot.gen != self._gen or snapshot.size < self._end:
+            self._end = 0
+            for found in (self.live, self.gone, self.at):
+                found.clear()
+        needle = f'"id":"{self._start}'.encode()
+        at = max(self._end, snapshot.start)
+        for block in snapshot.forward(at, snapshot.end):
+            if self._to_edit:
+                _refuse_unknown(block)
+            for offset, line in lines_holding(needle, block):
+                if self._may_be_wanted(line) and (record := snapshot.decode(line)) is not None:
+                    self._apply(record, at + offset)
+            at += len(block)
+        self._gen, self._end = snapshot.gen, snapshot.end
+
+    def _may_be_wanted(self, line: bytes) -> bool:
+        # What several ids have in common stands in nearly every line, and decoding takes far longer than this.
+        return len(self._keys) < 2 or line[line.index(b'"id":"') + 6 :].partition(b'"')[0] in self._keys
+
+    def _apply(self, record: Record, at: int) -> None:
+        name = record.get("id")
+        if not isinstance(name, str) or not (name in self._ids if self._ids else name.startswith(self._start)):
+            return  # what was found stands deeper in the line
+        match record["op"]:
+            case "put":
+                self.gone.pop(name, None)
+                self.live[name] = record
+                self.at[name] = at
+            case "tag" if name in self.live:
+                self.live[name]["tags"] = retagged(self.live[name]["tags"], record["add"], record["rm"])
+            case "del" if name in self.live:
+                self.gone[name] = self.live.pop(name)
+
+
 def by_id(snapshot: Snapshot, start: str, *, whole: bool) -> list[Record]:
     """Find the live artifact whose id is `start`, or all whose id starts so."""
-    live: dict[str, Record] = {}
-    for line in snapshot.lines_with(f'"id":"{start}'.encode() + b'"' * whole):
-        record = snapshot.decode(line)
-        if record is None:
-            continue
-        name = record.get("id")
-        match record["op"]:
-            case "put" if record["id"].startswith(start):
-                live[record["id"]] = record
-            case "tag" if name in live:
-                live[name]["tags"] = retagged(live[name]["tags"], record["add"], record["rm"])
-            case "del":
-                live.pop(record["id"], None)
-    return list(live.values())
+    takes = Takes([start]) if whole else Takes(start=start)
+    takes.search(snapshot)
+    return list(takes.live.values())
+
+
+def last_deleted(snapshot: Snapshot) -> str | None:
+    """Name the artifact that was deleted last and is still gone."""
+    deleted: dict[str, None] = {}  # the last one first
+    for block in snapshot.backward():
+        for _, line in reversed([*lines_holding(b'\t{"op":"del",', block)]):
+            if (record := decode(line)) is not None:
+                deleted[record["id"]] = None
+    if not deleted:
+        return None
+    takes = Takes(deleted)
+    takes.search(snapshot)
+    return next((name for name in deleted if name in takes.gone), None)
 
 
 def newest(snapshot: Snapshot, where: Filter) -> Iterator[Record]:
@@ -130,7 +202,6 @@ class _Candidates:
                     if all(member in line for member in self._members):
                         found[at] = line
         return [found[at] for at in sorted(found, reverse=True)]
-
 
     def _may_say(self, lines: bytes) -> bool:
         """Tell whether a prompt in these lines may hold the text that is searched, in upper or lower case."""

@@ -190,12 +190,6 @@ class Snapshot:
             rest = block[:cut][-LINE_BYTES - 1 :]
             yield block[cut:]
 
-    def lines_with(self, needle: bytes) -> Iterator[bytes]:
-        """Yield each line that holds `needle`, in file order, without its LF."""
-        for block in self.forward(self.start, self.end):
-            for _, line in lines_holding(needle, block):
-                yield line
-
     def _after_last_lf(self) -> int:
         stop = self.size
         while stop:

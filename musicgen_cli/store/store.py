@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from musicgen_cli.errors import AmbiguousIdError, ArtifactNotFoundError, StoreError
+from musicgen_cli.errors import (
+    AmbiguousIdError,
+    ArtifactNotFoundError,
+    DamagedError,
+    InvalidValueError,
+    NotFoundError,
+    StoreError,
+)
+from musicgen_cli.limits import TAGS_EACH
 from musicgen_cli.store import files
-from musicgen_cli.store.artifacts import Artifact, Draft, from_draft, from_record
+from musicgen_cli.store.artifacts import Artifact, Draft, check_tag, from_draft, from_record, retagged
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import LONGEST_NUMBER, Digest, id_wanted, make_id
-from musicgen_cli.store.index import Filter, UsedIds, by_id, newest
-from musicgen_cli.store.journal import Journal, encode, timestamp
+from musicgen_cli.store.index import Filter, Takes, UsedIds, by_id, last_deleted, newest
+from musicgen_cli.store.journal import Journal, Record, encode, timestamp
 from musicgen_cli.wav import inspect
 
 LAST = "last"
@@ -135,6 +144,100 @@ class Store:
             raise AmbiguousIdError(wanted, [artifact.id for artifact in found])
         return found[0]
 
+    def each(self, ids: Sequence[str]) -> list[Artifact]:
+        """
+        Find the artifacts with some ids, given as `get` takes them; each once.
+
+        Raises:
+            ArtifactNotFoundError, AmbiguousIdError: An id answers to none, or to several.
+        """
+        names, takes = self._look_up(ids)
+        return [from_record(takes.live[name]) for name in names]
+
+    def tag(self, ids: Sequence[str], *, add: Sequence[str] = (), rm: Sequence[str] = ()) -> list[Artifact]:
+        """
+        Take the tags `rm` off artifacts, then give them those of `add` that they lack; an error changes none of them.
+
+        Args:
+            ids: In any form that `get` takes.
+            add: Tags.
+            rm: Anything; what isn't there is no error.
+
+        Returns:
+            The artifacts as they are now, each once; they are durable.
+
+        Raises:
+            ArtifactNotFoundError, AmbiguousIdError: An id answers to none, or to several.
+            InvalidValueError: A tag is not one, or an artifact would have too many.
+            StoreBusyError: Another process kept the store locked.
+        """
+        added = dict.fromkeys(check_tag(tag) for tag in add)
+        removed = {unicodedata.normalize("NFC", tag) for tag in rm}
+
+        def change(artifact: Artifact) -> tuple[Artifact, Record | None]:
+            tags = retagged(artifact.tags, added, removed)
+            if tags == [*artifact.tags]:
+                return artifact, None
+            if len(tags) > TAGS_EACH:
+                raise InvalidValueError(f"{artifact.id} would have {len(tags)} tags, at most {TAGS_EACH} can be stored")
+            after = replace(artifact, tags=tuple(tags))
+            _line(after)  # may be too long, and a rewriting of the index will want it
+            taken = [tag for tag in artifact.tags if tag in removed]
+            given = [tag for tag in added if tag in removed or tag not in artifact.tags]
+            return after, {"add": given, "rm": taken}
+
+        return self._edit(ids, "tag", change)
+
+    def remove(self, ids: Sequence[str]) -> list[Artifact]:
+        """
+        Take artifacts off the list; an error takes none. `restore` brings them back while their audio is there.
+
+        Args:
+            ids: In any form that `get` takes.
+
+        Returns:
+            The artifacts as they were, each once.
+
+        Raises:
+            ArtifactNotFoundError, AmbiguousIdError: An id answers to none, or to several.
+            StoreBusyError: Another process kept the store locked.
+        """
+        return self._edit(ids, "del", lambda artifact: (artifact, {}))
+
+    def restore(self, wanted: str) -> Artifact:
+        """
+        Bring a removed artifact back, with its id and its tags, as the newest.
+
+        Args:
+            wanted: In any form that `get` takes; `last` is the one that was removed last.
+
+        Raises:
+            NotFoundError: No removed artifact that the index still knows answers to it.
+            AmbiguousIdError: Several do.
+            DamagedError: Its audio is missing or not what was stored.
+            StoreBusyError: Another process kept the store locked.
+        """
+        with files.explained("read", self.root), self._journal.reading() as snapshot:
+            named = last_deleted(snapshot) if wanted == LAST else wanted
+            start, whole = id_wanted(named or "") or ("", True)
+            takes = Takes([start], to_edit=True) if whole else Takes(start=start, to_edit=True)
+            takes.search(snapshot)
+        if len(takes.gone) > 1:
+            raise AmbiguousIdError(wanted, [*takes.gone])
+        name = next(iter(takes.gone), None)
+        if name is None:
+            raise _not_removed(wanted, takes)
+        self.read_blob(from_record(takes.gone[name]))
+        with files.explained("write to", self.root), self._journal.appending() as index:
+            takes.search(index.snapshot)
+            if name not in takes.gone:
+                raise _not_removed(wanted, takes)
+            artifact = from_record(takes.gone[name])
+            if not self._blobs.holds(artifact.digest):
+                raise DamagedError(f"a clean-up took the audio just now: {str(self.blob_path(artifact))!r}")
+            index.append([_line(artifact)])
+        return artifact
+
     def newest(self, limit: int | None, where: Filter = _ALL) -> Iterator[Artifact]:
         """Yield at most `limit` artifacts that pass, the last one stored first."""
         with files.explained("read", self.root), self._journal.reading() as snapshot:
@@ -180,6 +283,48 @@ class Store:
             temporaries=len(sizes) - len(blobs),
         )
 
+    def _look_up(self, ids: Sequence[str]) -> tuple[dict[str, str], Takes]:
+        """Return the whole ids, each with how it was called, and what the index says of them."""
+        names: dict[str, str] = {}
+        for wanted in ids:
+            start, whole = id_wanted(wanted) or ("", False)
+            names.setdefault(start if whole else self.get(wanted).id, wanted)
+        takes = Takes(names, to_edit=True)
+        if names:
+            with files.explained("read", self.root), self._journal.reading() as snapshot:
+                takes.search(snapshot)
+        _check_live(takes, names)
+        return names, takes
+
+    def _edit(
+        self, ids: Sequence[str], op: str, change: Callable[[Artifact], tuple[Artifact, Record | None]]
+    ) -> list[Artifact]:
+        """
+        Append the lines of one edit.
+
+        Args:
+            ids: In any form that `get` takes.
+            op: Of each line.
+            change: Tells what becomes of an artifact, and what more its line says; None if it needs no line.
+        """
+        names, takes = self._look_up(ids)
+        if not names:
+            return []
+        changed = []
+        with files.explained("write to", self.root), self._journal.appending() as index:
+            takes.search(index.snapshot)
+            _check_live(takes, names)
+            lines = []
+            now = timestamp(datetime.now(UTC))
+            for name in names:
+                artifact, says = change(from_record(takes.live[name]))
+                changed.append(artifact)
+                if says is not None:
+                    lines.append(encode({"op": op, "id": name, "at": takes.at[name], "t": now, **says}))
+            if lines:
+                index.append(lines)
+        return changed
+
     def _by_id(self, wanted: str) -> list[Artifact]:
         if (start := id_wanted(wanted)) is None:
             return []
@@ -190,6 +335,20 @@ class Store:
         if kind not in self._warned:
             self._warned.add(kind)
             self._warn(line)
+
+
+def _check_live(takes: Takes, names: Mapping[str, str]) -> None:
+    for name, wanted in names.items():
+        if name not in takes.live:
+            raise ArtifactNotFoundError(wanted)
+
+
+def _not_removed(wanted: str, takes: Takes) -> NotFoundError:
+    if takes.live:
+        return NotFoundError(f"{', '.join(takes.live)} is not removed", hint="`musicgen list` shows it")
+    return NotFoundError(
+        f"no removed artifact answers to {wanted!r}", hint="`musicgen store compact` forgets for good what was removed"
+    )
 
 
 def _line(artifact: Artifact) -> bytes:

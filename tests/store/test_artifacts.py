@@ -94,6 +94,8 @@ def test_a_put_keeps_all_that_the_draft_says(store):
         client_job_id="job",
         elapsed_s=0.25,
         extra={"deep": {"er": [1, 2.5, "ü"]}},
+        created="2020-02-29T23:59:59.999Z",
+        unknown={"later": [1]},
     )
 
     kept = store.get(store.put(sound(), said).id)

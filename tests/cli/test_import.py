@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store.lines import draft, sound
+
+from musicgen_cli.store import Store
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "söunds \u202e[b]\udcff"
+    path.mkdir()
+    for seed in range(2):
+        (path / f"{seed}.wav").write_bytes(sound(seed))
+    return path
+
+
+@pytest.mark.usefixtures("store_path")
+def test_imported_takes_are_printed(musicgen: Run, folder: Path) -> None:
+    """One record a line, ids alone, or JSON that says where each came from; exit 0."""
+    done = musicgen("import", folder / "0.wav", "-t", "found", "--creator", "anna", "-q")
+    assert (done.code, done.err) == (0, "")
+    assert done.lines == musicgen("list", "-q", "--tag", "found", "--creator", "anna").lines
+
+    done = musicgen("import", folder, "--creator", "anna", "--json")
+
+    (record,) = map(json.loads, done.lines)
+    assert (record["source"], record["creator"]) == (str(folder / "1.wav"), "anna")
+    assert done.out.replace("\n", "").isprintable()
+
+
+@pytest.mark.usefixtures("store_path")
+def test_what_is_here_already_is_said(musicgen: Run, folder: Path) -> None:
+    """On stderr, in printable words, with its id; exit 0."""
+    (first, second) = musicgen("import", folder, "-q").lines
+
+    done = musicgen("import", folder)
+
+    assert (done.code, done.out) == (0, "")
+    assert [line.rpartition(" ")[2] for line in done.err.splitlines()] == [first, second]
+    assert done.err.replace("\n", "").isprintable()
+
+
+@pytest.mark.usefixtures("store_path")
+def test_what_fails_is_named_and_the_others_come(musicgen: Run, folder: Path) -> None:
+    """Exit 1, also when quiet; with `--json` one error object ends it."""
+    (folder / "0.wav").write_bytes(b"\x1b[2J")
+
+    done = musicgen("import", folder, folder / "absent", "-q")
+
+    assert done.code == 1
+    assert len(done.lines) == 1
+    assert "0.wav: not a WAV" in done.err
+    assert "absent: can't be read" in done.err
+    assert done.err.endswith("error: 2 failed, 1 imported\n")
+    assert done.err.replace("\n", "").isprintable()
+    done = musicgen("import", folder, "--json")
+    assert [[*json.loads(line)] for line in done.err.splitlines()] == [["warning"], ["note"], ["error"]]
+    assert json.loads(done.err.splitlines()[-1])["error"]["exit_code"] == 1
+
+
+def test_a_merge_tells_which_id_became_which(musicgen: Run, store_path: Path, tmp_path: Path) -> None:
+    """On stderr for people, in each record with `--json`."""
+    there = Store(tmp_path / "there")
+    take = there.put(sound(), draft("theirs"))
+    Store(store_path).put(sound(), draft("mine"))
+
+    done = musicgen("import", there.root)
+
+    assert (done.code, done.err) == (0, f"{take.id} -> {take.id}-2\n")
+    assert done.out.startswith(f"{take.id}-2\t{take.created}\t")
+    there.put(sound(1), draft())
+    (record,) = map(json.loads, musicgen("import", there.root, "--json").lines)
+    assert record["source_id"] == record["id"]
+
+
+def test_an_exported_take_comes_back_from_its_sidecar(musicgen: Run, store_path: Path, tmp_path: Path) -> None:
+    """Into another store with its prompt, seed and time; into the store it came from not at all."""
+    take = Store(store_path).put(sound(), draft("rain", seed=7))
+    musicgen("export", take.id, "-o", tmp_path / "x.wav", "--sidecar")
+
+    done = musicgen("import", tmp_path / "x.wav", "--store", tmp_path / "new", "--json")
+
+    record = json.loads(done.out)
+    assert (record["prompt"], record["seed"], record["created"]) == ("rain", 7, take.created)
+    done = musicgen("import", tmp_path / "x.wav")
+    assert (done.code, done.out) == (0, "")
+    assert f"is here already: {take.id}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [([], 2), (["{store}"], 2), (["{store}/blobs"], 2), (["{folder}", "-t", "a,b"], 2)]
+)
+def test_wrong_words_import_nothing(musicgen: Run, store_path: Path, folder: Path, words: list[str], code: int) -> None:
+    """No path, the store itself, or what is no tag."""
+    store = Store(store_path)
+    store.put(sound(9), draft())
+
+    done = musicgen("import", *(word.format(store=store_path, folder=folder) for word in words))
+
+    assert done.code == code
+    assert store.stats().artifacts == 1
