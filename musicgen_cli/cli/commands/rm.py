@@ -19,7 +19,7 @@ def command(
     """
     Remove takes, or bring one back.
 
-    The sound stays on the disk until `musicgen store gc`, and until then `--undo` works.
+    The sound stays in the store, so `--undo` works.
     """
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
