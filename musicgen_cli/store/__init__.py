@@ -4,8 +4,10 @@ A library of takes in one directory: audio by content, and one append-only index
     <store>/                  0700
       lock                    0600   what writers lock: empty, never renamed, never deleted
       index.jsonl             0600   the index
+      index.jsonl.old         0600   as it was before it was last rewritten
       blobs/ab/<sha256>.wav   0400   the audio as it came, under its SHA-256 in lower-case hex
       blobs/ab/.tmp-*         0600   a write that is under way or was cut off; never read
+      quarantine/             0700   what a repair took out; never read
 
 **Lines.** Each line of the index is one compact JSON object in UTF-8, at most 65,536 bytes with its LF. Its last member
 is `crc`, the CRC-32 as 8 hex digits of all bytes before `,"crc":"…"}`. A line that doesn't check is bad: it is skipped,
@@ -30,6 +32,11 @@ process left torn is sealed with an LF, never cut away. What can't be completed 
 one append, never while audio is made, hashed or written.
 
 **Reading.** No lock, nothing written; up to the last LF there was when the index was opened.
+
+**Care** is taken only when asked for. `check` changes nothing. `compact` rewrites the index with what is live, beside
+it and then by one rename: readers keep the file they opened, writers open theirs after the lock. `gc` deletes audio
+that no live artifact has and that is over an hour old; a writer that counted on it finds out under the lock. Both
+refuse an index with a flaw. `repair` moves what is damaged to `quarantine/` and deletes nothing.
 """
 
 from __future__ import annotations

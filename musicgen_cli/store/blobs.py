@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from musicgen_cli.errors import DamagedError
@@ -14,6 +17,21 @@ from musicgen_cli.store.digest import Digest, is_sha256
 
 _TEMPORARY = ".tmp-"
 _SUFFIX = ".wav"
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in the directory of the blobs that is ours."""
+
+    path: Path
+    digest: Digest | None  # None: an unfinished write
+    status: os.stat_result  # of the name itself, were it a symbolic link
+
+    @property
+    def is_file(self) -> bool:
+        """Tell whether it is what it should be."""
+        return stat.S_ISREG(self.status.st_mode)
 
 
 class Blobs:
@@ -38,9 +56,15 @@ class Blobs:
         disks have left many a store with zeros under the right name.
         """
         path = self.path(digest)
-        if not self._is_right(digest):
+        for folder in (self._folder, path.parent):
+            files.refuse_link(folder)  # nothing is written to where it points
+        if not self.is_right(digest):
             self._write(path, data)
-        files.sync_directory(path.parent)
+        self.sync(digest)
+
+    def sync(self, digest: Digest) -> None:
+        """Make sure that the disk has the name of a blob: who gave it may have died before doing so."""
+        files.sync_directory(self.path(digest).parent)
         files.sync_directory(self._folder)
 
     def holds(self, digest: Digest) -> bool:
@@ -71,17 +95,32 @@ class Blobs:
 
     def sizes(self) -> Iterator[int | None]:
         """Yield the size in bytes of each blob, and None for each unfinished temporary."""
-        with suppress(FileNotFoundError):
-            for folder in os.scandir(self._folder):
-                if not folder.is_dir(follow_symlinks=False):
-                    continue
-                for entry in os.scandir(folder):
-                    if entry.name.startswith(_TEMPORARY):
-                        yield None
-                    elif entry.name.endswith(_SUFFIX) and is_sha256(entry.name.removesuffix(_SUFFIX)):
-                        yield entry.stat(follow_symlinks=False).st_size
+        for entry in self.entries():
+            yield None if entry.digest is None else entry.status.st_size
 
-    def _is_right(self, digest: Digest) -> bool:
+    def folders(self) -> Iterator[Path]:
+        """Yield what stands where the directories of two digits do, whatever it is; a link is not followed."""
+        if self._folder.is_symlink():
+            return
+        for name in files.names(self._folder):
+            if _FOLDER.fullmatch(name):
+                yield self._folder / name
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield each blob and each unfinished temporary; what else lies there is not ours."""
+        for folder in self.folders():
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            for name in files.names(folder):
+                stem = name.removesuffix(_SUFFIX)
+                is_blob = stem != name and is_sha256(stem) and stem.startswith(folder.name)
+                if is_blob or name.startswith(_TEMPORARY):
+                    with suppress(FileNotFoundError):  # a write ended just now
+                        path = folder / name
+                        yield Entry(path, Digest(stem) if is_blob else None, path.lstat())
+
+    def is_right(self, digest: Digest) -> bool:
+        """Tell whether the file of a digest is there and holds what it should."""
         try:
             with files.open_to_read(self.path(digest)) as file:
                 return Digest.of_file(file) == digest

@@ -6,12 +6,13 @@ is, is the user's choice.
 """
 
 # Every system call is made through `os`, where a test can watch it and make it fail.
-# ruff: noqa: PTH101, PTH102, PTH105, PTH108
+# ruff: noqa: PTH101, PTH102, PTH105, PTH108, PTH208
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import sys
 import time
@@ -30,6 +31,7 @@ for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
     _CAREFUL |= getattr(os, _name, 0)
 
 _NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}  # a file system's way to say that it has no such call
+_NO_LINKS = _NOT_OFFERED | {errno.EPERM, errno.ENOSYS, errno.EMLINK}
 _REPLACE_S = 1.0  # Windows refuses to replace a file that is open; readers are quick
 OTHER_STORE = "`--store DIR` or MUSICGEN_STORE names another store"
 
@@ -47,8 +49,8 @@ def explained(doing: str, root: Path) -> Iterator[None]:
 
 def open_fd(path: Path, flags: int) -> int:
     """Open `path`, which must not be a symbolic link; a new file is for its owner alone."""
-    if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    if not hasattr(os, "O_NOFOLLOW"):
+        refuse_link(path)
     return os.open(path, flags | _CAREFUL, 0o600)
 
 
@@ -74,6 +76,38 @@ def write_new(path: Path, data: bytes) -> None:
         sync(fd)
     finally:
         os.close(fd)
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names in a directory as they are now: the caller may remove what it is told of."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; where the file system has no links, copy it. The caller syncs the directory."""
+    try:
+        os.link(source, target)
+    except OSError as err:
+        if err.errno not in _NO_LINKS:
+            raise
+    else:
+        return
+    with (
+        open_to_read(source) as old,
+        os.fdopen(open_fd(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb") as new,
+    ):
+        shutil.copyfileobj(old, new)
+        new.flush()
+        sync(new.fileno())
+
+
+def refuse_link(path: Path) -> None:
+    """Raise the error of an open that doesn't follow links, if `path` is one: a directory is never opened itself."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
 def sync(fd: int) -> None:
@@ -135,9 +169,14 @@ def replace(source: Path, target: Path) -> None:
             return
 
 
+def remove(path: Path) -> None:
+    """Remove a file; a symbolic link goes, not what it points to."""
+    if sys.platform == "win32":
+        os.chmod(path, stat.S_IWRITE)
+    os.unlink(path)
+
+
 def discard(path: Path) -> None:
     """Remove a file of ours that may be there; failing to is no failure."""
     with suppress(OSError):
-        if sys.platform == "win32":
-            os.chmod(path, stat.S_IWRITE)
-        os.unlink(path)
+        remove(path)

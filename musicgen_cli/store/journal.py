@@ -12,9 +12,10 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,9 @@ Record = dict[str, Any]  # one line's JSON object
 FORMAT = "musicgen-index"
 VERSION = 1
 LOCK_S = 30.0
+INDEX = "index.jsonl"
+OLD = INDEX + ".old"  # as it was before the last rewriting
+TEMPORARY = INDEX + ".tmp-"
 FORWARD = 1 << 16  # bytes read at once: several searches of what the nearest cache holds beat one long read
 BACKWARD = 1 << 16  # the newest few lines are all that most commands want
 
@@ -217,7 +221,7 @@ class Appender:
         old_size = self.snapshot.size
         if not old_size:
             files.sync_directory(self._root, follow=True)
-            buffer = _head() + buffer
+            buffer = new_head() + buffer
         elif self.snapshot.end != old_size:
             buffer = b"\n" + buffer  # seals a torn line; nothing of it is cut away, it may not be ours
         written = 0
@@ -247,7 +251,7 @@ class Appender:
 
 class Journal:
     """
-    The file `index.jsonl` of a store, and its lock.
+    The file `index.jsonl` of a store.
 
     Args:
         root: The store's directory.
@@ -256,7 +260,7 @@ class Journal:
 
     def __init__(self, root: Path, warn: Callable[[str, str], None]) -> None:
         self._root = root
-        self._path = root / "index.jsonl"
+        self._path = root / INDEX
         self._warn = warn
 
     @contextmanager
@@ -282,12 +286,61 @@ class Journal:
             StoreBusyError: Another process held the lock for 30 s.
             StoreError: The file system has no locks.
         """
-        with _locked(self._root):
+        with locked(self._root):
             fd = files.open_fd(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             with os.fdopen(fd, "rb") as file:
                 snapshot = Snapshot(file)
                 yield Appender(fd, snapshot, self._root, self._warn)
             self._tell_bad(snapshot)
+
+    def rewrite(self, lines: Callable[[Snapshot], Iterable[bytes]], *, keep_old: bool) -> tuple[int, int]:
+        """
+        Put another index in the place of this one, in one step; the caller holds the lock.
+
+        Who reads keeps the file that it opened; who waits to write opens the new one, which has a `gen` of its own.
+
+        Args:
+            lines: Makes the lines after the head from the present ones.
+            keep_old: Keep the present file as `index.jsonl.old`; else neither it nor what a rewriting that was cut off
+                left behind stays.
+
+        Returns:
+            How many lines and how many bytes were written.
+        """
+        new = self._temporary()
+        count = size = 0
+        try:
+            with os.fdopen(files.open_fd(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb") as file:
+                with self.reading() as snapshot:
+                    for line in chain([new_head()], lines(snapshot)):
+                        file.write(line)
+                        count, size = count + 1, size + len(line)
+                file.flush()
+                files.sync(file.fileno())
+            if keep_old:
+                self._keep_old()
+            files.replace(new, self._path)
+        except BaseException:  # Ctrl-C too
+            files.discard(new)
+            raise
+        if not keep_old:
+            for name in files.names(self._root):
+                if name == OLD or name.startswith(TEMPORARY):
+                    files.remove(self._root / name)
+        files.sync_directory(self._root, follow=True)
+        return count, size
+
+    def _keep_old(self) -> None:
+        # First under another name, so that there is never a moment without any `index.jsonl.old`.
+        temporary = self._temporary()
+        try:
+            files.link_or_copy(self._path, temporary)
+            files.replace(temporary, self._root / OLD)
+        finally:  # also afterwards: renaming one name of a file to another name of it does nothing
+            files.discard(temporary)
+
+    def _temporary(self) -> Path:
+        return self._root / f"{TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
 
     def _tell_bad(self, snapshot: Snapshot) -> None:
         if snapshot.bad:
@@ -296,7 +349,14 @@ class Journal:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def locked(root: Path) -> Iterator[None]:
+    """
+    Hold the lock of the store at `root`.
+
+    Raises:
+        StoreBusyError: Another process held it for 30 s.
+        StoreError: The file system has no locks.
+    """
     from filelock import FileLock, Timeout  # here, since importing it takes longer than listing
 
     lock = FileLock(
@@ -323,7 +383,8 @@ def _locked(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def _head() -> bytes:
+def new_head() -> bytes:
+    """Make the first line of an index, with a `gen` that no other has."""
     gen = os.urandom(8).hex()
     now = timestamp(datetime.now(UTC))
     return encode({"op": "head", "format": FORMAT, "version": VERSION, "gen": gen, "created": now})

@@ -31,10 +31,10 @@ for seed in sys.argv[2:]:
 """
 
 
-def python(code: str, *words: object, before: tuple[str, ...] = (), **options: object) -> subprocess.Popen[str]:
+def python(code: str, *words: object, **options: object) -> subprocess.Popen[str]:
     """Start a program that may import what the tests import."""
     return subprocess.Popen(
-        [*before, sys.executable, "-c", code, *map(str, words)],
+        [sys.executable, "-c", code, *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -535,49 +535,6 @@ def test_trouble_at_any_call_leaves_the_whole_artifact_or_none(root, how):
     fresh, warm = map(int, out.split())
     assert fresh > 35
     assert warm > 20
-
-
-TRACED = "open,openat,mkdir,write,fchmod,fsync,rename,close,unlink,flock,ftruncate,lseek"
-strace = pytest.mark.skipif(not shutil.which("strace"), reason="strace is not on this machine")
-
-
-@strace
-def test_a_kill_at_any_system_call_leaves_the_whole_artifact_or_none(root, tmp_path):
-    """The kernel's view of the same: each call that touches the store is the last one once."""
-    log = tmp_path / "log"
-    plain = ("strace", "-y", "-qq", "-e", f"trace={TRACED}", "-o", str(log))
-    if finished(python(PUT_SOUNDS, tmp_path / "first", 1, before=plain))[0]:
-        pytest.skip("strace may not trace here")
-    seen: dict[str, int] = {}
-    points = []
-    for line in log.read_text(errors="replace").splitlines():
-        call = line.partition("(")[0]
-        seen[call] = seen.get(call, 0) + 1
-        if str(tmp_path / "first") in line:
-            points.append((call, seen[call]))
-    assert len(points) > 25
-
-    def killed(point: tuple[str, int]) -> list[str]:
-        call, when = point
-        here = root.with_name(f"{call}-{when}")
-        inject = ("strace", "-qq", "-o", os.devnull, "-e", f"inject={call}:signal=KILL:when={when}")
-        _, out, _ = finished(python(PUT_SOUNDS, here, 1, before=inject))
-        store = Store(here)
-        alive = [artifact.id for artifact in store.newest(None)]
-        assert set(out.split()) <= set(alive)
-        for artifact in store.newest(None):
-            assert store.read_blob(artifact) == sound(1)
-        again = store.put(sound(1), draft())
-        assert store.stats().artifacts == len(alive) + 1
-        assert store.stats().bad_lines == 0
-        assert store.read_blob(again) == sound(1)
-        return alive
-
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(killed, points))
-
-    assert [] in results
-    assert any(results)
 
 
 def test_importing_the_store_loads_nothing_heavy():
