@@ -338,8 +338,7 @@ def _adopt(root: Path, journal: Journal, found: Iterator[tuple[Digest, int, WavI
                 ids.add(name)
                 artifact = from_draft(draft, artifact_id=name, created=now, digest=digest, size=size, info=info)
                 lines.append(encode({"op": "put", **artifact.record}))
-            if lines:
-                index.append(lines)
+            index.append(lines)
             adopted += len(lines)
     return adopted
 

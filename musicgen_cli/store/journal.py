@@ -216,14 +216,19 @@ class Appender:
         self.snapshot = snapshot
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Write whole lines at the end, in one go; they are on the disk when this returns."""
+        """
+        Write whole lines at the end, in one go; they are on the disk when this returns.
+
+        No lines are fine, too: what was found to be so already may still be on its way to the disk.
+        """
+        if not lines:
+            files.sync(self._fd)
+            return
         buffer = b"".join(lines)
         old_size = self.snapshot.size
         if not old_size:
             files.sync_directory(self._root, follow=True)
             buffer = new_head() + buffer
-        elif self.snapshot.end != old_size:
-            buffer = b"\n" + buffer  # seals a torn line; nothing of it is cut away, it may not be ours
         written = 0
         try:
             written = os.write(self._fd, buffer)
@@ -290,6 +295,11 @@ class Journal:
             fd = files.open_fd(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             with os.fdopen(fd, "rb") as file:
                 snapshot = Snapshot(file)
+                if snapshot.end != snapshot.size:
+                    # Nobody is writing, so the last line was torn. Nothing of it is cut away, it may not be ours; and
+                    # it may lack nothing but its LF, and come true by it, before anybody decides what to append.
+                    _seal(fd)
+                    snapshot = Snapshot(file)
                 yield Appender(fd, snapshot, self._root, self._warn)
             self._tell_bad(snapshot)
 
@@ -346,6 +356,10 @@ class Journal:
         if snapshot.bad:
             lines = "1 damaged line" if snapshot.bad == 1 else f"{snapshot.bad} damaged lines"
             self._warn("bad", f"skipped {lines} in {str(self._path)!r}")
+
+
+def _seal(fd: int) -> None:
+    os.write(fd, b"\n")
 
 
 @contextmanager

@@ -321,8 +321,7 @@ class Store:
                 changed.append(artifact)
                 if says is not None:
                     lines.append(encode({"op": op, "id": name, "at": takes.at[name], "t": now, **says}))
-            if lines:
-                index.append(lines)
+            index.append(lines)
         return changed
 
     def _by_id(self, wanted: str) -> list[Artifact]:

@@ -1,0 +1,70 @@
+"""Run the crash programs, show what they tried, and leave the full grid to who asks for it: `pytest -m grid`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).parents[2]
+FIGURES = "crash figures"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "grid: each store call with each error, in minutes; run by `-m grid` alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "grid" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("grid")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Add up the figures of each test's cases."""
+    totals: dict[str, Counter[str]] = {}
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        for name, figures in getattr(report, "user_properties", ()):
+            if name == FIGURES and report.when == "call":
+                test = report.nodeid.rpartition("::")[2].partition("[")[0]
+                totals.setdefault(test, Counter()).update({"cases": 1} | figures)
+    if totals:
+        terminalreporter.section("what the crash tests tried")
+    for test, total in sorted(totals.items()):
+        shown = ", ".join(f"{name} {value:g}" for name, value in total.items() if value)
+        terminalreporter.write_line(f"{test.removeprefix('test_').replace('_', ' ')}: {shown}")
+
+
+@pytest.fixture
+def crash(tmp_path: Path, record_property: Callable[[str, object], None]) -> Callable[..., dict[str, Any]]:
+    """Run one of the programs beside this file in a directory of its own; its figures are shown in the end."""
+    if sys.platform != "linux":
+        pytest.skip("the programs fork, and know Linux's calls")
+
+    def run(program: str, *words: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", f"store.crash.{program}", str(tmp_path), *words],
+            env={**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stderr == ""
+        assert done.returncode == 0
+        result: dict[str, Any] = json.loads(done.stdout)
+        figures = {name: value for name, value in result.items() if isinstance(value, int | float)}
+        record_property(FIGURES, figures)
+        return result
+
+    return run

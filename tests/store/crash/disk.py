@@ -1,0 +1,256 @@
+"""
+What a disk may hold after the power went: a record of what was done to it, and a strict model of what it may forget.
+
+A file system may keep or lose whatever was not synced, in nearly any order (ALICE, OSDI 2014). Here, until the file is
+synced, its new bytes are there, half there, zeros, or absent; until the directory is, its new names are there up to any
+one, or any one alone, or all but one. A rename within the file system is one change.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_DIRECTORY = -1
+_RANDOM_NAME = re.compile(r"-(\d+-)?[0-9a-f]{16}(?=\.|$)")
+_BY_CHANCE = re.compile(rb'"(created|t|gen|crc)":"[^"]*"')
+_CALLS = (
+    *("open", "write", "fsync", "ftruncate", "close", "fchmod"),
+    *("mkdir", "replace", "rename", "link", "unlink", "remove", "rmdir"),
+)
+
+
+@dataclass
+class Image:
+    """Names, relative to a place, and the numbers of the files that have them; and the files' bytes."""
+
+    names: dict[str, int] = field(default_factory=dict)
+    files: dict[int, bytes] = field(default_factory=dict)
+
+    def write_to(self, place: Path) -> None:
+        """Make the files and directories."""
+        place.mkdir()
+        for name, number in sorted(self.names.items()):  # a directory sorts before what is in it
+            if number == _DIRECTORY:
+                (place / name).mkdir()
+            else:
+                (place / name).write_bytes(self.files[number])
+
+    def essence(self) -> Iterator[tuple[str, bytes | None]]:
+        """Yield names and bytes without what differs from run to run."""
+        for name, number in sorted(self.names.items()):
+            data = None if number == _DIRECTORY else _BY_CHANCE.sub(b"", self.files[number])
+            yield _RANDOM_NAME.sub("", name), data
+
+    def reachable(self) -> Image:
+        """Drop what has no directory that it could be in, and the numbers that only told files apart."""
+        kept: dict[str, int] = {}
+        files: dict[int, bytes] = {}
+        for name, number in sorted(self.names.items()):
+            if (above := os.path.dirname(name)) and kept.get(above) != _DIRECTORY:  # noqa: PTH120  # it is no path
+                continue
+            kept[name] = number
+            if number != _DIRECTORY:
+                kept[name] = len(files)
+                files[len(files)] = self.files[number]
+        return Image(kept, files)
+
+
+@dataclass(frozen=True)
+class Named:
+    """One call gave names to files, or took them."""
+
+    changes: dict[str, int | None]
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """A file has other bytes than before."""
+
+    number: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Synced:
+    """A file, or a directory that is given by its name, was synced."""
+
+    what: int | str
+
+
+@dataclass(frozen=True)
+class Told:
+    """Somebody was told that all is done."""
+
+
+Event = Named | Wrote | Synced | Told
+
+
+class Recorder:
+    """
+    Writes down what is done to a place, call by call.
+
+    It looks at the place before and after each call that goes through `os`, so nothing that is done in another way
+    stays unseen; it is only seen together with the next call.
+
+    Attributes:
+        start: What was there.
+        events: What was done since.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._inodes: dict[int, int | str] = {}  # what is there now: a file's number, or a directory's name
+        self._next = 0
+        self._now = Image()
+        self.events: list[Event] = []
+        self.look()
+        self.start = self._now
+        self.events.clear()
+
+    @contextmanager
+    def watching(self, before: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Look round each call; `before` is called in advance of each."""
+        real = {name: getattr(os, name) for name in _CALLS}
+
+        def watched(name: str) -> Callable[..., object]:
+            def run(*args: object, **kwargs: object) -> object:
+                self.look()
+                before()
+                if name == "fsync":
+                    what = self._inodes.get(os.fstat(args[0]).st_ino)  # type: ignore[arg-type]
+                    if what is not None:
+                        self.events.append(Synced(what))
+                    return None
+                result = real[name](*args, **kwargs)
+                self.look()
+                return result
+
+            return run
+
+        for name in real:
+            setattr(os, name, watched(name))
+        try:
+            yield
+        finally:
+            for name, call in real.items():
+                setattr(os, name, call)
+            self.look()
+
+    def look(self) -> None:
+        """Note what changed since the last look."""
+        names: dict[str, int] = {}
+        inodes: dict[int, int | str] = {self._place.stat().st_ino: ""}
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            for entry in os.scandir(self._place / folder):
+                name, inode = f"{folder}/{entry.name}".lstrip("/"), entry.inode()
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
+                    names[name], inodes[inode] = _DIRECTORY, name
+                    continue
+                number = inodes.get(inode, self._inodes.get(inode))
+                if not isinstance(number, int):
+                    number, self._next = self._next, self._next + 1
+                names[name] = inodes[inode] = number
+        old = self._now
+        self._inodes = inodes
+        self._now = Image(names, {})
+        for name, number in names.items():
+            if number != _DIRECTORY and number not in self._now.files:
+                self._now.files[number] = data = (self._place / name).read_bytes()
+                if old.files.get(number, b"") != data:
+                    self.events.append(Wrote(number, data))
+        changes = {each: names.get(each) for each in old.names | names if old.names.get(each) != names.get(each)}
+        if changes:
+            self.events.append(Named(changes))
+
+
+def after_power_loss(recorder: Recorder, seen: set[tuple[object, ...]], start: int = 0) -> Iterator[tuple[Image, bool]]:
+    """
+    Yield each thing that the disk may hold, were the power lost at any moment, and whether all was told to be done.
+
+    Args:
+        recorder: What was done.
+        seen: What was yielded before, and won't be again.
+        start: How many of the events come before the first such moment.
+    """
+    disk = _Disk(recorder.start)
+    for count, event in enumerate([None, *recorder.events]):
+        if event is not None:
+            disk.do(event)
+        if count < start:
+            continue
+        for image in disk.images():
+            key = (disk.told, *image.essence())
+            if key not in seen:
+                seen.add(key)
+                yield image, disk.told
+
+
+class _Disk:
+    def __init__(self, start: Image) -> None:
+        self._names = dict(start.names)  # those that the disk can't lose
+        self._files = dict(start.files)
+        self._new_names: list[tuple[dict[str, int | None], set[str]]] = []  # each with the directories to be synced
+        self._new_files: dict[int, bytes] = {}
+        self.told = False
+
+    def do(self, event: Event) -> None:
+        match event:
+            case Named(changes):
+                above = {os.path.dirname(name) for name in changes}  # noqa: PTH120
+                self._new_names.append((changes, above))
+            case Wrote(number, data):
+                self._new_files[number] = data
+            case Synced(int(number)):
+                self._files[number] = self._new_files.pop(number, self._files.get(number, b""))
+            case Synced(str(folder)):
+                for changes, above in self._new_names:
+                    above.discard(folder)
+                    if not above:
+                        self._names = _changed(self._names, changes)
+                self._new_names = [each for each in self._new_names if each[1]]
+            case Told():
+                self.told = True
+
+    def images(self) -> Iterator[Image]:
+        changes = [changes for changes, _ in self._new_names]
+        some = [changes[:end] for end in range(len(changes) + 1)]
+        some += [[each] for each in changes]
+        some += [changes[:at] + changes[at + 1 :] for at in range(len(changes))]
+        for kept in some:
+            names = self._names
+            for each in kept:
+                names = _changed(names, each)
+            for how in (_all, _none, _half, _zeros):
+                files = {number: self._files.get(number, b"") for number in names.values() if number != _DIRECTORY}
+                files |= {
+                    number: how(files[number], data) for number, data in self._new_files.items() if number in files
+                }
+                yield Image(names, files).reachable()
+
+
+def _changed(names: dict[str, int], changes: dict[str, int | None]) -> dict[str, int]:
+    return {name: number for name, number in (names | changes).items() if number is not None}
+
+
+def _all(old: bytes, new: bytes) -> bytes:
+    return new
+
+
+def _none(old: bytes, new: bytes) -> bytes:
+    return old
+
+
+def _half(old: bytes, new: bytes) -> bytes:
+    return new[: (len(old) + len(new) + 1) // 2]
+
+
+def _zeros(old: bytes, new: bytes) -> bytes:
+    return old[: len(new)].ljust(len(new), b"\0")
