@@ -64,7 +64,8 @@ class Output:
     def pairs(self, values: Mapping[str, Any]) -> None:
         """Print names with their values, one a line."""
         width = max(map(len, values)) + 1 if _is_terminal(sys.stdout) else 0
-        for name, value in values.items():
+        for key, value in values.items():
+            name = one_line(key)  # a record's may be foreign, too
             text = one_line(number(value) if isinstance(value, float) else str(value))
             self.line(f"{name + ':':<{max(width, 20)}} {text}" if width else f"{name}\t{text}")
 

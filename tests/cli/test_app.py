@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import signal
 import socket
 import subprocess
@@ -16,6 +14,7 @@ from typing import Any
 import fakes
 import pytest
 from pytest_httpserver import HTTPServer
+from terminal import on_terminal
 
 from musicgen_cli import __version__
 from musicgen_cli.store import Draft, Store
@@ -132,35 +131,16 @@ def test_ctrl_c_while_waiting_is_130_at_once(store_path: Path) -> None:
     assert not store_path.exists()
 
 
-def on_terminal(words: list[str]) -> tuple[int, str]:
-    """Run a command with a terminal for stdin, stdout and stderr; return its exit code and what it showed."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ |= {"TERM": "xterm-256color", "COLUMNS": "120"}
-        os.execv(sys.executable, [*MUSICGEN, *words])
-    shown = b""
-    while select.select([terminal], [], [], 30)[0]:
-        try:
-            data = os.read(terminal, 65536)
-        except OSError:  # how Linux tells that the other end is closed
-            break
-        if not data:
-            break
-        shown += data
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
-
-
 @pytest.mark.usefixtures("store_path")
 def test_on_a_terminal_there_are_tables_and_a_bar(service: HTTPServer) -> None:
     """People get headings; foreign escapes stay visible escapes."""
-    code, shown = on_terminal(["generate", "calm \u202e[bold]piano", "-d", "0.5"])
+    code, shown = on_terminal("-m", "musicgen_cli", "generate", "calm \u202e[bold]piano", "-d", "0.5")
 
     assert code == 0
     assert "prompt" in shown
     assert r"\u202e[bold]piano" in shown
     assert "\u202e" not in shown
-    code, shown = on_terminal(["show", "last"])
+    code, shown = on_terminal("-m", "musicgen_cli", "show", "last")
     assert code == 0
     assert re.search(r"origin\.model:\s+nano", shown)
 
@@ -168,7 +148,7 @@ def test_on_a_terminal_there_are_tables_and_a_bar(service: HTTPServer) -> None:
 @pytest.mark.usefixtures("store_path")
 def test_sound_never_goes_to_a_terminal(service: HTTPServer) -> None:
     """`-o -` without a pipe is refused before anything is made."""
-    code, shown = on_terminal(["generate", "x", "-o", "-"])
+    code, shown = on_terminal("-m", "musicgen_cli", "generate", "x", "-o", "-")
 
     assert code == 2
     assert "pipe it" in shown

@@ -60,6 +60,8 @@ def check(
         found += 1
         if json_:
             out.json(asdict(problem))
+        elif out.is_table:
+            out.line(f"{problem.kind + ':':<10} {one_line(problem.message)}")
         else:
             out.line("\t".join(map(one_line, (problem.kind, problem.where, problem.message))))
     if found:
