@@ -657,7 +657,7 @@ def take_of(each: str, wav: bytes):
     return Take()
 
 
-TestMachine = Machine.TestCase
-TestMachine.settings = settings(
+TestAStoreAgainstADict = Machine.TestCase
+TestAStoreAgainstADict.settings = settings(
     deadline=None, max_examples=60, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -1,4 +1,4 @@
-"""Run the crash programs, show what they tried, and leave the full grid to who asks for it: `pytest -m grid`."""
+"""Run the crash programs, and leave the full grid to who asks for it: `pytest -m grid`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+from store.figures import FIGURES
 
 TESTS = Path(__file__).parents[2]
-FIGURES = "crash figures"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,21 +27,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Add up the figures of each test's cases."""
-    totals: dict[str, Counter[str]] = {}
-    for report in chain.from_iterable(terminalreporter.stats.values()):
-        for name, figures in getattr(report, "user_properties", ()):
-            if name == FIGURES and report.when == "call":
-                test = report.nodeid.rpartition("::")[2].partition("[")[0]
-                totals.setdefault(test, Counter()).update({"cases": 1} | figures)
-    if totals:
-        terminalreporter.section("what the crash tests tried")
-    for test, total in sorted(totals.items()):
-        shown = ", ".join(f"{name} {value:g}" for name, value in total.items() if value)
-        terminalreporter.write_line(f"{test.removeprefix('test_').replace('_', ' ')}: {shown}")
 
 
 @pytest.fixture
