@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -24,8 +24,10 @@ from musicgen_cli.store.journal import Record, Snapshot, decode, lines_holding, 
 # line, which is found many times faster than the start of a line is.
 _PUT_ID = re.compile(rb'\n\{"op":"put","id":"artifact_([0-9a-f]{12})')
 _UNUSUAL = re.compile(rb'\n(?!\{"op":"put",|\t\{"op":"(?:tag|del)",|\Z)')
-_USUAL = (b'{"op":"put",', b'\t{"op":"tag",', b'\t{"op":"del",')
+_USUAL_EDITS = (b'\t{"op":"tag",', b'\t{"op":"del",')
+_USUAL = (b'{"op":"put",', *_USUAL_EDITS)
 _IN_EDIT = slice(len('\t{"op":"tag","id":"artifact_'), len('\t{"op":"tag","id":"artifact_') + 12)
+_IN_PUT = slice(_IN_EDIT.start - 1, _IN_EDIT.stop - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ class Filter:
             "model": self.model,
         }
         return {name: value for name, value in wanted.items() if value is not None}
+
+
+_ALL = Filter()
 
 
 class Takes:
@@ -145,24 +150,38 @@ def last_deleted(snapshot: Snapshot) -> str | None:
 def newest(snapshot: Snapshot, where: Filter) -> Iterator[Record]:
     """Yield the live artifacts that pass, the last one of the file first."""
     passes = _test(where)
-    retags: dict[str, list[tuple[list[str], list[str]]]] = {}  # what to add and remove, the last first
-    gone: set[str] = set()
+    is_all = where == _ALL
+    edits: dict[bytes, list[bytes]] = {}  # by the 12 digits, the last one first; few are ever parsed
     candidates = _Candidates(where)
     for block in snapshot.backward():
         for line in candidates.of(block):
-            record = snapshot.decode(line)
-            if record is None:
+            if line.startswith(_USUAL_EDITS):
+                if is_all and snapshot.decode(line) is None:
+                    continue  # and it was counted, as are all bad lines where nothing is searched for
+                edits.setdefault(line[_IN_EDIT], []).append(line)
                 continue
-            match record["op"]:
-                case "tag":
-                    retags.setdefault(record["id"], []).append((record["add"], record["rm"]))
-                case "del":
-                    gone.add(record["id"])
-                case "put" if record["id"] not in gone:
-                    for add, rm in reversed(retags.get(record["id"], ())):
-                        record["tags"] = retagged(record["tags"], add, rm)
-                    if passes(record):
-                        yield record
+            record = snapshot.decode(line)
+            if record is None or record["op"] != "put":
+                continue
+            tags = _tags_after(record, edits.get(line[_IN_PUT], ()))
+            if tags is None:
+                continue
+            record["tags"] = tags
+            if passes(record):
+                yield record
+
+
+def _tags_after(put: Record, edits: Sequence[bytes]) -> list[str] | None:
+    """Return an artifact's tags after its edits, given the last one first; None if it is gone."""
+    tags: list[str] = put["tags"]
+    for line in reversed(edits):
+        edit = decode(line)
+        if edit is None or edit["id"] != put["id"]:
+            continue
+        if edit["op"] == "del":
+            return None
+        tags = retagged(tags, edit["add"], edit["rm"])
+    return tags
 
 
 class _Candidates:
@@ -211,14 +230,31 @@ class _Candidates:
         return not lines.isascii() or b"\\" in lines or self._text in lines.lower()
 
 
+@dataclass(slots=True)
+class Understood:
+    """How far an index was found to hold nothing that this version doesn't know; who writes often asks only once."""
+
+    until: tuple[str | None, int] = (None, 0)  # the index's `gen`, and an offset
+
+    def where(self, snapshot: Snapshot) -> int:
+        """Return where to go on."""
+        gen, end = self.until
+        return end if gen is not None and snapshot.gen == gen and snapshot.size >= end else 0
+
+
 class UsedIds:
     """
     The ids that are taken among those with the same 12 digits, whether their artifacts live or not.
 
     The whole index is searched before the lock is taken, and only what was appended since then under it.
+
+    Args:
+        short: The 12 digits.
+        understood: Is kept up to date.
     """
 
-    def __init__(self, short: str) -> None:
+    def __init__(self, short: str, understood: Understood) -> None:
+        self._understood = understood
         self._short = short
         self._form = re.compile(rb'"id":"artifact_%s(?:-([1-9][0-9]{0,8}))?"' % short.encode())
         self._start = self._form.pattern[: self._form.pattern.index(b"(")]
@@ -234,14 +270,19 @@ class UsedIds:
             NewerStoreError: A line means something that this version does not know.
         """
         same = self._gen is not None and snapshot.gen == self._gen and snapshot.size >= self._end
-        for block in snapshot.forward(self._end if same else 0, snapshot.size):
-            _refuse_unknown(block)
+        offset = self._end if same else 0
+        understood = self._understood.where(snapshot)
+        for block in snapshot.forward(offset, snapshot.size):
+            offset += len(block)
+            if offset > understood:
+                _refuse_unknown(block)
             at = block.find(self._start)
             while at >= 0:
                 if form := self._form.match(block, at):
                     self._numbers.add(int(form[1] or 1))
                 at = block.find(self._start, at + 1)
         self._gen, self._end = snapshot.gen, snapshot.end
+        self._understood.until = snapshot.gen, snapshot.end
 
     def unused(self) -> str:
         """Return the id with the smallest number that is not taken."""

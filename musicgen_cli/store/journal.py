@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -410,12 +411,8 @@ def _is_newer(head: Record) -> bool:
 
 
 def _has_members(op: str, record: Record) -> bool:
-    kinds = _KINDS[op]
-    if not record.keys() >= _NEEDED[op]:
+    if not _has_shape(op, tuple(record), tuple(map(type, record.values()))):
         return False
-    for name, value in record.items():
-        if name in kinds and type(value) not in kinds[name]:  # a bool is no int here
-            return False
     if op == "head":
         return record["format"] == FORMAT and record["version"] == VERSION and bool(_GEN.fullmatch(record["gen"]))
     if not is_id(record["id"]):
@@ -423,6 +420,15 @@ def _has_members(op: str, record: Record) -> bool:
     if op == "put":
         return is_sha256(record["content_hash"]) and _are_strings(record["tags"])
     return op == "del" or (_are_strings(record["add"]) and _are_strings(record["rm"]))
+
+
+@lru_cache(maxsize=256)  # nearly all lines of an index have one of a few shapes
+def _has_shape(op: str, names: tuple[str, ...], types: tuple[type, ...]) -> bool:
+    kinds = _KINDS[op]
+    is_whole = _NEEDED[op].issubset(names)
+    return is_whole and all(  # a bool is no int here
+        kind in kinds[name] for name, kind in zip(names, types, strict=True) if name in kinds
+    )
 
 
 def _are_strings(values: list[Any]) -> bool:
