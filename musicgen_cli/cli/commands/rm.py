@@ -19,7 +19,7 @@ def command(
     """
     Remove takes, or bring one back.
 
-    The sound stays in the store, so `--undo` works.
+    The sound stays until `musicgen store gc`, so `--undo` works.
     """
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
