@@ -36,6 +36,14 @@ def number(value: float) -> str:
     return str(int(value)) if whole else str(value)
 
 
+def size(size_bytes: int) -> str:
+    """Write a size as a person would: `2.4 GB`."""
+    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= step:
+            return f"{size_bytes / step:.1f} {unit}"
+    return f"{size_bytes} bytes"
+
+
 # What a request may ask for (the HTTP contract, `POST /predict`).
 DURATION = Range(0.5, 30.0, default=10.0, unit="s")
 TEMPERATURE = Range(0.01, 2.0, default=1.0)

@@ -59,11 +59,13 @@ def open_local(
     with needs("local"):
         from musicgen_cli.engine.checkpoint import resolve
         from musicgen_cli.engine.onnx_engine import OnnxEngine
-    checkpoint = resolve(model, places.models_dir())
+    checkpoint = resolve(model, places.models_dir(), places.cache_dir())
     if model == "auto":
         note(
-            f"model: {checkpoint.name}, the small one that comes with musicgen"
+            f"model: {checkpoint.name}, the small one that comes with musicgen; "
+            "for full quality: musicgen model pull small"
             if checkpoint.name == "nano"
             else f"model: {checkpoint.name}"
         )
-    return OnnxEngine(checkpoint, cache_dir=places.cache_dir(), precision=precision, device="cpu", note=note)
+    home = checkpoint.home(places.cache_dir())
+    return OnnxEngine(checkpoint, cache_dir=home, precision=precision, device="cpu", note=note)

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgen_cli.errors import CheckpointError
+from musicgen_cli.errors import CheckpointError, ModelAbsentError
 
 FloatArray = NDArray[np.float32]
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
-_PICKLE = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+PICKLE = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})  # can run code when it is loaded
+
 _HEADER_BYTES = 100_000_000  # the format's own limit
 _STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
@@ -81,6 +82,11 @@ class Tensors:
         """Return what the tensors whose names begin with any of `parts` take as float32."""
         return sum(4 * math.prod(shape) for name, (_, _, shape, _) in self._at.items() if name.startswith(parts))
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor."""
+        return {name: shape for name, (_, _, shape, _) in self._at.items()}
+
     def _open(self, path: Path) -> None:
         try:
             content = np.memmap(path, np.uint8, "r")
@@ -103,6 +109,27 @@ class Tensors:
         self._bytes[path] = content
 
 
+class DroppedTensors(Tensors):
+    """The tensors of a model whose weights were not kept: their shapes are known, their values are not."""
+
+    def __init__(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__(())
+        self._name = name
+        self._at = {tensor: (Path(), "", shape, 0) for tensor, shape in shapes.items()}
+
+    def read(self, name: str, *shape: int) -> FloatArray:  # noqa: ARG002
+        """
+        Refuse, whichever it is.
+
+        Raises:
+            ModelAbsentError: Always.
+        """
+        raise ModelAbsentError(
+            f"what this needs of the model {self._name!r} isn't here: its weights were not kept",
+            hint=f"`musicgen model pull {self._name} --precision …` prepares it, --keep-weights keeps them",
+        )
+
+
 _FETCH_AGAIN = "fetch the model's files again"
 
 
@@ -118,23 +145,40 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
         return (directory / WHOLE,)
     if (directory / INDEX).is_file():
         try:
-            shards = sorted(set(json.loads((directory / INDEX).read_bytes())["weight_map"].values()))
-            foreign = [shard for shard in shards if Path(shard).name != shard or not shard.endswith(".safetensors")]
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+            shards = shards_of((directory / INDEX).read_bytes(), str(directory / INDEX))
+        except OSError as err:
             raise CheckpointError(f"can't read {directory / INDEX}", hint=_FETCH_AGAIN) from err
-        if not shards or foreign:
-            raise CheckpointError(f"{directory / INDEX} doesn't name safetensors files beside it")
         for shard in shards:
             if not (directory / shard).is_file():
                 raise CheckpointError(f"{directory} has no {shard}, which its index names", hint=_FETCH_AGAIN)
         return tuple(directory / shard for shard in shards)
-    pickles = sorted(path.name for path in directory.glob("*") if path.suffix in _PICKLE)
+    pickles = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLE)
     if pickles:
         raise CheckpointError(
             f"{directory} has its weights only as {pickles[0]}, which is pickle and never loaded",
             hint=f"get {WHOLE} from the same place",
         )
     raise CheckpointError(f"{directory} has no {WHOLE}", hint=_FETCH_AGAIN)
+
+
+def shards_of(index: bytes, where: str) -> list[str]:
+    """
+    Return the files that an index names, each once, in order.
+
+    Args:
+        where: The index's own name, for messages.
+
+    Raises:
+        CheckpointError: It can't be read, or names something else than safetensors files beside it.
+    """
+    try:
+        shards = sorted(set(json.loads(index)["weight_map"].values()))
+        foreign = [shard for shard in shards if Path(shard).name != shard or not shard.endswith(".safetensors")]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+        raise CheckpointError(f"can't read {where}", hint=_FETCH_AGAIN) from err
+    if not shards or foreign:
+        raise CheckpointError(f"{where} doesn't name safetensors files beside it")
+    return shards
 
 
 def _header(content: NDArray[np.uint8]) -> tuple[int, dict[str, Any]]:
