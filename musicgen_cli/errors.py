@@ -12,7 +12,8 @@ Every failure we can explain: its code, its exit code, its hint.
     ├── TryAgainError           try-again             5   trying again later can help
     │   ├── ServiceBusyError    service-busy          5
     │   ├── OutOfTimeError      out-of-time           5
-    │   └── StoreBusyError      store-busy            5
+    │   ├── StoreBusyError      store-busy            5
+    │   └── ModelBusyError      model-busy            5
     ├── ServiceError            service-error         6   the service answered with an error
     │   └── BadAnswerError      bad-answer            6   … with something that isn't its contract
     ├── DamagedError            damaged               7   stored bytes are damaged
@@ -21,6 +22,7 @@ Every failure we can explain: its code, its exit code, its hint.
     │   └── ModelAbsentError    model-absent          8
     ├── StoreError              store-error           1   no permission, disk full, not a store
     │   └── NewerStoreError     newer-store           1
+    ├── ModelsFolderError       models-folder         1   no permission or no room for a model
     ├── InvalidWavError         invalid-wav           1   bytes that are not a WAV we keep
     ├── TargetError             target                1   an export target that exists or can't be written
     ├── EngineError             engine                1   the model in this process failed
@@ -128,6 +130,12 @@ class StoreBusyError(TryAgainError):
     code = "store-busy"
 
 
+class ModelBusyError(TryAgainError):
+    """Another process is writing the model."""
+
+    code = "model-busy"
+
+
 class ServiceError(MusicgenError):
     """The service answered with an error."""
 
@@ -177,6 +185,12 @@ class NewerStoreError(StoreError):
     """The store was written by a newer version of this tool."""
 
     code = "newer-store"
+
+
+class ModelsFolderError(MusicgenError):
+    """A model can't be written or removed: no permission, or no room."""
+
+    code = "models-folder"
 
 
 class InvalidWavError(MusicgenError):

@@ -1,0 +1,236 @@
+"""The models on this machine: what each is, what of it is here, and how to be rid of one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from musicgen_cli.engine.checkpoint import NANO, PUBLISHED, Checkpoint, is_name, name_of, resolve
+from musicgen_cli.engine.graph_cache import GRAPH_FORMAT
+from musicgen_cli.engine.graph_cache import MANIFEST as GRAPHS_MANIFEST
+from musicgen_cli.engine.manifest import MANIFEST
+from musicgen_cli.engine.shape import Shape
+from musicgen_cli.errors import (
+    CheckpointError,
+    DamagedError,
+    ModelBusyError,
+    ModelsFolderError,
+    UnknownModelError,
+    UsageError,
+)
+
+_PULLING = ".pulling"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFolder:
+    """The graphs of one precision."""
+
+    directory: Path
+    files: dict[str, tuple[int, str]]  # name → bytes and SHA-256
+
+    @property
+    def size_bytes(self) -> int:
+        """What they take on disk."""
+        return sum(size for size, _ in self.files.values())
+
+    def damaged(self) -> list[str]:
+        """Return the files that aren't what they were; reads everything."""
+        return [name for name, known in self.files.items() if _identity(self.directory / name) != known]
+
+
+def graphs_here(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphFolder]:
+    """Return the graphs of a checkpoint that this version can use, by precision; what is in them isn't read."""
+    found = {}
+    for path in sorted((checkpoint.home(cache_dir) / "graphs").glob(f"{checkpoint.digest}-*/{GRAPHS_MANIFEST}")):
+        try:
+            label = json.loads(path.read_bytes())
+            files = {name: (entry["bytes"], entry["sha256"]) for name, entry in label["files"].items()}
+            if label["checkpoint"] == checkpoint.digest and label["format"] == GRAPH_FORMAT:
+                found[str(label["precision"])] = GraphFolder(path.parent, files)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue  # made again when it is needed
+    return found
+
+
+def models_here(models_dir: Path, cache_dir: Path, warn: Callable[[str], None]) -> Iterator[Checkpoint]:
+    """
+    Yield the bundled model and those in the models directory.
+
+    Args:
+        warn: Hears of a folder that can't be used.
+    """
+    yield resolve(NANO, models_dir, cache_dir)
+    folders = sorted(path.name for path in models_dir.iterdir() if path.is_dir()) if models_dir.is_dir() else []
+    for name in sorted(folders, key=lambda name: (PUBLISHED.index(name) if name in PUBLISHED else 99, name)):
+        if name in PUBLISHED or (is_name(name) and (models_dir / name / MANIFEST).is_file()):
+            try:
+                yield resolve(name, models_dir, cache_dir)
+            except CheckpointError as err:
+                warn(f"{name}: {err}")
+
+
+def summary(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
+    """Return what a list shows of a model."""
+    graphs = graphs_here(checkpoint, cache_dir)
+    size = sum(path.stat().st_size for path in checkpoint.directory.rglob("*") if path.is_file())
+    if checkpoint.manifest is None:
+        size += sum(folder.size_bytes for folder in graphs.values())
+    return {
+        "name": checkpoint.name,
+        "size_bytes": size,
+        "precisions": list(graphs),
+        "license": checkpoint.license,
+        "source": _source(checkpoint),
+    }
+
+
+def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
+    """Return all that is known of a model."""
+    shape = Shape.of(checkpoint.config)
+    manifest = checkpoint.manifest
+    files = (
+        {name: file.bytes for name, file in manifest.files.items()}
+        if manifest
+        else {path.name: path.stat().st_size for path in sorted(checkpoint.directory.iterdir()) if path.is_file()}
+    )
+    return summary(checkpoint, cache_dir) | {
+        "revision": manifest.revision if manifest else None,
+        "checkpoint": checkpoint.digest,
+        "directory": str(checkpoint.directory),
+        "weights_kept": bool(checkpoint.weights),
+        "layers": shape.decoder.layers,
+        "width": shape.decoder.width,
+        "codebooks": shape.decoder.codebooks,
+        "channels": shape.decoder.channels,
+        "sample_rate": shape.sound.rate,
+        "parameters": sum(math.prod(of_tensor) for of_tensor in checkpoint.tensors().shapes.values()),
+        "files": files,
+        "precisions": {
+            precision: {"size_bytes": folder.size_bytes}
+            for precision, folder in graphs_here(checkpoint, cache_dir).items()
+        },
+    }
+
+
+def check(checkpoint: Checkpoint, cache_dir: Path) -> None:
+    """
+    Read every byte of a model again.
+
+    Raises:
+        DamagedError: A file isn't what it was when it was pulled, or when its graphs were made.
+    """
+    manifest = checkpoint.manifest
+    weights = {path.name for path in checkpoint.weights}
+    damaged = [
+        name
+        for name, file in (manifest.files.items() if manifest else ())
+        if (weights or not name.endswith(".safetensors"))
+        and _identity(checkpoint.directory / name) != (file.bytes, file.sha256)
+    ]
+    for precision, folder in graphs_here(checkpoint, cache_dir).items():
+        damaged += [f"{name} ({precision})" for name in folder.damaged()]
+    if damaged:
+        raise DamagedError(
+            f"the model {checkpoint.name!r} is damaged: {', '.join(damaged)}",
+            hint=f"`musicgen model pull {manifest.source}` sets it right"
+            if manifest
+            else "it sets itself right when used",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Removable:
+    """A model that can be removed, or what an unfinished pull left of it."""
+
+    name: str
+    folders: tuple[Path, ...]
+    size_bytes: int
+
+
+def removable(name: str, models_dir: Path) -> Removable:
+    """
+    Find what goes with a model.
+
+    Raises:
+        UsageError: It comes with musicgen.
+        UnknownModelError: No such model is in the models directory.
+    """
+    if name == NANO:
+        raise UsageError(f"{NANO!r} comes with musicgen, and goes with it")
+    stored = name_of(name)
+    folders = tuple(path for path in (models_dir / stored, pulling(models_dir, stored)) if path.is_dir())
+    if not is_name(stored) or not folders:
+        raise UnknownModelError(
+            f"no model {name!r} is in {models_dir}", hint="`musicgen model list` shows what is on this machine"
+        )
+    size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+    return Removable(stored, folders, size)
+
+
+def remove(model: Removable, models_dir: Path) -> None:
+    """
+    Remove a model: first its name goes, then its bytes.
+
+    Raises:
+        ModelBusyError: It is being pulled.
+        ModelsFolderError: It can't be removed.
+    """
+    gone = models_dir / _PULLING / f"{model.name}.old"
+    with claimed(model.name, models_dir):
+        for folder in model.folders:
+            shutil.rmtree(gone, ignore_errors=True)
+            folder.rename(gone)
+            shutil.rmtree(gone)
+
+
+def pulling(models_dir: Path, name: str) -> Path:
+    """Return the folder of what a pull has so far."""
+    return models_dir / _PULLING / name
+
+
+@contextmanager
+def claimed(name: str, models_dir: Path) -> Iterator[None]:
+    """
+    Be the one process that writes a model.
+
+    Raises:
+        ModelBusyError: Another process does.
+        ModelsFolderError: The models directory can't be written.
+    """
+    try:
+        (models_dir / _PULLING).mkdir(parents=True, exist_ok=True)
+        with FileLock(models_dir / _PULLING / f"{name}.lock", timeout=0):
+            yield
+    except Timeout as err:
+        raise ModelBusyError(
+            f"another process is at work on the model {name!r}", hint="try again when it is done"
+        ) from err
+    except OSError as err:
+        raise ModelsFolderError(
+            f"can't write to {models_dir}: {err.strerror or err}", hint="what was fetched is kept for the next pull"
+        ) from err
+
+
+def _source(checkpoint: Checkpoint) -> str:
+    if checkpoint.name == NANO:
+        return "musicgen"
+    return checkpoint.manifest.source if checkpoint.manifest else str(checkpoint.directory)
+
+
+def _identity(path: Path) -> tuple[int, str] | None:
+    """Return a file's size and SHA-256; None where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
