@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from musicgen_cli.errors import MissingExtraError
 
 PACKAGES = {
-    "local": ("onnxruntime", "numpy", "tokenizers", "onnx"),
+    "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "huggingface_hub"),
     "serve": ("fastapi", "starlette", "uvicorn"),
 }
 

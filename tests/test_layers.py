@@ -23,7 +23,8 @@ BELOW = {
 }
 
 ONLY_IN = {
-    "httpx": {"engine/remote.py"},
+    "httpx": {"engine/remote.py", "engine/hub.py"},
+    "huggingface_hub": {"engine/hub.py"},
     "stamina": {"engine/remote.py"},
     "onnx": {"engine/graphs.py"},
     "onnxruntime": {"engine/onnx_engine.py"},

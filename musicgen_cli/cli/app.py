@@ -24,6 +24,7 @@ COMMANDS = {
     "tag": "Add tags to takes, or remove them.",
     "rm": "Remove takes, or bring one back.",
     "import": "Take in WAV files, or another store.",
+    "model": "Model weights on this machine.",
     "store": "Care of the store.",
     "serve": "Serve the model over HTTP until stopped.",
     "doctor": "Look for what is broken; exit 1 if something is.",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.errors import MusicgenError, UsageError
-from musicgen_cli.limits import TAGS, number
+from musicgen_cli.limits import TAGS, number, size
 from musicgen_cli.printable import escaped_json, one_line, printable
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ class Output:
     def json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object on one line."""
         self.line(as_json(value))
+
+    def models(self, models: Iterable[Mapping[str, Any]]) -> None:
+        """Show models as a table."""
+        _models(models)
 
     def line(self, text: str, *, end: str = "\n", flush: bool = True) -> None:
         """Print one line of data, and let it go at once, for the reader may be a loop."""
@@ -161,9 +165,23 @@ class Output:
             duration: Seconds of sound that were asked for.
         """
         if self.quiet or not _is_terminal(sys.stderr):
-            yield _Plain(self)
+            yield _Plain(lambda text: self.say("note", text))  # even when quiet: a silent hour helps nobody
             return
-        with _Bar(self, what, duration) as bar:
+        with _Bar(what, lambda speed, _, total: f"{speed * duration / total:.1f} x real time") as bar:
+            yield bar
+
+    @contextmanager
+    def transfer(self, what: str) -> Iterator[Listener]:
+        """
+        Show how a transfer is getting on, whose steps are bytes.
+
+        Args:
+            what: Stands before the bar.
+        """
+        if self.quiet or self.as_json or not _is_terminal(sys.stderr):
+            yield _Plain(self.note)
+            return
+        with _Bar(what, lambda speed, done, total: f"{size(done)} of {size(total)}, {size(round(speed))}/s") as bar:
             yield bar
 
     def say(self, kind: str, text: str, **more: Any) -> None:
@@ -175,29 +193,31 @@ class Output:
 
 
 class _Plain:
-    """A listener without a terminal: waits are told, steps are not."""
+    """A listener without a terminal: notes are told, steps are not."""
 
-    def __init__(self, output: Output) -> None:
-        self._output = output
+    def __init__(self, told: Callable[[str], None]) -> None:
+        self.note = told
 
     def step(self, done: int, total: int) -> None:
         """Ignore a step."""
 
-    def note(self, text: str) -> None:
-        """Tell a wait, even when quiet: a silent hour helps nobody."""
-        self._output.say("note", text)
-
 
 class _Bar:
-    """A progress bar on stderr with elapsed time, time left and times real time."""
+    """A progress bar on stderr with elapsed time, time left and the rate."""
 
-    def __init__(self, output: Output, what: str, duration: float) -> None:
+    def __init__(self, what: str, rate: Callable[[float, int, int], str]) -> None:
+        """
+        Make ready.
+
+        Args:
+            what: Stands before the bar.
+            rate: Turns steps a second, steps made and their total into words.
+        """
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.text import Text
 
-        self._output = output
-        self._duration = duration
+        self._rate = rate
         self._console = Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
@@ -229,7 +249,7 @@ class _Bar:
         if made > 0 and passed > 0.2:
             speed = made / passed
             left = (total - done) / speed
-            rate = f"{left:.0f} s left, {speed * self._duration / total:.1f} x real time"
+            rate = f"{left:.0f} s left, {self._rate(speed, done, total)}"
         self._progress.update(self._task, completed=done, total=total, rate=rate)
 
     def note(self, text: str) -> None:
@@ -291,6 +311,29 @@ def _table(artifacts: Iterable[Artifact]) -> None:
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     if table.row_count:
         Console().print(table)
+
+
+def _models(models: Iterable[Mapping[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    for name in ("ready in", "licence", "from"):
+        table.add_column(name, overflow="fold")
+    for model in models:
+        cells = (
+            model["name"],
+            size(model["size_bytes"]),
+            ", ".join(model["precisions"]),
+            model["license"] or "unknown",
+            model["source"],
+        )
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
+    Console().print(table)
 
 
 def _tree(top: Branch) -> None:

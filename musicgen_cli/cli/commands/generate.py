@@ -7,6 +7,7 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import options
+from musicgen_cli.cli.commands.model import ensure
 from musicgen_cli.errors import MusicgenError, UsageError
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ def _open(
 
     if not chosen.local:
         return select.open_remote(chosen)
+    ensure(chosen.model, out, precision)
     return select.open_local(
         chosen.model, engine=engine or "onnx", device=device or "auto", precision=precision or "fp32", note=out.note
     )

@@ -6,6 +6,7 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import options
+from musicgen_cli.cli.commands.model import ensure
 
 
 def command(
@@ -36,6 +37,7 @@ def command(
 
     out = Output()
     chosen = settings.load({"model": model, "api_key": api_key})
+    ensure(chosen.model, out, precision)
     run.serve(
         lambda: open_local(
             chosen.model,

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("onnxruntime", reason="needs the extra local")
+
+from musicgen_cli.settings import models_dir  # after what may skip it
+
+Run = Callable[..., Any]
+NANO = Path(__file__).parents[2] / "musicgen_cli" / "models" / "nano"
+
+
+@pytest.fixture
+def mine(musicgen: Run, tmp_path: Path) -> Path:
+    """Import a folder."""
+    folder = tmp_path / "mine"
+    shutil.copytree(NANO, folder)
+    (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
+    done = musicgen("model", "pull", folder)
+    assert done.code == 0, done.err
+    return folder
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_list_tells_each_model_in_a_line(musicgen: Run, mine: Path) -> None:
+    """Name, bytes, precisions, licence, source; the bundled one first."""
+    lines = [line.split("\t") for line in musicgen("model", "list").lines]
+
+    assert [line[0] for line in lines] == ["nano", "mine"]
+    assert lines[1] == ["mine", str(size_of(models_dir() / "mine")), "fp32", "cc0-1.0", str(mine)]
+    assert musicgen("model", "list", "-q").out == "nano\nmine\n"
+
+
+def test_list_as_json_has_the_same(musicgen: Run, mine: Path) -> None:
+    """One object a line."""
+    known = [json.loads(line) for line in musicgen("model", "list", "--json").lines]
+
+    assert known[1] == {
+        "name": "mine",
+        "size_bytes": size_of(models_dir() / "mine"),
+        "precisions": ["fp32"],
+        "license": "cc0-1.0",
+        "source": str(mine),
+    }
+
+
+def test_a_folder_that_is_no_model_spoils_no_list(musicgen: Run, mine: Path) -> None:
+    """It is told of, and the others are listed."""
+    (models_dir() / "small").mkdir()
+    (models_dir() / "notes").mkdir()
+    done = musicgen("model", "list", "-q")
+
+    assert (done.code, done.out) == (0, "nano\nmine\n")
+    assert "warning: small: " in done.err
+    assert "notes" not in done.err
+
+
+def test_show_tells_all_that_is_known(musicgen: Run, mine: Path) -> None:
+    """Of a pulled model, of the bundled one, and of a folder."""
+    pulled, bundled, folder = (
+        json.loads(musicgen("model", "show", name, "--json").out) for name in ("mine", "nano", mine)
+    )
+
+    for known in (pulled, bundled, folder):
+        assert (known["layers"], known["width"], known["codebooks"], known["channels"]) == (5, 192, 4, 1)
+        assert (known["sample_rate"], known["parameters"]) == (32_000, 9_460_148)
+    assert pulled["precisions"]["fp32"]["mean_kl"] == 0
+    assert pulled["files"] == {name: (mine / name).stat().st_size for name in pulled["files"]}
+    assert (pulled["weights_kept"], folder["weights_kept"]) == (False, True)
+    assert pulled["checkpoint"] == folder["checkpoint"]
+    assert "sample_rate\t32000" in musicgen("model", "show", "mine").lines
+
+
+def test_rm_wants_yes(musicgen: Run, mine: Path) -> None:
+    """What would go is shown first; afterwards nothing is left."""
+    done = musicgen("model", "rm", "mine")
+    assert done.code == 2
+    assert done.out.startswith("mine\t")
+    assert "1 model would be removed, nothing was" in done.err
+    assert (models_dir() / "mine").is_dir()
+
+    assert musicgen("model", "rm", "mine", "--yes").code == 0
+    assert [path.name for path in models_dir().rglob("*") if path.suffix != ".lock"] == [".pulling"]
+    assert mine.is_dir()
+    assert musicgen("model", "rm", "mine", "--yes").code == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("nano", 2), ("small", 3), ("..", 3), ("../models", 3), ("", 3), (".pulling", 3)]
+)
+def test_rm_touches_nothing_but_models(musicgen: Run, mine: Path, name: str, code: int) -> None:
+    """And all names are looked at before the first one goes."""
+    assert musicgen("model", "rm", "mine", name, "--yes").code == code
+    assert (models_dir() / "mine").is_dir()
+
+
+def test_pull_as_json_prints_one_object(musicgen: Run, mine: Path) -> None:
+    """Talk is JSON too, on stderr."""
+    done = musicgen("model", "pull", mine, "--keep-weights", "--json")
+
+    assert json.loads(done.out)["name"] == "mine"
+    assert [list(json.loads(line)) for line in done.err.splitlines()] == [["note"]] * len(done.err.splitlines())
+    assert (models_dir() / "mine" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["nano"], 2),
+        (["auto"], 2),
+        (["no such"], 3),
+        (["mine", "--precision", "int3"], 8),
+        (["mine", "--revision", "x"], 2),
+    ],
+)
+def test_what_cant_be_pulled_is_a_sentence(
+    musicgen: Run, mine: Path, words: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is looked for on the network."""
+    monkeypatch.chdir(mine.parent)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+    assert musicgen("model", "pull", *words).code == code
