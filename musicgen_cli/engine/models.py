@@ -217,7 +217,8 @@ def claimed(name: str, models_dir: Path) -> Iterator[None]:
         ) from err
     except OSError as err:
         raise ModelsFolderError(
-            f"can't write to {models_dir}: {err.strerror or err}", hint="what was fetched is kept for the next pull"
+            f"can't bring {name!r} to {models_dir}, or remove it: {err.strerror or err} ({err.filename or models_dir})",
+            hint="what was fetched whole is kept for the next pull",
         ) from err
 
 

@@ -32,7 +32,7 @@ from musicgen_cli.engine.checkpoint import (
     resolve,
 )
 from musicgen_cli.engine.fidelity import EXACT, measure
-from musicgen_cli.engine.manifest import KnownFile, Manifest
+from musicgen_cli.engine.manifest import KnownFile, Manifest, read_manifest
 from musicgen_cli.engine.shape import Shape
 from musicgen_cli.engine.tensors import INDEX, PICKLE, WHOLE, shards_of
 from musicgen_cli.errors import (
@@ -141,6 +141,7 @@ class _Task:
         """Fetch from the hub."""
         with models.claimed(self.name, self.models_dir):
             repository = hub.repository(repository_name, revision)
+            self._check_place(repository.id)
             files = _wanted(hub, repository)
             license_ = license_of(repository.id, repository.license)
             if here := self._whole(repository.id, repository.commit):
@@ -174,12 +175,7 @@ class _Task:
             Shape.of(source.config)
             files = [source.tokenizer, *(folder / name for name in (_CONFIG, INDEX, *_BESIDE)), *source.weights]
             files = [path for path in files if path.is_file()]
-            there = self.models_dir / self.name
-            if there.exists() and (there.samefile(folder) or self._source() != str(folder)):
-                raise UsageError(
-                    f"a model called {self.name!r} is here already, from {self._source()}",
-                    hint=f"`musicgen model rm {self.name}` removes it, or rename the folder",
-                )
+            self._check_place(str(folder))
             total, weights = (sum(path.stat().st_size for path in some) for some in (files, source.weights))
             self.listener.note(f"importing {folder}, {total} bytes ({size(total)}); licence {_said(source.license)}")
             self._check_room(total if self.keep_weights else total - weights, weights)
@@ -242,9 +238,8 @@ class _Task:
             here = open_checkpoint(self.name, self.models_dir / self.name)
             if not here.manifest or (here.manifest.source, here.manifest.revision) != (source, commit):
                 return None
-            if (self.keep_weights and not here.weights) or self.precision not in models.graphs_here(
-                here, here.directory
-            ):
+            ready = models.graphs_here(here, here.directory)
+            if self.precision not in ready or (self.keep_weights and not here.weights):
                 return None
             self.listener.note(f"{self.name} is here, checking it")
             models.check(here, here.directory)
@@ -260,12 +255,18 @@ class _Task:
             return None
         return here if here.manifest and here.digest == digest else None
 
-    def _source(self) -> str:
+    def _check_place(self, source: str) -> None:
+        """Check that nothing lies there that came from elsewhere: it would be lost."""
+        there = self.models_dir / self.name
         try:
-            here = open_checkpoint(self.name, self.models_dir / self.name)
-        except CheckpointError:
-            return "an unknown place"
-        return here.manifest.source if here.manifest else str(here.directory)
+            manifest = read_manifest(there)
+        except CheckpointError:  # damaged: what it was can't be known, and pulling is what helps
+            return
+        if there.exists() and (manifest is None or manifest.source != source):
+            raise UsageError(
+                f"{there} is in the way, it came from {manifest.source if manifest else 'somewhere else'}",
+                hint=f"move it away, or remove it with `musicgen model rm {self.name}`",
+            )
 
     def _staging(self, *, keep: Sequence[str]) -> Path:
         """Make the folder that files gather in, and clear it but for those."""
@@ -302,7 +303,7 @@ class _Task:
         """Sync a whole folder and give it its name; what had the name goes."""
         for path in staging.rglob("*"):
             if path.is_file():
-                with path.open("rb") as file:
+                with path.open("r+b") as file:  # Windows syncs only what may be written
                     os.fsync(file.fileno())
         kept, old = self.models_dir / self.name, staging.with_name(f"{self.name}.old")
         shutil.rmtree(old, ignore_errors=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,24 @@ def test_the_digest_is_of_config_and_weights(write: Any) -> None:
     content = (folder / "config.json").read_bytes() + (folder / "model.safetensors").read_bytes()
 
     assert resolve(str(folder), folder).digest == hashlib.sha256(content).hexdigest()
+
+
+def test_the_digest_of_a_folder_is_remembered_until_a_file_is_touched(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start doesn't hash gigabytes again; weights that changed are noticed."""
+    folder, cache = write(), tmp_path / "cache"
+    weights = folder / "model.safetensors"
+    for path in folder.iterdir():
+        os.utime(path, (10**9, 10**9))
+    first = resolve(str(folder), folder, cache).digest
+
+    with monkeypatch.context() as patch:
+        patch.delattr(hashlib, "file_digest")
+        assert resolve(str(folder), folder, cache).digest == first
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert resolve(str(folder), folder, cache).digest != first
 
 
 def test_pickle_is_never_loaded(write: Any) -> None:

@@ -339,6 +339,43 @@ def test_a_folder_cant_take_a_name_that_is_taken(musicgen: Run, write: Any) -> N
     assert musicgen("model", "pull", write("other/mine")).code == 2
 
 
+def test_what_was_put_there_by_hand_is_left_alone(musicgen: Run, hub: Hub, small: Path) -> None:
+    """A folder that no pull made is not replaced."""
+    by_hand = models_dir() / "small"
+    shutil.copytree(small, by_hand)
+    done = musicgen("model", "pull", "small")
+
+    assert done.code == 2
+    assert "is in the way" in done.err
+    assert (by_hand / "model.safetensors").is_file()
+    assert hub.fetched() == []
+
+
+def test_a_damaged_manifest_is_healed_by_a_pull(musicgen: Run, hub: Hub, small: Path) -> None:
+    """As the hint says."""
+    musicgen("model", "pull", "small")
+    (models_dir() / "small" / "manifest.json").write_text("{")
+    done = musicgen("model", "show", "small")
+    assert done.code == 1
+    assert "`musicgen model pull small` again" in done.err
+
+    assert musicgen("model", "pull", "small").code == 0
+    assert musicgen("model", "show", "small", "--check").code == 0
+
+
+def test_a_pulled_model_makes_sound_without_what_fetched_it(
+    musicgen: Run, hub: Hub, small: Path, store_path: Path
+) -> None:
+    """Neither the hub's library nor what writes graphs is loaded, and no weight is hashed."""
+    musicgen("model", "pull", "small")
+    words = ["generate", "--local", "--model", "small", "-d", "0.5", "x"]
+    code = f"import sys; from musicgen_cli.cli.app import run; run({words!r}); print('\\n'.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.split("\n")
+
+    assert "onnxruntime" in loaded
+    assert not {"huggingface_hub", "httpx", "onnx", "torch", "musicgen_cli.engine.pull"} & set(loaded)
+
+
 # What only a process of its own shows: what the environment says, what a signal does, what is left in the home.
 
 
