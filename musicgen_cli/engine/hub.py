@@ -30,6 +30,7 @@ from pydantic import BaseModel, Field, ValidationError
 from musicgen_cli import __version__
 from musicgen_cli.errors import (
     BadAnswerError,
+    InvalidValueError,
     ModelAbsentError,
     OutOfTimeError,
     ServiceBusyError,
@@ -113,12 +114,15 @@ class Hub:
 
         Raises:
             ModelAbsentError: The environment says that this machine is offline.
+            InvalidValueError: The environment's token can't be one.
         """
         if constants.HF_HUB_OFFLINE:
             raise ModelAbsentError(
                 "nothing is fetched: HF_HUB_OFFLINE is set", hint="unset it, or copy a checkpoint's folder here"
             )
         headers = build_hf_headers(library_name="musicgen-cli", library_version=__version__)
+        if not "".join(headers.values()).isascii():
+            raise InvalidValueError("HF_TOKEN is no token: it must be ASCII")  # never shown
         self._client = httpx.Client(
             follow_redirects=True, timeout=_TIMEOUT, headers={**headers, "accept-encoding": "identity"}
         )

@@ -119,11 +119,14 @@ def pull_absent(name: str, models_dir: Path, listener: Listener, *, precision: s
 
     Raises:
         ModelAbsentError: It can't be had.
+        UnknownModelError: The hub doesn't know it, and it isn't one of PUBLISHED.
         MusicgenError: As for `pull`.
     """
     try:
         pull(name, models_dir, listener, precision=precision)
-    except (ServiceUnreachableError, ServiceError) as err:
+    except (ServiceUnreachableError, ServiceError, UnknownModelError) as err:
+        if isinstance(err, UnknownModelError) and name not in PUBLISHED:
+            raise
         raise ModelAbsentError(f"the model {name!r} isn't here and can't be fetched: {err}", hint=err.hint) from err
 
 

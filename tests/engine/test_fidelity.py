@@ -12,7 +12,7 @@ pytest.importorskip("safetensors", reason="writes checkpoints")
 
 from musicgen_cli.engine import select  # noqa: E402  # after what may skip it
 from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402
-from musicgen_cli.engine.fidelity import _kl, fidelity_of, mean_kl  # noqa: E402
+from musicgen_cli.engine.fidelity import _kl, _Led, fidelity_of, mean_kl  # noqa: E402
 from musicgen_cli.engine.models import graphs_here  # noqa: E402
 from musicgen_cli.settings import cache_dir  # noqa: E402
 
@@ -65,6 +65,15 @@ def test_the_divergence_is_the_textbooks() -> None:
     p, q = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.25, 0.25])
 
     assert _kl(np.log(p) + 5, np.log(q) - 3) == pytest.approx((p * np.log(p / q)).sum())
+
+
+def test_what_is_compared_is_guided() -> None:
+    """Three times as far from the row without the text as the row with it; the take itself gets both rows."""
+    rows = np.float32([[[1, 2]], [[5, 5]]])
+    led = _Led(lambda tokens, positions: rows)
+
+    assert led(np.zeros((2, 1), np.int64), np.zeros(2, np.int64)) is rows
+    assert led.logits[0].tolist() == [[5 - 3 * 4, 5 - 3 * 3]]
 
 
 def test_float32_is_no_distance_from_itself(nano: Checkpoint, tmp_path: Path) -> None:
