@@ -13,9 +13,10 @@ import ipaddress
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import httpx
 import stamina
@@ -36,7 +37,10 @@ from musicgen_cli.errors import (
 from musicgen_cli.limits import number
 from musicgen_cli.wav import is_silent
 
+T = TypeVar("T")
+
 _CONNECT_S = 10.0  # a host that doesn't answer at all is told from one that is slow
+_HEALTH_S = 10.0  # what answers at all answers this at once
 _BUSY = frozenset({429, 503, 504})
 _JSON_BYTES = 64 * 1024  # of an error's or a health check's body
 
@@ -63,6 +67,8 @@ class RemoteEngine:
         self._base = _address(url)
         self.url = str(self._base.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
         self.origin = Origin("http", url=self.url)
+        # Reading the certificates takes longer than a request; without TLS there is nothing to verify.
+        self._tls = httpx.create_ssl_context() if self._base.scheme == "https" else False
         self._timeout_s = timeout_s
         self._max_wait_s = max_wait_s
         self._headers = {
@@ -84,8 +90,28 @@ class RemoteEngine:
             ServiceError: An error answer, or a connection that broke; BadAnswerError: not the contract.
         """
         started = time.monotonic()
-        answer = asyncio.run(self._patiently(request, listener))
+
+        async def ask() -> Answer:
+            return read_answer(await self._exchange("POST", "predict", request, self._timeout_s), request)
+
+        answer = asyncio.run(self._patiently(ask, listener))
         return self._clip(request, answer, time.monotonic() - started)
+
+    def model(self, listener: Listener) -> str | None:
+        """
+        Ask which model makes the clips, waiting as for a clip; None if the service doesn't say.
+
+        Raises:
+            MusicgenError: As `generate`.
+        """
+        try:
+            said = asyncio.run(self._patiently(lambda: self._exchange("GET", "health", None, _HEALTH_S), listener))
+        except _AnsweredError as err:
+            if err.status in {404, 405}:  # it has no health check
+                return None
+            raise
+        model = _object(said).get("model")
+        return model if isinstance(model, str) and model else None
 
     def health(self, timeout_s: float = 3.0) -> dict[str, object]:
         """
@@ -94,22 +120,16 @@ class RemoteEngine:
         Raises:
             MusicgenError: Not reachable, not in time, or not a 200.
         """
-        body = asyncio.run(self._exchange("GET", "health", None, timeout_s))
-        try:
-            said = from_json(body)
-        except ValueError:
-            return {}
-        return said if isinstance(said, dict) else {}
+        return _object(asyncio.run(self._exchange("GET", "health", None, timeout_s)))
 
     def close(self) -> None:
         """Nothing is held between requests."""
 
-    async def _patiently(self, request: GenerateRequest, listener: Listener) -> Answer:
+    async def _patiently(self, ask: Callable[[], Awaitable[T]], listener: Listener) -> T:
         patience = _Patience(self._max_wait_s, listener, loopback=_is_loopback(self._base.host))
         async for attempt in stamina.retry_context(on=patience, attempts=None, timeout=None):
             with attempt:
-                body = await self._exchange("POST", "predict", request, self._timeout_s)
-                return read_answer(body, request)
+                return await ask()
         raise AssertionError("stamina either returns or raises")
 
     async def _exchange(self, method: str, path: str, request: GenerateRequest | None, timeout_s: float) -> bytes:
@@ -124,6 +144,7 @@ class RemoteEngine:
                 asyncio.timeout(timeout_s),
                 httpx.AsyncClient(
                     follow_redirects=False,
+                    verify=self._tls,
                     trust_env=not _is_loopback(self._base.host),  # a proxy must not see loopback
                     timeout=httpx.Timeout(None, connect=_CONNECT_S),
                 ) as client,
@@ -208,6 +229,14 @@ class _BusyAnswerError(ServiceBusyError):
         self.retry_after_s = retry_after_s
 
 
+class _AnsweredError(ServiceError):
+    """Any status but 200 and those that mean busy."""
+
+    def __init__(self, message: str, status: int, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
 class _RefusedError(ServiceUnreachableError):
     """Nobody listens there, or not yet."""
 
@@ -221,6 +250,15 @@ def _address(url: str) -> httpx.URL:
     if base.scheme not in {"http", "https"} or not base.host or " " in url:
         raise UsageError(f"the url must start with http:// or https:// and name a host, got {url[:80]!r}", hint=hint)
     return base.copy_with(query=None, fragment=None)
+
+
+def _object(body: bytes) -> dict[str, object]:
+    """Read a health check's answer, which may be anything."""
+    try:
+        said = from_json(body)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _is_loopback(host: str) -> bool:
@@ -256,7 +294,8 @@ async def _refusal(response: httpx.Response, request: GenerateRequest | None) ->
     status = response.status_code
     if response.is_redirect or 300 <= status < 400:
         target = response.headers.get("location", "nowhere")[: limits.DETAIL_CHARS]
-        return ServiceError(f"the service answered {status}: it has moved to {target}", hint="give that with `--url`")
+        message = f"the service answered {status}: it has moved to {target}"
+        return _AnsweredError(message, status, hint="give that with `--url`")
     detail = await _detail(response)
     if status in _BUSY:
         return _BusyAnswerError(status, _retry_after(response.headers.get("retry-after")), detail)
@@ -268,7 +307,7 @@ async def _refusal(response: httpx.Response, request: GenerateRequest | None) ->
     elif status in {404, 405}:
         hint = "is that a MusicGen service? `--url` and MUSICGEN_URL name it"
     said = detail or response.reason_phrase
-    return ServiceError(f"the service answered {status}" + (f": {said}" if said else ""), hint=hint)
+    return _AnsweredError(f"the service answered {status}" + (f": {said}" if said else ""), status, hint=hint)
 
 
 async def _detail(response: httpx.Response) -> str | None:
