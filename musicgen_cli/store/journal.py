@@ -29,6 +29,7 @@ Record = dict[str, Any]  # one line's JSON object
 
 FORMAT = "musicgen-index"
 VERSION = 1
+LOCK = "lock"
 LOCK_S = 30.0
 INDEX = "index.jsonl"
 OLD = INDEX + ".old"  # as it was before the last rewriting
@@ -364,29 +365,30 @@ def _seal(fd: int) -> None:
 
 
 @contextmanager
-def locked(root: Path) -> Iterator[None]:
+def locked(root: Path, name: str = LOCK, wait_s: float | None = None) -> Iterator[None]:
     """
-    Hold the lock of the store at `root`.
+    Hold the lock of the store at `root`, or another one in its directory, which is gone afterwards.
 
     Raises:
-        StoreBusyError: Another process held it for 30 s.
+        StoreBusyError: Another process held it for `wait_s`, else 30 s.
         StoreError: The file system has no locks.
     """
     from filelock import FileLock, Timeout  # here, since importing it takes longer than listing
 
     lock = FileLock(
-        root / "lock",
+        root / name,
         mode=0o600,
-        timeout=LOCK_S,
+        timeout=LOCK_S if wait_s is None else wait_s,
         poll_interval=0.01,
         fallback_to_soft=False,
         preserve_lock_file=True,
+        on_acquired=_refuse_removed,
     )
     try:
         lock.acquire()
     except Timeout as err:
         raise StoreBusyError(
-            f"another process kept the store locked for {LOCK_S:g} s: {str(root)!r}", hint="try again later"
+            f"another process kept the store locked for {lock.timeout:g} s: {str(root)!r}", hint="try again later"
         ) from err
     except OSError as err:
         if err.errno not in _NO_LOCKS:
@@ -395,7 +397,16 @@ def locked(root: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if name != LOCK:
+            files.discard(root / name)  # while it is held; who has opened it already finds out in `_refuse_removed`
         lock.release()
+
+
+def _refuse_removed(fd: int) -> None:
+    if os.fstat(fd).st_nlink == 0:
+        from filelock import Timeout
+
+        raise Timeout("the file was removed by who held it before")
 
 
 def new_head() -> bytes:

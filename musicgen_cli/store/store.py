@@ -7,6 +7,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -26,7 +27,7 @@ from musicgen_cli.store.artifacts import Artifact, Draft, check_tag, from_draft,
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import LONGEST_NUMBER, Digest, id_wanted, make_id
 from musicgen_cli.store.index import Filter, Takes, Understood, UsedIds, by_id, last_deleted, newest
-from musicgen_cli.store.journal import Journal, Record, encode, timestamp
+from musicgen_cli.store.journal import Journal, Record, encode, locked, timestamp
 from musicgen_cli.wav import inspect
 
 LAST = "last"
@@ -91,6 +92,26 @@ class Store:
             why = f"{free / 1e6:.1f} MB are free, {size_bytes / 1e6:.1f} MB are needed"
         if why:
             raise StoreError(f"can't write to {str(place)!r}: {why}", hint=files.OTHER_STORE)
+
+    @contextmanager
+    def alone(self, task: str) -> Iterator[None]:
+        """
+        Keep other processes from doing the same task in this store, until this is left or the process dies.
+
+        Args:
+            task: A word that may be part of a file's name.
+
+        Raises:
+            StoreBusyError: Another one is at it; nothing is waited for.
+        """
+        with files.explained("write to", self.root):
+            files.make_directory(self.root)
+            held = locked(self.root, f"{task}.lock", wait_s=0)
+            held.__enter__()
+        try:
+            yield
+        finally:
+            held.__exit__(None, None, None)
 
     def put(self, wav: bytes, draft: Draft) -> Artifact:
         """

@@ -16,7 +16,7 @@ import filelock
 import pytest
 from store.lines import delete, draft, head, name, put, sealed, sound, tag
 
-from musicgen_cli.errors import InvalidWavError, StoreError
+from musicgen_cli.errors import InvalidWavError, StoreBusyError, StoreError
 from musicgen_cli.store import Store
 
 TESTS = Path(__file__).parents[1]
@@ -545,3 +545,26 @@ def test_importing_the_store_loads_nothing_heavy():
 
     assert "musicgen_cli.store.store" in loaded
     assert loaded.isdisjoint({"filelock", "pydantic", "pydantic_core", "numpy", "httpx", "rich", "typer", "logging"})
+
+
+def test_a_task_is_done_alone(store: Store) -> None:
+    """A second one of the same name is told at once, others go on; nothing is left behind."""
+    with store.alone("a"):
+        with pytest.raises(StoreBusyError), Store(store.root).alone("a"):
+            pass
+        with store.alone("b"):
+            pass
+        store.put(sound(1), draft())
+    with store.alone("a"):
+        pass
+    assert not list(store.root.glob("*.lock"))
+
+
+def test_many_threads_may_share_a_store(store: Store) -> None:
+    """Every put is listed once, equal audio too."""
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda seed: store.put(sound(seed % 5), draft(f"take {seed}")).id, range(40)))
+
+    assert len(set(made)) == 40
+    assert sorted(take.id for take in store.newest(None)) == sorted(made)
+    assert sorted(take.prompt for take in store.newest(None)) == sorted(f"take {seed}" for seed in range(40))
