@@ -22,80 +22,31 @@ if TYPE_CHECKING:
 _STDIN_BYTES = 1024 * 1024  # more is no prompt in any case
 
 
-def _help(what: str, allowed: limits.Range) -> str:
-    return f"{what} [{limits.number(allowed.default)}; {allowed}]"
-
-
 def command(
     prompt: Annotated[
         str | None, typer.Argument(help="What it should sound like; none: unconditional; -: read from stdin.")
     ] = None,
-    duration: Annotated[
-        float | None, typer.Option("-d", "--duration", help=_help("Length", limits.DURATION), show_default=False)
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help=_help("Higher is wilder", limits.TEMPERATURE), show_default=False)
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help=_help("Choose among so many; 0: all", limits.TOP_K), show_default=False)
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help=_help("Choose among this share; 1: all", limits.TOP_P), show_default=False)
-    ] = None,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(
-            "-g",
-            "--guidance-scale",
-            help=_help("How closely to follow the prompt", limits.GUIDANCE_SCALE),
-            show_default=False,
-        ),
-    ] = None,
-    do_sample: Annotated[
-        bool | None, typer.Option("--sample/--greedy", help="Draw, or take the likeliest. [sample]", show_default=False)
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Same seed, same take; else one is drawn and recorded.", show_default=False)
-    ] = None,
-    variations: Annotated[
-        int,
-        typer.Option(
-            "-n", "--variations", help=_help("How many takes, seeds counting up", limits.VARIATIONS), show_default=False
-        ),
-    ] = 1,
-    tag: Annotated[
-        list[str] | None, typer.Option("-t", "--tag", help="A tag (repeatable).", show_default=False)
-    ] = None,
-    creator: Annotated[str | None, typer.Option(help=f"[{limits.CREATOR}]", show_default=False)] = None,
-    parent: Annotated[
-        str | None, typer.Option(metavar="ID", help="The take this one comes from.", show_default=False)
-    ] = None,
-    variation_set: Annotated[
-        str | None, typer.Option(metavar="ID", help="Join this variation set.", show_default=False)
-    ] = None,
-    from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="ID",
-            help="Prompt and parameters of that take, but for what else is given.",
-            show_default=False,
-        ),
-    ] = None,
-    local: Annotated[
-        bool | None, typer.Option("--local/--no-local", help="Run the model in this process.", show_default=False)
-    ] = None,
+    duration: options.Duration = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    guidance_scale: options.GuidanceScale = None,
+    do_sample: options.DoSample = None,
+    seed: options.Seed = None,
+    variations: options.Variations = 1,
+    tag: options.Tag = None,
+    creator: options.Creator = None,
+    parent: options.Parent = None,
+    variation_set: options.VariationSet = None,
+    from_: options.From = None,
+    local: options.Local = None,
     model: options.ModelOption = None,
     engine: options.EngineOption = None,
     device: options.Device = None,
     precision: options.Precision = None,
     url: options.Url = None,
-    timeout: Annotated[
-        float | None, typer.Option(help="Deadline of each request in seconds. [600]", show_default=False)
-    ] = None,
-    max_wait: Annotated[
-        float | None, typer.Option(help="Seconds to spend on a busy service. [120]", show_default=False)
-    ] = None,
+    timeout: options.Timeout = None,
+    max_wait: options.MaxWait = None,
     output: Annotated[
         str | None,
         typer.Option(
