@@ -80,3 +80,7 @@ LINE_BYTES = 65_536  # an index line with its LF
 EXTRA_BYTES = 8 * 1024
 CREATOR = "agent_musicgen"
 TAGS = ("type:audio", "format:wav", "phase:generation", "tool:musicgen_generate")
+
+# A batch.
+ROW_BYTES = 256 * 1024  # a longer line is no row
+BATCH_TAKES = 10_000_000  # more is a slip in `--sweep`

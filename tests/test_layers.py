@@ -18,7 +18,7 @@ BELOW = {
     "contract": {"errors", "limits", "wav"},
     "store": {"errors", "limits", "wav"},
     "engine": {"contract", "errors", "extras", "limits", "settings", "wav"},
-    "actions": {"contract", "engine", "errors", "limits", "printable", "store", "wav"},
+    "actions": {"contract", "engine", "errors", "limits", "printable", "settings", "store", "wav"},
     "service": {"contract", "engine", "errors", "limits", "printable", "settings", "wav"},
 }
 

@@ -80,23 +80,44 @@ def plan(wish: Wish, store: Store) -> list[Order]:
         index = store.next_variation_index(set_id)
     elif wish.variations > 1:
         set_id = f"set_{secrets.token_hex(6)}"
-    orders = []
-    for i in range(wish.variations):
-        request = first.model_copy(update={"seed": first.seed + i, "client_job_id": str(uuid.uuid4())})
-        draft = Draft(
+    return [
+        order(
+            first.model_copy(update={"seed": first.seed + i}),
             tags=tags,
-            prompt=request.prompt,
-            params=request.params,
             creator=wish.creator,
-            origin={},
             parent_id=parent_id,
             variation_set_id=set_id,
             variation_index=None if set_id is None else index + i,
-            requested_duration=request.duration,
-            client_job_id=request.client_job_id,
         )
-        orders.append(Order(request, draft))
-    return orders
+        for i in range(wish.variations)
+    ]
+
+
+def order(request: GenerateRequest, *, tags: tuple[str, ...], creator: str, **known: Any) -> Order:
+    """
+    Make the order of one take from what was checked; a seed and a job id are drawn where there are none.
+
+    Args:
+        tags: All of them.
+        known: What else of a `Draft` is known before the take is made.
+    """
+    request = request.model_copy(
+        update={
+            "seed": secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed,
+            "client_job_id": request.client_job_id or str(uuid.uuid4()),
+        }
+    )
+    draft = Draft(
+        tags=tags,
+        prompt=request.prompt,
+        params=request.params,
+        creator=creator,
+        origin={},
+        requested_duration=request.duration,
+        client_job_id=request.client_job_id,
+        **known,
+    )
+    return Order(request, draft)
 
 
 def expected_bytes(order: Order) -> int:

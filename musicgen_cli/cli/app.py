@@ -18,6 +18,7 @@ from musicgen_cli.errors import MusicgenError, StoppedError
 # `commands`.
 COMMANDS = {
     "generate": "Make one or more takes and keep each.",
+    "batch": "Make many takes, unattended; resumable.",
     "list": "Show what is stored, newest first.",
     "show": "Show all that is known of a take, or a set's takes.",
     "export": "Copy stored takes to files.",

@@ -15,6 +15,8 @@ from musicgen_cli.printable import escaped_json, one_line, printable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rich.console import Console
+
     from musicgen_cli.actions.lineage import Branch
     from musicgen_cli.engine.base import Listener
     from musicgen_cli.store import Artifact
@@ -27,6 +29,7 @@ class Output:
         self.as_json = as_json
         self.quiet = quiet
         self.is_table = not as_json and not quiet and _is_terminal(sys.stdout)
+        self.has_bars = not quiet and _is_terminal(sys.stderr)
         self._told: set[str] = set()
 
     def artifacts(self, artifacts: Iterable[Artifact]) -> None:
@@ -38,10 +41,10 @@ class Output:
                 self.artifact(artifact, flush=False)
             self.line("", end="")
 
-    def artifact(self, artifact: Artifact, *, flush: bool = True, **more: str | None) -> None:
+    def artifact(self, artifact: Artifact, *, flush: bool = True, **more: str | int | None) -> None:
         """Show one take as one line, at once unless more follow; JSON says `more` than its record, if there is more."""
         if self.as_json:
-            said = {name: text for name, text in more.items() if text is not None}
+            said = {name: value for name, value in more.items() if value is not None}
             self.line(as_json(as_object(artifact) | said), flush=flush)
         elif self.quiet:
             self.line(artifact.id, flush=flush)
@@ -140,6 +143,10 @@ class Output:
         if not self.quiet:
             self.say("note", text)
 
+    def insist(self, text: str) -> None:
+        """Say something on stderr even when quiet: a silent hour helps nobody."""
+        self.say("note", text)
+
     def warn(self, text: str) -> None:
         """Say on stderr what the user must know, once however often it happens; quiet doesn't silence it."""
         if text not in self._told:
@@ -149,11 +156,24 @@ class Output:
     def error(self, err: MusicgenError) -> None:
         """Show a failure as one line and one hint, or as one JSON object."""
         if self.as_json:
-            self.say("error", str(err), code=err.code, hint=err.hint, exit_code=err.exit_code)
+            _stderr(as_json({"error": _as_error(err)}))
             return
         self.say("error", str(err))
         if err.hint:
             self.say("hint", err.hint)
+
+    def failed(self, line: int, err: MusicgenError) -> None:
+        """Tell of one row of many that failed: with `--json` as data in the take's place, else on stderr."""
+        if self.as_json:
+            self.json({"line": line, "error": _as_error(err)})
+        else:
+            self.say("error", f"line {line}: {err}")
+
+    def console(self) -> Console:
+        """Return a console for bars."""
+        from rich.console import Console
+
+        return Console(stderr=True)
 
     @contextmanager
     def progress(self, what: str, duration: float) -> Iterator[Listener]:
@@ -164,10 +184,10 @@ class Output:
             what: Stands before the bar.
             duration: Seconds of sound that were asked for.
         """
-        if self.quiet or not _is_terminal(sys.stderr):
-            yield _Plain(lambda text: self.say("note", text))  # even when quiet: a silent hour helps nobody
+        if not self.has_bars:
+            yield Notes(self.insist)
             return
-        with _Bar(what, lambda speed, _, total: f"{speed * duration / total:.1f} x real time") as bar:
+        with _Bar(what, lambda speed, _, total: f"{speed * duration / total:.1f} x real time", self.console()) as bar:
             yield bar
 
     @contextmanager
@@ -178,10 +198,14 @@ class Output:
         Args:
             what: Stands before the bar.
         """
-        if self.quiet or self.as_json or not _is_terminal(sys.stderr):
-            yield _Plain(self.note)
+        if not self.has_bars:
+            yield Notes(self.note)
             return
-        with _Bar(what, lambda speed, done, total: f"{size(done)} of {size(total)}, {size(round(speed))}/s") as bar:
+
+        def rate(speed: float, done: int, total: int) -> str:
+            return f"{size(done)} of {size(total)}, {size(round(speed))}/s"
+
+        with _Bar(what, rate, self.console()) as bar:
             yield bar
 
     def say(self, kind: str, text: str, **more: Any) -> None:
@@ -192,7 +216,7 @@ class Output:
             _stderr(one_line(text if kind == "note" else f"{kind}: {text}"))
 
 
-class _Plain:
+class Notes:
     """A listener without a terminal: notes are told, steps are not."""
 
     def __init__(self, told: Callable[[str], None]) -> None:
@@ -205,20 +229,20 @@ class _Plain:
 class _Bar:
     """A progress bar on stderr with elapsed time, time left and the rate."""
 
-    def __init__(self, what: str, rate: Callable[[float, int, int], str]) -> None:
+    def __init__(self, what: str, rate: Callable[[float, int, int], str], console: Console) -> None:
         """
         Make ready.
 
         Args:
             what: Stands before the bar.
             rate: Turns steps a second, steps made and their total into words.
+            console: To draw it on.
         """
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.text import Text
 
         self._rate = rate
-        self._console = Console(stderr=True)
+        self._console = console
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -255,6 +279,10 @@ class _Bar:
     def note(self, text: str) -> None:
         """Print a line above the bar."""
         self._console.print(self._text(one_line(text)))
+
+
+def _as_error(err: MusicgenError) -> dict[str, Any]:
+    return {"code": err.code, "message": str(err), "hint": err.hint, "exit_code": err.exit_code}
 
 
 def as_object(artifact: Artifact) -> dict[str, Any]:

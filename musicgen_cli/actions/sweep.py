@@ -1,0 +1,73 @@
+"""Lists of values that multiply the rows of a batch: `guidance_scale=3,5,7`, `seed=1..4`."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic_core import from_json
+
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.errors import InvalidValueError, UsageError
+
+FIELDS = ("duration", "temperature", "top_k", "top_p", "guidance_scale", "do_sample", "seed")
+
+
+class Sweep:
+    """
+    Every combination of some fields' values.
+
+    Args:
+        texts: `FIELD=VALUE,VALUE,…` or `FIELD=FIRST..LAST`, each field once.
+
+    Raises:
+        UsageError: One is neither, its field can't be swept, or a value is out of range.
+    """
+
+    def __init__(self, texts: Sequence[str] = ()) -> None:
+        self._axes: dict[str, Sequence[Any]] = {}
+        for text in texts:
+            name, sign, values = text.partition("=")
+            name = name.strip().replace("-", "_")
+            if not sign or not values.strip():
+                raise UsageError(f"a sweep must be like guidance_scale=3,5,7 or seed=1..4, got {text[:40]!r}")
+            if name not in FIELDS:
+                nearest = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0)[0]
+                raise UsageError(f"{name[:40]!r} can't be swept, the nearest that can is {nearest!r}")
+            if name in self._axes:
+                raise UsageError(f"{name} is swept twice", hint=f"name all values at once: {name}=…,…")
+            self._axes[name] = _values(name, values)
+        self.size = math.prod(len(values) for values in self._axes.values())
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """Return a combination, 0 to `size - 1`; the last field changes first."""
+        found = {}
+        for name, values in reversed(self._axes.items()):
+            number, at = divmod(number, len(values))
+            found[name] = values[at]
+        return found
+
+
+def _values(name: str, text: str) -> Sequence[Any]:
+    if not (ends := re.fullmatch(r"\s*(-?\d{1,18})\.\.(-?\d{1,18})\s*", text)):
+        return [_checked(name, piece) for piece in text.split(",")]
+    low, high = _checked(name, ends[1]), _checked(name, ends[2])
+    if low > high:
+        raise InvalidValueError(f"a sweep's range goes up, got {name}={text}")
+    if isinstance(low, int):
+        return range(low, high + 1)
+    return [float(value) for value in range(int(low), int(high) + 1)]
+
+
+def _checked(name: str, text: str) -> Any:
+    """Return a value as a request holds it, so that 3 and 3.0 are one."""
+    try:
+        value = from_json(text.strip().lower(), allow_inf_nan=False)
+    except ValueError:
+        value = text.strip()
+    if value is None:
+        raise InvalidValueError(f"{name} must have a value in a sweep, got {text!r}")
+    return getattr(GenerateRequest.checked({name: value}), name)
