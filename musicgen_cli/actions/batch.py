@@ -186,6 +186,10 @@ class Batch:
         finally:
             self._stopped.set()
 
+    def fingerprint(self, wanted: Wanted) -> str:
+        """Return what a take is known by."""
+        return f"{self._family}-{wanted.key.hex()}-{wanted.occurrence}"
+
     def row_of(self, wanted: Wanted) -> Row:
         """Return a row that asks for just this take, and is known again as this take."""
         set_id, index = self._place(wanted)
@@ -252,7 +256,7 @@ class Batch:
             parent_id=wanted.parent and self._parents[wanted.parent],
             variation_set_id=set_id,
             variation_index=index,
-            fingerprint=f"{self._family}-{wanted.key.hex()}-{wanted.occurrence}",
+            fingerprint=self.fingerprint(wanted),
         )
 
     def _place(self, wanted: Wanted) -> tuple[str | None, int | None]:

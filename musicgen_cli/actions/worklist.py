@@ -25,6 +25,8 @@ from musicgen_cli.limits import BATCH_TAKES, CREATOR, SEED, TAGS, TAGS_EACH, VAR
 from musicgen_cli.settings import label
 from musicgen_cli.store import check_tag
 
+_DEFAULT = GenerateRequest()
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # `json.dumps` would make one for each row
 _WHOLE = ("variation_index", "occurrence")
 _CACHE_KIB = 16 * 1024  # of SQLite's own
 _TABLES = """
@@ -125,7 +127,7 @@ class Worklist:
                 self._db.execute("INSERT INTO file VALUES (?, ?)", (checked.file, line))
             found = self._db.execute(
                 "INSERT INTO row(line, parent, variation_set, has_output, said) VALUES (?, ?, ?, ?, ?)",
-                (line, checked.parent, checked.variation_set_id, checked.output is not None, json.dumps(said)),
+                (line, checked.parent, checked.variation_set_id, checked.output is not None, _CANONICAL.encode(said)),
             )
             for combination in range(self._sweep.size):
                 for variation in range(checked.variations):
@@ -244,7 +246,7 @@ class _Checked:
         wrong = [unknown_field(name) for name in row if name not in FIELDS]
         values = {name: row[name] for name in GenerateRequest.model_fields if name in row}
         self._sweep = sweep
-        self._first = GenerateRequest()
+        self._first = _DEFAULT
         try:
             self._first = GenerateRequest.checked(values | sweep[0])
         except InvalidValueError:
@@ -319,7 +321,7 @@ def _each_wrong(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _key(request: GenerateRequest) -> bytes:
-    said = json.dumps({"prompt": request.prompt, **request.params}, sort_keys=True, separators=(",", ":"))
+    said = _CANONICAL.encode({"prompt": request.prompt, **request.params})
     return blake2b(said.encode(), digest_size=16).digest()
 
 
