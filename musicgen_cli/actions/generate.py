@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from musicgen_cli import __version__, limits
+from musicgen_cli.actions.pool import as_done
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, Listener
-from musicgen_cli.errors import InvalidValueError
+from musicgen_cli.errors import InvalidValueError, MusicgenError
 from musicgen_cli.limits import number
 from musicgen_cli.store import Artifact, Draft, Store, check_tag
 
@@ -152,6 +154,51 @@ def make(order: Order, engine: Engine, store: Store, listener: Listener) -> Take
     )
     artifact = store.put(clip.wav, draft)
     return Take(artifact, clip, tuple(_notes(order.request, clip)))
+
+
+def make_all(
+    orders: Sequence[Order],
+    engine: Engine,
+    store: Store,
+    heard: Callable[[int, Order], AbstractContextManager[Listener]],
+    *,
+    jobs: int,
+) -> Iterator[Take]:
+    """
+    Make several takes and store them, `jobs` at once; yield them in the order of `orders`.
+
+    Args:
+        heard: Gives a listener to each order, counted from 0; called by any thread.
+
+    Raises:
+        MusicgenError: The first failure; no more takes were begun after it, and those that were made are yielded.
+    """
+    failure: MusicgenError | None = None
+
+    def begun() -> Iterator[tuple[int, Order]]:
+        for pair in enumerate(orders):
+            if failure is not None:
+                return
+            yield pair
+
+    def work(pair: tuple[int, Order]) -> Take:
+        with heard(*pair) as listener:
+            return make(pair[1], engine, store, listener)
+
+    early: dict[int, Take] = {}
+    due = 0
+    for (i, _), result in as_done(begun(), work, jobs=jobs):
+        if isinstance(result, MusicgenError):
+            failure = failure or result
+            continue
+        early[i] = result
+        while due in early:
+            yield early.pop(due)
+            due += 1
+    for i in sorted(early):  # what stands after the one that failed
+        yield early[i]
+    if failure is not None:
+        raise failure
 
 
 def parameters_of(artifact: Artifact) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.errors import MusicgenError, UsageError
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
     from musicgen_cli.actions.lineage import Branch
     from musicgen_cli.engine.base import Listener
     from musicgen_cli.store import Artifact
+
+    Rate = Callable[[float, int, int], str]  # steps a second, steps made and their total → words
 
 
 class Output:
@@ -30,6 +34,8 @@ class Output:
         self.quiet = quiet
         self.is_table = not as_json and not quiet and _is_terminal(sys.stdout)
         self.has_bars = not quiet and _is_terminal(sys.stderr)
+        self._bars: _Bars | None = None
+        self._making_bars = Lock()
         self._told: set[str] = set()
 
     def artifacts(self, artifacts: Iterable[Artifact]) -> None:
@@ -187,8 +193,8 @@ class Output:
         if not self.has_bars:
             yield Notes(self.insist)
             return
-        with _Bar(what, lambda speed, _, total: f"{speed * duration / total:.1f} x real time", self.console()) as bar:
-            yield bar
+        with self._bar(what, lambda speed, _, total: f"{speed * duration / total:.1f} x real time") as listener:
+            yield listener
 
     @contextmanager
     def transfer(self, what: str) -> Iterator[Listener]:
@@ -205,8 +211,14 @@ class Output:
         def rate(speed: float, done: int, total: int) -> str:
             return f"{size(done)} of {size(total)}, {size(round(speed))}/s"
 
-        with _Bar(what, rate, self.console()) as bar:
-            yield bar
+        with self._bar(what, rate) as listener:
+            yield listener
+
+    def _bar(self, what: str, rate: Rate) -> AbstractContextManager[Listener]:
+        with self._making_bars:
+            if self._bars is None:
+                self._bars = _Bars(self)
+        return self._bars.bar(what, rate)
 
     def say(self, kind: str, text: str, **more: Any) -> None:
         """Put a line on stderr; with `--json` each is an object, so that a reader of stderr needs one parser."""
@@ -226,42 +238,51 @@ class Notes:
         """Ignore a step."""
 
 
-class _Bar:
-    """A progress bar on stderr with elapsed time, time left and the rate."""
+class _Bars:
+    """Progress bars on stderr, one for each thing under way, with elapsed time, time left and the rate."""
 
-    def __init__(self, what: str, rate: Callable[[float, int, int], str], console: Console) -> None:
-        """
-        Make ready.
-
-        Args:
-            what: Stands before the bar.
-            rate: Turns steps a second, steps made and their total into words.
-            console: To draw it on.
-        """
+    def __init__(self, output: Output) -> None:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-        from rich.text import Text
 
-        self._rate = rate
-        self._console = console
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
             TimeElapsedColumn(),
             TextColumn("{task.fields[rate]}", markup=False),
-            console=self._console,
+            console=output.console(),
             transient=True,
+            redirect_stdout=False,  # data goes where it was sent
         )
-        self._text = Text
-        self._task = self._progress.add_task(one_line(what)[:40], total=None, rate="")
+        self._shown = 0
+        self._changing = Lock()
+
+    @contextmanager
+    def bar(self, what: str, rate: Rate) -> Iterator[Listener]:
+        """Show one more; with the last one the display goes, for a terminal has room for one."""
+        with self._changing:
+            if not self._shown:
+                self._progress.start()
+            self._shown += 1
+            task = self._progress.add_task(one_line(what)[:40], total=None, rate="")
+        try:
+            yield _Bar(self._progress, task, rate)
+        finally:
+            with self._changing:
+                self._progress.remove_task(task)
+                self._shown -= 1
+                if not self._shown:
+                    self._progress.stop()
+
+
+class _Bar:
+    """A listener that moves its bar."""
+
+    def __init__(self, progress: Progress, task: TaskID, rate: Rate) -> None:
+        self._progress = progress
+        self._task = task
+        self._rate = rate
         self._first: tuple[float, int] | None = None
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def step(self, done: int, total: int) -> None:
         """Move the bar; the rate is measured from the first step, so that loading doesn't count."""
@@ -277,8 +298,10 @@ class _Bar:
         self._progress.update(self._task, completed=done, total=total, rate=rate)
 
     def note(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(self._text(one_line(text)))
+        """Print a line above the bars."""
+        from rich.text import Text
+
+        self._progress.console.print(Text(one_line(text)))
 
 
 def _as_error(err: MusicgenError) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -155,12 +155,11 @@ def command(
     maker, served, most_jobs = _open(chosen, url or [chosen.url], out, engine, device, precision)
     batch = Batch(work, kept, model=served, run=run, parents=parents, redo=redo, force=force)
     view = BatchView(out, batch.tally)
-    with batch.alone(), _failures(failed) as note_failure, view:
+    with closing(maker), batch.alone(), _failures(failed) as note_failure, view:
         for outcome in batch.run(maker, view, jobs=jobs or most_jobs, retry=retry, max_failures=max_failures):
             view.ended(outcome)
             if outcome.error is not None:
                 note_failure(batch.row_of(outcome.wanted))
-    maker.close()
     _conclude(batch.tally, work.takes, max_failures, out)
 
 

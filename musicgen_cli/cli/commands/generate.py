@@ -11,11 +11,13 @@ from musicgen_cli.cli.commands.model import ensure
 from musicgen_cli.errors import MusicgenError, UsageError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from musicgen_cli.actions.export import Target
+    from musicgen_cli.actions.generate import Order
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.engine.base import Engine
+    from musicgen_cli.engine.base import Engine, Listener
     from musicgen_cli.settings import Settings
     from musicgen_cli.store import Artifact
 
@@ -60,7 +62,8 @@ def command(
 ) -> None:
     """Make one or more takes and keep each."""
     from musicgen_cli import settings
-    from musicgen_cli.actions.generate import Wish, expected_bytes, make, plan
+    from musicgen_cli.actions.generate import Wish, expected_bytes, make_all, plan
+    from musicgen_cli.actions.pool import slots_of
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -106,11 +109,12 @@ def command(
     maker = _open(chosen, out, engine=engine, device=device, precision=precision)
     made: list[Artifact] = []
     taken: set[Path] = set()
+
+    def heard(i: int, order: "Order") -> "AbstractContextManager[Listener]":
+        return out.progress(f"{i + 1}/{variations}" if variations > 1 else "generating", order.request.duration)
+
     try:
-        for order in orders:
-            what = f"{len(made) + 1}/{variations}" if variations > 1 else "generating"
-            with out.progress(what, order.request.duration) as listener:
-                take = make(order, maker, kept, listener)
+        for take in make_all(orders, maker, kept, heard, jobs=slots_of(maker) if chosen.local else 1):
             made.append(take.artifact)
             for text in take.warnings:
                 out.warn(text)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+
+from musicgen_cli.actions.generate import Wish, make_all, plan
+from musicgen_cli.actions.pool import as_done, slots_of
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.engine.base import Clip, Listener, Origin, Silent
+from musicgen_cli.errors import EngineError
+from musicgen_cli.store import Store
+from musicgen_cli.wav import inspect
+
+
+class Together:
+    """An engine that ends no request before `slots` of them are there; the last of them ends first."""
+
+    origin = Origin("local", model="nano")
+
+    def __init__(self, slots: int, *, failing: int | None = None) -> None:
+        self.slots = slots
+        self.failing = failing
+        self._all = threading.Barrier(slots, timeout=20)
+        self._turns: dict[int, threading.Event] = {}
+
+    def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
+        assert request.seed is not None
+        mine = self._turns[request.seed] = threading.Event()
+        self._all.wait()
+        later = self._turns.get(request.seed + 1)
+        if later is not None and request.seed % self.slots != self.slots - 1:
+            assert later.wait(20)
+        mine.set()
+        if request.seed == self.failing:
+            raise EngineError("no luck")
+        wav = fakes.tone(0.5, seed=request.seed)
+        return Clip(wav, inspect(wav), self.origin, 0.1, seed=request.seed)
+
+    def close(self) -> None:
+        pass
+
+
+def made(store: Store, engine: Together, count: int) -> tuple[list[int | None], str]:
+    """Make takes with the seeds 0, 1, …; return those that were yielded, and how it ended."""
+    orders = plan(Wish({"duration": 0.5, "seed": 0}, variations=count), store)
+    seeds = []
+    try:
+        for take in make_all(orders, engine, store, lambda *_: _Quiet(), jobs=slots_of(engine)):
+            seeds.append(take.artifact.seed)  # noqa: PERF401  # those before a failure, too
+    except EngineError as err:
+        return seeds, str(err)
+    return seeds, ""
+
+
+class _Quiet:
+    def __enter__(self) -> Listener:
+        return Silent()
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+
+def test_variations_share_the_engine_and_keep_their_order(tmp_path: Path) -> None:
+    """Four at once, each four ending in reverse."""
+    store = Store(tmp_path / "store")
+
+    assert made(store, Together(4), 8) == ([*range(8)], "")
+    assert [take.variation_index for take in store.newest(None)] != [*range(7, -1, -1)]
+
+
+def test_a_failure_among_several_loses_no_other(tmp_path: Path) -> None:
+    """What was made beside it is told before it is raised."""
+    store = Store(tmp_path / "store")
+
+    assert made(store, Together(4, failing=1), 4) == ([0, 2, 3], "no luck")
+    assert len(list(store.newest(None))) == 3
+
+
+def test_an_engine_without_slots_has_one() -> None:
+    """So others can be used as they are."""
+    assert slots_of(object()) == 1  # type: ignore[arg-type]
+
+
+def test_a_bug_in_a_task_is_shown() -> None:
+    """It is no failure of that task alone."""
+    with pytest.raises(ZeroDivisionError):
+        list(as_done([1, 0, 1], lambda task: 1 // task, jobs=2))
