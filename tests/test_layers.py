@@ -19,6 +19,7 @@ BELOW = {
     "store": {"errors", "limits", "wav"},
     "engine": {"contract", "errors", "extras", "limits", "settings", "wav"},
     "actions": {"contract", "engine", "errors", "limits", "printable", "settings", "store", "wav"},
+    "api": {"actions", "engine", "errors", "settings", "store"},
     "service": {"contract", "engine", "errors", "limits", "printable", "settings", "wav"},
 }
 

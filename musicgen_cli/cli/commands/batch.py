@@ -3,14 +3,13 @@
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from musicgen_cli.cli import options
-from musicgen_cli.errors import InvalidValueError, MusicgenError, ServiceUnreachableError, TargetError, UsageError
+from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from musicgen_cli.actions.batch import Tally
     from musicgen_cli.actions.worklist import Worklist
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.engine.base import Engine
-    from musicgen_cli.settings import Settings
     from musicgen_cli.store import Store
 
 _JOBS = 256
@@ -97,6 +94,7 @@ def command(
     from musicgen_cli.actions.rows import FORMS
     from musicgen_cli.actions.sweep import Sweep
     from musicgen_cli.actions.worklist import Worklist
+    from musicgen_cli.api import open_engine
     from musicgen_cli.cli.batch_view import BatchView
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
@@ -122,10 +120,10 @@ def command(
     ):
         if number is not None and (number < least or (most is not None and number > most)):
             raise InvalidValueError(f"{name} must be {least}{'-' + str(most) if most else ' or more'}, got {number}")
-    loading = {"--model": model, "--engine": engine, "--device": device, "--precision": precision}
-    for option, value in loading.items():
+    loading = {"engine": engine, "device": device, "precision": precision}
+    for option, value in {"model": model, **loading}.items():
         if value is not None and not chosen.local:
-            raise UsageError(f"{option} needs --local", hint="a service chooses its model when it starts")
+            raise UsageError(f"--{option} needs --local", hint="a service chooses its model when it starts")
     if chosen.local and (jobs or url):
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
     kept = Store(chosen.store, warn=out.warn)
@@ -152,7 +150,8 @@ def command(
     parents = _read(file, input_format, work, kept, out, skip_invalid=skip_invalid)
     if failed is not None:
         _check_failures(failed, file)
-    maker, served, most_jobs = _open(chosen, url or [chosen.url], out, engine, device, precision)
+    wanted = {name: value for name, value in loading.items() if value is not None}
+    maker, served, most_jobs = open_engine(chosen, url or (), note=out.note, warn=out.warn, **wanted)
     batch = Batch(work, kept, model=served, run=run, parents=parents, redo=redo, force=force)
     view = BatchView(out, batch.tally)
     with closing(maker), batch.alone(), _failures(failed) as note_failure, view:
@@ -281,41 +280,6 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as err:
         raise TargetError(f"can't write {path}: {(err.strerror or str(err)).lower()}") from err
-
-
-def _open(
-    chosen: "Settings", urls: list[str], out: "Output", engine: str | None, device: str | None, precision: str | None
-) -> "tuple[Engine, str | None, int]":
-    """Open what makes the takes; return it, its model, and how many it makes at once."""
-    from musicgen_cli.actions.pool import slots_of
-    from musicgen_cli.engine import select
-
-    if chosen.local:
-        maker = select.open_local(
-            chosen.model, engine=engine or "onnx", device=device or "auto", precision=precision or "fp32", note=out.note
-        )
-        return maker, maker.origin.model, slots_of(maker)
-    from musicgen_cli.actions.fleet import Fleet
-    from musicgen_cli.cli.output import Notes
-    from musicgen_cli.engine.remote import RemoteEngine
-
-    engines = [select.open_remote(replace(chosen, url=url)) for url in dict.fromkeys(urls)]
-    models: set[str | None] = set()
-    lost: dict[Engine, ServiceUnreachableError] = {}
-    for service in engines:
-        assert isinstance(service, RemoteEngine)
-        try:
-            models.add(service.model(Notes(out.insist)))
-        except ServiceUnreachableError as err:
-            lost[service] = err
-    if len(lost) == len(engines):
-        raise lost[engines[0]]
-    if len(models) > 1:
-        raise UsageError(f"the services have different models: {', '.join(sorted(map(str, models)))}")
-    fleet = Fleet(engines, model=models.pop(), patience_s=chosen.max_wait, warn=out.warn)
-    for service, why in lost.items():
-        fleet.leave_out(service, why)
-    return fleet, fleet.origin.model, len(engines)
 
 
 def _conclude(tally: "Tally", takes: int, max_failures: int | None, out: "Output") -> None:

@@ -1,0 +1,199 @@
+"""
+The actions for other Python programs: `from musicgen_cli import generate, batch, Store`.
+
+Settings come from where the command's come from; nothing is printed, what would be goes to the logger `musicgen`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from musicgen_cli import settings
+from musicgen_cli.actions.batch import Batch, Outcome, find_parents
+from musicgen_cli.actions.fleet import Fleet
+from musicgen_cli.actions.generate import Wish, expected_bytes, make_all, plan
+from musicgen_cli.actions.pool import slots_of
+from musicgen_cli.actions.sweep import Sweep
+from musicgen_cli.actions.worklist import Wanted, Worklist
+from musicgen_cli.engine import select
+from musicgen_cli.engine.base import Engine, Listener
+from musicgen_cli.engine.remote import RemoteEngine
+from musicgen_cli.errors import InvalidValueError, ServiceUnreachableError, UsageError
+from musicgen_cli.settings import Settings
+from musicgen_cli.store import Artifact, Store
+
+_log = logging.getLogger("musicgen")
+
+
+def generate(
+    prompt: str = "",
+    *,
+    variations: int = 1,
+    tags: Sequence[str] = (),
+    creator: str | None = None,
+    parent_id: str | None = None,
+    variation_set_id: str | None = None,
+    from_id: str | None = None,
+    local: bool | None = None,
+    model: str | None = None,
+    url: str | None = None,
+    store: Path | None = None,
+    **values: Any,
+) -> list[Artifact]:
+    """
+    Make one or more takes and keep each.
+
+    Args:
+        values: Further fields of the request: `duration`, `seed`, …
+
+    Raises:
+        MusicgenError: As the command `generate`; takes that were made before it are in the store.
+    """
+    chosen = settings.load({"creator": creator, "local": local, "model": model, "url": url, "store": store})
+    _check_model(model, chosen)
+    kept = Store(chosen.store, warn=_log.warning)
+    wish = Wish(
+        values={"prompt": prompt, **values} if prompt or not from_id else values,
+        creator=chosen.creator,
+        tags=tags,
+        variations=variations,
+        parent_id=parent_id,
+        variation_set_id=variation_set_id and settings.label("variation_set_id", variation_set_id),
+        from_id=from_id,
+    )
+    orders = plan(wish, kept)
+    kept.check_room(sum(expected_bytes(order) for order in orders))
+    engine = select.open_local(chosen.model, note=_log.info) if chosen.local else select.open_remote(chosen)
+    with closing(engine):
+        takes = make_all(orders, engine, kept, _heard, jobs=slots_of(engine) if chosen.local else 1)
+        return [take.artifact for take in takes]
+
+
+def batch(
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    sweep: Sequence[str] = (),
+    run: str | None = None,
+    redo: bool = False,
+    force: bool = False,
+    jobs: int | None = None,
+    retry: int = 1,
+    max_failures: int | None = None,
+    local: bool | None = None,
+    model: str | None = None,
+    urls: Sequence[str] = (),
+    store: Path | None = None,
+) -> Iterator[Outcome]:
+    """
+    Make a take of each row that the store hasn't got; yield each with its artifact or its error, as it ends.
+
+    Args:
+        rows: Fields as in a batch file; they are counted from 1.
+
+    Raises:
+        InvalidValueError: Rows are wrong, and nothing was made.
+        MusicgenError: As `Batch.run`.
+    """
+    chosen = settings.load({"local": local, "model": model, "url": urls[0] if urls else None, "store": store})
+    _check_model(model, chosen)
+    kept = Store(chosen.store, warn=_log.warning)
+    with closing(Worklist({"creator": chosen.creator}, Sweep(sweep))) as work:
+        wrong = []
+        for line, row in enumerate(rows, 1):
+            try:
+                work.add(line, dict(row))
+            except InvalidValueError as err:
+                wrong.append(f"row {line}: {err}")
+        parents, lost = find_parents(work, kept)
+        wrong += [f"row {line}: {err}" for name, err in lost.items() for line in work.drop(name)]
+        if wrong:
+            raise InvalidValueError("; ".join(wrong))
+        if not work.takes:
+            return
+        engine, served, most = open_engine(chosen, urls, note=_log.info, warn=_log.warning)
+        made = Batch(work, kept, model=served, run=run, parents=parents, redo=redo, force=force)
+        with closing(engine), made.alone():
+            yield from made.run(engine, _Unseen(), jobs=jobs or most, retry=retry, max_failures=max_failures)
+
+
+def open_engine(
+    chosen: Settings,
+    urls: Sequence[str] = (),
+    *,
+    note: Callable[[str], None],
+    warn: Callable[[str], None],
+    **loading: str,
+) -> tuple[Engine, str | None, int]:
+    """
+    Open what makes the takes of a batch: the model in this process, or one or more services.
+
+    Args:
+        urls: Of the services; none means the one of the settings.
+        loading: `engine`, `device` and `precision` of a local model.
+
+    Returns:
+        The engine; its model, None if the services don't say; how many takes it makes at once.
+
+    Raises:
+        ServiceUnreachableError: None of the services can be reached.
+        UsageError: The services have different models.
+    """
+    if chosen.local:
+        engine = select.open_local(chosen.model, note=note, **loading)
+        return engine, engine.origin.model, slots_of(engine)
+    services = [select.open_remote(replace(chosen, url=url)) for url in dict.fromkeys(urls or [chosen.url])]
+    models: set[str | None] = set()
+    lost: dict[Engine, ServiceUnreachableError] = {}
+    for service in services:
+        assert isinstance(service, RemoteEngine)
+        try:
+            models.add(service.model(_Logged(note)))
+        except ServiceUnreachableError as err:
+            lost[service] = err
+    if len(lost) == len(services):
+        raise lost[services[0]]
+    if len(models) > 1:
+        raise UsageError(f"the services have different models: {', '.join(sorted(map(str, models)))}")
+    fleet = Fleet(services, model=models.pop(), patience_s=chosen.max_wait, warn=warn)
+    for service, why in lost.items():
+        fleet.leave_out(service, why)
+    return fleet, fleet.origin.model, len(services)
+
+
+def _check_model(model: str | None, chosen: Settings) -> None:
+    if model is not None and not chosen.local:
+        raise UsageError("a model needs local=True", hint="a service chooses its model when it starts")
+
+
+class _Logged:
+    """A listener that passes its notes on."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+
+    def step(self, done: int, total: int) -> None:
+        """Ignore a step."""
+
+    def note(self, text: str) -> None:
+        """Pass a note on."""
+        self._note(text)
+
+
+class _Unseen:
+    """Watches a batch for nobody."""
+
+    def begin(self, takes: int, audio_s: float) -> None:
+        """Ignore how much there is to do."""
+
+    def making(self, _: Wanted, /) -> AbstractContextManager[Listener]:
+        """Log the notes of a take."""
+        return nullcontext(_Logged(_log.info))
+
+
+def _heard(*_: object) -> AbstractContextManager[Listener]:
+    return nullcontext(_Logged(_log.info))

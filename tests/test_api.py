@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from musicgen_cli import Store, batch, generate
+from musicgen_cli.errors import InvalidValueError, ServiceError, UsageError
+
+ROWS: list[dict[str, Any]] = [{"prompt": prompt, "duration": 0.5} for prompt in ("rain", "snow", "rain")]
+
+
+@pytest.fixture
+def healthy(service: HTTPServer) -> HTTPServer:
+    service.expect_request("/health").respond_with_json({"model": "nano"})
+    return service
+
+
+def test_takes_can_be_made_from_python(
+    service: HTTPServer, store_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They are stored, and nothing is printed."""
+    takes = generate("rain", duration=0.5, seed=3, variations=2, tags=["x"])
+
+    assert [(take.seed, take.variation_index, take.tags[-1]) for take in takes] == [(3, 0, "x"), (4, 1, "x")]
+    assert [take.id for take in Store(store_path).newest(None)] == [take.id for take in takes][::-1]
+    (again,) = generate(from_id="last")
+    assert (again.prompt, again.seed, again.parent_id) == ("rain", 4, takes[1].id)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("healthy")
+def test_batches_can_be_run_from_python(store_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each take as it ends; what is there isn't made again."""
+    assert [outcome.wanted.line for outcome in batch(ROWS)] == [1, 2, 3]
+    assert list(batch(ROWS)) == []
+    assert len(list(batch(ROWS, run="again", sweep=["seed=1,2"]))) == 6
+    assert len(list(Store(store_path).newest(None))) == 9
+    assert list(batch([])) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_goes_wrong_is_raised_or_yielded(healthy: HTTPServer, store_path: Path) -> None:
+    """Wrong rows before anything is made, a failure beside the others."""
+    with pytest.raises(InvalidValueError, match=r"row 2: seed must be .*; row 3: unknown field 'promt'"):
+        list(batch([{"prompt": "a"}, {"seed": -1}, {"promt": "b"}]))
+    with pytest.raises(UsageError):
+        generate("x", model="nano")
+    assert not store_path.exists()
+    healthy.clear()
+    healthy.expect_request("/health").respond_with_json({"model": "nano"})
+    healthy.expect_request("/predict").respond_with_json({"detail": "no"}, 500)
+    assert all(isinstance(outcome.error, ServiceError) for outcome in batch(ROWS, retry=0))
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    """Whoever wants the version pays for no more."""
+    code = "import sys, musicgen_cli; print([name for name in sys.modules if name.startswith('musicgen_cli.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+
+    assert done.stdout == "[]\n"
