@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from musicgen_cli.cli import options
+from musicgen_cli.cli.commands.model import ensure
 from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, UsageError
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ def command(
     parents = _read(file, input_format, work, kept, out, skip_invalid=skip_invalid)
     if failed is not None:
         _check_failures(failed, file)
+    if chosen.local:
+        ensure(chosen.model, out, precision)
     wanted = {name: value for name, value in loading.items() if value is not None}
     maker, served, most_jobs = open_engine(chosen, url or (), note=out.note, warn=out.warn, **wanted)
     batch = Batch(work, kept, model=served, run=run, parents=parents, redo=redo, force=force)
