@@ -237,6 +237,9 @@ class Notes:
     def step(self, done: int, total: int) -> None:
         """Ignore a step."""
 
+    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
+        """Ignore samples."""
+
 
 class _Bars:
     """Progress bars on stderr, one for each thing under way, with elapsed time, time left and the rate."""
@@ -302,6 +305,9 @@ class _Bar:
         from rich.text import Text
 
         self._progress.console.print(Text(one_line(text)))
+
+    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
+        """Ignore samples."""
 
 
 def _as_error(err: MusicgenError) -> dict[str, Any]:

@@ -45,6 +45,15 @@ class Listener(Protocol):
     def note(self, text: str) -> None:
         """Hear one line worth telling, such as a wait."""
 
+    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
+        """
+        Hear the next samples of the clip while it is being made, which not every engine tells.
+
+        Args:
+            pcm: 16-bit little-endian, channels interleaved; all that are told, in order, are the samples of the WAV.
+            sample_rate: In Hz.
+        """
+
 
 class Silent:
     """A listener that doesn't care."""
@@ -54,6 +63,9 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Ignore a note."""
+
+    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
+        """Ignore samples."""
 
 
 class Engine(Protocol):

@@ -65,6 +65,9 @@ class Job:
     def note(self, text: str) -> None:
         """Ignore a note: nobody could be told before the answer."""
 
+    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
+        """Ignore samples: the answer has them all."""
+
 
 class Queue:
     """One running request and at most `limit` waiting ones, first come, first served."""

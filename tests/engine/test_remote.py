@@ -45,6 +45,9 @@ class Ear:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
+        raise AssertionError("a service tells no samples")
+
 
 def ask(
     url: str, request: GenerateRequest = REQUEST, *, timeout: float = 20, max_wait: float = 20, ear: Ear | None = None
