@@ -71,8 +71,9 @@ class Pattern:
         return [k for k in range(self.codebooks) if 0 <= step - self.delay(k) < self.frames]
 
     def align(self, tokens: IntArray) -> IntArray:
-        """Turn (codebooks, steps) as they were made into (codebooks, frames)."""
-        return np.stack([row[self.delay(k) : self.delay(k) + self.frames] for k, row in enumerate(tokens)])
+        """Turn (codebooks, steps) as they were made so far into (codebooks, frames): those that are whole."""
+        whole = max(0, tokens.shape[1] - self.delay(self.codebooks - 1))
+        return np.stack([row[self.delay(k) :][:whole] for k, row in enumerate(tokens)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,8 @@ class Take:
 
     @property
     def codes(self) -> IntArray:
-        """The codes, shape ``(codebooks, frames)``, once it is done."""
-        return self.pattern.align(self._made)
+        """The codes of the frames that are whole so far, shape ``(codebooks, frames)``."""
+        return self.pattern.align(self._made[:, : self.position])
 
     @property
     def tokens(self) -> IntArray:

@@ -28,7 +28,7 @@ from musicgen_cli.engine.shape import Shape
 from musicgen_cli.errors import EngineError
 from musicgen_cli.extras import needs
 
-GRAPH_FORMAT = 1  # raised with every change of what is written into a graph
+GRAPH_FORMAT = 2  # raised with every change of what is written into a graph
 TEXT, STEP, FRAMES, SOUND = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
 MANIFEST = "manifest.json"
 

@@ -33,13 +33,13 @@ from musicgen_cli.engine.decode import (
 )
 from musicgen_cli.engine.graph_cache import FRAMES, SOUND, STEP, TEXT, graphs_of
 from musicgen_cli.engine.shape import DecoderShape, Shape
+from musicgen_cli.engine.sound import SoundStream
 from musicgen_cli.errors import AbsentError, CheckpointError, EngineError
 
 ENGINE, DEVICE, PRECISIONS = "onnx", "cpu", ("fp32",)
 
 # A text is padded to a multiple of this, alone as in company: another length differs in the last bit.
 _TEXT_LENGTH = 64  # tokens
-_PIECE = 32  # frames that are turned into sound at once: little memory, and mostly in the processor's caches
 
 # ONNX Runtime's own exceptions have nothing in common but the module they are in; RuntimeError comes from its bindings.
 _FAILURES: tuple[type[Exception], ...] = (
@@ -110,9 +110,20 @@ class OnnxEngine:
         samples, pattern = self._plan(request.duration)
         text = self._model.read(self._ids(request.prompt)) if request.prompt else None
         take = Take(pattern, Sampling.of(request, seed), vocab=self._shape.decoder.vocab)
-        codes = decode(self._model.begin(take, text), take, listener.step)
-        sound = self._model.sound(codes)
-        content, warnings = pcm.to_wav(sound[:, :samples], sample_rate=self._shape.sound.rate)
+        rate, channels = self._shape.sound.rate, self._shape.decoder.channels
+        stream, recording = self._model.sound(), pcm.Recording(samples, sample_rate=rate, channels=channels)
+
+        def tell(sound: FloatArray) -> None:
+            if chunk := recording.add(sound):
+                listener.sound(chunk, rate, channels)
+
+        def heard(done: int, total: int) -> None:
+            listener.step(done, total)
+            tell(stream.push(take.codes[:, stream.frames :]))
+
+        decode(self._model.begin(take, text), take, heard)
+        tell(stream.end())
+        content, warnings = recording.wav()
         return Clip(
             wav=content,
             info=wav.inspect(content),
@@ -166,7 +177,7 @@ class OnnxModel:
         with _explained("load the model"):
             self._text = _session(directory / TEXT, threads, keep_memory=False)
             self._step = _session(directory / STEP, threads, keep_memory=True)
-            self._frames = _session(directory / FRAMES, threads, keep_memory=False)
+            self._frames = _session(directory / FRAMES, threads, keep_memory=True)
             self._sound = _session(directory / SOUND, threads, keep_memory=True)
 
     def read(self, ids: Sequence[int]) -> Text:
@@ -195,26 +206,24 @@ class OnnxModel:
             text_rows = [0]
         return _Rows(self._step, decoder, take.rows, take.pattern.steps, text_rows, text)
 
-    def sound(self, codes: IntArray) -> FloatArray:
-        """
-        Turn codes into samples.
+    def sound(self) -> SoundStream:
+        """Return a clip's way from codes to samples."""
+        decoder = self._shape.decoder
+        return SoundStream(self, self._shape.sound, codebooks=decoder.codebooks, channels=decoder.channels)
 
-        Args:
-            codes: Shape ``(codebooks, frames)``; a stereo model's codebooks alternate left and right.
-
-        Returns:
-            Shape ``(channels, frames * hop)``.
-        """
-        channels, shape = self._shape.decoder.channels, self._shape.sound
+    def states(self, codes: IntArray, start: int, end: int, memory: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Go on through the recurrent layers; see `Codec`."""
+        part = {"start": np.array([start]), "end": np.array([end])}
         with _explained("turn codes into sound"):
-            (states,) = self._frames.run(["states"], {"codes": np.stack([codes[c::channels] for c in range(channels)])})
-            pieces = []
-            for first in range(0, codes.shape[1], _PIECE):
-                before = min(first, shape.reach)
-                around = np.ascontiguousarray(states[:, :, first - before : first + _PIECE + shape.reach])
-                (piece,) = self._sound.run(["sound"], {"states": around})
-                pieces.append(piece[:, before * shape.hop :][:, : _PIECE * shape.hop])
-        return np.concatenate(pieces, axis=1)
+            inputs = {"codes": np.ascontiguousarray(codes), **part, "memory": memory}
+            states, memory = self._frames.run(["states", "new_memory"], inputs)
+        return states, memory
+
+    def samples(self, states: FloatArray) -> FloatArray:
+        """Turn states into samples; see `Codec`."""
+        with _explained("turn codes into sound"):
+            samples: FloatArray = self._sound.run(["sound"], {"states": states})[0]
+        return samples
 
 
 class _Rows:

@@ -87,6 +87,11 @@ class SoundShape:
         """Filters of the recurrent layers; each stride halves them."""
         return self.filters << len(self.strides)
 
+    def pads(self, span: int) -> tuple[int, int]:
+        """Return how many of the `span` values beside its own one a convolution looks at before it, and after it."""
+        after = 0 if self.causal else span // 2
+        return span - after, after
+
     @property
     def reach(self) -> int:
         """Frames to each side that the sound of a frame can depend on, after the recurrent layers."""

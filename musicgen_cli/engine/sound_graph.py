@@ -1,9 +1,9 @@
 """
 The graphs from codes to samples. Always float32, whatever the language model is kept in.
 
-There are two. What comes up to the recurrent layers, `frames`, is run once over a whole clip and is small. What comes
-after them, `sound`, is large, but looks no further than `SoundShape.reach` frames to each side: it is run piece by
-piece, each with that much around it, which gives what one piece would.
+There are two, both run chunk by chunk, which gives what one run over the whole clip would. `frames` goes up to the
+recurrent layers: these look at everything before, so their memory goes in and comes out. `sound` is what comes after
+them, and looks no further than `SoundShape.reach` frames to each side: it is run with that much around each chunk.
 
 Source: EncodecDecoder and EncodecResidualVectorQuantizer (transformers, modeling_encodec.py).
 """
@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from musicgen_cli.engine.graphs import FLOAT, INT64, Graph
+from musicgen_cli.engine.graphs import FLOAT, INT64, Dims, Graph
 from musicgen_cli.engine.shape import SoundShape
 from musicgen_cli.engine.tensors import FloatArray, Tensors
 from musicgen_cli.errors import CheckpointError
@@ -26,13 +26,16 @@ def write_frames(graph: Graph, shape: SoundShape, tensors: Tensors, *, codebooks
     """
     Write the graph up to the recurrent layers.
 
-    Inputs: `codes` (channels, codebooks, frames) int64; each channel is decoded by itself.
-    Outputs: `states` (channels, filters, frames) float32.
+    Inputs: `codes` (channels, codebooks, frames) int64, each channel is decoded by itself; `start` and `end` (1,)
+    int64, between which of these frames the recurrent layers go on, the others being there for the convolution alone;
+    `memory` (2 * layers, channels, filters) float32, what the recurrent layers know, zeros at first.
+    Outputs: `states` (channels, filters, end - start) float32; `new_memory`.
 
     Args:
         codebooks: Of one channel.
     """
     codes = graph.input("codes", INT64, ["C", codebooks, "F"])
+    start, end = graph.input("start", INT64, [1]), graph.input("end", INT64, [1])
     columns = [f"codes.{k}" for k in range(codebooks)]
     graph.nodes("Split", codes, to=columns, axis=1, num_outputs=codebooks)
     vectors = [
@@ -46,8 +49,7 @@ def write_frames(graph: Graph, shape: SoundShape, tensors: Tensors, *, codebooks
     decoder = _Decoder(graph, shape, tensors)
     x = graph.node("Transpose", graph.node("Sum", *vectors), perm=[0, 2, 1])
     x = decoder.conv(x, 0, shape.width, shape.top_filters, shape.kernel)
-    decoder.lstm(x, 1, shape.top_filters, to="states")
-    graph.output("states", ["C", shape.top_filters, "F"])
+    decoder.lstm(graph.node("Slice", x, start, end, graph.ints(2)), 1, shape.top_filters)
 
 
 def write_sound(graph: Graph, shape: SoundShape, tensors: Tensors) -> None:
@@ -82,9 +84,7 @@ class _Decoder:
     def conv(self, x: str, at: int | str, inputs: int, outputs: int, kernel: int, dilation: int = 1) -> str:
         """Add a convolution of stride 1 that keeps the length."""
         weight, bias = self._weights(f"{at}.conv", (outputs, inputs, kernel), outputs)
-        total = (kernel - 1) * dilation
-        right = 0 if self._shape.causal else total // 2
-        x = self._pad(x, total - right, right)
+        x = self._pad(x, *self._shape.pads((kernel - 1) * dilation))
         return self._graph.node(
             "Conv", x, self._graph.weight(weight), self._graph.weight(bias), dilations=[dilation], kernel_shape=[kernel]
         )
@@ -112,12 +112,16 @@ class _Decoder:
             x = self.conv(x, f"{at}.shortcut", filters, filters, 1)
         return self._graph.node("Add", x, inner)
 
-    def lstm(self, x: str, at: int, filters: int, *, to: str) -> str:
-        """Add the recurrent layers, and what went into them to what comes out."""
-        graph = self._graph
+    def lstm(self, x: str, at: int, filters: int) -> None:
+        """Add the recurrent layers with their memory, and what went into them to what comes out."""
+        graph, layers = self._graph, self._shape.lstm_layers
+        memory: Dims = [2 * layers, "C", filters]
+        known = [f"memory.{i}" for i in range(2 * layers)]  # of each layer its hidden state, then its cell
+        graph.nodes("Split", graph.input("memory", FLOAT, memory), to=known, axis=0, num_outputs=2 * layers)
+        new = [f"new_{name}" for name in known]
         x = graph.node("Transpose", x, perm=[2, 0, 1])  # (length, channels, filters)
         y = x
-        for layer in range(self._shape.lstm_layers):
+        for layer in range(layers):
 
             def part(name: str, *dims: int, layer: int = layer) -> FloatArray:
                 values = self._tensors.read(
@@ -129,9 +133,14 @@ class _Decoder:
 
             bias = np.concatenate([part("bias_ih"), part("bias_hh")], axis=1)
             gates = (part("weight_ih", filters), part("weight_hh", filters), bias)
-            y = graph.node("LSTM", y, *map(graph.weight, gates), hidden_size=filters)
+            of_layer = slice(2 * layer, 2 * layer + 2)
+            inputs = (y, *map(graph.weight, gates), "", *known[of_layer])
+            y, *_ = graph.nodes("LSTM", *inputs, to=[f"lstm.{layer}", *new[of_layer]], hidden_size=filters)
             y = graph.node("Squeeze", y, graph.ints(1))  # its one direction
-        return graph.node("Transpose", graph.node("Add", y, x), to=to, perm=[1, 2, 0])
+        graph.node("Transpose", graph.node("Add", y, x), to="states", perm=[1, 2, 0])
+        graph.output("states", ["C", filters, "N"])
+        graph.node("Concat", *new, to="new_memory", axis=0)
+        graph.output("new_memory", memory)
 
     def elu(self, x: str) -> str:
         """

@@ -71,6 +71,16 @@ def test_aligned_codes_of_a_frame_stand_in_one_column() -> None:
     assert Pattern(4, 1, 5).align(made)[:, 2].tolist() == [2, 103, 204, 305]
 
 
+def test_a_frame_is_told_when_its_last_code_is_made() -> None:
+    """Three steps after its first; what was told stays."""
+    take = Take(Pattern(4, 1, 5), sampling(), vocab=VOCAB)
+    told = []
+    decode(FakeStep(), take, lambda done, total: told.append(take.codes))
+
+    assert [codes.shape for codes in told] == [(4, frames) for frames in (0, 0, 0, 1, 2, 3, 4, 5)]
+    assert all(np.array_equal(codes, take.codes[:, : codes.shape[1]]) for codes in told)
+
+
 def test_the_step_reads_what_was_made_and_else_the_special_code() -> None:
     """Before a codebook's first code and after its last there is the code that no model can make."""
     step, take = FakeStep(), Take(Pattern(4, 1, 3), sampling(), vocab=VOCAB)

@@ -44,7 +44,7 @@ def test_graphs_are_made_once(nano: Checkpoint, tmp_path: Path) -> None:
     notes: list[str] = []
     first, second = made(nano, tmp_path, notes), made(nano, tmp_path, notes)
 
-    assert first == second == Graphs(tmp_path / "graphs" / f"{nano.digest}-fp32-v1")
+    assert first == second == Graphs(tmp_path / "graphs" / f"{nano.digest}-fp32-v2")
     assert notes == ["preparing nano for ONNX Runtime, once"]
     assert set(GRAPHS) < set(content(first.directory))
 

@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("tokenizers", reason="needs the extra local")
 
 from musicgen_cli.contract import GenerateRequest  # noqa: E402  # after what may skip it
-from musicgen_cli.engine import machine, onnx_engine, pcm  # noqa: E402
+from musicgen_cli.engine import machine  # noqa: E402
 from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
 from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402
 from musicgen_cli.engine.decode import Pattern, Sampling, Take  # noqa: E402
@@ -84,6 +84,45 @@ def test_the_listener_hears_every_step(engine: OnnxEngine) -> None:
     engine.generate(request(), listener)
 
     assert listener.steps == [(done, 53) for done in range(1, 54)]
+
+
+class Hearing(Silent):
+    def __init__(self) -> None:
+        self.steps = 0
+        self.chunks: list[tuple[int, bytes, int, int]] = []  # after which step; what
+
+    def step(self, done: int, total: int) -> None:
+        self.steps = done
+
+    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
+        self.chunks.append((self.steps, pcm, sample_rate, channels))
+
+
+@pytest.mark.parametrize("duration", [0.5, 0.503, 1.23, 3.0])
+def test_the_chunks_that_are_heard_are_the_wav(engine: OnnxEngine, duration: float) -> None:
+    """To the byte; the first half second is there when its frames and few more are made."""
+    listener = Hearing()
+    clip = engine.generate(request(duration=duration), listener)
+
+    assert b"".join(pcm for _, pcm, _, _ in listener.chunks) == clip.wav[44:]
+    assert all(pcm and (rate, channels) == (32_000, 1) for _, pcm, rate, channels in listener.chunks)
+    step, first, _, _ = listener.chunks[0]
+    assert len(first) >= 2 * 16_000
+    assert step <= 32
+    assert len(listener.chunks) >= duration
+
+
+def test_what_hears_the_sound_can_stop_it(engine: OnnxEngine) -> None:
+    """A player that was closed ends the take like Ctrl-C does."""
+
+    class Closed(Hearing):
+        def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
+            raise BrokenPipeError
+
+    listener = Closed()
+    with pytest.raises(BrokenPipeError):
+        engine.generate(request(), listener)
+    assert listener.steps < 40
 
 
 def test_ctrl_c_goes_through_and_leaves_the_engine_usable(engine: OnnxEngine) -> None:
@@ -156,15 +195,6 @@ def test_rows_at_their_own_positions_are_what_they_are_alone(engine: OnnxEngine)
         logits = together(np.stack([tokens[0, at], tokens[1, late]]), np.array([at, late]))
         assert np.array_equal(logits[0], alone[0][at][0])
         assert np.array_equal(logits[1], alone[1][late][0])
-
-
-def test_pieces_of_sound_join_without_a_seam(engine: OnnxEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is decoded piece by piece is what one piece would be."""
-    codes = np.random.default_rng(0).integers(0, 512, (4, 200))
-    pieces = engine._model.sound(codes)
-    monkeypatch.setattr(onnx_engine, "_PIECE", 200)
-
-    assert np.abs(pieces - engine._model.sound(codes)).max() <= 1e-6 * np.abs(pieces).max()
 
 
 def test_a_model_that_doesnt_fit_is_refused_before_it_is_loaded(nano: Checkpoint, tmp_path: Path) -> None:
@@ -317,34 +347,3 @@ def test_weights_that_overflow_are_an_error_and_no_sound(
     with pytest.raises(EngineError, match="not a number"):
         mine.generate(request(), Silent())
     mine.close()
-
-
-def test_loud_samples_are_clipped_and_counted() -> None:
-    """Clipped, not wrapped; exactly full scale is not loud."""
-    content, warnings = pcm.to_wav(np.float32([[1.0, -1.0, 1.5, -7.0, 0.5]]), sample_rate=32_000)
-
-    assert np.frombuffer(content[44:], "<i2").tolist() == [32767, -32767, 32767, -32767, 16384]
-    assert warnings == ("2 samples were louder than full scale and clipped",)
-    assert pcm.to_wav(np.float32([[2.0, 0.1]]), sample_rate=8000)[1] == (
-        "1 sample was louder than full scale and clipped",
-    )
-
-
-def test_channels_are_interleaved() -> None:
-    """Left, right, left, right."""
-    content, _ = pcm.to_wav(np.float32([[0.5, 1], [-0.5, -1]]), sample_rate=32_000)
-
-    assert np.frombuffer(content[44:], "<i2").tolist() == [16384, -16384, 32767, -32767]
-    assert inspect(content).channels == 2
-
-
-def test_silence_is_told() -> None:
-    """It is a sound, and kept; what rounds to zero is silent too."""
-    assert pcm.to_wav(np.full((1, 9), 1e-6, np.float32), sample_rate=32_000)[1] == ("the sound is silent",)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_sound_that_is_no_number_is_an_error(bad: float) -> None:
-    """Nothing is clipped into being."""
-    with pytest.raises(EngineError, match="not a number"):
-        pcm.to_wav(np.float32([[0, bad]]), sample_rate=32_000)
