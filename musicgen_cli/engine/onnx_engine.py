@@ -177,8 +177,9 @@ class OnnxModel:
         with _explained("load the model"):
             self._text = _session(directory / TEXT, threads, keep_memory=False)
             self._step = _session(directory / STEP, threads, keep_memory=True)
-            self._frames = _session(directory / FRAMES, threads, keep_memory=True)
-            self._sound = _session(directory / SOUND, threads, keep_memory=True)
+            # These two run between steps, whose threads would wait for a core: measured, nano took twice as long.
+            self._frames = _session(directory / FRAMES, 1, keep_memory=True)
+            self._sound = _session(directory / SOUND, threads, keep_memory=True, spin_on=False)
 
     def read(self, ids: Sequence[int]) -> Text:
         """Look at a text, given as token ids, once for all steps."""
@@ -275,8 +276,14 @@ class _Rows:
         return self._logits
 
 
-def _session(path: Path, threads: int, *, keep_memory: bool) -> ort.InferenceSession:
-    """Load one graph; `keep_memory` is for what runs often, and otherwise memory goes back after each run."""
+def _session(path: Path, threads: int, *, keep_memory: bool, spin_on: bool = True) -> ort.InferenceSession:
+    """
+    Load one graph.
+
+    Args:
+        keep_memory: For what runs often; otherwise memory goes back after each run.
+        spin_on: Whether threads look out for the next run, a core for each, for a while after one.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -284,6 +291,8 @@ def _session(path: Path, threads: int, *, keep_memory: bool) -> ort.InferenceSes
     options.enable_cpu_mem_arena = keep_memory
     options.enable_mem_pattern = keep_memory
     options.log_severity_level = 4  # what fails is raised as well
+    if not spin_on:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
