@@ -21,7 +21,7 @@ from musicgen_cli.actions.pool import slots_of
 from musicgen_cli.actions.sweep import Sweep
 from musicgen_cli.actions.worklist import Wanted, Worklist
 from musicgen_cli.engine import select
-from musicgen_cli.engine.base import Engine, Listener
+from musicgen_cli.engine.base import Engine, Listener, Silent
 from musicgen_cli.engine.remote import RemoteEngine
 from musicgen_cli.errors import InvalidValueError, ServiceUnreachableError, UsageError
 from musicgen_cli.settings import Settings
@@ -170,14 +170,11 @@ def _check_model(model: str | None, chosen: Settings) -> None:
         raise UsageError("a model needs local=True", hint="a service chooses its model when it starts")
 
 
-class _Logged:
+class _Logged(Silent):
     """A listener that passes its notes on."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
-
-    def step(self, done: int, total: int) -> None:
-        """Ignore a step."""
 
     def note(self, text: str) -> None:
         """Pass a note on."""

@@ -322,6 +322,10 @@ class _Stoppable:
             raise StoppedError
         self._heard.note(text)
 
+    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
+        """Pass samples on."""
+        self._heard.sound(pcm, sample_rate, channels)
+
 
 def _outcomes(results: Iterator[tuple[Wanted, Outcome | MusicgenError]]) -> Iterator[Outcome]:
     for wanted, result in results:
