@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from musicgen_cli.settings import NAMES
+
+
+# What a shell starts in the background ignores SIGINT, and so would the programs that are started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
