@@ -13,7 +13,6 @@ from pytest_httpserver import HTTPServer
 
 from musicgen_cli.settings import NAMES
 
-
 # What a shell starts in the background ignores SIGINT, and so would the programs that are started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
