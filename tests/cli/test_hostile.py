@@ -121,6 +121,8 @@ def commands(texts: list[str], folder: Path) -> list[list[str]]:
             ["generate", "x", "--local", f"--model={asked}"],
         ]
         done += [["import", str(folder / asked)], ["export", ids[0], "-o", str(folder / asked / "x.wav")]]
+        done += [["model", "show", asked], ["model", "rm", asked], ["batch", str(folder / asked)]]
+    done += [["batch", str(folder / "rows.jsonl")], ["batch", str(folder / "rows.txt"), "--sweep", texts[0]]]
     return [*done, ["import", str(folder / "found")], ["rm", *ids, "--yes"], ["list", "--all"]]
 
 
@@ -133,6 +135,9 @@ def told(root: Path, texts: list[str], place: Path, *, terminal: bool) -> str:
         file_name = text.replace("\0", "").replace("/", "_")
         (folder / "found" / f"{file_name}.wav").write_bytes(sound(number) if number % 2 else b"no sound")
         (folder / "found" / f"{file_name}.json").write_text(json.dumps({"prompt": text, "tags": [text]}))
+    rows = [{"prompt": text, "seed": text, "tags": [text], "parent_id": text, text: text} for text in texts]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "rows.txt").write_text("".join(text.replace("\n", " ") + "\n" for text in texts))
     listed = place / "commands.json"
     listed.write_text(json.dumps(commands(texts, folder)))
     words = ["-c", _ALL, str(listed)]
