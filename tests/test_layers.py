@@ -28,7 +28,7 @@ ONLY_IN = {
     "huggingface_hub": {"engine/hub.py"},
     "stamina": {"engine/remote.py"},
     "onnx": {"engine/graphs.py"},
-    "onnxruntime": {"engine/onnx_engine.py"},
+    "onnxruntime": {"engine/onnx_engine.py", "engine/onnx_decoder.py"},
     "torch": {"engine/torch_engine.py"},
     "transformers": {"engine/torch_engine.py"},
     "fastapi": {"service/"},

@@ -28,7 +28,7 @@ ModelOption = Annotated[
 EngineOption = Annotated[str | None, typer.Option("--engine", metavar="onnx|torch", help="[onnx]", show_default=False)]
 Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="[auto]", show_default=False)]
 Precision = Annotated[
-    str | None, typer.Option("--precision", metavar="int8|fp32|bf16", help="[fp32]", show_default=False)
+    str | None, typer.Option("--precision", metavar="int8|fp32|bf16", help="[int8]", show_default=False)
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
 

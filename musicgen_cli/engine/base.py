@@ -69,9 +69,10 @@ class Silent:
 
 
 class Engine(Protocol):
-    """Turns requests into clips, one at a time."""
+    """Turns requests into clips; `generate` may be called from many threads at once."""
 
     origin: Origin  # what is known before the first clip
+    slots: int  # clips that are made side by side; further calls wait
 
     def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
         """

@@ -1,5 +1,5 @@
 """
-The decode loop: from logits to codes.
+From logits to codes.
 
 A `Take` is one request on its way through the decoder. It knows its rows, its position and its codes so far, and
 nothing of other requests, so that one clip, a batch and a service are the same loop over more or fewer of them.
@@ -7,7 +7,6 @@ nothing of other requests, so that one clip, a batch and a service are the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -158,22 +157,6 @@ class Take:
                 code = int(scores[k].argmax())  # of equals the first, as torch does
             self._made[k, self.position] = code
         self.position += 1
-
-
-def decode(step: Step, take: Take, heard: Callable[[int, int], None]) -> IntArray:
-    """
-    Run one take to its end.
-
-    Args:
-        heard: Called after each step with the steps made and their total; what it raises ends the loop.
-
-    Returns:
-        Codes, shape ``(codebooks, frames)``.
-    """
-    while not take.done:
-        take.advance(step(take.tokens, np.full(take.rows, take.position, np.int64)))
-        heard(take.position, take.pattern.steps)
-    return take.codes
 
 
 def samples_of(duration: float, rate: int) -> int:

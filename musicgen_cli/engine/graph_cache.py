@@ -3,6 +3,7 @@ Keeps the graphs of a checkpoint, which can be made again from it at any time.
 
     <cache_dir>/graphs/<digest>-<precision>-v<format>/
         text.onnx  step.onnx  frames.onnx  sound.onnx, and the weights of each, text.data and so on
+        scales.npy          how finely 8 bits hold keys and values, only in int8
         manifest.json       what they were made of; size and SHA-256 of each
 
 A folder is made under another name and renamed when it is whole, so processes that make the same one don't meet. One
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import shutil
 import tempfile
@@ -23,14 +25,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from musicgen_cli.engine.checkpoint import Checkpoint
 from musicgen_cli.engine.shape import Shape
+from musicgen_cli.engine.tensors import FloatArray
 from musicgen_cli.errors import EngineError
 from musicgen_cli.extras import needs
 
 GRAPH_FORMAT = 2  # raised with every change of what is written into a graph
 TEXT, STEP, FRAMES, SOUND = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
-MANIFEST = "manifest.json"
+SCALES, MANIFEST = "scales.npy", "manifest.json"
 
 _MAKING = ".making-"
 _ABANDONED_S = 24 * 3600.0  # whoever has been making a folder for so long is gone
@@ -38,6 +43,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _IN_THE_WAY = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 Label = Mapping[str, str | int]  # what a folder was made of
+Calibrate = Callable[[Path, FloatArray], FloatArray]  # graphs, and what no key or value exceeds → scales
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,11 @@ class Graphs:
 
     directory: Path
     temporary: tempfile.TemporaryDirectory[str] | None = None  # it couldn't be kept
+
+    def scales(self) -> FloatArray | None:
+        """Return the scales of keys and values, or None if they are kept in float32."""
+        path = self.directory / SCALES
+        return np.load(path) if path.exists() else None
 
     def close(self) -> None:
         """Remove the folder if it is of no use to the next run."""
@@ -60,6 +71,7 @@ def graphs_of(
     positions: int,
     cache_dir: Path,
     precision: str,
+    calibrate: Calibrate,
     note: Callable[[str], None],
 ) -> Graphs:
     """
@@ -67,6 +79,8 @@ def graphs_of(
 
     Args:
         positions: Steps of the longest clip.
+        precision: "int8" or "fp32", of the language model; the sound is always made in float32.
+        calibrate: Tries out the graphs, once they are made in int8.
         note: Hears that graphs are being made, and that they can't be kept.
 
     Raises:
@@ -90,9 +104,9 @@ def graphs_of(
         if err.errno in _FULL:
             raise _no_room(home, err) from err
         note(f"can't write to {home} ({err.strerror}): what is prepared serves this run only")
-        return _for_this_run(checkpoint, shape, label)
+        return _for_this_run(checkpoint, shape, label, calibrate)
     try:
-        _make(making, checkpoint, shape, label)
+        _make(making, checkpoint, shape, label, calibrate)
         return Graphs(_keep(making, kept, label))
     except BaseException as err:
         shutil.rmtree(making, ignore_errors=True)
@@ -122,18 +136,20 @@ def is_whole(directory: Path, label: Label) -> bool:
         return False
 
 
-def _make(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label) -> None:
+def _make(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> None:
     with needs("local"):  # onnx, which nothing else needs
         from musicgen_cli.engine.graphs import Graph
     from musicgen_cli.engine.sound_graph import write_frames, write_sound
-    from musicgen_cli.engine.step_graph import write_step
+    from musicgen_cli.engine.step_graph import widest, write_step
     from musicgen_cli.engine.text_graph import write_text
 
     tensors = checkpoint.tensors()
-    with Graph(directory, Path(TEXT).stem) as text:
+    small = label["precision"] == "int8"
+    bits = 8 if small else 32
+    with Graph(directory, Path(TEXT).stem, bits=bits) as text:
         write_text(text, shape, tensors)
-    with Graph(directory, Path(STEP).stem) as step:
-        write_step(step, shape.decoder, tensors, positions=int(label["positions"]))
+    with Graph(directory, Path(STEP).stem, bits=bits) as step:
+        write_step(step, shape.decoder, tensors, positions=int(label["positions"]), small_cache=small)
     with Graph(directory, Path(FRAMES).stem) as frames:
         write_frames(frames, shape.sound, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)
     with Graph(directory, Path(SOUND).stem) as sound:
@@ -143,15 +159,21 @@ def _make(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label) -
         for graph in (text, step, frames, sound)
         for name, (size, sha256) in graph.files.items()
     }
+    if small:
+        content = io.BytesIO()
+        np.save(content, calibrate(directory, widest(shape.decoder, tensors)))
+        (directory / SCALES).write_bytes(content.getvalue())
+        sha256 = hashlib.sha256(content.getvalue()).hexdigest()
+        files[SCALES] = {"bytes": len(content.getvalue()), "sha256": sha256}
     (directory / MANIFEST).write_text(json.dumps({**label, "files": files}, indent=1) + "\n", "utf-8")
 
 
-def _for_this_run(checkpoint: Checkpoint, shape: Shape, label: Label) -> Graphs:
+def _for_this_run(checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> Graphs:
     """Make the graphs in a folder that goes with the process."""
     try:
         temporary = tempfile.TemporaryDirectory(prefix="musicgen-")
         try:
-            _make(Path(temporary.name), checkpoint, shape, label)
+            _make(Path(temporary.name), checkpoint, shape, label, calibrate)
         except BaseException:
             temporary.cleanup()
             raise

@@ -19,23 +19,32 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from musicgen_cli.engine.quantize import BLOCK, quantize
 from musicgen_cli.engine.tensors import FloatArray
 
 Array = NDArray[Any]
 Dims = Sequence[int | str]  # a word is a length that is known only at run time
 
-FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
+FLOAT, INT64, INT32, INT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.INT8
 
 _OPSET, _IR = 20, 10  # Gelu is of 20; ONNX Runtime 1.17 and later read both
 _MICROSOFT = "com.microsoft"  # operators of ONNX Runtime's own: ContribOperators.md
 _OUTSIDE_BYTES = 1024  # larger tensors go to the file beside the graph
+_INT8_ACTIVATIONS = 4  # accuracy_level of MatMulNBits: the one that makes a row the same in any batch, to the bit
 _ALIGN = 4096  # so that ONNX Runtime can map a tensor instead of reading it
 
 
 class Graph:
     """A graph that is being written to `<directory>/<name>.onnx` and, its weights, `<name>.data`."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, *, bits: int = 32) -> None:
+        """
+        Begin.
+
+        Args:
+            bits: Of a weight in `linear`: 32, or 8 with a scale for each block.
+        """
+        self._bits = bits
         self._path = directory / f"{name}.onnx"
         self._data_path = directory / f"{name}.data"
         self._nodes: list[onnx.NodeProto] = []
@@ -68,13 +77,13 @@ class Graph:
         }
 
     def input(self, name: str, kind: int, shape: Dims) -> str:
-        """Declare an input; `kind` is FLOAT, INT64 or INT32."""
+        """Declare an input; `kind` is FLOAT, INT64, INT32 or INT8."""
         self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
-    def output(self, name: str, shape: Dims) -> None:
-        """Declare that the value of that name, which is float32, is an output."""
-        self._outputs.append(helper.make_tensor_value_info(name, FLOAT, list(shape)))
+    def output(self, name: str, shape: Dims, kind: int = FLOAT) -> None:
+        """Declare that the value of that name is an output."""
+        self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
     def weight(self, values: Array) -> str:
         """Add a tensor and return its name."""
@@ -116,7 +125,24 @@ class Graph:
 
     def linear(self, x: str, *weights: FloatArray) -> str:
         """Multiply by matrices that lie as in torch, (out, in); several are one, their results side by side."""
-        return self.node("MatMul", x, self.weight(np.concatenate(weights).T))
+        weight = np.concatenate(weights)
+        if self._bits == 32:
+            return self.node("MatMul", x, self.weight(weight.T))
+        codes, scales = quantize(weight)
+        columns, width = weight.shape
+        (product,) = self.own(
+            "MatMulNBits",
+            x,
+            self.weight(codes),
+            self.weight(scales),
+            to=[self._name("MatMulNBits")],
+            N=columns,
+            K=width,
+            bits=8,
+            block_size=BLOCK,
+            accuracy_level=_INT8_ACTIVATIONS,
+        )
+        return product
 
     def activation(self, name: str, x: str) -> str:
         """Apply one of ACTIVATIONS."""

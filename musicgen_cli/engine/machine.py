@@ -14,22 +14,48 @@ from musicgen_cli.errors import MemoryNeededError
 _PROCESS_BYTES = 110_000_000  # Python, numpy, ONNX Runtime, its threads and what a piece of sound takes
 _ROWS = 2  # of a guided take
 _USED = ("text_encoder.", "enc_to_dec_proj.", "decoder.", "audio_encoder.decoder.", "audio_encoder.quantizer.")
+_INT8_BYTES = 9 / 8  # of a weight with its part of a scale
+_MOST_SLOTS = 4
 
 
-def memory_needed(shape: Shape, tensors: Tensors, *, steps: int) -> int:
+def memory_needed(shape: Shape, tensors: Tensors, *, steps: int, small: bool) -> tuple[int, int]:
     """
-    Reckon the peak of a process that makes the longest clip, in bytes.
+    Reckon the peak of a process that makes the longest clip, in bytes, and what each further clip beside it adds.
 
-    The process itself; each weight that is used, once, as float32, for ONNX Runtime copies what it maps into the order
-    that its kernels like; and the keys and values of every layer, row and step. Measured for clips of 30 s: 147 MiB
-    where 156 were reckoned (nano), 654 where 730 were (120 million weights).
+    The process itself; each weight that is used, once, for ONNX Runtime copies what it maps into the order that its
+    kernels like; and the keys and values of every layer, row and step.
 
     Args:
         steps: Of the longest clip.
+        small: In 8 bits.
     """
     decoder = shape.decoder
-    keys_and_values = 2 * decoder.layers * _ROWS * steps * decoder.width * 4
-    return _PROCESS_BYTES + tensors.float32_bytes(*_USED) + keys_and_values
+    each = 2 * decoder.layers * _ROWS * steps * decoder.width * (1 if small else 4)
+    weights = tensors.float32_bytes(*_USED)
+    if small:
+        weights -= round(products(shape) * (4 - _INT8_BYTES))
+    return _PROCESS_BYTES + weights + each, each
+
+
+def products(shape: Shape) -> int:
+    """Return how many weights the matrices of the language model and its text encoder have."""
+    text, decoder = shape.text, shape.decoder
+    width = decoder.width
+    layer = 4 * text.heads * text.head_width * text.width + (3 if text.gated else 2) * text.ffn * text.width
+    projection = text.width * width if shape.projected else 0
+    crossing = 8 * width * width + 2 * width * decoder.ffn
+    return text.layers * layer + projection + decoder.layers * crossing + decoder.codebooks * decoder.vocab * width
+
+
+def slots(each: int, free: int | None) -> int:
+    """
+    Return how many clips to make side by side: 4, or what fits into the memory that is left.
+
+    Args:
+        each: What a clip adds, in bytes.
+        free: Once the model and a first clip are there, in bytes; None is unknown.
+    """
+    return _MOST_SLOTS if free is None else min(_MOST_SLOTS, 1 + free // each)
 
 
 def check_memory(name: str, needed: int, free: int | None) -> None:

@@ -1,22 +1,19 @@
-"""Text, step and sound on ONNX Runtime; the only file that imports onnxruntime."""
+"""Text, step and sound on ONNX Runtime: prompts in, clips out."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from tokenizers import Tokenizer
 
 from musicgen_cli import limits, wav
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine import machine, pcm
+from musicgen_cli.engine import calibrate, machine, pcm
 from musicgen_cli.engine.base import Clip, Listener, Origin
 from musicgen_cli.engine.checkpoint import Checkpoint
 from musicgen_cli.engine.decode import (
@@ -27,38 +24,33 @@ from musicgen_cli.engine.decode import (
     Sampling,
     Step,
     Take,
-    decode,
     frames_of,
     samples_of,
 )
 from musicgen_cli.engine.graph_cache import FRAMES, SOUND, STEP, TEXT, graphs_of
-from musicgen_cli.engine.shape import DecoderShape, Shape
+from musicgen_cli.engine.onnx_decoder import OnnxDecoder, Text, explained, line
+from musicgen_cli.engine.shape import Shape
+from musicgen_cli.engine.slots import Slots
 from musicgen_cli.engine.sound import SoundStream
-from musicgen_cli.errors import AbsentError, CheckpointError, EngineError
+from musicgen_cli.errors import AbsentError, CheckpointError
 
-ENGINE, DEVICE, PRECISIONS = "onnx", "cpu", ("fp32",)
+ENGINE, DEVICE, PRECISIONS = "onnx", "cpu", ("int8", "fp32")
 
-# A text is padded to a multiple of this, alone as in company: another length differs in the last bit.
-_TEXT_LENGTH = 64  # tokens
-
-# ONNX Runtime's own exceptions have nothing in common but the module they are in; RuntimeError comes from its bindings.
-_FAILURES: tuple[type[Exception], ...] = (
-    RuntimeError,
-    *(kind for kind in vars(runtime).values() if isinstance(kind, type) and issubclass(kind, Exception)),
-)
+_TEXT_LENGTH = 64  # tokens; a text is padded to a multiple of it
 
 
 class OnnxEngine:
-    """Makes one clip at a time on the CPU."""
+    """Makes clips on the CPU; those that are asked for from several threads, side by side."""
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         *,
         cache_dir: Path,
-        precision: str = "fp32",
+        precision: str = "int8",
         device: str = DEVICE,
         threads: int | None = None,
+        slots: int | None = None,
         note: Callable[[str], None] = lambda _: None,
         free: Callable[[], int | None] = machine.free_memory,
     ) -> None:
@@ -67,7 +59,9 @@ class OnnxEngine:
 
         Args:
             cache_dir: Where its graphs are kept.
+            precision: Of PRECISIONS.
             threads: For one operation; None means one for each physical core.
+            slots: Clips made side by side, more wait; None means as many as `machine.slots` finds right.
             note: Hears what takes long.
             free: Tells how many bytes of memory are free; where it answers None, nothing is checked.
 
@@ -78,29 +72,47 @@ class OnnxEngine:
             EngineError: There is no room for its graphs, or ONNX Runtime can't load them.
         """
         if precision not in PRECISIONS or device != DEVICE:
-            raise AbsentError(f"ONNX Runtime has no {precision} on {device} here", hint="fp32 on cpu always works")
+            raise AbsentError(
+                f"ONNX Runtime has no {precision} on {device} here", hint="int8 and fp32 on cpu always work"
+            )
         self.origin = Origin("local", model=checkpoint.name, engine=ENGINE, precision=precision, device=device)
         self.license = checkpoint.license
         self._checkpoint = checkpoint
         self._shape = Shape.of(checkpoint.config)
         self._tokenizer = _tokenizer(checkpoint)
         _, longest = self._plan(limits.DURATION.high)
-        needed = machine.memory_needed(self._shape, checkpoint.tensors(), steps=longest.steps)
-        machine.check_memory(checkpoint.name, needed, free())
+        free_bytes = free()
+        needed, each = machine.memory_needed(
+            self._shape, checkpoint.tensors(), steps=longest.steps, small=precision == "int8"
+        )
+        machine.check_memory(checkpoint.name, needed, free_bytes)
+        self.slots = slots or machine.slots(each, free_bytes and free_bytes - needed)
+        self._threads = threads or machine.cores()
         self._graphs = graphs_of(
-            checkpoint, self._shape, positions=longest.steps, cache_dir=cache_dir, precision=precision, note=note
+            checkpoint,
+            self._shape,
+            positions=longest.steps,
+            cache_dir=cache_dir,
+            precision=precision,
+            calibrate=self._calibrate,
+            note=note,
         )
         try:
-            self._model = OnnxModel(self._graphs.directory, self._shape, threads=threads or machine.cores())
+            self._model = OnnxModel(
+                self._graphs.directory, self._shape, threads=self._threads, scales=self._graphs.scales()
+            )
+            decoder = self._model.decoder(rows=2 * self.slots, steps=longest.steps)
         except BaseException:
             self._graphs.close()
             raise
+        self._slots = Slots(decoder, self.slots)
 
     def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
         """
-        Make one clip.
+        Make one clip; from any number of threads at once.
 
-        A request without a seed gets one, which the clip tells.
+        A request without a seed gets one, which the clip tells. The same request with the same seed becomes the same
+        bytes, whatever else is made meanwhile.
 
         Raises:
             EngineError: The model fails, or makes what is not a number.
@@ -121,7 +133,7 @@ class OnnxEngine:
             listener.step(done, total)
             tell(stream.push(take.codes[:, stream.frames :]))
 
-        decode(self._model.begin(take, text), take, heard)
+        self._slots.run(take, text, heard)
         tell(stream.end())
         content, warnings = recording.wav()
         return Clip(
@@ -137,7 +149,7 @@ class OnnxEngine:
 
     def close(self) -> None:
         """Free the model; the engine can't be used any more."""
-        del self._model
+        del self._model, self._slots
         self._graphs.close()
 
     def _plan(self, duration: float) -> tuple[int, Pattern]:
@@ -152,29 +164,33 @@ class OnnxEngine:
             raise CheckpointError(f"the tokenizer.json of {self._checkpoint.name} doesn't fit its model")
         return ids
 
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """What the decoder's cross-attention looks at, by the names of the step graph's inputs."""
-
-    values: dict[str, ort.OrtValue]
+    def _calibrate(self, directory: Path, widest: FloatArray) -> FloatArray:
+        """Find the scales of keys and values by making a few takes."""
+        shape = self._shape.decoder
+        pattern = Pattern(shape.codebooks, shape.channels, calibrate.FRAMES)
+        model = OnnxModel(directory, self._shape, threads=self._threads, scales=calibrate.coarse(widest))
+        texts = [model.read(self._ids(prompt)) for prompt in calibrate.PROMPTS]
+        decoder = model.decoder(rows=2 * len(texts), steps=pattern.steps)
+        calibrate.wander(decoder, texts, pattern, vocab=shape.vocab)
+        return calibrate.fine(widest, decoder.peaks(pattern.steps))
 
 
 class OnnxModel:
     """The graphs of one model, loaded."""
 
-    def __init__(self, directory: Path, shape: Shape, *, threads: int) -> None:
+    def __init__(self, directory: Path, shape: Shape, *, threads: int, scales: FloatArray | None = None) -> None:
         """
         Load them.
 
         Args:
             threads: For one operation.
+            scales: Of keys and values, if they are kept in 8 bits.
 
         Raises:
             EngineError: ONNX Runtime can't load them.
         """
-        self._shape = shape
-        with _explained("load the model"):
+        self._shape, self._scales = shape, scales
+        with explained("load the model"):
             self._text = _session(directory / TEXT, threads, keep_memory=False)
             self._step = _session(directory / STEP, threads, keep_memory=True)
             # These two run between steps, whose threads would wait for a core: measured, nano took twice as long.
@@ -189,23 +205,19 @@ class OnnxModel:
         mask = np.full((1, 1, 1, length), -np.inf, np.float32)
         mask[..., : len(ids)] = 0
         names = [output.name for output in self._text.get_outputs()]
-        with _explained("read the prompt"):
-            values = self._text.run_with_ort_values(names, {"ids": _shared(padded), "mask": _shared(mask)})
-        return Text({"text_mask": _shared(mask), **dict(zip(names, values, strict=True))})
+        with explained("read the prompt"):
+            values = self._text.run(names, {"ids": padded, "mask": mask})
+        return Text(mask, dict(zip(names, values, strict=True)))
+
+    def decoder(self, *, rows: int, steps: int) -> OnnxDecoder:
+        """Make room for so many rows, each with keys and values for so many steps."""
+        return OnnxDecoder(self._step, self._shape.decoder, rows=rows, steps=steps, scales=self._scales)
 
     def begin(self, take: Take, text: Text | None) -> Step:
         """Return the step of one take, with keys and values of its own; the first of its rows looks at the text."""
-        decoder = self._shape.decoder
-        if text is None:
-            heads, width = decoder.heads, decoder.head_width
-            empty = {"text_mask": (0, 1, 1, 1)}
-            for i in range(decoder.layers):
-                empty |= {f"cross_key.{i}": (0, heads, width, 1), f"cross_value.{i}": (0, heads, 1, width)}
-            text = Text({name: _shared(np.zeros(size, np.float32)) for name, size in empty.items()})
-            text_rows: list[int] = []
-        else:
-            text_rows = [0]
-        return _Rows(self._step, decoder, take.rows, take.pattern.steps, text_rows, text)
+        decoder = self.decoder(rows=take.rows, steps=take.pattern.steps)
+        decoder.look_at(0, text)
+        return decoder
 
     def sound(self) -> SoundStream:
         """Return a clip's way from codes to samples."""
@@ -215,65 +227,16 @@ class OnnxModel:
     def states(self, codes: IntArray, start: int, end: int, memory: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Go on through the recurrent layers; see `Codec`."""
         part = {"start": np.array([start]), "end": np.array([end])}
-        with _explained("turn codes into sound"):
+        with explained("turn codes into sound"):
             inputs = {"codes": np.ascontiguousarray(codes), **part, "memory": memory}
             states, memory = self._frames.run(["states", "new_memory"], inputs)
         return states, memory
 
     def samples(self, states: FloatArray) -> FloatArray:
         """Turn states into samples; see `Codec`."""
-        with _explained("turn codes into sound"):
+        with explained("turn codes into sound"):
             samples: FloatArray = self._sound.run(["sound"], {"states": states})[0]
         return samples
-
-
-class _Rows:
-    """Rows of the decoder with their keys and values: a Step that copies nothing but codes."""
-
-    def __init__(
-        self,
-        session: ort.InferenceSession,
-        shape: DecoderShape,
-        rows: int,
-        steps: int,
-        text_rows: list[int],
-        text: Text,
-    ) -> None:
-        self._session = session
-        self._tokens = np.zeros((rows, shape.codebooks), np.int64)
-        self._positions = np.zeros(rows, np.int64)
-        self._lengths = np.zeros(rows, np.int32)
-        self._longest = np.zeros(1, np.int32)
-        self._logits = np.zeros((rows, shape.codebooks, shape.vocab), np.float32)
-        self._binding = binding = session.io_binding()
-        # Lent memory is only safe as long as its OrtValue is here: not every version of a binding keeps it.
-        self._lent = lent = {
-            "tokens": _shared(self._tokens),
-            "positions": _shared(self._positions),
-            "lengths": _shared(self._lengths),
-            "longest": _shared(self._longest),
-            "text_rows": _shared(np.array(text_rows, np.int64)),
-            **text.values,
-        }
-        buffers = [f"{part}.{i}" for i in range(shape.layers) for part in ("key", "value")]
-        for name in buffers:
-            lent[name] = _shared(np.zeros((rows, shape.heads, steps, shape.head_width), np.float32))
-        for name, value in lent.items():
-            binding.bind_ortvalue_input(name, value)
-        lent["logits"] = _shared(self._logits)
-        binding.bind_ortvalue_output("logits", lent["logits"])
-        for name in buffers:
-            binding.bind_ortvalue_output(f"new_{name}", lent[name])
-
-    def __call__(self, tokens: IntArray, positions: IntArray) -> FloatArray:
-        """Take each row one position further; the logits are good until the next call."""
-        self._tokens[:] = tokens
-        self._positions[:] = positions
-        self._lengths[:] = positions
-        self._longest[0] = positions.max() + 1
-        with _explained("make a step"):
-            self._session.run_with_iobinding(self._binding)
-        return self._logits
 
 
 def _session(path: Path, threads: int, *, keep_memory: bool, spin_on: bool = True) -> ort.InferenceSession:
@@ -296,33 +259,14 @@ def _session(path: Path, threads: int, *, keep_memory: bool, spin_on: bool = Tru
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _shared(values: np.ndarray) -> ort.OrtValue:
-    """Lend an array to ONNX Runtime, which reads and writes it in place while the OrtValue is kept."""
-    return ort.OrtValue.ortvalue_from_numpy(values)
-
-
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer))
     except CheckpointError:
         raise
     except Exception as err:  # tokenizers raises nothing narrower
-        raise CheckpointError(f"{checkpoint.tokenizer} can't be read: {_line(err)}") from err
+        raise CheckpointError(f"{checkpoint.tokenizer} can't be read: {line(err)}") from err
     # As transformers sets them for each call that doesn't ask for more.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-@contextmanager
-def _explained(task: str) -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as err:
-        raise EngineError(f"there was not enough memory to {task}", hint="a smaller model needs less") from err
-    except _FAILURES as err:
-        raise EngineError(f"ONNX Runtime couldn't {task}: {_line(err)}") from err
-
-
-def _line(err: Exception) -> str:
-    return " ".join(str(err).split())[:200]

@@ -69,6 +69,7 @@ class RemoteEngine:
         self.origin = Origin("http", url=self.url)
         # Reading the certificates takes longer than a request; without TLS there is nothing to verify.
         self._tls = httpx.create_ssl_context() if self._base.scheme == "https" else False
+        self.slots = 1  # how many the service makes at once is its own affair
         self._timeout_s = timeout_s
         self._max_wait_s = max_wait_s
         self._headers = {

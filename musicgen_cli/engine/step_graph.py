@@ -12,12 +12,14 @@ import math
 
 import numpy as np
 
-from musicgen_cli.engine.graphs import FLOAT, INT32, INT64, Dims, Graph
+from musicgen_cli.engine.graphs import FLOAT, INT8, INT32, INT64, Dims, Graph
 from musicgen_cli.engine.shape import DecoderShape
 from musicgen_cli.engine.tensors import FloatArray, Tensors
 
 
-def write_step(graph: Graph, shape: DecoderShape, tensors: Tensors, *, positions: int) -> None:
+def write_step(
+    graph: Graph, shape: DecoderShape, tensors: Tensors, *, positions: int, small_cache: bool = False
+) -> None:
     """
     Write the graph.
 
@@ -26,6 +28,8 @@ def write_step(graph: Graph, shape: DecoderShape, tensors: Tensors, *, positions
     (n,) int64, the rows that look at a text; `text_mask` (n, 1, 1, length) float32, 0 or -inf; for each layer i,
     `cross_key.i` and `cross_value.i` as the text graph makes them, n rows, and `key.i`, `value.i` (rows, heads, size,
     head width).
+    A small cache has int8 in its buffers, and for each layer the inputs `key_scale.i` and `value_scale.i` (1, heads, 1,
+    head width): what a step of 1 is worth in each channel. What lies beyond -128 to 127 is cut off.
     Outputs: `logits` (rows, codebooks, vocabulary); `new_key.i`, `new_value.i`, to be bound to the same buffers.
 
     A row that isn't in `text_rows` is one whose text states are zero: keys and values have no bias, so what it would
@@ -33,6 +37,7 @@ def write_step(graph: Graph, shape: DecoderShape, tensors: Tensors, *, positions
 
     Args:
         positions: Steps of the longest clip.
+        small_cache: Keep keys and values in 8 bits.
     """
     tokens = graph.input("tokens", INT64, ["R", shape.codebooks])
     place = graph.input("positions", INT64, ["R"])
@@ -55,7 +60,7 @@ def write_step(graph: Graph, shape: DecoderShape, tensors: Tensors, *, positions
     x = graph.node("Add", graph.node("Sum", *embedded), x)
     at = graph.node("Unsqueeze", text_rows, graph.ints(1))
     for i in range(shape.layers):
-        x = _layer(graph, shape, tensors, x, i, text_rows, at)
+        x = _layer(graph, shape, tensors, x, i, text_rows, at, small_cache=small_cache)
     x = _norm(graph, shape, tensors, x, "decoder.model.decoder.layer_norm")
     heads = [tensors.read(f"decoder.lm_heads.{k}.weight", shape.vocab, shape.width) for k in range(shape.codebooks)]
     graph.node("Reshape", graph.linear(x, *heads), graph.ints(0, shape.codebooks, shape.vocab), to="logits")
@@ -77,7 +82,36 @@ def sinusoids(positions: int, width: int) -> FloatArray:
     return np.concatenate([np.cos(exact), np.sin(exact)], axis=1).astype(np.float32)
 
 
-def _layer(graph: Graph, shape: DecoderShape, tensors: Tensors, x: str, i: int, text_rows: str, at: str) -> str:
+def widest(shape: DecoderShape, tensors: Tensors) -> FloatArray:
+    """
+    Return what no key and no value can exceed, by its weights: shape (layers, 2, heads, head width).
+
+    A normalised vector is at most the root of its width long, and a product with it at most so many times the length of
+    what it is multiplied with (Cauchy and Schwarz).
+    """
+    limits = np.empty((shape.layers, 2, shape.width), np.float32)
+    for i in range(shape.layers):
+        layer = f"decoder.model.decoder.layers.{i}"
+        gain, offset = (
+            tensors.read(f"{layer}.self_attn_layer_norm.{part}", shape.width) for part in ("weight", "bias")
+        )
+        for j, part in enumerate("kv"):
+            matrix = tensors.read(f"{layer}.self_attn.{part}_proj.weight", shape.width, shape.width)
+            limits[i, j] = np.linalg.norm(matrix * gain, axis=1) * math.sqrt(shape.width) + np.abs(matrix @ offset)
+    return limits.reshape(shape.layers, 2, shape.heads, shape.head_width)
+
+
+def _layer(
+    graph: Graph,
+    shape: DecoderShape,
+    tensors: Tensors,
+    x: str,
+    i: int,
+    text_rows: str,
+    at: str,
+    *,
+    small_cache: bool,
+) -> str:
     layer = f"decoder.model.decoder.layers.{i}"
     width = shape.width
 
@@ -87,21 +121,28 @@ def _layer(graph: Graph, shape: DecoderShape, tensors: Tensors, x: str, i: int, 
     h = _norm(graph, shape, tensors, x, f"{layer}.self_attn_layer_norm")
     qkv = graph.linear(h, *(matrix(f"self_attn.{part}_proj") for part in "qkv"))
     buffer: Dims = ["R", shape.heads, "T", shape.head_width]
+    kind = INT8 if small_cache else FLOAT
+    scales: list[str] = []
+    attributes: dict[str, str | int] = {"num_heads": shape.heads, "kv_num_heads": shape.heads}
+    if small_cache:
+        dims: Dims = [1, shape.heads, 1, shape.head_width]
+        scales = [""] * 5 + [graph.input(f"{part}_scale.{i}", FLOAT, dims) for part in ("key", "value")]
+        attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
     seen, *_ = graph.own(
         "GroupQueryAttention",
         graph.node("Unsqueeze", qkv, graph.ints(1)),
         "",
         "",
-        graph.input(f"key.{i}", FLOAT, buffer),
-        graph.input(f"value.{i}", FLOAT, buffer),
+        graph.input(f"key.{i}", kind, buffer),
+        graph.input(f"value.{i}", kind, buffer),
         "lengths",
         "longest",
+        *scales,
         to=[f"seen.{i}", f"new_key.{i}", f"new_value.{i}"],
-        num_heads=shape.heads,
-        kv_num_heads=shape.heads,
+        **attributes,
     )
-    graph.output(f"new_key.{i}", buffer)
-    graph.output(f"new_value.{i}", buffer)
+    graph.output(f"new_key.{i}", buffer, kind)
+    graph.output(f"new_value.{i}", buffer, kind)
     x = graph.node("Add", x, graph.linear(graph.node("Squeeze", seen, graph.ints(1)), matrix("self_attn.out_proj")))
 
     h = _norm(graph, shape, tensors, graph.node("Gather", x, text_rows), f"{layer}.encoder_attn_layer_norm")

@@ -59,6 +59,6 @@ def engine(nano: Any, session_cache: Path) -> Iterator[Any]:
     """Load the bundled model."""
     from musicgen_cli.engine.onnx_engine import OnnxEngine
 
-    loaded = OnnxEngine(nano, cache_dir=session_cache, threads=1)  # several processes of tests share the cores
+    loaded = OnnxEngine(nano, cache_dir=session_cache, threads=1, slots=4)  # several processes of tests share the cores
     yield loaded
     loaded.close()

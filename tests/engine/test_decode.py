@@ -13,7 +13,6 @@ from musicgen_cli.engine.decode import (  # noqa: E402
     Take,
     candidates,
     chances,
-    decode,
     draw,
     frames_of,
     guided,
@@ -48,7 +47,9 @@ class FakeStep:
 
 
 def run(take: Take, step: Any) -> Any:
-    return decode(step, take, lambda done, total: None)
+    while not take.done:
+        take.advance(step(take.tokens, np.full(take.rows, take.position)))
+    return take.codes
 
 
 @pytest.mark.parametrize(
@@ -109,27 +110,6 @@ def test_a_guided_take_has_two_rows_with_the_same_codes() -> None:
     assert Take(Pattern(4, 1, 3), Sampling.of(GenerateRequest(prompt="", guidance_scale=5.0), 1), vocab=9).rows == 1
     assert Take(Pattern(4, 1, 3), Sampling.of(GenerateRequest(prompt="a", guidance_scale=1.0), 1), vocab=9).rows == 1
     assert Take(Pattern(4, 1, 3), Sampling.of(GenerateRequest(prompt="a", guidance_scale=1.1), 1), vocab=9).rows == 2
-
-
-def test_every_step_is_heard_in_order() -> None:
-    """Progress is complete and never runs ahead."""
-    heard: list[tuple[int, int]] = []
-    decode(FakeStep(), Take(Pattern(4, 1, 7), sampling(), vocab=VOCAB), lambda *at: heard.append(at))
-
-    assert heard == [(done, 10) for done in range(1, 11)]
-
-
-def test_what_the_listener_raises_ends_the_loop() -> None:
-    """Ctrl-C arrives between two steps and goes its way."""
-    step = FakeStep()
-
-    def stop(done: int, total: int) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        decode(step, Take(Pattern(4, 1, 7), sampling(), vocab=VOCAB), stop)
-    assert len(step.tokens) == 3
 
 
 def test_takes_that_share_steps_are_what_they_are_alone() -> None:

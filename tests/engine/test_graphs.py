@@ -24,10 +24,21 @@ from musicgen_cli.errors import CheckpointError, EngineError  # noqa: E402
 STEPS = 1503
 
 
-def made(checkpoint: Checkpoint, cache: Path, notes: list[str] | None = None) -> Graphs:
-    note = (notes if notes is not None else []).append
-    shape = Shape.of(checkpoint.config)
-    return graphs_of(checkpoint, shape, positions=STEPS, cache_dir=cache, precision="fp32", note=note)
+def halves(folder: Path, widest: Any) -> Any:
+    assert all((folder / name).is_file() for name in GRAPHS)
+    return widest / 2
+
+
+def made(checkpoint: Checkpoint, cache: Path, notes: list[str] | None = None, *, precision: str = "int8") -> Graphs:
+    return graphs_of(
+        checkpoint,
+        Shape.of(checkpoint.config),
+        positions=STEPS,
+        cache_dir=cache,
+        precision=precision,
+        calibrate=halves,
+        note=(notes if notes is not None else []).append,
+    )
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -44,7 +55,7 @@ def test_graphs_are_made_once(nano: Checkpoint, tmp_path: Path) -> None:
     notes: list[str] = []
     first, second = made(nano, tmp_path, notes), made(nano, tmp_path, notes)
 
-    assert first == second == Graphs(tmp_path / "graphs" / f"{nano.digest}-fp32-v2")
+    assert first == second == Graphs(tmp_path / "graphs" / f"{nano.digest}-int8-v2")
     assert notes == ["preparing nano for ONNX Runtime, once"]
     assert set(GRAPHS) < set(content(first.directory))
 
@@ -119,7 +130,7 @@ checkpoint = resolve("nano", Path("nowhere"))
 print("ready", flush=True)
 sys.stdin.readline()
 made = graphs_of(checkpoint, Shape.of(checkpoint.config), positions=1503, cache_dir=Path(sys.argv[1]),
-                 precision="fp32", note=lambda text: None)
+                 precision="int8", calibrate=lambda folder, widest: widest / 2, note=lambda text: None)
 print(made)
 """
 

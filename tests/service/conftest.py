@@ -23,6 +23,7 @@ STEPS = 8
 class FakeEngine:
     """Makes a sine from the seed, in STEPS steps; can be held before its second step, slowed and made to fail."""
 
+    slots = 1
     origin = Origin("local", model="fake", engine="sine", precision="fp32", device="cpu")
 
     def __init__(self, *, step_s=0.0):

@@ -183,5 +183,5 @@ def _open(
         return select.open_remote(chosen)
     ensure(chosen.model, out, precision)
     return select.open_local(
-        chosen.model, engine=engine or "onnx", device=device or "auto", precision=precision or "fp32", note=out.note
+        chosen.model, engine=engine or "onnx", device=device or "auto", precision=precision or "int8", note=out.note
     )

@@ -43,7 +43,7 @@ def command(
             chosen.model,
             engine=engine or "onnx",
             device=device or "auto",
-            precision=precision or "fp32",
+            precision=precision or "int8",
             note=out.note,
         ),
         host=host,
