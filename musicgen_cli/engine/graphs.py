@@ -123,10 +123,15 @@ class Graph:
         """Add a node of ONNX Runtime's own operators."""
         return self.nodes(op, *inputs, to=to, domain=_MICROSOFT, **attributes)
 
-    def linear(self, x: str, *weights: FloatArray) -> str:
-        """Multiply by matrices that lie as in torch, (out, in); several are one, their results side by side."""
+    def linear(self, x: str, *weights: FloatArray, exact: bool = False) -> str:
+        """
+        Multiply by matrices that lie as in torch, (out, in); several are one, their results side by side.
+
+        Args:
+            exact: In float32 in any case.
+        """
         weight = np.concatenate(weights)
-        if self._bits == 32:
+        if exact or self._bits == 32:
             return self.node("MatMul", x, self.weight(weight.T))
         codes, scales = quantize(weight)
         columns, width = weight.shape

@@ -14,7 +14,7 @@ from musicgen_cli.errors import MemoryNeededError
 _PROCESS_BYTES = 110_000_000  # Python, numpy, ONNX Runtime, its threads and what a piece of sound takes
 _ROWS = 2  # of a guided take
 _USED = ("text_encoder.", "enc_to_dec_proj.", "decoder.", "audio_encoder.decoder.", "audio_encoder.quantizer.")
-_INT8_BYTES = 9 / 8  # of a weight with its part of a scale
+_INT8_BYTES = 9 / 8  # of a weight with its part of a scale, and of the sum that the kernel keeps of each block
 _MOST_SLOTS = 4
 
 
@@ -38,13 +38,13 @@ def memory_needed(shape: Shape, tensors: Tensors, *, steps: int, small: bool) ->
 
 
 def products(shape: Shape) -> int:
-    """Return how many weights the matrices of the language model and its text encoder have."""
+    """Return how many weights there are in the matrices that 8 bits are for."""
     text, decoder = shape.text, shape.decoder
     width = decoder.width
     layer = 4 * text.heads * text.head_width * text.width + (3 if text.gated else 2) * text.ffn * text.width
     projection = text.width * width if shape.projected else 0
     crossing = 8 * width * width + 2 * width * decoder.ffn
-    return text.layers * layer + projection + decoder.layers * crossing + decoder.codebooks * decoder.vocab * width
+    return text.layers * layer + projection + decoder.layers * crossing
 
 
 def slots(each: int, free: int | None) -> int:

@@ -15,7 +15,7 @@ np = pytest.importorskip("numpy", reason="needs the extra local")
 onnx = pytest.importorskip("onnx", reason="needs the extra local")
 
 from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402  # after what may skip it
-from musicgen_cli.engine.graph_cache import GRAPHS, MANIFEST, Graphs, graphs_of  # noqa: E402
+from musicgen_cli.engine.graph_cache import GRAPH_FORMAT, GRAPHS, MANIFEST, Graphs, graphs_of  # noqa: E402
 from musicgen_cli.engine.shape import Shape  # noqa: E402
 from musicgen_cli.engine.step_graph import sinusoids  # noqa: E402
 from musicgen_cli.engine.text_graph import position_buckets  # noqa: E402
@@ -55,7 +55,7 @@ def test_graphs_are_made_once(nano: Checkpoint, tmp_path: Path) -> None:
     notes: list[str] = []
     first, second = made(nano, tmp_path, notes), made(nano, tmp_path, notes)
 
-    assert first == second == Graphs(tmp_path / "graphs" / f"{nano.digest}-int8-v2")
+    assert first == second == Graphs(tmp_path / "graphs" / f"{nano.digest}-int8-v{GRAPH_FORMAT}")
     assert notes == ["preparing nano for ONNX Runtime, once"]
     assert set(GRAPHS) < set(content(first.directory))
 
