@@ -17,7 +17,6 @@ from musicgen_cli import settings
 from musicgen_cli.actions.batch import Batch, Outcome, find_parents
 from musicgen_cli.actions.fleet import Fleet
 from musicgen_cli.actions.generate import Wish, expected_bytes, make_all, plan
-from musicgen_cli.actions.pool import slots_of
 from musicgen_cli.actions.sweep import Sweep
 from musicgen_cli.actions.worklist import Wanted, Worklist
 from musicgen_cli.engine import select
@@ -70,7 +69,7 @@ def generate(
     kept.check_room(sum(expected_bytes(order) for order in orders))
     engine = select.open_local(chosen.model, note=_log.info) if chosen.local else select.open_remote(chosen)
     with closing(engine):
-        takes = make_all(orders, engine, kept, _heard, jobs=slots_of(engine) if chosen.local else 1)
+        takes = make_all(orders, engine, kept, _heard, jobs=engine.slots)
         return [take.artifact for take in takes]
 
 
@@ -127,7 +126,7 @@ def open_engine(
     *,
     note: Callable[[str], None],
     warn: Callable[[str], None],
-    **loading: str,
+    **loading: Any,
 ) -> tuple[Engine, str | None, int]:
     """
     Open what makes the takes of a batch: the model in this process, or one or more services.
@@ -145,7 +144,7 @@ def open_engine(
     """
     if chosen.local:
         engine = select.open_local(chosen.model, note=note, **loading)
-        return engine, engine.origin.model, slots_of(engine)
+        return engine, engine.origin.model, engine.slots
     services = [select.open_remote(replace(chosen, url=url)) for url in dict.fromkeys(urls or [chosen.url])]
     models: set[str | None] = set()
     lost: dict[Engine, ServiceUnreachableError] = {}

@@ -43,6 +43,7 @@ class Fleet:
         self, engines: Sequence[Engine], *, model: str | None, patience_s: float, warn: Callable[[str], None]
     ) -> None:
         self.origin = Origin("http", model=model)
+        self.slots = sum(engine.slots for engine in engines)
         self._members = [_Member(engine) for engine in engines]
         self._patience_s = patience_s
         self._warn = warn

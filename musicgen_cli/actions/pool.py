@@ -7,18 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import MusicgenError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _LOOK_S = 0.2  # Windows doesn't let Ctrl-C end a wait without a limit
-
-
-def slots_of(engine: Engine) -> int:
-    """Return how many requests an engine works on at once."""
-    return int(getattr(engine, "slots", 1))
 
 
 def as_done(tasks: Iterable[T], work: Callable[[T], R], *, jobs: int) -> Iterator[tuple[T, R | MusicgenError]]:

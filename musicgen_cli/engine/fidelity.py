@@ -19,8 +19,8 @@ from tokenizers import Tokenizer
 
 from musicgen_cli.engine import machine, select
 from musicgen_cli.engine.checkpoint import Checkpoint
-from musicgen_cli.engine.decode import FloatArray, IntArray, Pattern, Sampling, Step, Take, decode, guided
-from musicgen_cli.engine.graph_cache import GRAPH_FORMAT
+from musicgen_cli.engine.decode import FloatArray, IntArray, Pattern, Sampling, Step, Take, guided
+from musicgen_cli.engine.graph_cache import GRAPH_FORMAT, Graphs
 from musicgen_cli.engine.models import graphs_here
 from musicgen_cli.engine.remembered import recall, remember
 from musicgen_cli.engine.shape import Shape
@@ -126,7 +126,7 @@ class _Led:
 def _load(directory: Path, shape: Shape, threads: int) -> OnnxModel:
     from musicgen_cli.engine.onnx_engine import OnnxModel  # only the door to an engine imports it at once
 
-    return OnnxModel(directory, shape, threads=threads)
+    return OnnxModel(directory, shape, threads=threads, scales=Graphs(directory).scales())
 
 
 def _make(directory: Path, shape: Shape, ids: Sequence[int], *, threads: int, frames: int) -> _Led:
@@ -134,7 +134,8 @@ def _make(directory: Path, shape: Shape, ids: Sequence[int], *, threads: int, fr
     model = _load(directory, shape, threads)
     take = _take(shape, frames)
     led = _Led(model.begin(take, model.read(ids)))
-    decode(led, take, lambda _done, _total: None)
+    while not take.done:
+        take.advance(led(take.tokens, np.full(take.rows, take.position)))
     return led
 
 

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.engine import models, select
 from musicgen_cli.engine.base import Listener
@@ -331,7 +331,7 @@ def _prepared(precision: str | None) -> str:
 
     The bundled model is opened in it, for what can't run here isn't worth fetching.
     """
-    asked = {} if precision is None else {"precision": precision}
+    asked: dict[str, Any] = {} if precision is None else {"precision": precision}
     engine = select.open_local("nano", note=lambda _: None, **asked)
     engine.close()
     return str(engine.origin.precision)

@@ -31,6 +31,7 @@ def open_local(
     engine: str = "onnx",
     device: str = "auto",
     precision: str = "int8",
+    slots: int | None = None,
     note: Callable[[str], None],
 ) -> Engine:
     """
@@ -41,6 +42,7 @@ def open_local(
         engine: Of ENGINES.
         device: Of DEVICES.
         precision: Of PRECISIONS.
+        slots: Clips made side by side; None leaves it to the engine.
         note: Hears which model was chosen and what is being prepared.
 
     Raises:
@@ -71,4 +73,4 @@ def open_local(
             else f"model: {checkpoint.name}"
         )
     home = checkpoint.home(places.cache_dir())
-    return OnnxEngine(checkpoint, cache_dir=home, precision=precision, device="cpu", note=note)
+    return OnnxEngine(checkpoint, cache_dir=home, precision=precision, device="cpu", slots=slots, note=note)

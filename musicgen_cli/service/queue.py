@@ -1,14 +1,16 @@
 """
 Admission: who may wait, whose turn it is, who is told to come back, and when.
 
-Everything here runs on the event loop but the engine, which has one thread of its own: there it is loaded, and there
-it makes one clip after another.
+Everything here runs on the event loop but the engine, which has threads of its own, one for each of its slots: on one
+of them it is loaded, and on all of them it makes clips side by side.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +55,7 @@ class Job:
 
     def step(self, done: int, total: int) -> None:
         """
-        Hear of a step, on the engine's thread.
+        Hear of a step, on the engine's thread for this clip.
 
         Raises:
             AbandonedError: The clip isn't wanted any more.
@@ -70,23 +72,35 @@ class Job:
 
 
 class Queue:
-    """One running request and at most `limit` waiting ones, first come, first served."""
+    """As many running requests as the engine has slots, and at most `limit` waiting ones, first come, first served."""
 
     def __init__(self, make_engine: Callable[[], Engine], *, limit: int = limits.QUEUE) -> None:
         self.limit = limit
         self.engine: Engine | None = None
-        self.working = False  # the engine's thread is busy; nothing can interrupt it between two steps
+        self._slots = 1  # until the engine is there
+        self._busy = 0
+        self._busy_lock = threading.Lock()  # each of the engine's threads counts itself
         self._make_engine = make_engine
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._turn = asyncio.Lock()  # fair: wakes its waiters in the order they came
+        self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._turns = asyncio.Semaphore(1)  # fair: wakes its waiters in the order they came
         self._closing = False
-        self._jobs: dict[Job, asyncio.Task[Clip]] = {}  # in the order they came: the running one is the first
+        self._jobs: dict[Job, asyncio.Task[Clip]] = {}  # in the order they came: the running ones are the first
         self._finished: dict[str, Job] = {}  # by client_job_id
         self._pace: float | None = None  # seconds of work per second of sound asked for; None: never measured
 
     async def load(self) -> None:
         """Make the engine; whatever its factory raises is raised here."""
-        self.engine = await self._in_worker(self._make_engine)
+        engine = await self._in_worker(self._make_engine)
+        self._slots = engine.slots
+        self._workers.shutdown(wait=False)
+        self._workers = ThreadPoolExecutor(max_workers=engine.slots, thread_name_prefix="engine")
+        self._turns = asyncio.Semaphore(engine.slots)
+        self.engine = engine
+
+    @property
+    def working(self) -> bool:
+        """Whether a thread of the engine is busy; nothing can interrupt it between two steps."""
+        return self._busy > 0
 
     def ready(self) -> Engine:
         """
@@ -147,30 +161,32 @@ class Queue:
                 task.cancel()
 
     def close(self) -> None:
-        """Refuse what comes and what waits; the running request goes on."""
+        """Refuse what comes and what waits; the running requests go on."""
         self._closing = True
         for job, task in self._jobs.items():
             if job.state == "waiting":
                 task.cancel()
 
     def abandon(self) -> None:
-        """Stop the running request at its next step."""
+        """Stop the running requests at their next step."""
         for job in self._jobs:
             job.abandoned = True
 
     def finish(self) -> None:
-        """Wait for the engine's thread and free what the engine holds."""
-        self._worker.shutdown()
+        """Wait for the engine's threads and free what the engine holds."""
+        self._workers.shutdown()
         if self.engine is not None:
             self.engine.close()
 
     def _admit(self, job: Job, deadline_s: float | None) -> None:
         ahead = [self._left_s(other) for other in self._jobs]
-        if len(ahead) > self.limit:
-            raise RefusedError(429, f"the queue is full: {self.limit} requests wait", ahead[0] or 0)
+        if len(ahead) >= self.limit + self._slots:
+            soonest = min((left or 0 for left in ahead[: self._slots]), default=0)
+            raise RefusedError(429, f"the queue is full: {self.limit} requests wait", soonest)
         if deadline_s is None or self._pace is None:
             return
-        needed_s = sum(left or 0 for left in ahead) + job.request.duration * self._pace
+        # The pace is that of a clip with as much company as there was: what is ahead is shared out among the slots.
+        needed_s = self._wait_s([left or 0 for left in ahead]) + job.request.duration * self._pace
         if needed_s > deadline_s:
             if not ahead:
                 # One slow request must not shut out, for good, those that would show it was an exception.
@@ -180,6 +196,13 @@ class Queue:
                 f"the answer would take about {math.ceil(needed_s)} s, the deadline is {limits.number(deadline_s)} s",
                 needed_s - deadline_s,
             )
+
+    def _wait_s(self, ahead: list[float]) -> float:
+        """Reckon when a slot is free, if each of those ahead takes, in turn, the first that is."""
+        free_at = [0.0] * self._slots
+        for left in ahead:
+            heapq.heapreplace(free_at, free_at[0] + left)
+        return free_at[0]
 
     def _left_s(self, job: Job) -> float | None:
         """Reckon the seconds of work left in a job; None while nothing is known."""
@@ -191,7 +214,7 @@ class Queue:
         return max(0.0, job.request.duration * self._pace - spent_s)
 
     async def _work(self, engine: Engine, job: Job) -> Clip:
-        async with self._turn:
+        async with self._turns:
             job.state = "running"
             job.started = time.monotonic()
             clip = await self._in_worker(lambda: engine.generate(job.request, job))
@@ -214,10 +237,12 @@ class Queue:
             try:
                 return call()
             finally:
-                self.working = False
+                with self._busy_lock:
+                    self._busy -= 1
 
-        self.working = True
-        return await asyncio.get_running_loop().run_in_executor(self._worker, tracked)
+        with self._busy_lock:
+            self._busy += 1
+        return await asyncio.get_running_loop().run_in_executor(self._workers, tracked)
 
 
 def _stopping() -> RefusedError:

@@ -8,7 +8,7 @@ import fakes
 import pytest
 
 from musicgen_cli.actions.generate import Wish, make_all, plan
-from musicgen_cli.actions.pool import as_done, slots_of
+from musicgen_cli.actions.pool import as_done
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Listener, Origin, Silent
 from musicgen_cli.errors import EngineError
@@ -49,7 +49,7 @@ def made(store: Store, engine: Together, count: int) -> tuple[list[int | None], 
     orders = plan(Wish({"duration": 0.5, "seed": 0}, variations=count), store)
     seeds = []
     try:
-        for take in make_all(orders, engine, store, lambda *_: _Quiet(), jobs=slots_of(engine)):
+        for take in make_all(orders, engine, store, lambda *_: _Quiet(), jobs=engine.slots):
             seeds.append(take.artifact.seed)  # noqa: PERF401  # those before a failure, too
     except EngineError as err:
         return seeds, str(err)
@@ -78,11 +78,6 @@ def test_a_failure_among_several_loses_no_other(tmp_path: Path) -> None:
 
     assert made(store, Together(4, failing=1), 4) == ([0, 2, 3], "no luck")
     assert len(list(store.newest(None))) == 3
-
-
-def test_an_engine_without_slots_has_one() -> None:
-    """So others can be used as they are."""
-    assert slots_of(object()) == 1  # type: ignore[arg-type]
 
 
 def test_a_bug_in_a_task_is_shown() -> None:

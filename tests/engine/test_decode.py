@@ -76,7 +76,10 @@ def test_a_frame_is_told_when_its_last_code_is_made() -> None:
     """Three steps after its first; what was told stays."""
     take = Take(Pattern(4, 1, 5), sampling(), vocab=VOCAB)
     told = []
-    decode(FakeStep(), take, lambda done, total: told.append(take.codes))
+    step = FakeStep()
+    while not take.done:
+        take.advance(step(take.tokens, np.full(take.rows, take.position)))
+        told.append(take.codes)
 
     assert [codes.shape for codes in told] == [(4, frames) for frames in (0, 0, 0, 1, 2, 3, 4, 5)]
     assert all(np.array_equal(codes, take.codes[:, : codes.shape[1]]) for codes in told)

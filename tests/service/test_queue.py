@@ -168,3 +168,65 @@ def test_a_deadline_that_is_none_is_422(shared, junk):
 
     assert answer.status_code == 422
     assert "X-Deadline-S" in answer.json()["detail"]
+
+
+@pytest.fixture
+def wide(start, engine, until):
+    """Start a service with two slots, both at work and held there."""
+    engine.slots = 2
+    service = start(engine, limit=2)
+    engine.go.clear()
+    service.running = [service.later({"client_job_id": name}) for name in ("first", "second")]
+    until(lambda: service.counts()["running"] == 2)
+    return service
+
+
+def test_as_many_requests_run_as_the_engine_has_slots(wide, engine, until):
+    """Further ones wait, then are refused; each running one tells how far it is."""
+    waiting = [wide.later({"seed": number}) for number in (1, 2)]
+    until(lambda: wide.counts() == {"waiting": 2, "running": 2, "limit": 2})
+
+    assert wide.post().status_code == 429
+    assert [wide.get(f"/progress/{name}").json()["state"] for name in ("first", "second")] == ["running"] * 2
+    engine.go.set()
+    assert {answer.result().status_code for answer in (*wide.running, *waiting)} == {200}
+    assert wide.counts() == {"waiting": 0, "running": 0, "limit": 2}
+
+
+def test_a_client_that_leaves_frees_its_slot_alone(wide, engine, until):
+    """The next in the queue takes it while the other one still runs."""
+    waiting = wide.later({"client_job_id": "third"})
+    until(lambda: wide.counts()["waiting"])
+    engine.go.set()
+
+    assert {answer.result().status_code for answer in (*wide.running, waiting)} == {200}
+    engine.go.clear()
+    staying = wide.later({"client_job_id": "stays"})
+    until(lambda: len(engine.requests) == 4)
+    with wide.ask(b'{"duration": 0.5, "client_job_id": "goes"}'):
+        until(lambda: wide.counts()["running"] == 2)
+    until(lambda: wide.counts()["running"] == 1)
+
+    assert wide.get("/progress/stays").json()["state"] == "running"
+    assert wide.get("/progress/goes").json()["state"] == "failed"
+    engine.go.set()
+    assert staying.result().status_code == 200
+
+
+def test_what_waits_is_shared_out_among_the_slots(start, engine, until):
+    """With two slots, one of them free, a deadline needs to cover a clip's own time alone."""
+    engine.slots = 2
+    service = start(engine)
+    engine.step_s = 0.0125
+    service.post({"duration": 0.5})
+    engine.go.clear()
+    first = service.later({"duration": 30})
+    until(lambda: len(engine.requests) == 2)
+    time.sleep(0.5)  # of eight steps one is made: it will take seven times that
+
+    second = service.later({"duration": 0.5}, headers={"X-Deadline-S": "3"})
+    until(lambda: service.counts()["running"] == 2)
+
+    assert service.post({"duration": 0.5}, headers={"X-Deadline-S": "0.1"}).status_code == 503
+    engine.go.set()
+    assert {first.result().status_code, second.result().status_code} == {200}

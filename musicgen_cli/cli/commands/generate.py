@@ -63,7 +63,6 @@ def command(
     """Make one or more takes and keep each."""
     from musicgen_cli import settings
     from musicgen_cli.actions.generate import Wish, expected_bytes, make_all, plan
-    from musicgen_cli.actions.pool import slots_of
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -114,7 +113,7 @@ def command(
         return out.progress(f"{i + 1}/{variations}" if variations > 1 else "generating", order.request.duration)
 
     try:
-        for take in make_all(orders, maker, kept, heard, jobs=slots_of(maker) if chosen.local else 1):
+        for take in make_all(orders, maker, kept, heard, jobs=maker.slots):
             made.append(take.artifact)
             for text in take.warnings:
                 out.warn(text)

@@ -16,6 +16,10 @@ def command(
     engine: options.EngineOption = None,
     device: options.Device = None,
     precision: options.Precision = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, help="Clips made side by side.", show_default="up to 4, as memory allows"),
+    ] = None,
     queue: Annotated[int, typer.Option(help="Requests that may wait; one more is answered 429.")] = limits.QUEUE,
     api_key: Annotated[
         str | None, typer.Option(help="What clients must send; better in MUSICGEN_API_KEY.", show_default=False)
@@ -44,6 +48,7 @@ def command(
             engine=engine or "onnx",
             device=device or "auto",
             precision=precision or "int8",
+            slots=slots,
             note=out.note,
         ),
         host=host,
