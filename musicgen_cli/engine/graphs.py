@@ -30,6 +30,7 @@ FLOAT, INT64, INT32, INT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.IN
 _OPSET, _IR = 20, 10  # Gelu is of 20; ONNX Runtime 1.17 and later read both
 _MICROSOFT = "com.microsoft"  # operators of ONNX Runtime's own: ContribOperators.md
 _OUTSIDE_BYTES = 1024  # larger tensors go to the file beside the graph
+_FLOAT16_MOST = float(np.finfo(np.float16).max)
 _INT8_ACTIVATIONS = 4  # accuracy_level of MatMulNBits: the one that makes a row the same in any batch, to the bit
 _ALIGN = 4096  # so that ONNX Runtime can map a tensor instead of reading it
 
@@ -42,7 +43,8 @@ class Graph:
         Begin.
 
         Args:
-            bits: Of a weight in `linear`: 32, or 8 with a scale for each block.
+            bits: Of a weight in `linear`: 32, or 16, which become float32 as they are used, or 8 with a scale for each
+                block.
         """
         self._bits = bits
         self._path = directory / f"{name}.onnx"
@@ -133,6 +135,9 @@ class Graph:
         weight = np.concatenate(weights)
         if exact or self._bits == 32:
             return self.node("MatMul", x, self.weight(weight.T))
+        if self._bits == 16:
+            kept = weight.T.astype(np.float16) if np.abs(weight).max() <= _FLOAT16_MOST else weight.T
+            return self.node("MatMul", x, self._cast(self.weight(kept)))
         codes, scales = quantize(weight)
         columns, width = weight.shape
         (product,) = self.own(
@@ -158,6 +163,12 @@ class Graph:
     def layer_norm(self, x: str, weight: FloatArray, bias: FloatArray) -> str:
         """Normalise the last axis as torch.nn.LayerNorm does, with its epsilon."""
         return self.node("LayerNormalization", x, self.weight(weight), self.weight(bias), axis=-1, epsilon=1e-5)
+
+    def _cast(self, values: str) -> str:
+        """Turn values into float32; the attribute is called as the parameter of `node` that names its result."""
+        result = self._name("Cast")
+        self._nodes.append(helper.make_node("Cast", [values], [result], to=FLOAT))
+        return result
 
     def _constant(self, values: Array) -> str:
         key = (values.dtype.str, values.shape, values.tobytes())

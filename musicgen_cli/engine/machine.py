@@ -13,38 +13,33 @@ from musicgen_cli.errors import MemoryNeededError
 
 _PROCESS_BYTES = 110_000_000  # Python, numpy, ONNX Runtime, its threads and what a piece of sound takes
 _ROWS = 2  # of a guided take
-_USED = ("text_encoder.", "enc_to_dec_proj.", "decoder.", "audio_encoder.decoder.", "audio_encoder.quantizer.")
+_KEPT = ("decoder.", "audio_encoder.decoder.", "audio_encoder.quantizer.")
+_TEXT = ("text_encoder.", "enc_to_dec_proj.")
 _INT8_BYTES = 9 / 8  # of a weight with its part of a scale, and of the sum that the kernel keeps of each block
-_MOST_SLOTS = 4
+_TEXT_WORK = 1.2  # what reading takes beside its weights, in shares of these
+_MOST_SLOTS = 4  # more than that hardly make more of it in the same time: benchmarks/NOTES.md
 
 
 def memory_needed(shape: Shape, tensors: Tensors, *, steps: int, small: bool) -> tuple[int, int]:
     """
     Reckon the peak of a process that makes the longest clip, in bytes, and what each further clip beside it adds.
 
-    The process itself; each weight that is used, once, for ONNX Runtime copies what it maps into the order that its
-    kernels like; and the keys and values of every layer, row and step.
+    The process itself; each weight that is kept, once, for ONNX Runtime copies what it maps into the order that its
+    kernels like; and what is larger, the weights that read the text, which are there only for that, or then the keys
+    and values of every layer, row and step.
 
     Args:
         steps: Of the longest clip.
         small: In 8 bits.
     """
     decoder = shape.decoder
-    each = 2 * decoder.layers * _ROWS * steps * decoder.width * (1 if small else 4)
-    weights = tensors.float32_bytes(*_USED)
-    if small:
-        weights -= round(products(shape) * (4 - _INT8_BYTES))
-    return _PROCESS_BYTES + weights + each, each
-
-
-def products(shape: Shape) -> int:
-    """Return how many weights there are in the matrices that 8 bits are for."""
-    text, decoder = shape.text, shape.decoder
     width = decoder.width
-    layer = 4 * text.heads * text.head_width * text.width + (3 if text.gated else 2) * text.ffn * text.width
-    projection = text.width * width if shape.projected else 0
-    crossing = 8 * width * width + 2 * width * decoder.ffn
-    return text.layers * layer + projection + decoder.layers * crossing
+    each = 2 * decoder.layers * _ROWS * steps * width * (1 if small else 4)
+    crossing = 2 * decoder.layers * width * width  # weights that belong to the text graph
+    matrices = decoder.layers * (6 * width * width + 2 * width * decoder.ffn)  # those that 8 bits are for
+    kept = tensors.float32_bytes(*_KEPT) - 4 * crossing - (round(matrices * (4 - _INT8_BYTES)) if small else 0)
+    text = round((tensors.float32_bytes(*_TEXT) + 4 * crossing) * _TEXT_WORK / (2 if small else 1))
+    return _PROCESS_BYTES + kept + max(text, each), each
 
 
 def slots(each: int, free: int | None) -> int:

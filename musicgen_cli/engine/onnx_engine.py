@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -189,24 +190,31 @@ class OnnxModel:
         Raises:
             EngineError: ONNX Runtime can't load them.
         """
-        self._shape, self._scales = shape, scales
+        self._shape, self._scales, self._threads = shape, scales, threads
+        self._text = directory / TEXT
+        self._reading = threading.Lock()  # one at a time, for each has the graph in memory
         with explained("load the model"):
-            self._text = _session(directory / TEXT, threads, keep_memory=False)
             self._step = _session(directory / STEP, threads, keep_memory=True)
             # These two run between steps, whose threads would wait for a core: measured, nano took twice as long.
             self._frames = _session(directory / FRAMES, 1, keep_memory=True)
             self._sound = _session(directory / SOUND, threads, keep_memory=True, spin_on=False)
 
     def read(self, ids: Sequence[int]) -> Text:
-        """Look at a text, given as token ids, once for all steps."""
+        """
+        Look at a text, given as token ids, once for all steps.
+
+        The graph is opened for this and closed again: its weights are mapped and used as they lie in the file, so
+        that opening takes some 10 ms, and the keys and values of the steps can have the memory.
+        """
         length = -(-len(ids) // _TEXT_LENGTH) * _TEXT_LENGTH
         padded = np.zeros((1, length), np.int64)
         padded[0, : len(ids)] = ids
         mask = np.full((1, 1, 1, length), -np.inf, np.float32)
         mask[..., : len(ids)] = 0
-        names = [output.name for output in self._text.get_outputs()]
-        with explained("read the prompt"):
-            values = self._text.run(names, {"ids": padded, "mask": mask})
+        with self._reading, explained("read the prompt"):
+            session = _session(self._text, self._threads, keep_memory=False, as_it_is=True)
+            names = [output.name for output in session.get_outputs()]
+            values = session.run(names, {"ids": padded, "mask": mask})
         return Text(mask, dict(zip(names, values, strict=True)))
 
     def decoder(self, *, rows: int, steps: int) -> OnnxDecoder:
@@ -239,13 +247,16 @@ class OnnxModel:
         return samples
 
 
-def _session(path: Path, threads: int, *, keep_memory: bool, spin_on: bool = True) -> ort.InferenceSession:
+def _session(
+    path: Path, threads: int, *, keep_memory: bool, spin_on: bool = True, as_it_is: bool = False
+) -> ort.InferenceSession:
     """
     Load one graph.
 
     Args:
         keep_memory: For what runs often; otherwise memory goes back after each run.
         spin_on: Whether threads look out for the next run, a core for each, for a while after one.
+        as_it_is: For what runs once: weights aren't copied into a faster order.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -256,6 +267,9 @@ def _session(path: Path, threads: int, *, keep_memory: bool, spin_on: bool = Tru
     options.log_severity_level = 4  # what fails is raised as well
     if not spin_on:
         options.add_session_config_entry("session.force_spinning_stop", "1")
+    if as_it_is:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it would unpack all of float16
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
