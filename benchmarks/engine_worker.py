@@ -53,11 +53,11 @@ class Clock:
     """A listener that notes when it heard what."""
 
     def __init__(self) -> None:
-        self.steps: list[float] = []
+        self.steps: list[tuple[float, int]] = []  # when; steps made so far, of which several may be told at once
         self.sounds: list[tuple[float, float]] = []  # when; seconds of sound so far
 
     def step(self, done: int, total: int) -> None:  # noqa: ARG002  # what a listener is given
-        self.steps.append(time.perf_counter())
+        self.steps.append((time.perf_counter(), done))
 
     def note(self, text: str) -> None: ...
 
@@ -66,15 +66,17 @@ class Clock:
         self.sounds.append((time.perf_counter(), before + len(pcm) / (2 * sample_rate * channels)))
 
     def step_s(self) -> float:
-        """Return the mean time between two steps between which no sound was heard."""
+        """Return the mean time of a step, leaving out those during which sound was made."""
         heard = [at for at, _ in self.sounds]
-        gaps = zip(self.steps, self.steps[1:], strict=False)
-        return float(np.mean([b - a for a, b in gaps if not any(a < at <= b for at in heard)]))
+        pairs = zip(self.steps, self.steps[1:], strict=False)
+        gaps = [(b - a, n - m) for (a, m), (b, n) in pairs if not any(a < at <= b for at in heard)]
+        return sum(gap for gap, _ in gaps) / sum(steps for _, steps in gaps)
 
     def soon_s(self) -> float:
-        """Return the time from the loop's start, which is one step before its first step's end, to half a second."""
+        """Return the time from the loop's start to half a second of sound."""
         there = next(at for at, seconds in self.sounds if seconds >= HALF_SECOND)
-        return there - self.steps[0] + self.step_s()
+        at, done = self.steps[0]
+        return there - at + done * self.step_s()
 
 
 class Ours:
@@ -93,7 +95,7 @@ class Ours:
         seconds = time.perf_counter() - started
         return {
             "seconds": seconds,
-            "steps": len(clocks[0].steps),
+            "steps": clocks[0].steps[-1][1],
             "step_s": clocks[0].step_s(),
             "soon_s": clocks[0].soon_s(),
             "sha256": hashlib.sha256(clips[0].wav).hexdigest(),
