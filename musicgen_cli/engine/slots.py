@@ -159,10 +159,10 @@ class Slots(Generic[Text]):
         for seat in [seat for seat in self._living if seat.unwanted or seat.take.done]:
             last = self._rows - 1
             self._living.remove(seat)
+            seat.over = True  # though its caller comes out only when all have moved, for it needs the lock
             for row in sorted(seat.rows, reverse=True):
                 if row != last:
                     owner = next(other for other in self._living if last in other.rows)
                     self._decoder.move(last, row, positions=owner.take.position)
                     owner.rows[owner.rows.index(last)] = row
                 last -= 1
-            seat.over = True

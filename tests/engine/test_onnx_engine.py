@@ -200,6 +200,28 @@ def test_rows_at_their_own_positions_are_what_they_are_alone(engine: OnnxEngine)
         assert np.array_equal(logits[1], alone[1][late][0])
 
 
+def test_a_row_that_moves_takes_its_text_along(engine: OnnxEngine) -> None:
+    """It goes on to the bit as if it had been there from the start."""
+    model = engine._model
+    here, there = (model.read(engine._ids(prompt)) for prompt in ("calm ambient piano", "drums " * 70))
+    tokens = np.random.default_rng(0).integers(0, 512, (12, 1, 4))
+
+    def go_on(decoder: Any, steps: range) -> Any:
+        return [decoder(np.repeat(tokens[at], 2, axis=0), np.full(2, at)).copy() for at in steps]
+
+    stayed, moved = (model.decoder(rows=3, steps=20) for _ in range(2))
+    stayed.look_at(1, there)
+    wanted = go_on(stayed, range(12))
+    moved.look_at(0, here)
+    moved.look_at(1, there)
+    go_on(moved, range(6))
+    moved.move(1, 0, positions=6)
+    found = go_on(moved, range(6, 12))
+
+    assert all(np.array_equal(a[0], b[1]) for a, b in zip(found, wanted[6:], strict=True))
+    assert not any(np.array_equal(a[0], b[0]) for a, b in zip(found, wanted[6:], strict=True))
+
+
 def test_clips_made_side_by_side_are_the_bytes_they_are_alone(engine: OnnxEngine) -> None:
     """From many threads, of many lengths, texts and guidances; some given up on their way, others waiting."""
     prompts = ["calm ambient piano", "energetic techno with drums", "", "piano " * 70]

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the oracle needs torch")
 transformers = pytest.importorskip("transformers", reason="the oracle needs transformers")
 
+from musicgen_cli.engine import calibrate  # noqa: E402  # after what may skip it
 from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402  # after what may skip it
 from musicgen_cli.engine.decode import Pattern, Sampling, Step, Take, candidates, guided  # noqa: E402
 from musicgen_cli.engine.graph_cache import graphs_of  # noqa: E402
 from musicgen_cli.engine.onnx_decoder import Text  # noqa: E402
 from musicgen_cli.engine.onnx_engine import OnnxModel  # noqa: E402
 from musicgen_cli.engine.shape import Shape, TextShape  # noqa: E402
+from musicgen_cli.engine.slots import Slots  # noqa: E402
 from musicgen_cli.engine.step_graph import sinusoids  # noqa: E402
 from musicgen_cli.engine.text_graph import position_buckets  # noqa: E402
 
@@ -105,6 +108,8 @@ class Pair:
     theirs: Any  # MusicgenForConditionalGeneration
     ours: OnnxModel
     shape: Shape
+    checkpoint: Checkpoint
+    cache: Path
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -141,18 +146,22 @@ def random_model(seed: int, text: Mapping[str, Any], decoder: Mapping[str, Any],
     return model
 
 
-def pair_of(theirs: Any, checkpoint: Checkpoint, cache: Path) -> Pair:
+def load(checkpoint: Checkpoint, cache: Path, precision: str) -> OnnxModel:
     shape = Shape.of(checkpoint.config)
     graphs = graphs_of(
         checkpoint,
         shape,
         positions=2000,
-        cache_dir=cache,
-        precision="fp32",
-        calibrate=lambda folder, widest: widest,  # nobody asks for it
+        cache_dir=cache / "oracle",
+        precision=precision,
+        calibrate=lambda folder, widest: calibrate.coarse(widest),
         note=lambda text: None,
     )
-    return Pair(theirs, OnnxModel(graphs.directory, shape, threads=1), shape)
+    return OnnxModel(graphs.directory, shape, threads=1, scales=graphs.scales())
+
+
+def pair_of(theirs: Any, checkpoint: Checkpoint, cache: Path) -> Pair:
+    return Pair(theirs, load(checkpoint, cache, "fp32"), Shape.of(checkpoint.config), checkpoint, cache)
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -262,6 +271,36 @@ def test_greedy_codes_and_their_sound_are_equal(pair: Pair, prompts: Sequence[Se
         assert distinct(wanted) >= 100
         assert np.array_equal(ours, wanted)
         assert np.abs(sound_of(pair, ours) - heard).max() <= 3e-6 * np.abs(heard).max()
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_takes_side_by_side_are_what_they_are_alone(pair: Pair, precision: str) -> None:
+    """Of every shape, to the last code: of other lengths, texts and guidances, some given up on their way."""
+    model, shape = load(pair.checkpoint, pair.cache, precision), pair.shape.decoder
+    slots = Slots(model.decoder(rows=6, steps=100), 3)
+
+    def begin(number: int) -> tuple[Take, Text | None]:
+        scale = (3.0, 1.0, 2.0)[number % 3]
+        sampling = Sampling(1.0, 50, 0.9, scale, do_sample=True, seed=number)
+        take = Take(Pattern(shape.codebooks, shape.channels, 20 + number * 7 % 31), sampling, vocab=shape.vocab)
+        return take, (model.read(PROMPTS[number % 3] * (1 + 5 * (number % 2))) if number % 4 else None)
+
+    def together(number: int) -> Any:
+        def heard(done: int, total: int) -> None:
+            if number % 5 == 4 and done > 9:
+                raise KeyboardInterrupt
+
+        try:
+            return slots.run(*begin(number), heard)
+        except KeyboardInterrupt:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(together, range(12)))
+
+    for number, codes in enumerate(made):
+        take, text = begin(number)
+        assert codes is None if number % 5 == 4 else np.array_equal(codes, run(model.begin(take, text), take))
 
 
 @pytest.mark.parametrize(

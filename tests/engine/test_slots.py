@@ -202,3 +202,27 @@ def test_a_take_that_fails_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ValueError, match="bad"):
             slots.run(bad, 5, nothing)
         assert good.result().tolist() == alone(2, 7, frames=40)
+
+
+def test_a_move_that_fails_leaves_nobody_waiting() -> None:
+    """Neither the one that leaves nor the one that should have moved."""
+    decoder = Remembering(4)
+    slots = Slots(decoder, 2)
+
+    def fail(source: int, target: int, *, positions: int) -> None:
+        raise MemoryError("no room")
+
+    decoder.move = fail  # type: ignore[method-assign]
+
+    def until_both_are_there() -> None:
+        while not decoder.widths and len(slots._living) + len(slots._waiting) < 2:
+            pass
+
+    decoder.before = until_both_are_there
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(slots.run, take(1, frames=5), 5, nothing)
+        while not slots._living:
+            pass
+        with pytest.raises(MemoryError):
+            slots.run(take(2, frames=30), 7, nothing)
+        assert first.result().tolist() == alone(1, 5, frames=5)
