@@ -231,3 +231,8 @@ class StoppedError(MusicgenError):
 
     def __init__(self, message: str = "interrupted") -> None:
         super().__init__(message)
+
+
+def line(err: Exception) -> str:
+    """Return what a foreign error says, in one line that isn't long."""
+    return " ".join(str(err).split())[:200]

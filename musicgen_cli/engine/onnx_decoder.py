@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from musicgen_cli.engine.decode import FloatArray, IntArray
 from musicgen_cli.engine.shape import DecoderShape
-from musicgen_cli.errors import EngineError
+from musicgen_cli.errors import EngineError, line
 
 Buffer = NDArray[np.float32] | NDArray[np.int8]
 
@@ -184,8 +184,3 @@ def explained(task: str) -> Iterator[None]:
         raise EngineError(f"there was not enough memory to {task}", hint="a smaller model needs less") from err
     except _FAILURES as err:
         raise EngineError(f"ONNX Runtime couldn't {task}: {line(err)}") from err
-
-
-def line(err: Exception) -> str:
-    """Return what an error says, in one line that isn't long."""
-    return " ".join(str(err).split())[:200]

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from tokenizers import Tokenizer
 
-from musicgen_cli import limits, wav
-from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine import calibrate, machine, pcm
-from musicgen_cli.engine.base import Clip, Listener, Origin
+from musicgen_cli import limits
+from musicgen_cli.engine import calibrate, machine
+from musicgen_cli.engine.base import Origin
 from musicgen_cli.engine.checkpoint import Checkpoint
-from musicgen_cli.engine.decode import (
-    SAMPLER_VERSION,
-    FloatArray,
-    IntArray,
-    Pattern,
-    Sampling,
-    Step,
-    Take,
-    frames_of,
-    samples_of,
-)
+from musicgen_cli.engine.decode import FloatArray, IntArray, Pattern, Step, Take
 from musicgen_cli.engine.graph_cache import FRAMES, SOUND, STEP, TEXT, graphs_of
-from musicgen_cli.engine.onnx_decoder import OnnxDecoder, Text, explained, line
+from musicgen_cli.engine.local_engine import LocalEngine
+from musicgen_cli.engine.onnx_decoder import OnnxDecoder, Text, explained
 from musicgen_cli.engine.shape import Shape
 from musicgen_cli.engine.slots import Slots
 from musicgen_cli.engine.sound import SoundStream
-from musicgen_cli.errors import AbsentError, CheckpointError
+from musicgen_cli.errors import AbsentError
 
 ENGINE, DEVICE, PRECISIONS = "onnx", "cpu", ("int8", "fp32")
 
 _TEXT_LENGTH = 64  # tokens; a text is padded to a multiple of it
 
 
-class OnnxEngine:
+class OnnxEngine(LocalEngine[Text]):
     """Makes clips on the CPU; those that are asked for from several threads, side by side."""
 
     def __init__(
@@ -76,11 +63,7 @@ class OnnxEngine:
             raise AbsentError(
                 f"ONNX Runtime has no {precision} on {device} here", hint="int8 and fp32 on cpu always work"
             )
-        self.origin = Origin("local", model=checkpoint.name, engine=ENGINE, precision=precision, device=device)
-        self.license = checkpoint.license
-        self._checkpoint = checkpoint
-        self._shape = Shape.of(checkpoint.config)
-        self._tokenizer = _tokenizer(checkpoint)
+        super().__init__(checkpoint, Origin("local", checkpoint.name, ENGINE, precision, device))
         _, longest = self._plan(limits.DURATION.high)
         free_bytes = free()
         needed, each = machine.memory_needed(
@@ -108,62 +91,10 @@ class OnnxEngine:
             raise
         self._slots = Slots(decoder, self.slots)
 
-    def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
-        """
-        Make one clip; from any number of threads at once.
-
-        A request without a seed gets one, which the clip tells. The same request with the same seed becomes the same
-        bytes, whatever else is made meanwhile.
-
-        Raises:
-            EngineError: The model fails, or makes what is not a number.
-        """
-        started = time.perf_counter()
-        seed = secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed
-        samples, pattern = self._plan(request.duration)
-        text = self._model.read(self._ids(request.prompt)) if request.prompt else None
-        take = Take(pattern, Sampling.of(request, seed), vocab=self._shape.decoder.vocab)
-        rate, channels = self._shape.sound.rate, self._shape.decoder.channels
-        stream, recording = self._model.sound(), pcm.Recording(samples, sample_rate=rate, channels=channels)
-
-        def tell(sound: FloatArray) -> None:
-            if chunk := recording.add(sound):
-                listener.sound(chunk, rate, channels)
-
-        def heard(done: int, total: int) -> None:
-            listener.step(done, total)
-            tell(stream.push(take.codes[:, stream.frames :]))
-
-        self._slots.run(take, text, heard)
-        tell(stream.end())
-        content, warnings = recording.wav()
-        return Clip(
-            wav=content,
-            info=wav.inspect(content),
-            origin=self.origin,
-            elapsed_s=round(time.perf_counter() - started, 3),
-            seed=seed,
-            license=self.license,
-            extra={"checkpoint": self._checkpoint.digest, "sampler": SAMPLER_VERSION},
-            warnings=warnings,
-        )
-
     def close(self) -> None:
         """Free the model; the engine can't be used any more."""
         del self._model, self._slots
         self._graphs.close()
-
-    def _plan(self, duration: float) -> tuple[int, Pattern]:
-        """Return the samples of one channel that `duration` seconds have, and what makes them."""
-        decoder, sound = self._shape.decoder, self._shape.sound
-        samples = samples_of(duration, sound.rate)
-        return samples, Pattern(decoder.codebooks, decoder.channels, frames_of(samples, sound.hop))
-
-    def _ids(self, prompt: str) -> Sequence[int]:
-        ids = self._tokenizer.encode(prompt).ids
-        if not ids or max(ids) >= self._shape.text.vocab:
-            raise CheckpointError(f"the tokenizer.json of {self._checkpoint.name} doesn't fit its model")
-        return ids
 
     def _calibrate(self, directory: Path, widest: FloatArray) -> FloatArray:
         """Find the scales of keys and values by making a few takes."""
@@ -271,16 +202,3 @@ def _session(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it would unpack all of float16
         options.add_session_config_entry("session.disable_prepacking", "1")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer))
-    except CheckpointError:
-        raise
-    except Exception as err:  # tokenizers raises nothing narrower
-        raise CheckpointError(f"{checkpoint.tokenizer} can't be read: {line(err)}") from err
-    # As transformers sets them for each call that doesn't ask for more.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
