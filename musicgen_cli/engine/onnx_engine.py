@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,10 @@ class OnnxModel:
         """
         self._shape, self._scales, self._threads = shape, scales, threads
         self._text = directory / TEXT
-        self._reading = threading.Lock()  # one at a time, for each has the graph in memory
+        # One at a time, for each has the graph in memory; and always on one thread: what another one frees, the C
+        # library keeps for that thread alone. Eight callers' prompts took 2.4 GB more so.
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="text")
+        self._sounding = threading.Lock()
         with explained("load the model"):
             self._step = _session(directory / STEP, threads, keep_memory=True)
             # These two run between steps, whose threads would wait for a core: measured, nano took twice as long.
@@ -142,11 +146,15 @@ class OnnxModel:
         padded[0, : len(ids)] = ids
         mask = np.full((1, 1, 1, length), -np.inf, np.float32)
         mask[..., : len(ids)] = 0
-        with self._reading, explained("read the prompt"):
+
+        def run() -> Text:
             session = _session(self._text, self._threads, keep_memory=False, as_it_is=True)
             names = [output.name for output in session.get_outputs()]
             values = session.run(names, {"ids": padded, "mask": mask})
-        return Text(mask, dict(zip(names, values, strict=True)))
+            return Text(mask, dict(zip(names, values, strict=True)))
+
+        with explained("read the prompt"):
+            return self._reader.submit(run).result()
 
     def decoder(self, *, rows: int, steps: int) -> OnnxDecoder:
         """Make room for so many rows, each with keys and values for so many steps."""
@@ -166,14 +174,14 @@ class OnnxModel:
     def states(self, codes: IntArray, start: int, end: int, memory: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Go on through the recurrent layers; see `Codec`."""
         part = {"start": np.array([start]), "end": np.array([end])}
-        with explained("turn codes into sound"):
+        with self._sounding, explained("turn codes into sound"):
             inputs = {"codes": np.ascontiguousarray(codes), **part, "memory": memory}
             states, memory = self._frames.run(["states", "new_memory"], inputs)
         return states, memory
 
     def samples(self, states: FloatArray) -> FloatArray:
         """Turn states into samples; see `Codec`."""
-        with explained("turn codes into sound"):
+        with self._sounding, explained("turn codes into sound"):
             samples: FloatArray = self._sound.run(["sound"], {"states": states})[0]
         return samples
 
