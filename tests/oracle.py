@@ -1,0 +1,151 @@
+"""Random models, and the takes that transformers makes of them: what our engines are compared with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+FRAMES = 120
+PROMPTS = ([5, 9, 44, 3, 1], [7, 23, 23, 8, 61, 12, 40, 33, 5, 2, 19, 1], [30, 1])  # token ids
+
+# What a random model has, where its row in MODELS says nothing else.
+TEXT = {"vocab_size": 64, "d_model": 48, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 3}
+DECODER = {
+    "vocab_size": 256,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "ffn_dim": 96,
+    "num_codebooks": 4,
+    "audio_channels": 1,
+    "initializer_factor": 0.7,
+}
+SOUND = {
+    "sampling_rate": 16_000,
+    "hidden_size": 24,
+    "num_filters": 4,
+    "upsampling_ratios": [5, 4],
+    "codebook_size": 256,
+    "kernel_size": 7,
+    "last_kernel_size": 7,
+    "num_residual_layers": 1,
+    "num_lstm_layers": 2,
+    "use_causal_conv": False,
+    "use_conv_shortcut": False,
+    "pad_mode": "reflect",
+}
+MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "as published": ({}, {}, {"upsampling_ratios": [8, 5, 4, 4]}),
+    "stereo, causal, gated, equal widths": (
+        {"d_model": 64, "feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 16},
+        {"num_codebooks": 8, "audio_channels": 2, "num_attention_heads": 2},
+        {"use_causal_conv": True, "pad_mode": "constant", "num_residual_layers": 0, "num_lstm_layers": 1},
+    ),
+    "8 codebooks, replicating, 2 residual layers": (
+        {"num_layers": 1, "num_heads": 5, "relative_attention_max_distance": 40},
+        {"num_codebooks": 8, "num_attention_heads": 8, "num_hidden_layers": 2, "activation_function": "relu"},
+        {
+            "pad_mode": "replicate",
+            "num_residual_layers": 2,
+            "dilation_growth_rate": 3,
+            "num_lstm_layers": 1,
+            "use_conv_shortcut": True,
+            "upsampling_ratios": [5, 3, 2],
+            "kernel_size": 4,
+        },
+    ),
+    "causal, reflecting, trimmed on both sides": (
+        {"feed_forward_proj": "gelu"},
+        {"hidden_size": 96, "num_attention_heads": 4, "vocab_size": 200, "num_hidden_layers": 1},
+        {
+            "use_causal_conv": True,
+            "trim_right_ratio": 0.5,
+            "num_residual_layers": 2,
+            "compress": 4,
+            "num_filters": 8,
+            "upsampling_ratios": [2, 3],
+            "residual_kernel_size": 5,
+        },
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """Keep transformers' remarks on configs, which are about its own models, out of the log."""
+    logger = logging.getLogger("transformers")
+    before, threads = logger.level, torch.get_num_threads()
+    logger.setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)  # several processes of tests share the cores
+    yield
+    torch.set_num_threads(threads)
+    logger.setLevel(before)
+
+
+def random_model(seed: int, text: Mapping[str, Any], decoder: Mapping[str, Any], sound: Mapping[str, Any]) -> Any:
+    decoder, sound = {**DECODER, **decoder}, {**SOUND, **sound}
+    rate = -(-sound["sampling_rate"] // int(np.prod(sound["upsampling_ratios"])))
+    codebooks = decoder["num_codebooks"] // decoder["audio_channels"]
+    kbit_s = codebooks * rate * int(np.log2(sound["codebook_size"])) / 1000
+    special = {"pad_token_id": decoder["vocab_size"], "bos_token_id": decoder["vocab_size"]}
+    torch.manual_seed(seed)
+    model = transformers.MusicgenForConditionalGeneration(
+        transformers.MusicgenConfig(
+            text_encoder=transformers.T5Config(**{**TEXT, **text}).to_dict(),
+            audio_encoder=transformers.EncodecConfig(**sound, target_bandwidths=[kbit_s + 1e-6]).to_dict(),
+            decoder=transformers.MusicgenDecoderConfig(**decoder, **special).to_dict(),
+        )
+    ).eval()
+    for layer in model.audio_encoder.quantizer.layers:
+        layer.codebook.embed.normal_()
+    for key, value in {**special, "decoder_start_token_id": decoder["vocab_size"]}.items():
+        setattr(model.generation_config, key, value)
+    return model
+
+
+def their_take(model: Any, prompts: Sequence[Sequence[int]], scale: float, frames: int = FRAMES) -> tuple[Any, Any]:
+    """
+    Let transformers make a greedy take of each prompt; none is one take without a text.
+
+    Returns:
+        Codes, shape (takes, codebooks, frames), and sound, shape (takes, channels, samples).
+    """
+    heard: list[Any] = []
+    decode_sound = model.audio_encoder.decode
+
+    def listen(codes: Any, **others: Any) -> Any:
+        heard.append(codes[0].numpy())
+        return decode_sound(codes, **others)
+
+    if prompts:
+        longest = max(map(len, prompts))
+        inputs = {
+            "input_ids": torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in prompts]),
+            "attention_mask": torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in prompts]),
+            "guidance_scale": scale,
+        }
+    else:
+        inputs = dict(model.get_unconditional_inputs(1))
+    decoder = model.config.decoder
+    steps = frames + decoder.num_codebooks // decoder.audio_channels - 1
+    model.audio_encoder.decode = listen
+    try:
+        sound = model.generate(**inputs, do_sample=False, max_new_tokens=steps)
+    finally:
+        model.audio_encoder.decode = decode_sound
+    codes = np.empty((len(sound), decoder.num_codebooks, frames), np.int64)
+    for channel, part in enumerate(heard):
+        codes[:, channel :: len(heard)] = part
+    return codes, sound.numpy()
+
+
+def distinct(codes: Any) -> int:
+    """Count the tokens of a take; each codebook has tokens of its own."""
+    return len({(k, int(code)) for k, row in enumerate(codes) for code in row})
