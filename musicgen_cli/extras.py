@@ -9,6 +9,7 @@ from musicgen_cli.errors import MissingExtraError
 
 PACKAGES = {
     "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "huggingface_hub"),
+    "torch": ("torch", "transformers"),
     "serve": ("fastapi", "starlette", "uvicorn"),
 }
 

@@ -25,10 +25,21 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", metavar="NAME|PATH", help="A model's name or folder. [auto]", show_default=False),
 ]
-EngineOption = Annotated[str | None, typer.Option("--engine", metavar="onnx|torch", help="[onnx]", show_default=False)]
-Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="[auto]", show_default=False)]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", metavar="onnx|torch", help="torch is for GPUs. [onnx]", show_default=False)
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="auto|cpu|cuda|mps", help="onnx has the CPU alone. [auto]", show_default=False),
+]
 Precision = Annotated[
-    str | None, typer.Option("--precision", metavar="int8|fp32|bf16", help="[int8]", show_default=False)
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="int8|fp32|bf16",
+        help="[int8; torch: bf16 on CUDA, else fp32]",
+        show_default=False,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
 

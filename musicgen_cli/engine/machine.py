@@ -15,6 +15,7 @@ _PROCESS_BYTES = 110_000_000  # Python, numpy, ONNX Runtime, its threads and wha
 _ROWS = 2  # of a guided take
 _KEPT = ("decoder.", "audio_encoder.decoder.", "audio_encoder.quantizer.")
 _TEXT = ("text_encoder.", "enc_to_dec_proj.")
+USED = (*_TEXT, *_KEPT)
 _INT8_BYTES = 9 / 8  # of a weight with its part of a scale, and of the sum that the kernel keeps of each block
 _TEXT_WORK = 1.2  # what reading takes beside its weights, in shares of these
 _MOST_SLOTS = 4  # more than that hardly make more of it in the same time: benchmarks/NOTES.md

@@ -113,7 +113,9 @@ def pull(
         return task.fetch(hub, repository, revision)
 
 
-def pull_absent(name: str, models_dir: Path, listener: Listener, *, precision: str | None = None) -> None:
+def pull_absent(
+    name: str, models_dir: Path, listener: Listener, *, precision: str | None = None, keep_weights: bool = False
+) -> None:
     """
     Pull a model that was only asked for.
 
@@ -123,7 +125,7 @@ def pull_absent(name: str, models_dir: Path, listener: Listener, *, precision: s
         MusicgenError: As for `pull`.
     """
     try:
-        pull(name, models_dir, listener, precision=precision)
+        pull(name, models_dir, listener, precision=precision, keep_weights=keep_weights)
     except (ServiceUnreachableError, ServiceError, UnknownModelError) as err:
         if isinstance(err, UnknownModelError) and name not in PUBLISHED:
             raise

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from musicgen_cli import settings as places
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import AbsentError
 from musicgen_cli.extras import needs
 from musicgen_cli.settings import Settings
+
+if TYPE_CHECKING:
+    from musicgen_cli.engine.checkpoint import Checkpoint
 
 ENGINES = ("onnx", "torch")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -28,9 +32,9 @@ def open_remote(settings: Settings) -> Engine:
 def open_local(
     model: str,
     *,
-    engine: str = "onnx",
-    device: str = "auto",
-    precision: str = "int8",
+    engine: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
     slots: int | None = None,
     note: Callable[[str], None],
 ) -> Engine:
@@ -39,9 +43,9 @@ def open_local(
 
     Args:
         model: A name or the path of a checkpoint.
-        engine: Of ENGINES.
-        device: Of DEVICES.
-        precision: Of PRECISIONS.
+        engine: Of ENGINES; None means onnx.
+        device: Of DEVICES; None means auto.
+        precision: Of PRECISIONS; None means int8 with onnx, with torch bf16 on CUDA and else fp32.
         slots: Clips made side by side; None leaves it to the engine.
         note: Hears which model was chosen and what is being prepared.
 
@@ -49,21 +53,38 @@ def open_local(
         AbsentError: What was asked for isn't in this installation, or not on this machine.
         EngineError: The checkpoint can't be loaded.
     """
-    if engine != "onnx":
-        raise AbsentError(f"this version has no engine {engine!r}", hint="`--engine onnx` runs without torch")
+    engine, device = engine or "onnx", device or "auto"
+    if engine not in ENGINES:
+        raise AbsentError(f"this version has no engine {engine!r}", hint=f"it has {' and '.join(ENGINES)}")
+    if device not in DEVICES:
+        raise AbsentError(f"this version knows no device {device!r}", hint=f"it knows {', '.join(DEVICES)}")
+    if precision not in {None, *PRECISIONS}:
+        raise AbsentError(f"this version has no precision {precision!r}", hint=f"it has {', '.join(PRECISIONS)}")
+    if engine == "torch":
+        with needs("torch"), needs("local"):
+            from musicgen_cli.engine.torch_engine import TorchEngine
+        return TorchEngine(_resolved(model, note), precision=precision, device=device, slots=slots)
     if device not in {"auto", "cpu"}:
-        raise AbsentError(f"this version has no engine for {device!r}", hint="`--device cpu` always works")
+        raise AbsentError(
+            f"the engine onnx has no {device!r}", hint=f"`--engine torch --device {device}`, or `--device cpu`"
+        )
     if precision == "bf16":
         # It would only be slower: there is no product of bfloat16 among its kernels for x86, and none is used on ARM.
         raise AbsentError("ONNX Runtime has no bf16 on this processor", hint="`--precision int8` is the fast one")
-    if precision not in PRECISIONS:
-        raise AbsentError(f"this version has no precision {precision!r}", hint="`--precision int8` always works")
     # Since 1.29 the official ONNX Runtime reports to its maker and leaves a device id in the cache folder; nothing but
     # this, before it is imported, stops all of it (its docs/Privacy.md). Whoever wants that can set 0.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with needs("local"):
-        from musicgen_cli.engine.checkpoint import resolve
         from musicgen_cli.engine.onnx_engine import OnnxEngine
+    checkpoint = _resolved(model, note)
+    home = checkpoint.home(places.cache_dir())
+    return OnnxEngine(checkpoint, cache_dir=home, precision=precision or "int8", device="cpu", slots=slots, note=note)
+
+
+def _resolved(model: str, note: Callable[[str], None]) -> Checkpoint:
+    """Find a model, and tell which it is if that was left to us."""
+    from musicgen_cli.engine.checkpoint import resolve
+
     checkpoint = resolve(model, places.models_dir(), places.cache_dir())
     if model == "auto":
         note(
@@ -72,5 +93,4 @@ def open_local(
             if checkpoint.name == "nano"
             else f"model: {checkpoint.name}"
         )
-    home = checkpoint.home(places.cache_dir())
-    return OnnxEngine(checkpoint, cache_dir=home, precision=precision, device="cpu", slots=slots, note=note)
+    return checkpoint

@@ -152,7 +152,7 @@ def command(
     if failed is not None:
         _check_failures(failed, file)
     if chosen.local:
-        ensure(chosen.model, out, precision)
+        ensure(chosen.model, out, **loading)
     wanted = {name: value for name, value in loading.items() if value is not None}
     maker, served, most_jobs = open_engine(chosen, url or (), note=out.note, warn=out.warn, **wanted)
     batch = Batch(work, kept, model=served, run=run, parents=parents, redo=redo, force=force)

@@ -180,7 +180,5 @@ def _open(
 
     if not chosen.local:
         return select.open_remote(chosen)
-    ensure(chosen.model, out, precision)
-    return select.open_local(
-        chosen.model, engine=engine or "onnx", device=device or "auto", precision=precision or "int8", note=out.note
-    )
+    ensure(chosen.model, out, engine=engine, device=device, precision=precision)
+    return select.open_local(chosen.model, engine=engine, device=device, precision=precision, note=out.note)

@@ -41,13 +41,13 @@ def command(
 
     out = Output()
     chosen = settings.load({"model": model, "api_key": api_key})
-    ensure(chosen.model, out, precision)
+    ensure(chosen.model, out, engine=engine, device=device, precision=precision)
     run.serve(
         lambda: open_local(
             chosen.model,
-            engine=engine or "onnx",
-            device=device or "auto",
-            precision=precision or "int8",
+            engine=engine,
+            device=device,
+            precision=precision,
             slots=slots,
             note=out.note,
         ),

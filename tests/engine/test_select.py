@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from musicgen_cli.engine import select
+from musicgen_cli.errors import AbsentError, MissingExtraError
+
+
+@pytest.mark.parametrize(
+    ("values", "message", "hint"),
+    [
+        ({"engine": "jax"}, "no engine 'jax'", "onnx and torch"),
+        ({"device": "tpu"}, "no device 'tpu'", "auto, cpu, cuda, mps"),
+        ({"precision": "int4"}, "no precision 'int4'", "int8, fp32, bf16"),
+        ({"device": "cuda"}, "the engine onnx has no 'cuda'", "--engine torch --device cuda"),
+        ({"precision": "bf16"}, "ONNX Runtime has no bf16", "--precision int8"),
+    ],
+)
+def test_what_isnt_there_is_refused_before_anything_is_imported(
+    monkeypatch: pytest.MonkeyPatch, values: Mapping[str, str], message: str, hint: str
+) -> None:
+    """One sentence, and what to do instead; exit code 8."""
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(AbsentError, match=message) as caught:
+        select.open_local("nano", note=lambda _: None, **values)
+
+    assert caught.value.exit_code == 8
+    assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_the_engine_torch_names_its_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """Whichever of its packages isn't installed."""
+    pytest.importorskip("tokenizers", reason="needs the extra local")
+    if package == "transformers":
+        pytest.importorskip("torch", reason="else torch is missed first")
+    monkeypatch.delitem(sys.modules, "musicgen_cli.engine.torch_engine", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=f"the extra 'torch' \\({package} is not installed\\)") as caught:
+        select.open_local("nano", engine="torch", note=lambda _: None)
+
+    assert '"musicgen-cli[torch]"' in str(caught.value.hint)
