@@ -360,7 +360,8 @@ def _attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask:
     Returns:
         Shape ``(rows, heads * width)``.
     """
-    scores = (keys @ query[..., None]).squeeze(-1).float() * query.shape[-1] ** -0.5 + mask
+    # With the query on the left, which on the CPU is several times as fast.
+    scores = (query[..., None, :] @ keys.mT).squeeze(-2).float() * query.shape[-1] ** -0.5 + mask
     weights = (scores - scores.amax((0, 3), keepdim=True)).exp()
     sums = weights.sum(-1, keepdim=True)
     parts = (weights.to(values.dtype)[..., None, :] @ values).squeeze(-2).float()
