@@ -1,15 +1,20 @@
-"""What every test stands on: folders of its own, and no setting of this machine."""
+"""What every test stands on: folders of its own, and no setting of this machine; and in the end what was tried."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
+from store.figures import FIGURES
 
 from musicgen_cli.settings import NAMES
 
@@ -33,6 +38,27 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
 def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let the tests of one process build the bundled model's graphs once."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Add up the figures of each test's cases, and Hypothesis's examples."""
+    totals: dict[str, Counter[str]] = {}
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if not getattr(report, "nodeid", "").startswith("tests/store/"):
+            continue
+        test = report.nodeid.split("::")[1].partition("[")[0]
+        for name, figures in getattr(report, "user_properties", ()):
+            if name == FIGURES and report.when == "call":
+                totals.setdefault(test, Counter()).update({"cases": 1} | figures)
+        # Where Hypothesis leaves for its own summary what `--hypothesis-show-statistics` prints.
+        examples = re.findall(r"(\d+) passing", getattr(report, "_hypothesis_stats", ""))
+        if examples:
+            totals.setdefault(test, Counter())["examples"] += sum(map(int, examples))
+    if totals:
+        terminalreporter.section("what the store's tests tried")
+    for test, total in sorted(totals.items()):
+        shown = ", ".join(f"{name} {value:g}" for name, value in total.items() if value)
+        terminalreporter.write_line(f"{test.removeprefix('test_').replace('_', ' ')}: {shown}")
 
 
 @dataclass(frozen=True)
