@@ -22,11 +22,13 @@ class Remembering:
     def __init__(self, rows: int) -> None:
         self.read = np.zeros((rows, 64, CODEBOOKS), np.int64)
         self.texts: list[int | None] = [None] * rows
+        self.looked: list[int | None] = []
         self.widths: list[int] = []
         self.before: Callable[[], None] = lambda: None
 
     def look_at(self, row: int, text: int | None) -> None:
         self.texts[row] = text
+        self.looked.append(text)
 
     def move(self, source: int, target: int, *, positions: int) -> None:
         self.read[target, :positions] = self.read[source, :positions]
@@ -104,16 +106,11 @@ def test_a_lone_take_computes_no_rows_but_its_own() -> None:
 
 def test_more_takes_than_slots_come_in_their_order() -> None:
     """First come, first served."""
-    decoder, order = Remembering(2), []
+    decoder = Remembering(2)
     slots = Slots(decoder, 1)
     begun, go = threading.Event(), threading.Event()
     decoder.before = lambda: (begun.set(), go.wait())  # type: ignore[assignment, return-value]
-
-    def make(number: int) -> None:
-        slots.run(take(number), None, nothing)
-        order.append(number)
-
-    callers = [threading.Thread(target=make, args=(number,)) for number in range(5)]
+    callers = [threading.Thread(target=slots.run, args=(take(number), number, nothing)) for number in range(5)]
     for number, caller in enumerate(callers):
         caller.start()
         while number and len(slots._waiting) < number:
@@ -123,7 +120,7 @@ def test_more_takes_than_slots_come_in_their_order() -> None:
     for caller in callers:
         caller.join()
 
-    assert order == [0, 1, 2, 3, 4]
+    assert [text for text in decoder.looked if text is not None] == [0, 1, 2, 3, 4]
 
 
 def test_what_a_listener_raises_reaches_its_caller_alone() -> None:
