@@ -84,3 +84,6 @@ TAGS = ("type:audio", "format:wav", "phase:generation", "tool:musicgen_generate"
 # A batch.
 ROW_BYTES = 256 * 1024  # a longer line is no row
 BATCH_TAKES = 10_000_000  # more is a slip in `--sweep`
+
+# Takes in the background.
+POLL_MS = Range(0, 30_000, default=10_000, unit="ms")  # one wait; an assistant's client gives up not much later

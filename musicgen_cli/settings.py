@@ -93,6 +93,13 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("musicgen", appauthor=False))
 
 
+def state_dir() -> Path:
+    """Return the folder for what is under way."""
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("musicgen-cli", appauthor=False))
+
+
 def models_dir() -> Path:
     """Return the folder of model weights: beside the store, never in it."""
     import platformdirs

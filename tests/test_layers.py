@@ -19,7 +19,8 @@ BELOW = {
     "store": {"errors", "limits", "wav"},
     "engine": {"contract", "errors", "extras", "limits", "settings", "wav"},
     "actions": {"contract", "engine", "errors", "limits", "printable", "settings", "store", "wav"},
-    "api": {"actions", "engine", "errors", "settings", "store"},
+    "api": {"actions", "engine", "errors", "extras", "settings", "store"},
+    "runner": {"actions", "engine", "errors", "settings", "store"},
     "service": {"contract", "engine", "errors", "limits", "printable", "settings", "wav"},
 }
 
