@@ -12,17 +12,20 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from musicgen_cli import settings
 from musicgen_cli.actions.batch import Batch, Outcome, find_parents
 from musicgen_cli.actions.fleet import Fleet
 from musicgen_cli.actions.generate import Wish, expected_bytes, make_all, plan
+from musicgen_cli.actions.job import Means
 from musicgen_cli.actions.sweep import Sweep
 from musicgen_cli.actions.worklist import Wanted, Worklist
 from musicgen_cli.engine import select
 from musicgen_cli.engine.base import Engine, Listener, Silent
 from musicgen_cli.engine.remote import RemoteEngine
 from musicgen_cli.errors import InvalidValueError, ServiceUnreachableError, UsageError
+from musicgen_cli.extras import needs
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Store
 
@@ -162,6 +165,40 @@ def open_engine(
     for service, why in lost.items():
         fleet.leave_out(service, why)
     return fleet, fleet.origin.model, len(services)
+
+
+def means_of(
+    chosen: Settings, *, engine: str | None = None, device: str | None = None, precision: str | None = None
+) -> Means:
+    """
+    Tell what shall make the takes of jobs, checked as far as it can be without loading or sending anything.
+
+    Raises:
+        UsageError: The address is none, or holds a password, which no job's file may.
+        InvalidValueError: There is no such engine, device or precision.
+        UnknownModelError, AbsentError, CheckpointError: The model can't be used.
+    """
+    if not chosen.local:
+        select.open_remote(chosen).close()
+        if urlsplit(chosen.url).username is not None:
+            raise UsageError(
+                "a job can't hold an address with a password", hint="MUSICGEN_API_KEY is read when the job is run"
+            )
+        return Means(local=False, url=chosen.url, timeout=chosen.timeout, max_wait=chosen.max_wait)
+    how = Means(local=True, engine=engine or "onnx", device=device or "auto", precision=precision or "int8")
+    for name, allowed in (
+        ("engine", select.ENGINES),
+        ("device", select.DEVICES),
+        ("precision", select.PRECISIONS),
+    ):
+        if (value := getattr(how, name)) not in allowed:
+            raise InvalidValueError(f"{name} must be one of {', '.join(allowed)}, got {value[:40]!r}")
+    with needs("local"):
+        from musicgen_cli.engine.checkpoint import resolve
+    found = resolve(chosen.model, settings.models_dir()).directory
+    folder = Path(chosen.model).expanduser()
+    is_folder = folder.is_dir() and folder.samefile(found)
+    return replace(how, model=str(folder.resolve()) if is_folder else chosen.model)
 
 
 def _check_model(model: str | None, chosen: Settings) -> None:

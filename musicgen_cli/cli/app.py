@@ -25,6 +25,7 @@ COMMANDS = {
     "tag": "Add tags to takes, or remove them.",
     "rm": "Remove takes, or bring one back.",
     "import": "Take in WAV files, or another store.",
+    "job": "Takes that are made in the background.",
     "model": "Model weights on this machine.",
     "store": "Care of the store.",
     "serve": "Serve the model over HTTP until stopped.",

@@ -324,6 +324,17 @@ def as_object(artifact: Artifact) -> dict[str, Any]:
     }
 
 
+def flat(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Name what is nested by a path of words, and leave out what isn't known."""
+    values: dict[str, Any] = {}
+    for name, value in known.items():
+        if isinstance(value, Mapping):
+            values |= {f"{name}.{inner}": of_inner for inner, of_inner in flat(value).items()}
+        elif value is not None:
+            values[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return values
+
+
 def as_json(value: Mapping[str, Any]) -> str:
     """Write compact JSON that is safe on a terminal."""
     import json  # costs a tenth of a start that may not need it

@@ -9,11 +9,17 @@ import shutil
 import subprocess
 import sys
 import unicodedata
+import uuid
 from pathlib import Path
 
 import pytest
 from store.lines import head, name, put, sound
 from terminal import on_terminal
+
+from musicgen_cli import settings
+from musicgen_cli.actions.job import Job, Means, to_record
+from musicgen_cli.actions.jobs import Jobs
+from musicgen_cli.store import Store
 
 CORPUS = [
     # what terminals obey
@@ -95,6 +101,25 @@ def written(root: Path, texts: list[str]) -> None:
     (root / "index.jsonl").write_bytes(b"".join(lines))
 
 
+def jobs_written(root: Path, texts: list[str]) -> None:
+    """Write jobs as another program could, all of them over and lately."""
+    jobs = Jobs(Store(root), settings.state_dir())
+    jobs.folder.mkdir(parents=True)
+    for place, text in enumerate(texts):
+        id_ = str(uuid.UUID(int=place))
+        job = Job(
+            id_,
+            "failed",
+            place,
+            "2026-11-22T10:00:00.000Z",
+            {"prompt": text},
+            {"creator": text, "tags": [text]},
+            Means(local=False),
+        )
+        record = to_record(job) | {"finished": f"9{text}", "error": {"message": text, "code": text, text: text}}
+        (jobs.folder / f"{id_}.json").write_text(json.dumps(record))
+
+
 def commands(texts: list[str], folder: Path) -> list[list[str]]:
     """Return every command that prints what a record, a file or an argument says."""
     ids = [name(number) for number in range(len(texts))]
@@ -122,13 +147,18 @@ def commands(texts: list[str], folder: Path) -> list[list[str]]:
         ]
         done += [["import", str(folder / asked)], ["export", ids[0], "-o", str(folder / asked / "x.wav")]]
         done += [["model", "show", asked], ["model", "rm", asked], ["batch", str(folder / asked)]]
+        done += [["job", "show", asked], ["job", "cancel", asked], ["job", "poll", f"--mode={asked}"]]
+        done += [["job", "poll", "--", asked], ["job", "poll", "--json", f"--timeout-ms={asked}"]]
+        done += [["generate", asked, "--detach", "--local", f"--engine={asked}"]]
     done += [["batch", str(folder / "rows.jsonl")], ["batch", str(folder / "rows.txt"), "--sweep", texts[0]]]
+    done += [["job", "list"], ["job", "list", "--json"], ["job", "show", "last"], ["job", "show", "last", "--json"]]
     return [*done, ["import", str(folder / "found")], ["rm", *ids, "--yes"], ["list", "--all"]]
 
 
 def told(root: Path, texts: list[str], place: Path, *, terminal: bool) -> str:
     """Run all commands over a store of these texts, and return all that they printed."""
     written(root, texts)
+    jobs_written(root, texts)
     folder = place / "files"
     (folder / "found").mkdir(parents=True)
     for number, text in enumerate(texts):
@@ -182,6 +212,7 @@ def test_nothing_on_a_terminal_is_an_instruction_but_our_own_styling(store_path:
     """Only what plain words are styled with, too."""
     plain = told(store_path, ["plain"] * 3, tmp_path / "plain", terminal=True)
     shutil.rmtree(store_path)
+    shutil.rmtree(settings.state_dir())
     shown = told(store_path, CORPUS, tmp_path / "hostile", terminal=True)
 
     assert set(STYLE.findall(shown)) <= set(STYLE.findall(plain))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.base import Engine, Listener
     from musicgen_cli.settings import Settings
-    from musicgen_cli.store import Artifact
+    from musicgen_cli.store import Artifact, Store
 
 _STDIN_BYTES = 1024 * 1024  # more is no prompt in any case
 
@@ -56,6 +56,9 @@ def command(
         ),
     ] = None,
     force: options.Force = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="In the background: prints a job's id for each take at once.")
+    ] = False,
     store: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -104,6 +107,13 @@ def command(
     kept = Store(chosen.store, warn=out.warn)
     orders = plan(wish, kept)
     kept.check_room(sum(expected_bytes(order) for order in orders))
+    if detach:
+        if output is not None:
+            raise UsageError(
+                "--detach and --output contradict each other", hint="`musicgen export` copies what is made"
+            )
+        _detach(orders, chosen, kept, out, engine=engine, device=device, precision=precision)
+        return
     where = _target(output, many=variations > 1, force=force, out=out)
     maker = _open(chosen, out, engine=engine, device=device, precision=precision)
     made: list[Artifact] = []
@@ -171,6 +181,30 @@ def _target(output: str | None, *, many: bool, force: bool, out: "Output") -> "T
     from musicgen_cli.actions.export import target
 
     return target(output, many=many, force=force)
+
+
+def _detach(
+    orders: "list[Order]",
+    chosen: "Settings",
+    kept: "Store",
+    out: "Output",
+    *,
+    engine: str | None,
+    device: str | None,
+    precision: str | None,
+) -> None:
+    from musicgen_cli import settings
+    from musicgen_cli.actions.jobs import Jobs
+    from musicgen_cli.api import means_of
+
+    if chosen.local:
+        ensure(chosen.model, out, precision)
+    means = means_of(chosen, engine=engine, device=device, precision=precision)
+    for job in Jobs(kept, settings.state_dir()).add(orders, means):
+        if out.as_json:
+            out.json({"job_id": job.id, "status": job.state})
+        else:
+            out.line(job.id)
 
 
 def _open(

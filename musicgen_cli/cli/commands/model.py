@@ -1,6 +1,6 @@
 """`musicgen model`: model weights on this machine."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,8 +9,6 @@ from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.checkpoint import Checkpoint
 
@@ -80,7 +78,7 @@ def show(
     How far a precision is from float32 is the mean KL divergence of what comes next, in nats, on one take.
     """
     from musicgen_cli import settings
-    from musicgen_cli.cli.output import Output
+    from musicgen_cli.cli.output import Output, flat
 
     out = Output(as_json=json_)
     cache = settings.cache_dir()
@@ -98,7 +96,7 @@ def show(
     if json_:
         out.json(known)
     else:
-        out.pairs(_flat(known))
+        out.pairs(flat(known))
 
 
 def rm(
@@ -175,17 +173,6 @@ def _show_all(out: "Output", models: "list[Checkpoint]") -> None:
         else:
             fields = values | {"precisions": ",".join(values["precisions"]), "license": values["license"] or ""}
             out.line("\t".join(one_line(str(field)) for field in fields.values()))
-
-
-def _flat(known: "Mapping[str, Any]") -> dict[str, Any]:
-    """Name what is nested by a path of words, and leave out what isn't known."""
-    flat: dict[str, Any] = {}
-    for name, value in known.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{inner}": of_inner for inner, of_inner in _flat(value).items()}
-        elif value is not None:
-            flat[name] = value
-    return flat
 
 
 commands = {"pull": pull, "list": list_, "show": show, "rm": rm}

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from terminal import on_terminal
+
+from musicgen_cli import settings
+
+Run = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("service", "store_path")
+
+
+def test_a_detached_take_is_a_job_at_once_and_a_take_later(musicgen: Run) -> None:
+    """The id alone is printed; the job's result names the take."""
+    done = musicgen("generate", "calm [b]piano[/b]", "-d", "0.5", "--seed", "7", "-t", "a", "--detach")
+    id_ = done.out.rstrip("\n")
+    assert (done.code, done.err) == (0, "")
+    assert uuid.UUID(id_).version == 4
+
+    polled = musicgen("job", "poll", id_, "--timeout-ms", "30000")
+    assert polled.code == 0, polled.err
+    said = json.loads(polled.out)
+    assert (said["completed"], said["failed"], said["pending"], said["reason"]) == ([id_], [], [], "job_complete")
+    take = json.loads(musicgen("show", "last", "--json").out)
+    assert said["results"][id_] == {
+        name: take[name] for name in ("status", "output_hash", "artifact_id", "duration", "sample_rate")
+    }
+    assert (take["seed"], take["client_job_id"], "a" in take["tags"]) == (7, id_, True)
+    (line,) = musicgen("job", "list").lines
+    assert re.fullmatch(rf"{id_}\tcomplete\t[^\t]+Z\t\t{take['id']}\tcalm \[b]piano\[/b]", line)
+    assert json.loads(musicgen("job", "show", "last", "--json").out)["result"]["artifact_id"] == take["id"]
+    assert musicgen("job", "list", "-q").lines == [id_]
+    assert musicgen("job", "poll", id_, "-q").lines == [id_]
+    code, shown = on_terminal("-m", "musicgen_cli", "job", "show", id_[:8])
+    assert code == 0
+    assert re.search(rf"result\.artifact_id:\s+{take['id']}", shown)
+    code, shown = on_terminal("-m", "musicgen_cli", "job", "list")
+    assert "calm [b]piano[/b]" in shown
+
+
+def test_each_variation_is_a_job_of_its_own(musicgen: Run) -> None:
+    """One id a line, or one object."""
+    assert len(musicgen("generate", "-d", "0.5", "-n", "3", "--detach", "-q").lines) == 3
+    said = json.loads(musicgen("generate", "-d", "0.5", "--detach", "--json").out)
+
+    assert said["status"] == "pending"
+    done = musicgen("job", "poll", "--mode", "all", "--timeout-ms", "30000", "-q")
+    assert len(done.lines) == 4
+    assert done.code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["-d", "31"], 2, "duration must be 0.5-30 s, got 31"),
+        (["-t", "a,b"], 2, "tag"),
+        (["--parent", "abcd"], 3, "abcd"),
+        (["--url", "nonsense"], 2, "http://"),
+        (["--url", "http://me:s3cret@localhost"], 2, "password"),
+        (["-o", "x.wav"], 2, "--detach and --output"),
+        (["--local", "--engine", "loom"], 2, "engine must be one of onnx, torch"),
+        (["--local", "--model", "nonsense"], 3, "nonsense"),
+    ],
+)
+def test_all_is_checked_before_a_job_is_queued(musicgen: Run, words: list[str], code: int, message: str) -> None:
+    """As without --detach; nothing is written."""
+    done = musicgen("generate", "x", "--detach", *words)
+
+    assert done.code == code
+    assert message in done.err
+    assert "s3cret" not in done.err
+    assert done.out == ""
+    assert not settings.state_dir().exists()
+
+
+def test_exit_codes_tell_how_a_wait_ended(musicgen: Run, service: HTTPServer) -> None:
+    """1: a job failed; 5: time is up; 3: there is no such job; 2: a value out of range."""
+    service.clear()
+    service.expect_request("/predict").respond_with_json({"detail": "no \x1b[2Jroom"}, 500)
+    id_ = musicgen("generate", "-d", "0.5", "--detach").out.strip()
+    done = musicgen("job", "poll", id_, "--timeout-ms", "0")
+    assert done.code == 5
+    assert json.loads(done.out)["reason"] == "timeout"
+    assert done.err.startswith("error: 1 job is not done yet\n")
+
+    done = musicgen("job", "poll", id_, "--timeout-ms", "30000", "--json")
+    assert done.code == 1
+    assert json.loads(done.out)["failed"] == [id_]
+    assert "no [2Jroom" in json.loads(done.err)["error"]["message"].replace("\x1b", "")
+    assert musicgen("job", "poll", "nonsense").code == 1
+    assert musicgen("job", "poll").code == 0
+    assert musicgen("job", "show", "nonsense").code == musicgen("job", "cancel", "nonsense").code == 3
+    assert musicgen("job", "poll", "--timeout-ms", "30001").code == 2
+    assert musicgen("job", "poll", "--mode", "some").code == 2
+    done = musicgen("job", "cancel", id_)
+    assert done.code == 0
+    assert f"{id_} was failed already" in done.err
+
+
+def test_without_jobs_nothing_is_shown_and_nothing_written(musicgen: Run, store_path: Path) -> None:
+    """Looking leaves no folder behind."""
+    done = musicgen("job", "list")
+
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert not settings.state_dir().exists()
+    assert not store_path.exists()
+
+
+def test_local_takes_are_made_in_the_background_too(musicgen: Run) -> None:
+    """The model is loaded once, by the runner; steps are told."""
+    ids = [musicgen("generate", "x", "-d", "1", "--seed", "3", "--local", "--model", "nano", "--detach").out.strip()]
+    ids += musicgen("generate", "x", "-d", "1", "--local", "--model", "nano", "--detach", "-n", "3").lines
+    while (done := musicgen("job", "poll", *ids, "--mode", "all", "--timeout-ms", "30000")).code == 5:
+        pass
+
+    assert done.code == 0, done.err
+    shown = [json.loads(musicgen("job", "show", id_, "--json").out) for id_ in ids]
+    assert all(job["steps"] == job["total"] > 50 for job in shown)
+    (log,) = settings.state_dir().glob("jobs/*/runner.log")
+    assert log.read_text().count("preparing") <= 1
+    direct = musicgen("generate", "x", "-d", "1", "--seed", "3", "--local", "--model", "nano", "--json")
+    assert json.loads(direct.out)["output_hash"] == shown[0]["result"]["output_hash"]
