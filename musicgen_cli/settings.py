@@ -17,7 +17,7 @@ from typing import Any
 from musicgen_cli import limits
 from musicgen_cli.errors import InvalidValueError, UsageError
 
-NAMES = ("url", "store", "model", "local", "creator", "timeout", "max_wait", "api_key")
+NAMES = ("url", "store", "model", "local", "creator", "timeout", "max_wait", "api_key", "export_dir")
 LABEL_CHARS = 128  # of a creator's or a variation set's name
 
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -35,6 +35,7 @@ class Settings:
     timeout: float  # s, round each request
     max_wait: float  # s, spent on a busy service
     api_key: str | None = field(repr=False)
+    export_dir: Path | None  # where assistants may export to
     sources: Mapping[str, str]
 
 
@@ -120,6 +121,7 @@ def _default(name: str) -> object:
         "timeout": limits.TIMEOUT_S,
         "max_wait": limits.MAX_WAIT_S,
         "api_key": None,
+        "export_dir": None,
     }[name]
 
 
@@ -161,12 +163,12 @@ def _checked(name: str, value: Any, source: str) -> Any:
         if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
             return value.lower() in _TRUE
         raise InvalidValueError(f"local must be true or false, got {value!r}{where}")
-    if value is None and name == "api_key":
+    if value is None and name in {"api_key", "export_dir"}:
         return None
     if not isinstance(value, str | Path) or not str(value):
         raise InvalidValueError(f"{name} must be text, got {value!r}{where}")
-    if name == "store":
-        return _store(Path(value))
+    if name in {"store", "export_dir"}:
+        return _folder(Path(value), name)
     if name == "creator":
         return label("creator", str(value))
     if name == "api_key" and not (str(value).isascii() and str(value).isprintable() and " " not in str(value)):
@@ -174,7 +176,7 @@ def _checked(name: str, value: Any, source: str) -> Any:
     return str(value)
 
 
-def _store(path: Path) -> Path:
+def _folder(path: Path, name: str) -> Path:
     # Without a home directory platformdirs answers a path that starts with "~", which would be made in the cwd.
     try:
         whole = path.expanduser()
@@ -182,7 +184,8 @@ def _store(path: Path) -> Path:
         whole = path
     if whole.parts[:1] and whole.parts[0].startswith("~"):
         raise UsageError(
-            f"there is no home directory, so {str(path)!r} means nothing", hint="name a folder with `--store DIR`"
+            f"there is no home directory, so {str(path)!r} means nothing",
+            hint="name a folder with `--store DIR`" if name == "store" else "name a whole path",
         )
     return Path(os.path.abspath(whole))  # noqa: PTH100  # Path.absolute keeps "..", resolve follows links
 

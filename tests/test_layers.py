@@ -21,6 +21,7 @@ BELOW = {
     "actions": {"contract", "engine", "errors", "limits", "printable", "settings", "store", "wav"},
     "api": {"actions", "engine", "errors", "extras", "settings", "store"},
     "runner": {"actions", "engine", "errors", "settings", "store"},
+    "mcp_server": {"actions", "contract", "errors", "limits", "printable", "settings", "store"},
     "service": {"contract", "engine", "errors", "limits", "printable", "settings", "wav"},
 }
 
@@ -33,6 +34,7 @@ ONLY_IN = {
     "torch": {"engine/torch_engine.py"},
     "transformers": {"engine/torch_engine.py"},
     "fastapi": {"service/"},
+    "mcp": {"mcp_server.py"},
     "typer": {"cli/"},
     "rich": {"cli/"},
     "click": set(),

@@ -29,6 +29,7 @@ COMMANDS = {
     "model": "Model weights on this machine.",
     "store": "Care of the store.",
     "serve": "Serve the model over HTTP until stopped.",
+    "mcp": "Tools for assistants over stdio.",
     "doctor": "Look for what is broken; exit 1 if something is.",
 }
 

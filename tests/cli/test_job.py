@@ -127,3 +127,20 @@ def test_local_takes_are_made_in_the_background_too(musicgen: Run) -> None:
     assert log.read_text().count("preparing") <= 1
     direct = musicgen("generate", "x", "-d", "1", "--seed", "3", "--local", "--model", "nano", "--json")
     assert json.loads(direct.out)["output_hash"] == shown[0]["result"]["output_hash"]
+
+
+def test_a_local_take_stops_between_two_steps(musicgen: Run) -> None:
+    """Nothing of it is stored, and the same runner makes the next."""
+    words = ["--local", "--model", "nano", "--greedy", "--detach"]
+    long, short = (musicgen("generate", "-d", duration, *words).out.strip() for duration in ("30", "0.5"))
+    while (job := json.loads(musicgen("job", "show", long, "--json").out))["state"] == "pending" or not job["steps"]:
+        assert job["state"] != "complete"
+    done = musicgen("job", "cancel", long)
+    assert done.code == 0
+    assert done.out.split("\t")[1] == "cancelled"
+
+    assert musicgen("job", "poll", short, "--timeout-ms", "30000").code == 0
+    assert len(musicgen("list", "-q").lines) == 1
+    stopped = json.loads(musicgen("job", "show", long, "--json").out)
+    assert 0 < stopped["steps"] < stopped["total"]
+    assert musicgen("job", "poll", long).code == 1

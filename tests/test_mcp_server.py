@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+from pytest_httpserver import HTTPServer
+
+from musicgen_cli import Store
+from musicgen_cli.wav import inspect
+
+mcp = pytest.importorskip("mcp", reason="the extra mcp isn't installed")
+
+Call = Callable[..., Awaitable[Any]]
+pytestmark = pytest.mark.usefixtures("store_path")
+
+
+def session(test: Callable[[Any, Call], Awaitable[None]], *words: str) -> None:
+    """Start `musicgen mcp` and drive it with the SDK's own client."""
+
+    async def run() -> None:
+        program = mcp.StdioServerParameters(
+            command=sys.executable, args=["-m", "musicgen_cli", "mcp", *words], env=dict(os.environ)
+        )
+        async with mcp.Client(mcp.stdio_client(program)) as client:
+
+            async def call(tool: str, /, **given: Any) -> Any:
+                """Return what a tool answers, or the sentence of its error."""
+                result = await client.call_tool(tool, given)
+                if result.is_error:
+                    return result.content[0].text
+                assert json.loads(result.content[0].text) == result.structured_content
+                return result.structured_content
+
+            await test(client, call)
+
+    asyncio.run(run())
+
+
+async def made(call: Call, **given: Any) -> dict[str, Any]:
+    """Make a take, and return its record."""
+    started = await call("musicgen_generate", **given)
+    assert started == {
+        "job_id": started["job_id"],
+        "status": "pending",
+        "message": "MusicGen generation started. Use job_poll() to retrieve results.",
+    }
+    polled = await call("job_poll", job_ids=[started["job_id"]], timeout_ms=30_000)
+    assert polled["completed"] == [started["job_id"]], polled
+    found = await call("artifact_get", artifact_id=polled["results"][started["job_id"]]["artifact_id"])
+    return {**found["artifact"], "path": found["path"]}
+
+
+def test_three_takes_of_the_model_in_the_runner() -> None:
+    """A prompt alone; one with length, guidance and temperature; none at all."""
+
+    async def run(_: Any, call: Call) -> None:
+        calm = await made(call, prompt="calm ambient piano", duration=1)
+        assert (calm["prompt"], calm["duration"], calm["origin"]["model"]) == ("calm ambient piano", 1.0, "nano")
+        techno = await made(
+            call,
+            prompt="energetic techno beat with synthesizers",
+            duration=1.5,
+            guidance_scale=5.0,
+            temperature=0.8,
+        )
+        assert techno["params"].items() >= {"duration": 1.5, "guidance_scale": 5.0, "temperature": 0.8}.items()
+        free = await made(call, duration=5.0)
+        assert (free["prompt"], free["duration"]) == ("", 5.0)
+        assert inspect(Path(free["path"]).read_bytes()).frames == 160_000
+
+    session(run, "--local", "--model", "nano")
+
+
+def test_every_tool_answers(service: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made can be found, heard, tagged and exported; jobs are those of `--detach`."""
+    monkeypatch.setenv("MUSICGEN_EXPORT_DIR", str(tmp_path / "out"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "away").symlink_to(tmp_path)
+
+    async def run(client: Any, call: Call) -> None:
+        first = await made(call, duration=0.5, tags=["a"], creator="me", variation_set_id="s", seed=5)
+        id_ = first["id"]
+        second = await made(call, duration=0.5, parent_id=id_, prompt="Rain")
+        assert (first["creator"], first["seed"], second["parent_id"]) == ("me", 5, id_)
+
+        for where in ({"tag": "a"}, {"creator": "me"}, {"set": "s"}):
+            assert [take["id"] for take in (await call("artifact_list", **where))["artifacts"]] == [id_]
+        assert len((await call("artifact_list"))["artifacts"]) == 2
+        assert len((await call("artifact_list", limit=1, search="rain"))["artifacts"]) == 1
+
+        tagged = await call("artifact_tag", artifact_id=id_, add=["b"], remove=["a"])
+        assert "b" in tagged["artifact"]["tags"]
+        assert "a" not in tagged["artifact"]["tags"]
+        heard = await client.call_tool("artifact_get", {"artifact_id": id_, "audio": True})
+        sound = Path(first["path"]).read_bytes()
+        assert (heard.content[1].mime_type, base64.b64decode(heard.content[1].data)) == ("audio/wav", sound)
+        read = await client.read_resource(f"artifact://{id_}")
+        assert base64.b64decode(read.contents[0].blob) == sound
+        assert f"artifact://{id_}" in {str(each.uri) for each in (await client.list_resources()).resources}
+        with pytest.raises(mcp.MCPError, match="no artifact answers to"):
+            await client.read_resource("artifact://nothing")
+
+        done = await call("artifact_export", artifact_id=id_, path="x.wav")
+        assert Path(done["path"]).read_bytes() == sound
+        assert "exists" in await call("artifact_export", artifact_id=id_, path="x.wav")
+        assert (await call("artifact_export", artifact_id=id_, path="x.wav", force=True))["path"] == done["path"]
+        named = await call("artifact_export", artifact_id=id_)
+        assert Path(named["path"]).parent == tmp_path / "out"
+        for path in ("../x.wav", "away/x.wav", str(tmp_path / "x.wav"), "/etc/x.wav", "away", "a/../../x.wav", "\0"):
+            assert isinstance(await call("artifact_export", artifact_id=id_, path=path), str), path
+        assert [each.name for each in tmp_path.glob("*.wav")] == []
+
+        listed = (await call("job_list"))["jobs"]
+        assert [job["status"] for job in listed] == ["complete", "complete"]
+        assert (await call("job_cancel", job_ids=[listed[0]["job_id"]]))["jobs"][0]["status"] == "complete"
+
+    session(run)
+
+
+def test_what_is_wrong_is_told_in_the_words_of_the_command_line(service: HTTPServer, store_path: Path) -> None:
+    """Not by the client's or the SDK's own check of types; and nothing is queued."""
+
+    async def run(client: Any, call: Call) -> None:
+        for given, sentence in (
+            ({"duration": 31}, "duration must be 0.5-30 s, got 31"),
+            ({"duration": "long"}, "duration must be 0.5-30 s, got 'long'"),
+            ({"top_k": 1.5}, "top_k must be a whole number, 0-1000, got 1.5"),
+            ({"seed": 2**53}, "seed must be a whole number, 0-9007199254740991, got 9007199254740992"),
+            ({"do_sample": "yes"}, "do_sample must be true or false, got 'yes'"),
+            ({"prompt": 5}, "prompt must be text, got 5"),
+            ({"prompt": "x" * 2001}, "prompt must be at most 2000 characters, got 2001"),
+            ({"tags": "a"}, "tags must be a list of texts, got a"),
+            ({"tags": ["a,b"]}, "tag 'a,b' holds one of \" \\ ,"),
+            ({"creator": 5}, "creator must be text, got 5"),
+            ({"variation_set_id": " x"}, "variation_set_id must be 1-128 printable characters, got ' x'"),
+            ({"parent_id": "abcd"}, "no artifact answers to 'abcd' (`musicgen list` shows what is stored)"),
+            ({"lenght": 5}, "musicgen_generate has no 'lenght'"),
+        ):
+            assert await call("musicgen_generate", **given) == sentence
+        assert "timeout_ms must be a whole number, 0-30000 ms" in await call("job_poll", timeout_ms=30_001)
+        assert "mode must be one of any, all" in await call("job_poll", mode="some")
+        assert "no job answers to" in await call("job_cancel", job_ids=["nothing"])
+        assert "at least one" in await call("job_cancel")
+        assert "limit must be" in await call("artifact_list", limit=0)
+        assert await call("artifact_get") == "artifact_id is missing"
+        assert "there is no folder to export to" in await call("artifact_export", artifact_id="last")
+        assert (await call("job_list"))["jobs"] == []
+        assert (await call("job_poll", job_ids=["nothing"]))["failed"] == ["nothing"]
+        with pytest.raises(mcp.MCPError, match="no tool is called"):
+            await client.call_tool("nonsense", {})
+
+    session(run)
+    assert service.log == []
+    assert not store_path.exists()
+
+
+def test_cancelling_ends_the_request_to_the_service() -> None:
+    """What runs elsewhere for nobody would keep others waiting."""
+    asked, left = threading.Event(), threading.Event()
+
+    def talk(connection: Any) -> None:
+        asked.set()
+        if not connection.recv(1):
+            left.set()
+
+    async def run(_: Any, call: Call) -> None:
+        id_ = (await call("musicgen_generate"))["job_id"]
+        assert await asyncio.to_thread(asked.wait, 30)
+        assert (await call("job_cancel", job_ids=[id_]))["jobs"][0]["status"] == "cancelled"
+        assert await asyncio.to_thread(left.wait, 30)
+
+    with fakes.raw_server(talk) as url:
+        session(run, "--url", url)
+
+
+@pytest.mark.usefixtures("service")
+def test_the_schemas_tell_the_bounds() -> None:
+    """Each tool, each field and each range is described."""
+
+    async def run(client: Any, _: Call) -> None:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert tools.keys() == {
+            "musicgen_generate", "job_poll", "job_list", "job_cancel", "artifact_list", "artifact_get", "artifact_tag",
+            "artifact_export",
+        }  # fmt: skip
+        for tool in tools.values():
+            assert tool.description
+            assert all(field["description"] for field in tool.input_schema["properties"].values())
+        asked = tools["musicgen_generate"].input_schema
+        assert asked["required"] == []
+        bounds = {name: (field.get("minimum"), field.get("maximum")) for name, field in asked["properties"].items()}
+        assert (bounds["duration"], bounds["top_k"], bounds["seed"]) == ((0.5, 30.0), (0, 1000), (0, 2**53 - 1))
+
+    session(run)
+
+
+def test_a_job_goes_on_when_the_assistant_has_gone(service: HTTPServer, store_path: Path, musicgen: Any) -> None:
+    """The command line sees the same jobs."""
+    ids: list[str] = []
+
+    async def run(_: Any, call: Call) -> None:
+        ids.append((await call("musicgen_generate", duration=0.5))["job_id"])
+
+    session(run)
+    assert musicgen("job", "poll", *ids, "--timeout-ms", "30000").code == 0
+    assert Store(store_path).get("last").client_job_id == ids[0]
+
+
+@pytest.mark.usefixtures("service")
+def test_nothing_but_the_protocol_is_on_stdout() -> None:
+    """Whatever is thrown at it, each line is a JSON-RPC message, and the end of stdin is its end."""
+    lines = ["nonsense", "{}", '{"jsonrpc":"2.0","id":1,"method":"nonsense"}']
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    lines.insert(0, json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}))
+    done = subprocess.run(
+        [sys.executable, "-m", "musicgen_cli", "mcp"],
+        input="\n".join(lines) + "\n", capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {each["jsonrpc"] for each in said} == {"2.0"}
+    assert next(each for each in said if each.get("id") == 0)["result"]["serverInfo"]["name"] == "musicgen"
