@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,22 +49,26 @@ class Runner:
         Raises:
             MusicgenError: What became of a job can't be written down.
         """
-        with suppress(StoreBusyError), self._jobs.as_runner() as end:
-            while True:
-                job = self._next(None)
-                if job is None:
-                    if end():
-                        return
-                    continue
-                try:
-                    engine = _open(job.means)
-                except MusicgenError as err:
-                    self._jobs.end(job, err)
-                    continue
-                with closing(engine):
-                    for _, result in as_done(self._row(job), partial(self._run, engine), jobs=engine.slots):
-                        if isinstance(result, MusicgenError):
-                            raise result
+        with ExitStack() as stack:
+            try:
+                end = stack.enter_context(self._jobs.as_runner())
+            except StoreBusyError:
+                return
+            while (job := self._next(None)) is not None or not end():
+                if job is not None:
+                    self._run_row(job)
+
+    def _run_row(self, first: Job) -> None:
+        """Run jobs by the same means."""
+        try:
+            engine = _open(first.means)
+        except MusicgenError as err:
+            self._jobs.end(first, err)
+            return
+        with closing(engine):
+            for _, result in as_done(self._row(first), partial(self._run, engine), jobs=engine.slots):
+                if isinstance(result, MusicgenError):
+                    raise result
 
     def _row(self, first: Job) -> Iterator[Job]:
         """Yield jobs as their turn comes, until it is that of one by other means."""

@@ -193,6 +193,30 @@ def test_a_runner_that_was_killed_is_found_out(queue: Queue, jobs: Jobs) -> None
     assert after.error["message"] == f"its runner (process {pid}) ended before the take was made"
 
 
+def test_looks_do_not_start_a_runner_each(queue: Queue, jobs: Jobs, gate: threading.Event) -> None:
+    """One that was started and hasn't got its lock yet is waited for."""
+    (job,) = queue()
+    starts = set()
+    while jobs.find(job.id).state == "pending":
+        with suppress(FileNotFoundError):
+            starts.add((jobs.folder / "runner.starting").stat().st_mtime_ns)
+
+    assert len(starts) == 1
+
+
+def test_a_model_is_loaded_once_for_the_jobs_in_a_row(jobs: Jobs, store: Store) -> None:
+    """Another kind of job waits until those before it are made."""
+    orders = plan(Wish({"duration": 0.5}, variations=4), store)
+    nano = Means(local=True, model="nano")
+    lost = Means(local=True, model="/nowhere/at/all")
+    queued = [*jobs.add(orders[:2], nano), *jobs.add(orders[2:3], lost), *jobs.add(orders[3:], nano)]
+    states = [job.state for job in ended(jobs, *queued)]
+
+    assert states == ["complete", "complete", "failed", "complete"]
+    assert len({job.runner_pid for job in jobs.known()}) == 1
+    assert jobs.known()[2].outcome == "there is no folder '/nowhere/at/all'"
+
+
 def test_after_a_reboot_running_jobs_have_failed_and_pending_ones_run(queue: Queue, jobs: Jobs) -> None:
     """A take that was stored before the end is found by its job's id, and not made twice."""
     made, lost, waiting = ended(jobs, *queue("made"), *queue("lost"), *queue("waiting"))
