@@ -11,7 +11,7 @@ PACKAGES = {
     "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "huggingface_hub"),
     "torch": ("torch", "transformers"),
     "serve": ("fastapi", "starlette", "uvicorn"),
-    "mcp": ("mcp", "mcp_types"),
+    "mcp": ("mcp",),
 }
 
 

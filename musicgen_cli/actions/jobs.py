@@ -3,6 +3,7 @@ The takes of one store that are made in the background: a folder of jobs, and th
 
     <state>/jobs/<store>/       0700   <store>: 16 hex digits of a BLAKE2 of the store's real path
       <id>.json                 0600   one job, replaced in one step whenever something of it changes
+      <id>.tmp-*                0600   a write that is under way or was cut off; never read
       <id>.cancel               0600   somebody wants the running job to stop; empty
       lock                      0600   held for a moment by who changes which jobs there are, or their states
       runner.lock               0600   held by the runner while it lives
@@ -49,6 +50,7 @@ LAST = "last"
 
 _RUNNER_LOCK = "runner.lock"
 _LOG = "runner.log"
+_TEMPORARY = ".tmp-"
 _STARTING = "runner.starting"
 _STARTING_S = 10.0  # a runner that has no lock by then won't come
 _LOG_BYTES = 1024 * 1024
@@ -277,7 +279,10 @@ class Jobs:
         files.discard(self._flag(job))
 
     def _settle(self) -> None:
-        """Write down what became of jobs whose runner is dead; the caller holds both locks."""
+        """Write down what became of jobs whose runner is dead; the caller holds both locks, so nobody writes a job."""
+        for name in files.names(self.folder):
+            if _TEMPORARY in name:
+                files.discard(self.folder / name)
         left = {job.id: job for job in self.known() if job.state == RUNNING}
         if not left:
             return
@@ -350,7 +355,7 @@ class Jobs:
 
     def _write(self, job: Job) -> Job:
         path = self._path(job)
-        new = path.with_suffix(f".tmp-{secrets.token_hex(4)}")
+        new = path.with_suffix(f"{_TEMPORARY}{secrets.token_hex(4)}")
         data = json.dumps(to_record(job), ensure_ascii=True, separators=(",", ":")).encode()
         with files.explained("write to", self.folder):
             try:

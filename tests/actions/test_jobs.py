@@ -228,8 +228,10 @@ def test_after_a_reboot_running_jobs_have_failed_and_pending_ones_run(queue: Que
     for path in jobs.folder.glob(f"{lost.id}.json"):
         path.rename(jobs.folder / "00000000-0000-4000-8000-000000000000.json")
     change(jobs, waiting, state="pending", **blank)
+    (jobs.folder / f"{made.id}.tmp-1").touch()
     states = {job.prompt: job.state for job in jobs.look()}
 
+    assert not [*jobs.folder.glob("*.tmp-*")]
     assert states == {"made": "complete", "lost": "failed", "waiting": "pending"}
     assert jobs.find(made.id).result == made.result
     assert [job.state for job in ended(jobs, waiting)] == ["complete"]
