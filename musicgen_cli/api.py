@@ -117,10 +117,10 @@ def batch(
             raise InvalidValueError("; ".join(wrong))
         if not work.takes:
             return
-        engine, served, most = open_engine(chosen, urls, note=_log.info, warn=_log.warning)
-        made = Batch(work, kept, model=served, run=run, parents=parents, redo=redo, force=force)
+        engine = open_engine(chosen, urls, note=_log.info, warn=_log.warning)
+        made = Batch(work, kept, model=engine.origin.model, run=run, parents=parents, redo=redo, force=force)
         with closing(engine), made.alone():
-            yield from made.run(engine, _Unseen(), jobs=jobs or most, retry=retry, max_failures=max_failures)
+            yield from made.run(engine, _Unseen(), jobs=jobs or engine.slots, retry=retry, max_failures=max_failures)
 
 
 def open_engine(
@@ -130,7 +130,7 @@ def open_engine(
     note: Callable[[str], None],
     warn: Callable[[str], None],
     **loading: Any,
-) -> tuple[Engine, str | None, int]:
+) -> Engine:
     """
     Open what makes the takes of a batch: the model in this process, or one or more services.
 
@@ -138,16 +138,12 @@ def open_engine(
         urls: Of the services; none means the one of the settings.
         loading: `engine`, `device` and `precision` of a local model.
 
-    Returns:
-        The engine; its model, None if the services don't say; how many takes it makes at once.
-
     Raises:
         ServiceUnreachableError: None of the services can be reached.
         UsageError: The services have different models.
     """
     if chosen.local:
-        engine = select.open_local(chosen.model, note=note, **loading)
-        return engine, engine.origin.model, engine.slots
+        return select.open_local(chosen.model, note=note, **loading)
     services = [select.open_remote(replace(chosen, url=url)) for url in dict.fromkeys(urls or [chosen.url])]
     models: set[str | None] = set()
     lost: dict[Engine, ServiceUnreachableError] = {}
@@ -164,7 +160,7 @@ def open_engine(
     fleet = Fleet(services, model=models.pop(), patience_s=chosen.max_wait, warn=warn)
     for service, why in lost.items():
         fleet.leave_out(service, why)
-    return fleet, fleet.origin.model, len(services)
+    return fleet
 
 
 def means_of(
@@ -185,14 +181,8 @@ def means_of(
                 "a job can't hold an address with a password", hint="MUSICGEN_API_KEY is read when the job is run"
             )
         return Means(local=False, url=chosen.url, timeout=chosen.timeout, max_wait=chosen.max_wait)
-    how = Means(local=True, engine=engine or "onnx", device=device or "auto", precision=precision or "int8")
-    for name, allowed in (
-        ("engine", select.ENGINES),
-        ("device", select.DEVICES),
-        ("precision", select.PRECISIONS),
-    ):
-        if (value := getattr(how, name)) not in allowed:
-            raise InvalidValueError(f"{name} must be one of {', '.join(allowed)}, got {value[:40]!r}")
+    select.check(engine, device, precision)
+    how = Means(local=True, engine=engine, device=device, precision=precision)
     with needs("local"):
         from musicgen_cli.engine.checkpoint import resolve
     found = resolve(chosen.model, settings.models_dir()).directory

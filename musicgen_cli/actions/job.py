@@ -27,9 +27,9 @@ class Means:
     timeout: float | None = None  # s
     max_wait: float | None = None  # s
     model: str = "auto"  # a local one: a name or a whole path
-    engine: str = "onnx"
-    device: str = "auto"
-    precision: str = "int8"
+    engine: str | None = None  # this and the rest as `engine.select.open_local` takes them
+    device: str | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from musicgen_cli import settings as places
 from musicgen_cli.engine.base import Engine
-from musicgen_cli.errors import AbsentError
+from musicgen_cli.errors import AbsentError, InvalidValueError
 from musicgen_cli.extras import needs
 from musicgen_cli.settings import Settings
 
@@ -50,16 +50,12 @@ def open_local(
         note: Hears which model was chosen and what is being prepared.
 
     Raises:
+        InvalidValueError: There is no such engine, device or precision.
         AbsentError: What was asked for isn't in this installation, or not on this machine.
         EngineError: The checkpoint can't be loaded.
     """
-    engine, device = engine or "onnx", device or "auto"
-    if engine not in ENGINES:
-        raise AbsentError(f"this version has no engine {engine!r}", hint=f"it has {' and '.join(ENGINES)}")
-    if device not in DEVICES:
-        raise AbsentError(f"this version knows no device {device!r}", hint=f"it knows {', '.join(DEVICES)}")
-    if precision not in {None, *PRECISIONS}:
-        raise AbsentError(f"this version has no precision {precision!r}", hint=f"it has {', '.join(PRECISIONS)}")
+    check(engine, device, precision)
+    device = device or "auto"
     if engine == "torch":
         with needs("torch"), needs("local"):
             from musicgen_cli.engine.torch_engine import TorchEngine
@@ -79,6 +75,22 @@ def open_local(
     checkpoint = _resolved(model, note)
     home = checkpoint.home(places.cache_dir())
     return OnnxEngine(checkpoint, cache_dir=home, precision=precision or "int8", device="cpu", slots=slots, note=note)
+
+
+def check(engine: str | None, device: str | None, precision: str | None) -> None:
+    """
+    See that there are engines, devices and precisions of these names; None stands for none in particular.
+
+    Raises:
+        InvalidValueError: There is none of that name.
+    """
+    for kind, name, known in (
+        ("engine", engine, ENGINES),
+        ("device", device, DEVICES),
+        ("precision", precision, PRECISIONS),
+    ):
+        if name is not None and name not in known:
+            raise InvalidValueError(f"{kind} must be one of {', '.join(known)}, got {name[:40]!r}")
 
 
 def _resolved(model: str, note: Callable[[str], None]) -> Checkpoint:

@@ -6,15 +6,28 @@ from collections.abc import Mapping
 import pytest
 
 from musicgen_cli.engine import select
-from musicgen_cli.errors import AbsentError, MissingExtraError
+from musicgen_cli.errors import AbsentError, InvalidValueError, MissingExtraError
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"engine": "jax"}, "engine must be one of onnx, torch, got 'jax'"),
+        ({"device": "tpu"}, "device must be one of auto, cpu, cuda, mps, got 'tpu'"),
+        ({"precision": "int4"}, "precision must be one of int8, fp32, bf16, got 'int4'"),
+    ],
+)
+def test_unknown_names_are_wrong_usage(values: Mapping[str, str], message: str) -> None:
+    """One sentence; exit code 2."""
+    with pytest.raises(InvalidValueError, match=message) as caught:
+        select.open_local("nano", note=lambda _: None, **values)
+
+    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
     ("values", "message", "hint"),
     [
-        ({"engine": "jax"}, "no engine 'jax'", "onnx and torch"),
-        ({"device": "tpu"}, "no device 'tpu'", "auto, cpu, cuda, mps"),
-        ({"precision": "int4"}, "no precision 'int4'", "int8, fp32, bf16"),
         ({"device": "cuda"}, "the engine onnx has no 'cuda'", "--engine torch --device cuda"),
         ({"precision": "bf16"}, "ONNX Runtime has no bf16", "--precision int8"),
     ],

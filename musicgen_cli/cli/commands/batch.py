@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from musicgen_cli.cli import options
-from musicgen_cli.cli.commands.model import ensure
 from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +88,6 @@ def command(
 
     The same command again makes what is missing. Other options are defaults for every row.
     """
-    from musicgen_cli import settings
     from musicgen_cli.actions.batch import Batch
     from musicgen_cli.actions.generate import parameters_of
     from musicgen_cli.actions.rows import FORMS
@@ -97,11 +95,13 @@ def command(
     from musicgen_cli.actions.worklist import Worklist
     from musicgen_cli.api import open_engine
     from musicgen_cli.cli.batch_view import BatchView
+    from musicgen_cli.cli.maker import choose, ensure
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
     out = Output(as_json=json_, quiet=quiet)
-    chosen = settings.load(
+    loading = {"engine": engine, "device": device, "precision": precision}
+    chosen = choose(
         {
             "url": url[0] if url else None,
             "store": store,
@@ -110,7 +110,8 @@ def command(
             "creator": creator,
             "timeout": timeout,
             "max_wait": max_wait,
-        }
+        },
+        loading,
     )
     if input_format is not None and input_format not in FORMS:
         raise InvalidValueError(f"--input-format must be one of {', '.join(FORMS)}, got {input_format[:40]!r}")
@@ -121,10 +122,6 @@ def command(
     ):
         if number is not None and (number < least or (most is not None and number > most)):
             raise InvalidValueError(f"{name} must be {least}{'-' + str(most) if most else ' or more'}, got {number}")
-    loading = {"engine": engine, "device": device, "precision": precision}
-    for option, value in {"model": model, **loading}.items():
-        if value is not None and not chosen.local:
-            raise UsageError(f"--{option} needs --local", hint="a service chooses its model when it starts")
     if chosen.local and (jobs or url):
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
     kept = Store(chosen.store, warn=out.warn)
@@ -153,12 +150,11 @@ def command(
         _check_failures(failed, file)
     if chosen.local:
         ensure(chosen.model, out, **loading)
-    wanted = {name: value for name, value in loading.items() if value is not None}
-    maker, served, most_jobs = open_engine(chosen, url or (), note=out.note, warn=out.warn, **wanted)
-    batch = Batch(work, kept, model=served, run=run, parents=parents, redo=redo, force=force)
+    maker = open_engine(chosen, url or (), note=out.note, warn=out.warn, **loading)
+    batch = Batch(work, kept, model=maker.origin.model, run=run, parents=parents, redo=redo, force=force)
     view = BatchView(out, batch.tally)
     with closing(maker), batch.alone(), _failures(failed) as note_failure, view:
-        for outcome in batch.run(maker, view, jobs=jobs or most_jobs, retry=retry, max_failures=max_failures):
+        for outcome in batch.run(maker, view, jobs=jobs or maker.slots, retry=retry, max_failures=max_failures):
             view.ended(outcome)
             if outcome.error is not None:
                 note_failure(batch.row_of(outcome.wanted))

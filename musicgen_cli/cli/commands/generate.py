@@ -7,7 +7,6 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import options
-from musicgen_cli.cli.commands.model import ensure
 from musicgen_cli.errors import MusicgenError, UsageError
 
 if TYPE_CHECKING:
@@ -66,11 +65,13 @@ def command(
     """Make one or more takes and keep each."""
     from musicgen_cli import settings
     from musicgen_cli.actions.generate import Wish, expected_bytes, make_all, plan
+    from musicgen_cli.cli.maker import choose
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
     out = Output(as_json=json_, quiet=quiet)
-    chosen = settings.load(
+    loading = {"engine": engine, "device": device, "precision": precision}
+    chosen = choose(
         {
             "url": url,
             "store": store,
@@ -79,12 +80,9 @@ def command(
             "creator": creator,
             "timeout": timeout,
             "max_wait": max_wait,
-        }
+        },
+        loading,
     )
-    loading = {"--model": model, "--engine": engine, "--device": device, "--precision": precision}
-    for option, value in loading.items():
-        if value is not None and not chosen.local:
-            raise UsageError(f"{option} needs --local", hint="a service chooses its model when it starts")
     values: dict[str, Any] = {
         "prompt": _prompt(prompt),
         "duration": duration,
@@ -112,10 +110,10 @@ def command(
             raise UsageError(
                 "--detach and --output contradict each other", hint="`musicgen export` copies what is made"
             )
-        _detach(orders, chosen, kept, out, engine=engine, device=device, precision=precision)
+        _detach(orders, chosen, loading, kept, out)
         return
     where = _target(output, many=variations > 1, force=force, out=out)
-    maker = _open(chosen, out, engine=engine, device=device, precision=precision)
+    maker = _open(chosen, loading, out)
     made: list[Artifact] = []
     taken: set[Path] = set()
 
@@ -184,22 +182,16 @@ def _target(output: str | None, *, many: bool, force: bool, out: "Output") -> "T
 
 
 def _detach(
-    orders: "list[Order]",
-    chosen: "Settings",
-    kept: "Store",
-    out: "Output",
-    *,
-    engine: str | None,
-    device: str | None,
-    precision: str | None,
+    orders: "list[Order]", chosen: "Settings", loading: "dict[str, str | None]", kept: "Store", out: "Output"
 ) -> None:
     from musicgen_cli import settings
     from musicgen_cli.actions.jobs import Jobs
     from musicgen_cli.api import means_of
+    from musicgen_cli.cli.maker import ensure
 
     if chosen.local:
-        ensure(chosen.model, out, precision)
-    means = means_of(chosen, engine=engine, device=device, precision=precision)
+        ensure(chosen.model, out, **loading)
+    means = means_of(chosen, **loading)
     for job in Jobs(kept, settings.state_dir()).add(orders, means):
         if out.as_json:
             out.json({"job_id": job.id, "status": job.state})
@@ -207,12 +199,11 @@ def _detach(
             out.line(job.id)
 
 
-def _open(
-    chosen: "Settings", out: "Output", *, engine: str | None, device: str | None, precision: str | None
-) -> "Engine":
+def _open(chosen: "Settings", loading: "dict[str, str | None]", out: "Output") -> "Engine":
+    from musicgen_cli.cli.maker import ensure
     from musicgen_cli.engine import select
 
     if not chosen.local:
         return select.open_remote(chosen)
-    ensure(chosen.model, out, engine=engine, device=device, precision=precision)
-    return select.open_local(chosen.model, engine=engine, device=device, precision=precision, note=out.note)
+    ensure(chosen.model, out, **loading)
+    return select.open_local(chosen.model, slots=None, note=out.note, **loading)

@@ -1,8 +1,6 @@
 """`musicgen mcp`: the actions as tools for assistants, over stdio."""
 
 from musicgen_cli.cli import options
-from musicgen_cli.cli.commands.model import ensure
-from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
 
 
@@ -18,20 +16,18 @@ def command(
     store: options.StoreOption = None,
 ) -> None:
     """Serve MCP on stdin and stdout until the client leaves."""
-    from musicgen_cli import settings
     from musicgen_cli.api import means_of
+    from musicgen_cli.cli.maker import choose, ensure
     from musicgen_cli.cli.output import Output
 
     with needs("mcp"):
         from musicgen_cli import mcp_server
 
     out = Output()
-    chosen = settings.load(
-        {"url": url, "store": store, "model": model, "local": local, "timeout": timeout, "max_wait": max_wait}
+    loading = {"engine": engine, "device": device, "precision": precision}
+    chosen = choose(
+        {"url": url, "store": store, "model": model, "local": local, "timeout": timeout, "max_wait": max_wait}, loading
     )
-    for option, value in {"model": model, "engine": engine, "device": device, "precision": precision}.items():
-        if value is not None and not chosen.local:
-            raise UsageError(f"--{option} needs --local", hint="a service chooses its model when it starts")
     if chosen.local:
-        ensure(chosen.model, out, precision)
-    mcp_server.serve(chosen, means_of(chosen, engine=engine, device=device, precision=precision), out.warn)
+        ensure(chosen.model, out, **loading)
+    mcp_server.serve(chosen, means_of(chosen, **loading), out.warn)

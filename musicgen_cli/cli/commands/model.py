@@ -129,32 +129,6 @@ def rm(
         raise UsageError(f"{models} would be removed, nothing was", hint="--yes removes")
 
 
-def ensure(
-    name: str,
-    out: "Output",
-    *,
-    engine: str | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-) -> None:
-    """Pull a model that was asked for by name and isn't on this machine."""
-    from musicgen_cli import settings
-
-    with needs("local"):
-        from musicgen_cli.engine.checkpoint import is_absent
-    if not is_absent(name, settings.models_dir()):
-        return
-    from musicgen_cli.engine.pull import pull_absent
-    from musicgen_cli.engine.select import open_local
-
-    needs_weights = engine == "torch"
-    if needs_weights:  # what can't run here isn't worth fetching; of the other engine a pull finds it out itself
-        open_local("nano", engine=engine, device=device, precision=precision, note=out.note).close()
-        precision = None
-    with out.transfer(f"pulling {name}") as listener:
-        pull_absent(name, settings.models_dir(), listener, precision=precision, keep_weights=needs_weights)
-
-
 def _show_all(out: "Output", models: "list[Checkpoint]") -> None:
     """Show models: a table on a terminal, else one a line: name, bytes, precisions, licence, source."""
     from musicgen_cli import settings

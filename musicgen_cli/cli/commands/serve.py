@@ -6,7 +6,6 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import options
-from musicgen_cli.cli.commands.model import ensure
 
 
 def command(
@@ -32,6 +31,7 @@ def command(
 ) -> None:
     """Serve the model over HTTP until stopped."""
     from musicgen_cli import settings
+    from musicgen_cli.cli.maker import ensure
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.select import open_local
     from musicgen_cli.extras import needs
