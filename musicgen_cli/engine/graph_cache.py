@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from musicgen_cli.engine.checkpoint import Checkpoint
+from musicgen_cli.engine.manifest import identity
 from musicgen_cli.engine.shape import Shape
 from musicgen_cli.engine.tensors import FloatArray
 from musicgen_cli.errors import EngineError
@@ -130,8 +131,8 @@ def is_whole(directory: Path, label: Label) -> bool:
         if any((directory / name).stat().st_size != size for name, (size, _) in files.items()):
             return False
         with ThreadPoolExecutor(len(files)) as pool:  # hashing lets go of Python's lock
-            hashes = pool.map(_sha256, [directory / name for name in files])
-            return all(found == wanted for found, (_, wanted) in zip(hashes, files.values(), strict=True))
+            found = pool.map(identity, [directory / name for name in files])
+            return list(found) == list(files.values())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
 
@@ -207,11 +208,6 @@ def _keep(making: Path, kept: Path, label: Label) -> Path:
         kept.rename(aside / kept.name)
     shutil.rmtree(aside, ignore_errors=True)
     return making.rename(kept)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _no_room(home: Path, err: OSError) -> EngineError:

@@ -7,6 +7,7 @@ and the shapes of their tensors, so that the memory a model needs can be reckone
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,17 @@ class KnownFile(BaseModel):
 
     bytes: int
     sha256: str
+
+
+def identity(path: Path) -> tuple[int, str]:
+    """
+    Return a file's size and SHA-256.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Manifest(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -17,7 +16,7 @@ from filelock import FileLock, Timeout
 from musicgen_cli.engine.checkpoint import NANO, PUBLISHED, Checkpoint, is_name, name_of, resolve
 from musicgen_cli.engine.graph_cache import GRAPH_FORMAT
 from musicgen_cli.engine.graph_cache import MANIFEST as GRAPHS_MANIFEST
-from musicgen_cli.engine.manifest import MANIFEST
+from musicgen_cli.engine.manifest import MANIFEST, identity
 from musicgen_cli.engine.shape import Shape
 from musicgen_cli.errors import (
     CheckpointError,
@@ -231,7 +230,6 @@ def _source(checkpoint: Checkpoint) -> str:
 def _identity(path: Path) -> tuple[int, str] | None:
     """Return a file's size and SHA-256; None where it can't be read."""
     try:
-        with path.open("rb") as file:
-            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        return identity(path)
     except OSError:
         return None

@@ -9,7 +9,6 @@ unless they are to be kept, the folder is synced, and takes its place in one ren
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ from musicgen_cli.engine.checkpoint import (
     resolve,
 )
 from musicgen_cli.engine.fidelity import EXACT, measure
-from musicgen_cli.engine.manifest import KnownFile, Manifest, read_manifest
+from musicgen_cli.engine.manifest import KnownFile, Manifest, identity, read_manifest
 from musicgen_cli.engine.shape import Shape
 from musicgen_cli.engine.tensors import INDEX, PICKLE, WHOLE, shards_of
 from musicgen_cli.errors import (
@@ -372,8 +371,8 @@ def _said(license_: str | None) -> str:
 
 
 def _known(path: Path) -> KnownFile:
-    with path.open("rb") as file:
-        return KnownFile(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    size, sha256 = identity(path)
+    return KnownFile(bytes=size, sha256=sha256)
 
 
 def _link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -3,6 +3,7 @@ A library of takes in one directory: audio by content, and one append-only index
 
     <store>/                  0700
       lock                    0600   what writers lock: empty, never renamed, never deleted
+    batch-<16 hex>.lock     0600   what a batch locks while it runs; empty
       index.jsonl             0600   the index
       index.jsonl.old         0600   as it was before it was last rewritten
       blobs/ab/<sha256>.wav   0400   the audio as it came, under its SHA-256 in lower-case hex
@@ -28,8 +29,9 @@ index, alive, deleted or damaged, then with `-2`, `-3`, … So the same audio tw
 
 **Writing.** The blob first, then its line, then the id is told; each is on the disk before the next step. A blob is
 written beside its final name, synced, and renamed. A line is appended by one write under the lock; a line that another
-process left torn is sealed with an LF, never cut away. What can't be completed is taken back. The lock is held for that
-one append, never while audio is made, hashed or written.
+process left torn is never cut away but sealed with an LF, by a write of its own before anything is decided by what the
+index holds. What can't be completed is taken back. The lock is held for that one append, never while audio is made,
+hashed or written.
 
 **Reading.** No lock, nothing written; up to the last LF there was when the index was opened.
 
