@@ -411,14 +411,17 @@ def test_one_of_two_services_may_go_and_come_back(
 ) -> None:
     """It is left out with a warning, asked again later, and makes takes again; no row is lost."""
     monkeypatch.setattr(fleet, "BACKOFF_FIRST_S", 0.1)
+    monkeypatch.setattr(fleet, "BACKOFF_MOST_S", 0.2)
     monkeypatch.setattr(limits, "STARTING_S", 0.0)
     served_by: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    moved = threading.Event()
+    moved, is_back = threading.Event(), threading.Event()
 
     def other(body: dict[str, Any]) -> tuple[int, bytes]:
         served_by.append("other")
+        if served_by.count("steady") >= 15:
+            is_back.set()
         return good(body)
 
     def steady(body: dict[str, Any]) -> tuple[int, bytes]:
@@ -426,6 +429,8 @@ def test_one_of_two_services_may_go_and_come_back(
         time.sleep(0.03)
         if served_by.count("steady") in {5, 15}:
             moved.set()
+        if served_by.count("steady") > 15:
+            is_back.wait(1)  # so that the rows last until the other one is asked again
         return good(body)
 
     def come_and_go() -> None:

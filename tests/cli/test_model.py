@@ -124,7 +124,7 @@ def test_pull_as_json_prints_one_object(musicgen: Run, mine: Path) -> None:
         (["nano"], 2),
         (["auto"], 2),
         (["no such"], 3),
-        (["mine", "--precision", "int3"], 8),
+        (["mine", "--precision", "int3"], 2),
         (["mine", "--revision", "x"], 2),
     ],
 )
