@@ -87,3 +87,6 @@ BATCH_TAKES = 10_000_000  # more is a slip in `--sweep`
 
 # Takes in the background.
 POLL_MS = Range(0, 30_000, default=10_000, unit="ms")  # one wait; an assistant's client gives up not much later
+
+# A gallery.
+EMBED_BYTES = 50_000_000  # of sound in one page, before base64 makes it a third more

@@ -25,6 +25,7 @@ COMMANDS = {
     "tag": "Add tags to takes, or remove them.",
     "rm": "Remove takes, or bring one back.",
     "import": "Take in WAV files, or another store.",
+    "gallery": "Make a page of takes, to look at and listen to.",
     "job": "Takes that are made in the background.",
     "model": "Model weights on this machine.",
     "store": "Care of the store.",

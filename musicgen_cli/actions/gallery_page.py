@@ -1,0 +1,221 @@
+"""
+Takes → one HTML page, from the templates in `musicgen_cli/gallery`.
+
+The page asks for nothing but the sounds: its policy names its own script and style by their hashes and forbids all
+else. Whatever a template is filled with is escaped, unless it came out of a template.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from string import Template
+
+from musicgen_cli.actions.export import TEMPLATE, file_name
+from musicgen_cli.actions.remake import generate_command, tag_command
+from musicgen_cli.limits import TAGS, number
+from musicgen_cli.printable import one_line, printable
+from musicgen_cli.store import Artifact
+
+MARK = '<meta name="generator" content="musicgen-cli gallery">'  # tells our pages from others
+BARS = 96
+_HALF = 30  # of a full bar's height; the drawing is 64 high
+_TAGS_SHOWN = 10
+_FILES = Path(__file__).parent.parent / "gallery"
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A take as the page shows it."""
+
+    take: Artifact
+    href: str  # of its sound
+    peaks: Sequence[float]  # 0.0 to 1.0, BARS of them
+
+
+def page(sounds: Sequence[Sound], *, embedded: bool) -> bytes:
+    """
+    Write the page.
+
+    Args:
+        sounds: The newest take first. Takes of one variation set share a card, which stands where its newest would.
+        embedded: The sounds are data URLs; else they lie beside the page.
+    """
+    cards: dict[str, list[Sound]] = {}
+    for sound in sounds:
+        set_id = sound.take.variation_set_id
+        cards.setdefault(sound.take.id if set_id is None else f"set {set_id}", []).append(sound)
+    tags = _tags(sounds)
+    style, script = Html(_file("style.css")), Html(_file("script.js"))
+    policy = {
+        "default-src": "'none'",
+        "script-src": _hash(script),
+        "style-src": _hash(style),
+        "img-src": "data:",  # the icon
+        "media-src": "data:" if embedded else "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "require-trusted-types-for": "'script'",
+    }
+    text = _fill(
+        "page.html",
+        policy="; ".join(f"{name} {value}" for name, value in policy.items()),
+        style=style,
+        script=script,
+        count=_count(sounds),
+        tags=_tag_buttons(tags),
+        cards=_join(_card(str(i), card, tags) for i, card in enumerate(cards.values())),
+        nothing="Nothing matches." if sounds else "No takes yet.",
+        none=Html(" hidden" if sounds else ""),
+    )
+    return text.encode()
+
+
+def _card(name: str, sounds: Sequence[Sound], tags: Mapping[str, int]) -> Html:
+    oldest_first = sounds[::-1]
+    sounds = sorted(oldest_first, key=lambda sound: _index(sound.take, sys.maxsize))  # none: last
+    first = sounds[0].take
+    models = dict.fromkeys(_origin(sound.take, "model") for sound in sounds)
+    facts = [first.created[:10], *models, f"{len(sounds)} takes" if len(sounds) > 1 else ""]
+    prompts = {sound.take.prompt for sound in sounds}
+    return _fill(
+        "card.html",
+        kind=" ".join(["set"] * (len(sounds) > 1) + ["untitled"] * (not first.prompt)),
+        name=name,
+        prompt=_title(first),
+        facts=_listed(facts),
+        takes=_join(
+            _take(
+                sound,
+                tags,
+                which=f"take {_index(sound.take, i) + 1}" if len(sounds) > 1 else "",
+                alike=len(prompts) < 2,
+            )
+            for i, sound in enumerate(sounds)
+        ),
+    )
+
+
+def _take(sound: Sound, tags: Mapping[str, int], *, which: str, alike: bool) -> Html:
+    take = sound.take
+    its = sorted((tag for tag in take.tags if tag in tags), key=tags.__getitem__)
+    seed = "" if take.seed is None else f"seed {take.seed}"
+    engine = [_origin(take, "engine"), _origin(take, "precision")]
+    device = _origin(take, "device")
+    facts = [
+        f"{number(take.duration)} s",
+        f"{number(take.sample_rate / 1000)} kHz",
+        " ".join(filter(None, [_origin(take, "model"), *engine, device and f"on {device}"])),
+        f"weights {take.license}" if take.license else "",
+        f"by {take.creator}",
+    ]
+    again = generate_command(take)
+    like = "Make it again" if take.seed is not None else "Make another like it: the seed isn't known"
+    return _fill(
+        "take.html",
+        id=take.id,
+        label=", ".join(filter(None, [_title(take), which, seed])),
+        which=which,
+        tags=" ".join(str(tags[tag]) for tag in its),
+        seconds=str(take.duration),
+        length=_minutes(take.duration),
+        bars=str(BARS),
+        path=_path(sound.peaks),
+        own=_listed([which, "" if alike else _title(take), seed, *its]),
+        facts=_listed(facts),
+        commands=_join(
+            _fill("command.html", what=what, command=command)
+            for what, command in [(like, again), ("Tag it", tag_command(take))]
+            if command
+        ),
+        href=sound.href,
+        file_name=f"{file_name(take, TEMPLATE)}.wav",
+    )
+
+
+def _path(peaks: Sequence[float]) -> str:
+    """Draw a bar for each peak, each from where the last one ended, in whole numbers: a thousand takes stay light."""
+    drawn, end = "", 0
+    for i, peak in enumerate(peaks):
+        half = round(_HALF * peak**0.7)  # nearer to what is heard, so that quiet music isn't a line
+        drawn += (f"m1 {-half - end}" if i else f"M.5 {-half}") + f"v{2 * half}"
+        end = half
+    return drawn.replace(" -", "-")
+
+
+def _tags(sounds: Sequence[Sound]) -> dict[str, int]:
+    """Give a number to each of the tags that tell takes apart, the commonest first."""
+    counted = Counter(tag for sound in sounds for tag in sound.take.tags if tag not in TAGS)
+    return {tag: i for i, (tag, _) in enumerate(counted.most_common())}
+
+
+def _tag_buttons(tags: Mapping[str, int]) -> Html:
+    buttons = [_fill("tag.html", tag=tag, rare=Html(" hidden" if i >= _TAGS_SHOWN else "")) for tag, i in tags.items()]
+    if len(tags) > _TAGS_SHOWN:
+        buttons.append(_fill("more.html", count=str(len(tags) - _TAGS_SHOWN)))
+    return _join(buttons)
+
+
+def _count(sounds: Sequence[Sound]) -> str:
+    seconds = sum(sound.take.duration for sound in sounds)
+    takes = "1 take" if len(sounds) == 1 else f"{len(sounds)} takes"
+    return f"{takes}, {_minutes(seconds)}" if sounds else takes
+
+
+def _minutes(seconds: float) -> str:
+    whole = math.ceil(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def _title(take: Artifact) -> str:
+    return one_line(take.prompt).strip() or "No prompt"
+
+
+def _index(take: Artifact, otherwise: int) -> int:
+    return otherwise if take.variation_index is None else take.variation_index
+
+
+def _origin(take: Artifact, name: str) -> str:
+    value = take.origin.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _listed(facts: Iterable[str]) -> str:
+    return " · ".join(one_line(fact) for fact in facts if fact)
+
+
+def _join(parts: Iterable[Html]) -> Html:
+    return Html("".join(parts))
+
+
+def _fill(file: str, /, **values: str) -> Html:
+    """Fill a template; what isn't HTML is escaped, and what browsers, people or terminals obey in it is shown."""
+    return Html(Template(_file(file)).substitute({name: _escaped(value) for name, value in values.items()}))
+
+
+def _escaped(value: str) -> str:
+    return value if isinstance(value, Html) else html.escape("\n".join(map(printable, value.split("\n"))))
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def _file(name: str) -> str:
+    return (_FILES / name).read_text(encoding="utf-8")
