@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,14 @@ class Sound:
     peaks: Sequence[float]  # 0.0 to 1.0, BARS of them
 
 
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What is found out once for all takes of a page."""
+
+    tags: Mapping[str, int]  # that tell takes apart, the commonest first → their numbers
+    loudest: float  # peak of all, which is drawn at full height
+
+
 def page(sounds: Sequence[Sound], *, embedded: bool) -> bytes:
     """
     Write the page.
@@ -59,7 +68,8 @@ def page(sounds: Sequence[Sound], *, embedded: bool) -> bytes:
     for sound in sounds:
         set_id = sound.take.variation_set_id
         cards.setdefault(sound.take.id if set_id is None else f"set {set_id}", []).append(sound)
-    tags = _tags(sounds)
+    loudest = max((peak for sound in sounds for peak in sound.peaks), default=0.0)
+    common = _Common(_tags(sounds), loudest or 1.0)
     style, script = Html(_file("style.css")), Html(_file("script.js"))
     policy = {
         "default-src": "'none'",
@@ -77,50 +87,49 @@ def page(sounds: Sequence[Sound], *, embedded: bool) -> bytes:
         style=style,
         script=script,
         count=_count(sounds),
-        tags=_tag_buttons(tags),
-        cards=_join(_card(str(i), card, tags) for i, card in enumerate(cards.values())),
+        tags=_tag_buttons(common.tags),
+        cards=_join(_card(str(i), card, common) for i, card in enumerate(cards.values())),
         nothing="Nothing matches." if sounds else "No takes yet.",
         none=Html(" hidden" if sounds else ""),
     )
     return text.encode()
 
 
-def _card(name: str, sounds: Sequence[Sound], tags: Mapping[str, int]) -> Html:
+def _card(name: str, sounds: Sequence[Sound], common: _Common) -> Html:
     oldest_first = sounds[::-1]
     sounds = sorted(oldest_first, key=lambda sound: _index(sound.take, sys.maxsize))  # none: last
-    first = sounds[0].take
-    models = dict.fromkeys(_origin(sound.take, "model") for sound in sounds)
-    facts = [first.created[:10], *models, f"{len(sounds)} takes" if len(sounds) > 1 else ""]
-    prompts = {sound.take.prompt for sound in sounds}
+    takes = [sound.take for sound in sounds]
+    is_set = len(takes) > 1
+    is_same = len({take.prompt for take in takes}) == 1
+    shared = [tag for tag in common.tags if is_set and all(tag in take.tags for take in takes)]
+    facts = [takes[0].created[:10], *dict.fromkeys(_origin(take, "model") for take in takes)]
+    facts += [f"{len(takes)} takes"] * is_set + shared
+
+    def row(i: int, sound: Sound) -> Html:
+        which = f"take {_index(sound.take, i) + 1}" if is_set else ""
+        tags = [tag for tag in common.tags if tag in sound.take.tags and tag not in shared]
+        own = [which, "" if is_same else _title(sound.take), _seed(sound.take), *tags]
+        return _take(sound, common, which=which, own=_listed(own))
+
     return _fill(
         "card.html",
-        kind=" ".join(["set"] * (len(sounds) > 1) + ["untitled"] * (not first.prompt)),
+        kind=("set" if is_set else "one") + (" untitled" if not takes[0].prompt else ""),
         name=name,
-        prompt=_title(first),
+        prompt=_title(takes[0]),
         facts=_listed(facts),
-        takes=_join(
-            _take(
-                sound,
-                tags,
-                which=f"take {_index(sound.take, i) + 1}" if len(sounds) > 1 else "",
-                alike=len(prompts) < 2,
-            )
-            for i, sound in enumerate(sounds)
-        ),
+        takes=_join(row(i, sound) for i, sound in enumerate(sounds)),
     )
 
 
-def _take(sound: Sound, tags: Mapping[str, int], *, which: str, alike: bool) -> Html:
+def _take(sound: Sound, common: _Common, *, which: str, own: str) -> Html:
     take = sound.take
-    its = sorted((tag for tag in take.tags if tag in tags), key=tags.__getitem__)
-    seed = "" if take.seed is None else f"seed {take.seed}"
     engine = [_origin(take, "engine"), _origin(take, "precision")]
     device = _origin(take, "device")
     facts = [
         f"{number(take.duration)} s",
         f"{number(take.sample_rate / 1000)} kHz",
         " ".join(filter(None, [_origin(take, "model"), *engine, device and f"on {device}"])),
-        f"weights {take.license}" if take.license else "",
+        f"{take.license} weights" if take.license else "",
         f"by {take.creator}",
     ]
     again = generate_command(take)
@@ -128,17 +137,17 @@ def _take(sound: Sound, tags: Mapping[str, int], *, which: str, alike: bool) -> 
     return _fill(
         "take.html",
         id=take.id,
-        label=", ".join(filter(None, [_title(take), which, seed])),
+        label=", ".join(filter(None, [_title(take), which, _seed(take)])),
         which=which,
-        tags=" ".join(str(tags[tag]) for tag in its),
+        tags=" ".join(str(i) for tag, i in common.tags.items() if tag in take.tags),
         seconds=str(take.duration),
         length=_minutes(take.duration),
         bars=str(BARS),
-        path=_path(sound.peaks),
-        own=_listed([which, "" if alike else _title(take), seed, *its]),
+        path=_path([peak / common.loudest for peak in sound.peaks]),
+        own=own,
         facts=_listed(facts),
         commands=_join(
-            _fill("command.html", what=what, command=command)
+            _fill("command.html", what=what, command=_marked(command))
             for what, command in [(like, again), ("Tag it", tag_command(take))]
             if command
         ),
@@ -147,11 +156,16 @@ def _take(sound: Sound, tags: Mapping[str, int], *, which: str, alike: bool) -> 
     )
 
 
+def _marked(command: str) -> Html:
+    """Set off the options, so that a line breaks between them and not within."""
+    return Html(re.sub(r"(?<= )--[a-z-]+", r"<i>\g<0></i>", _escaped(command)))
+
+
 def _path(peaks: Sequence[float]) -> str:
     """Draw a bar for each peak, each from where the last one ended, in whole numbers: a thousand takes stay light."""
     drawn, end = "", 0
     for i, peak in enumerate(peaks):
-        half = round(_HALF * peak**0.7)  # nearer to what is heard, so that quiet music isn't a line
+        half = round(_HALF * peak**0.65)  # nearer to what is heard, so that quiet music isn't a line
         drawn += (f"m1 {-half - end}" if i else f"M.5 {-half}") + f"v{2 * half}"
         end = half
     return drawn.replace(" -", "-")
@@ -188,6 +202,10 @@ def _title(take: Artifact) -> str:
 
 def _index(take: Artifact, otherwise: int) -> int:
     return otherwise if take.variation_index is None else take.variation_index
+
+
+def _seed(take: Artifact) -> str:
+    return "" if take.seed is None else f"seed {take.seed}"
 
 
 def _origin(take: Artifact, name: str) -> str:
