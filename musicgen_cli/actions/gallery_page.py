@@ -178,7 +178,10 @@ def _tags(sounds: Sequence[Sound]) -> dict[str, int]:
 
 
 def _tag_buttons(tags: Mapping[str, int]) -> Html:
-    buttons = [_fill("tag.html", tag=tag, rare=Html(" hidden" if i >= _TAGS_SHOWN else "")) for tag, i in tags.items()]
+    buttons = [
+        _fill("tag.html", tag=one_line(tag), rare=Html(" hidden" if i >= _TAGS_SHOWN else ""))
+        for tag, i in tags.items()
+    ]
     if len(tags) > _TAGS_SHOWN:
         buttons.append(_fill("more.html", count=str(len(tags) - _TAGS_SHOWN)))
     return _join(buttons)

@@ -72,7 +72,7 @@ def command(
     if not takes:
         out.note("no take matches, so the page is empty")
     if made.unused:
-        out.note(f"{made.unused} sounds in {folder / 'audio'} are not on the page any more; they were left there")
+        out.note(f"sounds that are not on the page any more, and were left in {folder / 'audio'}: {made.unused}")
     if made.damaged:
         raise DamagedError(
             f"left out {made.damaged} of {len(takes)} takes, for their sound is damaged",
