@@ -1,0 +1,40 @@
+"""Takes to make galleries of, without an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fakes
+
+from musicgen_cli.actions.gallery import build
+from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.wav import pcm16_wav
+
+SECONDS = 120  # of each sound: none ends while a slow machine looks at it
+_HZ = 4000
+SOUNDS = [
+    pcm16_wav(fakes.tone(1, seed=seed, rate=_HZ)[44:] * SECONDS, sample_rate=_HZ, channels=1) for seed in range(8)
+]
+
+
+def put(store: Store, prompt: str, *, seed: int = 1, tags: Sequence[str] = (), **more: Any) -> Artifact:
+    """Store a take that a service made."""
+    known: dict[str, Any] = {
+        "params": {"duration": 20.0, "temperature": 1.0, "seed": seed},
+        "origin": {"kind": "http", "model": "nano", "url": "http://127.0.0.1:2006"},
+        "creator": "me",
+        "seed": seed,
+    } | more
+    return store.put(SOUNDS[seed % len(SOUNDS)], Draft(tags=("type:audio", *tags), prompt=prompt, **known))
+
+
+def made(store: Store, folder: Path, *, embed: bool = False) -> Path:
+    """Make a gallery of all takes and return its page."""
+    takes = list(store.newest(None))
+    return build(folder, takes, store, embed=embed, left_out=refuse, done=lambda *_: None).page
+
+
+def refuse(take: Artifact, err: Exception) -> None:
+    raise AssertionError(f"{take.id}: {err}")
