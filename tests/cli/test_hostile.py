@@ -146,6 +146,10 @@ def commands(texts: list[str], folder: Path) -> list[list[str]]:
             ["generate", "x", "--local", f"--model={asked}"],
         ]
         done += [["import", str(folder / asked)], ["export", ids[0], "-o", str(folder / asked / "x.wav")]]
+        done += [
+            ["gallery", f"--tag={asked}", "-o", str(folder / "page")],
+            ["gallery", "-o", str(folder / asked / "x.wav")],
+        ]
         done += [["model", "show", asked], ["model", "rm", asked], ["batch", str(folder / asked)]]
         done += [["job", "show", asked], ["job", "cancel", asked], ["job", "poll", f"--mode={asked}"]]
         done += [["job", "poll", "--", asked], ["job", "poll", "--json", f"--timeout-ms={asked}"]]
