@@ -21,6 +21,7 @@ _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 # The last 14 bytes of every WAVE_FORMAT_EXTENSIBLE sub-format that stands for a plain format tag (mmreg.h).
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+_FLIP = bytes(byte ^ 0x80 for byte in range(256))  # two's complement ↔ 128 is zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,15 @@ class WavInfo:
         return self.frames * self.channels * self.bits // 8
 
 
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A WAV's samples as numbers, channels interleaved."""
+
+    values: array[int] | array[float]  # 8 and 24 bits are widened to 16 and 32
+    full_scale: float  # what ±1.0 is in `values`
+    step: float  # between two neighbouring values; 0 for float
+
+
 def pcm16_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
     """
     Put the 44-byte header before 16-bit PCM.
@@ -54,15 +64,7 @@ def pcm16_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
         sample_rate: In Hz.
         channels: 1 or 2.
     """
-    frame = 2 * channels
-    return (
-        _HEADER.pack(
-            *(b"RIFF", 36 + len(samples), b"WAVE"),
-            *(b"fmt ", 16, _PCM, channels, sample_rate, sample_rate * frame, frame, 16),
-            *(b"data", len(samples)),
-        )
-        + samples
-    )
+    return _wav(samples, _PCM, sample_rate, channels, 16)
 
 
 def inspect(wav: bytes) -> WavInfo:
@@ -100,6 +102,59 @@ def is_silent(wav: bytes, info: WavInfo) -> bool:
     """Tell whether every sample is zero."""
     rest = b"\x80" if info.bits == 8 else b"\x00"
     return wav.count(rest, info.data_start, info.data_start + info.data_bytes) == info.data_bytes
+
+
+def samples(wav: bytes, info: WavInfo) -> Samples:
+    """Take the samples out of a WAV that was inspected."""
+    data = wav[info.data_start : info.data_start + info.data_bytes]
+    size = info.bits // 8
+    if info.is_float:
+        values: array[int] | array[float] = array("f" if size == 4 else "d", data)
+        full_scale = 1.0
+    else:
+        wide = bytearray(len(data) // size * (2 if size < 3 else 4))
+        if size == 1:
+            wide[1::2] = data.translate(_FLIP)
+        elif size == 3:
+            for byte in range(3):
+                wide[byte + 1 :: 4] = data[byte::3]
+        else:
+            wide[:] = data
+        values = array("h" if size < 3 else "i", bytes(wide))
+        full_scale = 2.0 ** (15 if size < 3 else 31)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return Samples(values, full_scale, full_scale * 2.0 ** (1 - info.bits) if not info.is_float else 0.0)
+
+
+def rewrapped(values: array[int] | array[float], info: WavInfo) -> bytes:
+    """Put samples, as `samples` gave them, into a WAV of the same form as `info`, with nothing else in it."""
+    if sys.byteorder == "big":
+        values = values[:]
+        values.byteswap()
+    data = values.tobytes()
+    if info.bits == 8:
+        data = data[1::2].translate(_FLIP)
+    elif info.bits == 24:
+        narrow = bytearray(len(data) // 4 * 3)
+        for byte in range(3):
+            narrow[byte::3] = data[byte + 1 :: 4]
+        data = bytes(narrow)
+    return _wav(data, _FLOAT if info.is_float else _PCM, info.sample_rate, info.channels, info.bits)
+
+
+def _wav(data: bytes, tag: int, rate: int, channels: int, bits: int) -> bytes:
+    frame = channels * bits // 8
+    padding = b"\0" * (len(data) % 2)
+    return (
+        _HEADER.pack(
+            *(b"RIFF", 36 + len(data) + len(padding), b"WAVE"),
+            *(b"fmt ", 16, tag, channels, rate, rate * frame, frame, bits),
+            *(b"data", len(data)),
+        )
+        + data
+        + padding
+    )
 
 
 def _info(fmt: bytes, wav: bytes, start: int, size: int) -> WavInfo:

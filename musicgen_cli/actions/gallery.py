@@ -94,7 +94,7 @@ def build(
         for take in takes:
             try:
                 wav = store.read_blob(take)
-                drawn = peaks(wav, BARS)
+                drawn = [max(-low, high) for low, high in peaks(wav, BARS)]
             except DamagedError as err:
                 left_out(take, err)
             except InvalidWavError as err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,10 +39,10 @@ class Output:
         self._making_bars = Lock()
         self._told: set[str] = set()
 
-    def artifacts(self, artifacts: Iterable[Artifact]) -> None:
-        """Show takes: a table on a terminal, else one a line as each comes."""
+    def artifacts(self, artifacts: Iterable[Artifact], *, wave: Callable[[Artifact], str] | None = None) -> None:
+        """Show takes: a table on a terminal, which can have a `wave` of each, else one a line as each comes."""
         if self.is_table:
-            _table(artifacts)
+            _table(artifacts, wave)
         else:
             for artifact in artifacts:
                 self.artifact(artifact, flush=False)
@@ -81,6 +82,15 @@ class Output:
             name = one_line(key)  # a record's may be foreign, too
             text = one_line(number(value) if isinstance(value, float) else str(value))
             self.line(f"{name + ':':<{max(width, 20)}} {text}" if width else f"{name}\t{text}")
+
+    def drawing(self, drawn: Callable[[int], list[str]]) -> None:
+        """Show lines as wide as the terminal, if there is one and it has their characters."""
+        if not self.is_table:
+            return
+        lines = drawn(shutil.get_terminal_size().columns)
+        if _can_show("".join(lines)):
+            for line in lines:
+                self.line(line)
 
     def details(self, artifact: Artifact) -> None:
         """Show all that is known of one take: on a terminal a field a line, else as a list does."""
@@ -354,7 +364,7 @@ def _fields(artifact: Artifact) -> tuple[str, ...]:
     )
 
 
-def _table(artifacts: Iterable[Artifact]) -> None:
+def _table(artifacts: Iterable[Artifact], wave: Callable[[Artifact], str] | None) -> None:
     """Print a table for people: local time, and of the tags those that not every take has."""
     from datetime import datetime
 
@@ -367,6 +377,8 @@ def _table(artifacts: Iterable[Artifact]) -> None:
     for name in ("id", "created"):
         table.add_column(name, no_wrap=True)
     table.add_column("s", justify="right", no_wrap=True)
+    if wave:
+        table.add_column("wave", no_wrap=True)
     table.add_column("seed", justify="right", no_wrap=True, max_width=16)
     for name in ("model", "tags", "prompt"):
         table.add_column(name, overflow="fold")
@@ -376,6 +388,9 @@ def _table(artifacts: Iterable[Artifact]) -> None:
         cells[0] = artifact.id.removeprefix("artifact_")
         cells[1] = datetime.fromisoformat(artifact.created).astimezone().strftime("%Y-%m-%d %H:%M")
         cells[5] = ", ".join(own)
+        if wave:
+            drawn = wave(artifact)
+            cells.insert(3, drawn if _can_show(drawn) else "")
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     if table.row_count:
         Console().print(table)
@@ -419,6 +434,14 @@ def _tree(top: Branch) -> None:
         branch, node = todo.pop()
         todo.extend((child, node.add(named(child))) for child in branch.children)
     Console().print(root)
+
+
+def _can_show(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_terminal(stream: Any) -> bool:

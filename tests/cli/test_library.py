@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import fakes
 import pytest
+from terminal import on_terminal
 
 from musicgen_cli.store import Artifact, Draft, Store
 
@@ -26,6 +28,12 @@ def put(store: Store, prompt: str = "x", *, seed: int = 1, tags: tuple[str, ...]
         origin={"kind": "http", "model": more.pop("model", "nano")}, seed=seed, **more,
     )  # fmt: skip
     return store.put(fakes.tone(0.5, seed=seed), draft)
+
+
+def damage(store: Store, take: Artifact) -> None:
+    blob = store.blob_path(take)
+    blob.chmod(0o600)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"!")
 
 
 def test_list_shows_the_newest_first(musicgen: Run, store: Store) -> None:
@@ -90,6 +98,53 @@ def test_show_finds_by_prefix_and_last(musicgen: Run, store: Store) -> None:
     assert musicgen("show", one.id, "--path").out == f"{store.blob_path(one)}\n"
     assert musicgen("show", "nothing").code == 3
     assert musicgen("show", "last", "--path", "--tree").code == 2
+
+
+def test_show_tells_how_loud_a_take_is(musicgen: Run, store: Store) -> None:
+    """Piped: names and values after the record, and no drawing; `--json` and `-q` are the record and the id alone."""
+    take = put(store)
+    record, *more = musicgen("show", take.id).lines
+
+    assert record.split("\t")[0] == take.id
+    assert more == ["peak\t-11.2 dBFS", "rms\t-14.2 dBFS", "clipped\t0 samples", "silence\t0 %"]
+    assert "peak" not in json.loads(musicgen("show", take.id, "--json").out)
+    assert musicgen("show", take.id, "-q").lines == [take.id]
+
+
+@pytest.mark.usefixtures("store_path")
+def test_takes_are_drawn_on_a_terminal(store: Store) -> None:
+    """`show` as wide as it is, `list --wave` a small one a row, a damaged one as that; exit 7 in the end."""
+    (good, bad) = (put(store, seed=seed) for seed in (1, 2))
+    code, shown = on_terminal("-m", "musicgen_cli", "show", good.id, columns=90)
+    assert code == 0
+    drawn = [line for line in shown.splitlines() if re.search("[\u2801-\u28ff]", line)]
+    assert [len(line) for line in drawn] == [90] * 2  # a quiet tone reaches the two rows in the middle
+
+    damage(store, bad)
+    code, shown = on_terminal("-m", "musicgen_cli", "list", "--wave")
+    assert code == 7
+    assert re.search(rf"{good.id[9:]}.*▃{{16}}", shown)
+    assert re.search(rf"{bad.id[9:]}.*damaged", shown)
+    assert "▃" not in on_terminal("-m", "musicgen_cli", "list")[1]
+
+
+def test_a_piped_list_is_not_drawn(musicgen: Run, store: Store) -> None:
+    """Its fields are what they are, and no sound is read."""
+    damage(store, put(store))
+
+    assert musicgen("list", "--wave") == musicgen("list")
+    assert musicgen("list", "--wave", "--json") == musicgen("list", "--json")
+
+
+def test_damaged_sound_is_not_measured(musicgen: Run, store: Store) -> None:
+    """The record is shown, then exit 7; what only wants the record doesn't look."""
+    take = put(store)
+    damage(store, take)
+    done = musicgen("show", take.id)
+
+    assert (done.code, len(done.lines)) == (7, 1)
+    assert "the audio is not what was stored" in done.err
+    assert musicgen("show", take.id, "--json").code == 0
 
 
 def test_an_ambiguous_prefix_names_the_candidates(musicgen: Run, store: Store) -> None:
@@ -166,8 +221,7 @@ def test_damaged_sound_is_never_exported(musicgen: Run, store: Store, tmp_path: 
     """Exit 7, and no file."""
     take = put(store)
     blob = store.blob_path(take)
-    blob.chmod(0o600)
-    blob.write_bytes(blob.read_bytes()[:-1] + b"!")
+    damage(store, take)
 
     assert musicgen("export", take.id, "-o", tmp_path / "x.wav").code == 7
     blob.unlink()

@@ -1,11 +1,16 @@
 """`musicgen list`: what is stored, newest first."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musicgen_cli.cli import filters, options
-from musicgen_cli.errors import UsageError
+from musicgen_cli.errors import DamagedError, InvalidWavError, UsageError
+
+if TYPE_CHECKING:
+    from musicgen_cli.store import Artifact
+
+_WAVE = 16  # characters of a drawing
 
 
 def command(
@@ -19,6 +24,7 @@ def command(
     search: filters.Search = None,
     since: filters.Since = None,
     until: filters.Until = None,
+    wave: Annotated[bool, typer.Option("--wave", help="Draw each, on a terminal; ignored elsewhere.")] = False,
     store: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -44,4 +50,21 @@ def command(
         since=since,
         until=until,
     )
-    out.artifacts(kept.newest(None if every else number or 20, passing))
+    takes = kept.newest(None if every else number or 20, passing)
+    if not wave or not out.is_table:
+        out.artifacts(takes)
+        return
+    from musicgen_cli.actions.waveform import bars, peaks
+
+    damaged: list[DamagedError | InvalidWavError] = []
+
+    def drawn(artifact: "Artifact") -> str:
+        try:
+            return bars(peaks(kept.read_blob(artifact), _WAVE))
+        except (DamagedError, InvalidWavError) as err:
+            damaged.append(err)
+            return "damaged"
+
+    out.artifacts(takes, wave=drawn)
+    if damaged:
+        raise damaged[0]

@@ -8,7 +8,10 @@ from musicgen_cli.cli import options
 from musicgen_cli.errors import ArtifactNotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Artifact, Store
+
+_ROWS = 4  # of the drawing
 
 
 def command(
@@ -19,7 +22,11 @@ def command(
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show everything that is known of a take, or the takes of a set."""
+    """
+    Show everything that is known of a take, or the takes of a set.
+
+    Below a take's record stand its levels, on a terminal with a drawing; --json and --quiet give the record alone.
+    """
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
@@ -41,6 +48,23 @@ def command(
         out.tree(lineage(found, kept))
     else:
         out.details(found)
+        if not json_ and not quiet:
+            _show_sound(kept.read_blob(found), out)
+
+
+def _show_sound(wav: bytes, out: "Output") -> None:
+    from musicgen_cli.actions.waveform import braille, levels, peaks
+
+    out.drawing(lambda width: braille(peaks(wav, 2 * width), _ROWS))
+    found = levels(wav)
+    out.pairs(
+        {
+            "peak": f"{found.peak_dbfs:.1f} dBFS",
+            "rms": f"{found.rms_dbfs:.1f} dBFS",
+            "clipped": f"{found.clipped} samples",
+            "silence": f"{100 * found.silence:.0f} %",
+        }
+    )
 
 
 def _find(kept: "Store", wanted: str) -> "Artifact | list[Artifact]":
