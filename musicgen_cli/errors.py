@@ -19,12 +19,14 @@ Every failure we can explain: its code, its exit code, its hint.
     ├── DamagedError            damaged               7   stored bytes are damaged
     ├── AbsentError             absent                8   something optional isn't here
     │   ├── MissingExtraError   missing-extra         8
+    │   ├── PlayerAbsentError   player-absent         8
     │   └── ModelAbsentError    model-absent          8
     ├── StoreError              store-error           1   no permission, disk full, not a store
     │   └── NewerStoreError     newer-store           1
     ├── ModelsFolderError       models-folder         1   no permission or no room for a model
     ├── InvalidWavError         invalid-wav           1   bytes that are not a WAV we keep
     ├── TargetError             target                1   an export target that exists or can't be written
+    ├── PlayerError             player                1   no player could play the sound
     ├── EngineError             engine                1   the model in this process failed
     │   ├── CheckpointError     checkpoint            1   model files that are damaged or don't fit
     │   └── MemoryNeededError   memory-needed         1
@@ -175,6 +177,12 @@ class ModelAbsentError(AbsentError):
     code = "model-absent"
 
 
+class PlayerAbsentError(AbsentError):
+    """There is nothing that plays sound on this machine."""
+
+    code = "player-absent"
+
+
 class StoreError(MusicgenError):
     """The store can't be read or written as asked."""
 
@@ -203,6 +211,16 @@ class TargetError(MusicgenError):
     """An export target exists already or can't be written."""
 
     code = "target"
+
+
+class PlayerError(MusicgenError):
+    """A player could not play the sound."""
+
+    code = "player"
+
+    def __init__(self, message: str, *, at_once: bool, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.at_once = at_once  # before anything was heard: another one may be tried
 
 
 class EngineError(MusicgenError):

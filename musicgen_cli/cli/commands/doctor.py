@@ -55,6 +55,7 @@ def _findings(chosen: "Settings") -> Iterator[tuple[str, str, str]]:
         absent = [package for package in packages if find_spec(package) is None]
         state, text = ("absent", f'pip install "musicgen-cli[{extra}]"') if absent else ("ok", "installed")
         yield f"extra {extra}", state, text
+    yield "player", *_player()
     yield "device", "ok", f"cpu, {_processors()} processor(s)"
     for name, source in chosen.sources.items():
         value = getattr(chosen, name)
@@ -104,6 +105,15 @@ def _service(chosen: "Settings", *, local: bool) -> tuple[str, str]:
         wanted = chosen.sources["url"] != "default" or not local
         return ("broken" if wanted else "absent"), str(err)
     return "ok", f"{engine.url}: {said.get('model') or 'model unknown'}, version {said.get('version') or 'unknown'}"
+
+
+def _player() -> tuple[str, str]:
+    from musicgen_cli import player
+
+    try:
+        return "ok", ", ".join(found.name for found in player.find())
+    except MusicgenError as err:
+        return "absent", f"{err}; {err.hint}"
 
 
 def _models(*, local: bool) -> tuple[str, str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from musicgen_cli.actions.export import Target
     from musicgen_cli.actions.generate import Order
+    from musicgen_cli.actions.live import Sounding
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.base import Engine, Listener
     from musicgen_cli.settings import Settings
@@ -57,6 +58,9 @@ def command(
     force: options.Force = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="In the background: prints a job's id for each take at once.")
+    ] = False,
+    play: Annotated[
+        bool, typer.Option("--play", help="Play each when it is stored; with --local while it is made, if fast enough.")
     ] = False,
     store: options.StoreOption = None,
     json_: options.Json = False,
@@ -106,23 +110,30 @@ def command(
     orders = plan(wish, kept)
     kept.check_room(sum(expected_bytes(order) for order in orders))
     if detach:
-        if output is not None:
+        if output is not None or play:
+            option, later = ("--play", "play") if play else ("--output", "export")
             raise UsageError(
-                "--detach and --output contradict each other", hint="`musicgen export` copies what is made"
+                f"--detach and {option} contradict each other", hint=f"`musicgen {later}` takes what was made"
             )
         _detach(orders, chosen, loading, kept, out)
         return
     where = _target(output, many=variations > 1, force=force, out=out)
+    sounding = _sounding(kept, out) if play else None
     maker = _open(chosen, loading, out)
     made: list[Artifact] = []
     taken: set[Path] = set()
 
     def heard(i: int, order: "Order") -> "AbstractContextManager[Listener]":
-        return out.progress(f"{i + 1}/{variations}" if variations > 1 else "generating", order.request.duration)
+        shown = out.progress(f"{i + 1}/{variations}" if variations > 1 else "generating", order.request.duration)
+        if sounding is None or variations > 1:
+            return shown
+        return sounding.live(shown, order.request.duration)
 
     try:
         for take in make_all(orders, maker, kept, heard, jobs=maker.slots):
             made.append(take.artifact)
+            if sounding is not None:
+                sounding.stored(take.artifact)
             for text in take.warnings:
                 out.warn(text)
             if output == "-":
@@ -140,9 +151,13 @@ def command(
             raise
         raise PartlyMadeError(len(made), variations, err) from err
     finally:
+        if sounding is not None and sys.exc_info()[0] is not None:
+            sounding.stop()
         maker.close()
         if out.is_table:  # one for all, also after Ctrl-C
             out.artifacts(made)
+    if sounding is not None:
+        sounding.finish()
 
 
 class PartlyMadeError(MusicgenError):
@@ -197,6 +212,14 @@ def _detach(
             out.json({"job_id": job.id, "status": job.state})
         else:
             out.line(job.id)
+
+
+def _sounding(kept: "Store", out: "Output") -> "Sounding":
+    """Look for a player before anything is made."""
+    from musicgen_cli import player
+    from musicgen_cli.actions.live import Sounding
+
+    return Sounding(player.find(), kept, warn=out.warn)
 
 
 def _open(chosen: "Settings", loading: "dict[str, str | None]", out: "Output") -> "Engine":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Artifact, Store
 
-_ROWS = 4  # of the drawing
+_ROWS = 6  # of the drawing
 
 
 def command(

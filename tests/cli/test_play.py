@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fakes
+import players
+import pytest
+from pytest_httpserver import HTTPServer
+
+from musicgen_cli.store import Artifact, Draft, Store
+
+Run = Callable[..., Any]
+MUSICGEN = [sys.executable, "-m", "musicgen_cli"]
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
+
+
+@pytest.fixture
+def store(store_path: Path) -> Store:
+    return Store(store_path)
+
+
+@pytest.fixture
+def bin_(tmp_path: Path) -> Path:
+    return tmp_path / "bin"
+
+
+def put(store: Store, prompt: str = "x", *, seed: int = 1) -> Artifact:
+    draft = Draft(tags=(), prompt=prompt, params={}, creator="me", origin={}, seed=seed)
+    return store.put(fakes.tone(0.5, seed=seed), draft)
+
+
+def test_takes_are_played_one_after_the_other(
+    musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By any form of an id; nothing is on stdout, and what plays is told on stderr unless quiet."""
+    players.install(bin_, monkeypatch, afplay=players.WORKS)
+    one, two = put(store, "rain\x1b[31m", seed=1), put(store, "snow", seed=2)
+    done = musicgen("play", one.id[9:14], "last")
+
+    assert (done.code, done.out) == (0, "")
+    assert done.err.splitlines() == [rf"{one.id}, 0.5 s: rain\x1b[31m", f"{two.id}, 0.5 s: snow"]
+    assert players.words(bin_, "afplay") == [str(store.blob_path(take)) for take in (one, two)]
+    assert musicgen("play", "last", "-q").err == ""
+    assert musicgen("play", "nothing").code == 3
+
+
+def test_without_a_player_it_is_exit_8(
+    musicgen: Run, store: Store, service: HTTPServer, bin_: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What to install is said; `generate --play` says it before anything is made."""
+    players.install(bin_, monkeypatch)
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    put(store)
+    done = musicgen("play", "last")
+
+    assert done.code == 8
+    assert "hint: install one of" in done.err
+    assert musicgen("generate", "x", "--play").code == 8
+    assert service.log == []
+
+
+def test_damaged_sound_is_never_heard(musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 7, and no player is started."""
+    players.install(bin_, monkeypatch, aplay=players.WORKS)
+    blob = store.blob_path(put(store))
+    blob.chmod(0o600)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"!")
+
+    assert musicgen("play", "last").code == 7
+    assert musicgen("play", "last", "--loop").code == 7
+    assert not (bin_ / "aplay.words").exists()
+
+
+def test_when_all_players_fail_it_is_exit_1(
+    musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in one sentence; one that works makes up for those before it, which are not asked again."""
+    players.install(bin_, monkeypatch, paplay=players.FAILS, ffplay=players.COMPLAINS)
+    take = put(store)
+    done = musicgen("play", take.id)
+    assert done.code == 1
+    assert done.err.splitlines()[1:] == [
+        r"warning: paplay failed: no such \x1b[31mdevice", "error: ffplay failed: audio open failed",
+    ]  # fmt: skip
+
+    players.install(bin_, monkeypatch, paplay=f'echo >> "$0.words"{players.FAILS}', mpv=players.WORKS)
+    assert musicgen("play", take.id, take.id).code == 0
+    assert players.words(bin_, "mpv").count(str(store.blob_path(take))) == 2
+    assert len(players.words(bin_, "paplay")) == 1
+
+
+@pytest.mark.parametrize("words", [["play", "last"], ["play", "last", "--loop"]])
+def test_ctrl_c_stops_the_sound(store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """Exit 130, and no player is left."""
+    put(store)
+    players.install(bin_, monkeypatch, aplay=players.HANGS)
+    life = players.Life(bin_ / "aplay")
+    child = subprocess.Popen([*MUSICGEN, *words], stderr=subprocess.PIPE, text=True)
+    life.began()
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=players.WAIT_S)
+
+    assert child.returncode == 130
+    assert err.endswith("error: interrupted\n")
+    life.ended()
+
+
+@pytest.mark.usefixtures("service")
+def test_each_take_is_played_when_it_is_stored(
+    musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their order; what can't be heard is a warning, and the takes are as good."""
+    players.install(bin_, monkeypatch, aplay=players.WORKS)
+    done = musicgen("generate", "x", "-d", "0.5", "-n", "3", "--play", "-q")
+
+    assert done.code == 0
+    assert [word for word in players.words(bin_, "aplay") if word != "-q"] == [
+        str(store.blob_path(store.get(id_))) for id_ in done.lines
+    ]
+    players.install(bin_, monkeypatch, aplay=players.FAILS)
+    done = musicgen("generate", "y", "-d", "0.5", "--play", "-q")
+    assert (done.code, len(done.lines)) == (0, 1)
+    assert done.err.splitlines() == [r"warning: it can't be heard: aplay failed: no such \x1b[31mdevice"]
+
+
+@pytest.mark.usefixtures("service")
+def test_a_player_that_hangs_delays_no_take(store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are stored and told while the first one's player does nothing; Ctrl-C ends that, too."""
+    players.install(bin_, monkeypatch, aplay=players.HANGS)
+    life = players.Life(bin_ / "aplay")
+    child = subprocess.Popen(
+        [*MUSICGEN, "generate", "x", "-d", "0.5", "-n", "3", "--play", "-q"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    ids = [child.stdout.readline().strip() for _ in range(3)]
+    life.began()
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=players.WAIT_S)
+
+    assert child.returncode == 130
+    assert [store.get(id_).id for id_ in ids] == ids
+    life.ended()
+
+
+def test_a_local_take_is_heard_as_it_is_stored(
+    musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model's samples, and the blob's, are the same ones, however they came to the player."""
+    pytest.importorskip("onnxruntime", reason="needs the extra local")
+    players.install(bin_, monkeypatch, aplay=players.WORKS)
+    done = musicgen("generate", "drone", "--local", "--model", "nano", "-d", "3", "--play", "-q")
+
+    assert done.code == 0, done.err
+    artifact = store.get(done.out.strip())
+    words = players.words(bin_, "aplay")
+    if "raw" in words:  # fast enough
+        assert (bin_ / "aplay.heard").read_bytes() == store.read_blob(artifact)[44:]
+    else:
+        assert words == ["-q", str(store.blob_path(artifact))]
