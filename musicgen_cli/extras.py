@@ -10,6 +10,7 @@ from musicgen_cli.errors import MissingExtraError
 PACKAGES = {
     "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "huggingface_hub"),
     "torch": ("torch", "transformers"),
+    "audio": ("soundfile",),
     "serve": ("fastapi", "starlette", "uvicorn"),
     "mcp": ("mcp",),
 }

@@ -11,7 +11,9 @@ import math
 import struct
 import sys
 from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from musicgen_cli.errors import InvalidWavError
 
@@ -50,7 +52,7 @@ class WavInfo:
 class Samples:
     """A WAV's samples as numbers, channels interleaved."""
 
-    values: array[int] | array[float]  # 8 and 24 bits are widened to 16 and 32
+    values: array[Any]  # whole numbers or floats; 8 and 24 bits are widened to 16 and 32
     full_scale: float  # what ±1.0 is in `values`
     step: float  # between two neighbouring values; 0 for float
 
@@ -105,6 +107,43 @@ def inspect(wav: bytes) -> WavInfo:
     raise InvalidWavError("the WAV has no samples chunk")
 
 
+def with_info(wav: bytes, texts: Mapping[str, str]) -> bytes:
+    """
+    Append a chunk of metadata, behind the samples: who takes all from byte 44 to the samples' end finds them there.
+
+    Args:
+        wav: A WAV that can be kept.
+        texts: By the four letters of RIFF INFO, such as INAM.
+    """
+    body = b"INFO"
+    for name, text in texts.items():
+        data = text.replace("\0", "").encode() + b"\0"
+        body += name.encode() + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+    chunk = b"LIST" + struct.pack("<I", len(body)) + body
+    wav += b"\0" * (len(wav) % 2)
+    return wav[:4] + struct.pack("<I", len(wav) + len(chunk) - 8) + wav[8:] + chunk
+
+
+def without_last_info(wav: bytes) -> bytes:
+    """Take off what `with_info` appended; a WAV that ends otherwise stays as it is."""
+    at = 12
+    for start, end, name in _chunks(wav):
+        if name == b"LIST" and end == len(wav) and wav[start : start + 4] == b"INFO":
+            at = start - 8
+    return wav if at == 12 else wav[:4] + struct.pack("<I", at - 8) + wav[8:at]
+
+
+def read_info(wav: bytes) -> dict[str, str]:
+    """Read the metadata of a WAV by the four letters of RIFF INFO, whatever else may be wrong with it."""
+    found = {}
+    for start, end, name in _chunks(wav):
+        if name == b"LIST" and wav[start : start + 4] == b"INFO":
+            for inner, stop, letters in _chunks(wav, start + 4, end):
+                text = wav[inner:stop].partition(b"\0")[0].decode(errors="replace")
+                found[letters.decode("latin-1")] = text
+    return found
+
+
 def is_silent(wav: bytes, info: WavInfo) -> bool:
     """Tell whether every sample is zero."""
     rest = b"\x80" if info.bits == 8 else b"\x00"
@@ -116,7 +155,7 @@ def samples(wav: bytes, info: WavInfo) -> Samples:
     data = wav[info.data_start : info.data_start + info.data_bytes]
     size = info.bits // 8
     if info.is_float:
-        values: array[int] | array[float] = array("f" if size == 4 else "d", data)
+        values: array[Any] = array("f" if size == 4 else "d", data)
         full_scale = 1.0
     else:
         wide = bytearray(len(data) // size * (2 if size < 3 else 4))
@@ -134,7 +173,7 @@ def samples(wav: bytes, info: WavInfo) -> Samples:
     return Samples(values, full_scale, full_scale * 2.0 ** (1 - info.bits) if not info.is_float else 0.0)
 
 
-def rewrapped(values: array[int] | array[float], info: WavInfo) -> bytes:
+def rewrapped(values: array[Any], info: WavInfo) -> bytes:
     """Put samples, as `samples` gave them, into a WAV of the same form as `info`, with nothing else in it."""
     if sys.byteorder == "big":
         values = values[:]
@@ -148,6 +187,18 @@ def rewrapped(values: array[int] | array[float], info: WavInfo) -> bytes:
             narrow[byte::3] = data[byte + 1 :: 4]
         data = bytes(narrow)
     return _wav(data, _FLOAT if info.is_float else _PCM, info.sample_rate, info.channels, info.bits)
+
+
+def _chunks(wav: bytes, at: int = 12, end: int | None = None) -> Iterator[tuple[int, int, bytes]]:
+    """Yield start, end and name of each chunk that is whole."""
+    end = len(wav) if end is None else end
+    while at + 8 <= end:
+        (size,) = struct.unpack_from("<I", wav, at + 4)
+        start = at + 8
+        if start + size > end:
+            return
+        yield start, start + size, wav[at : at + 4]
+        at = start + size + size % 2
 
 
 def _wav(data: bytes, tag: int, rate: int, channels: int, bits: int) -> bytes:

@@ -11,11 +11,12 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from werkzeug import Request, Response
 
-from musicgen_cli.wav import inspect, pcm16_wav
+from musicgen_cli.wav import inspect, pcm16_wav, without_last_info
 
 RATE = 32_000
 
@@ -27,6 +28,11 @@ def tone(seconds: float = 0.5, *, seed: int = 0, channels: int = 1, rate: int = 
     if channels > 1:
         samples = array("h", (sample for sample in samples for _ in range(channels)))
     return pcm16_wav(samples.tobytes(), sample_rate=rate, channels=channels)
+
+
+def exported(path: Path) -> bytes:
+    """Read an exported WAV without what it says of itself."""
+    return without_last_info(path.read_bytes())
 
 
 def good_answer(body: dict[str, Any], sound: bytes | None = None, **changes: Any) -> dict[str, Any]:

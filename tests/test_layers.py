@@ -37,6 +37,7 @@ ONLY_IN = {
     "transformers": {"engine/torch_engine.py"},
     "fastapi": {"service/"},
     "mcp": {"mcp_server.py"},
+    "soundfile": {"actions/encode.py"},
     "sounddevice": {"speaker.py"},
     "typer": {"cli/"},
     "rich": {"cli/"},

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError
+from musicgen_cli.extras import needs
 from musicgen_cli.printable import printable
 from musicgen_cli.store import Artifact, Store
 
@@ -22,7 +24,9 @@ TEMPLATE = "{prompt_slug}-{seed}-{id}"
 FIELDS = ("prompt_slug", "seed", "id", "set", "index", "model", "creator", "duration", "date")
 NAME_BYTES = 80  # of a name made from a template, without the ending
 
-_OTHER_FORMATS = frozenset({".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff"})
+FORMATS = ("wav", "flac", "ogg", "mp3")
+
+_OTHER_FORMATS = frozenset({".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma"})
 _SEPARATORS = "-_. "
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 
@@ -36,20 +40,35 @@ class Target:
     template: str = TEMPLATE
     force: bool = False
     sidecar: bool = False
+    form: str = "wav"  # of FORMATS
+    loop: bool = False
+    metadata: bool = True
 
 
 def target(
-    output: str | None, *, name: str | None = None, many: bool = False, force: bool = False, sidecar: bool = False
+    output: str | None,
+    *,
+    name: str | None = None,
+    many: bool = False,
+    force: bool = False,
+    sidecar: bool = False,
+    form: str | None = None,
+    loop: bool = False,
+    metadata: bool = True,
 ) -> Target:
     """
-    Understand `-o FILE|DIR` and `--name`, before anything is made.
+    Understand `-o FILE|DIR`, `--name` and `--format`, before anything is made.
 
     Args:
         output: None is the current directory; a folder is one that exists or ends in a separator.
         name: A template for names in a folder.
         many: More than one file will be written.
+        form: Of FORMATS; None means what the file's ending says, else WAV.
+        loop: Fade the end into the start.
+        metadata: Let the copy say what it is.
 
     Raises:
+        MissingExtraError: The format needs the extra audio.
         UsageError: Several takes can't go into one file; a name for a file; an unknown field in the template.
         TargetError: The file exists and `force` wasn't given.
     """
@@ -60,18 +79,61 @@ def target(
         raise InvalidValueError("the output path must not be empty or hold NUL")
     path = Path(text)
     is_folder = path.is_dir() or text.endswith(("/", os.sep))
-    if not is_folder and path.suffix.lower() in _OTHER_FORMATS:
-        raise UsageError(f"this version exports WAV alone, not {path.suffix!r}", hint="ffmpeg -i take.wav take.mp3")
+    form = check_format(form, None if is_folder else path)
     if not is_folder and many:
         raise UsageError(f"several takes can't go into the one file {text!r}", hint="end it with / to make it a folder")
     if not is_folder and name is not None:
         raise UsageError("--name is for a folder, and -o names a file", hint="end it with / to make it a folder")
-    where = Target(path, is_folder, template, force, sidecar)
+    where = Target(path, is_folder, template, force, sidecar, form, loop, metadata)
     if not is_folder and not force:
         for file in _files(where, path):
             if file.is_symlink() or file.exists():
                 raise _exists(file)
     return where
+
+
+def check_format(form: str | None, path: Path | None) -> str:
+    """
+    Find out the format from what was asked for and the file's ending.
+
+    Raises:
+        InvalidValueError, UsageError: There is no such format, or these two contradict each other.
+        MissingExtraError: It needs the extra audio.
+    """
+    if form is not None and form not in FORMATS:
+        raise InvalidValueError(f"format must be one of {', '.join(FORMATS)}, got {form[:40]!r}")
+    ending = path.suffix.lower() if path is not None else ""
+    if ending in _OTHER_FORMATS:
+        raise UsageError(
+            f"there is no export to {ending!r}", hint=f"musicgen export ID -o - | ffmpeg -i - take{ending}"
+        )
+    if ending[1:] in FORMATS:
+        if form not in {None, ending[1:]}:
+            raise UsageError(f"--format {form} contradicts the ending {ending!r}")
+        form = ending[1:]
+    form = form or "wav"
+    if form != "wav":
+        _encoder()
+    return form
+
+
+def converted(sound: bytes, artifact: Artifact, *, form: str = "wav", loop: bool = False, metadata: bool) -> bytes:
+    """
+    Turn a take's sound into what is exported.
+
+    Raises:
+        InvalidWavError: The format can't hold it.
+    """
+    from musicgen_cli.actions.metadata import described, tags_of
+
+    if loop:
+        from musicgen_cli.actions.loop import looped
+
+        sound = looped(sound)
+    if form != "wav":
+        encoded: bytes = _encoder().encoded(sound, form, tags_of(artifact) if metadata else {})
+        return encoded
+    return described(sound, artifact) if metadata else sound
 
 
 def export(artifact: Artifact, store: Store, where: Target, taken: set[Path]) -> Path:
@@ -86,9 +148,10 @@ def export(artifact: Artifact, store: Store, where: Target, taken: set[Path]) ->
 
     Raises:
         DamagedError: The stored sound isn't what its record says.
+        InvalidWavError: The format can't hold it.
         TargetError: The file exists or can't be written; nothing half is left.
     """
-    sound = store.read_blob(artifact)
+    sound = converted(store.read_blob(artifact), artifact, form=where.form, loop=where.loop, metadata=where.metadata)
     record = (json.dumps(artifact.record, ensure_ascii=False, indent=2) + "\n").encode()
     try:
         folder = where.path if where.is_folder else where.path.parent
@@ -134,7 +197,8 @@ def file_name(artifact: Artifact, template: str) -> str:
         elif not name:
             literal = literal.lstrip(_SEPARATORS)
         name += literal + value
-    name = name.removesuffix(".wav")
+    for form in FORMATS:
+        name = name.removesuffix(f".{form}")
     name = re.sub(r"[^a-z0-9._-]+", "-", _ascii(name).lower())[:NAME_BYTES].strip("-. ")
     if not name or name.partition(".")[0] in _RESERVED:
         name = f"take-{name}".rstrip("-")
@@ -146,9 +210,9 @@ def _candidates(artifact: Artifact, where: Target) -> Iterator[Path]:
         yield where.path
         return
     name = file_name(artifact, where.template)
-    yield where.path / f"{name}.wav"
+    yield where.path / f"{name}.{where.form}"
     for i in range(2, 1_000_000):
-        yield where.path / f"{name}-{i}.wav"
+        yield where.path / f"{name}-{i}.{where.form}"
 
 
 def _files(where: Target, path: Path) -> tuple[Path, ...]:
@@ -156,7 +220,7 @@ def _files(where: Target, path: Path) -> tuple[Path, ...]:
 
 
 def _sidecar(path: Path) -> Path:
-    stem = path.name.removesuffix(".wav")
+    stem = path.stem if path.suffix[1:] in FORMATS else path.name
     return path.with_name(f"{stem}.json")
 
 
@@ -229,6 +293,12 @@ def _create(data: bytes, path: Path) -> None:
 
 def _exists(path: Path) -> TargetError:
     return TargetError(f"{printable(str(path))} exists already", hint="`--force` replaces it")
+
+
+def _encoder() -> ModuleType:
+    with needs("audio"):
+        from musicgen_cli.actions import encode
+    return encode
 
 
 def _fields(template: str) -> list[tuple[str, str | None]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_cli import __version__
+from musicgen_cli.actions.metadata import original, record_in
 from musicgen_cli.errors import InvalidValueError, InvalidWavError, MusicgenError, UsageError
 from musicgen_cli.limits import TAGS_EACH
 from musicgen_cli.store import Artifact, Draft, Store, as_draft, check_tag
@@ -149,7 +150,12 @@ class Importer:
         except OSError as err:
             return Failed(str(path), _unreadable(err))
         bare = Draft(TAGS, "", {}, self._creator, _origin({}))
-        said = self._sidecar(path.with_suffix(".json"), bare)
+        beside = path.with_suffix(".json")
+        said, source = self._sidecar(beside, bare), str(beside)
+        if (record := record_in(wav)) is not None:
+            wav = original(wav, record)
+            if said is None:
+                said, source = self._metadata(path, record, bare), f"the metadata of {path}"
         try:
             return self._put(str(path), wav, said or bare)
         except InvalidWavError as err:
@@ -157,7 +163,7 @@ class Importer:
         except InvalidValueError as err:
             if said is None:
                 return Failed(str(path), err)
-            self._warn(f"{path.with_suffix('.json')} is left out: {err}")
+            self._warn(f"{source} is left out: {err}")
             return self._put(str(path), wav, bare)
 
     def _sidecar(self, path: Path, bare: Draft) -> Draft | None:
@@ -175,6 +181,18 @@ class Importer:
         if said is None or said == as_draft({}):
             self._warn(f"{path} is left out: it says nothing of a take")
             return None
+        return self._of_import(said, bare)
+
+    def _metadata(self, path: Path, record: dict[str, Any], bare: Draft) -> Draft | None:
+        """Read what `export` wrote into a WAV; other programs put JSON there, too."""
+        try:
+            said = as_draft(record)
+        except InvalidValueError as err:
+            self._warn(f"the metadata of {path} is left out: {err}")
+            return None
+        return None if said == as_draft({}) else self._of_import(said, bare)
+
+    def _of_import(self, said: Draft, bare: Draft) -> Draft:
         return replace(
             said,
             tags=(*TAGS, *(tag for tag in said.tags if not tag.startswith("phase:"))),

@@ -7,7 +7,7 @@ from pathlib import Path
 import fakes
 import players
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgen_cli import player
@@ -49,6 +49,7 @@ class Noting(Silent):
         self.notes.append(text)
 
 
+@settings(deadline=None)
 @given(st.floats(0.5, 30), st.floats(0.05, 20))
 def test_a_head_start_never_runs_dry(duration: float, speed: float) -> None:
     """Each chunk is there before it is due, at any speed that stays the same."""

@@ -6,7 +6,7 @@ from array import array
 
 import fakes
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgen_cli.actions.waveform import bars, braille, levels, peaks
@@ -34,6 +34,7 @@ def other_form(values: list[float], tag: int, bits: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=300), st.integers(1, 40))
 def test_peaks_are_the_extremes_to_eight_bits(values: list[int], columns: int) -> None:
     """Each stretch's lowest and highest sample, never on the wrong side by more than a step."""
@@ -52,6 +53,7 @@ def test_peaks_look_at_every_channel() -> None:
     assert peaks(sound([0, 16384, 0, 16384], channels=2), 2) == [(0, 0.5), (0, 0.5)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=2000))
 def test_levels_are_exact(values: list[int]) -> None:
     """As the formulas in their plainest form."""

@@ -127,6 +127,7 @@ def commands(texts: list[str], folder: Path) -> list[list[str]]:
         "list --all",
         "list --all --json",
         "list --all -q",
+        "list --all --wave",
         "store stats",
         "store check",
         "store check --full --json",
@@ -145,6 +146,7 @@ def commands(texts: list[str], folder: Path) -> list[list[str]]:
             ["generate", "x", f"--url=ftp://{asked}/"],
             ["generate", "x", "--local", f"--model={asked}"],
         ]
+        done += [["play", asked], ["play", each], ["export", ids[0], f"--format={asked}"]]
         done += [["import", str(folder / asked)], ["export", ids[0], "-o", str(folder / asked / "x.wav")]]
         done += [
             ["gallery", f"--tag={asked}", "-o", str(folder / "page")],
@@ -156,7 +158,10 @@ def commands(texts: list[str], folder: Path) -> list[list[str]]:
         done += [["generate", asked, "--detach", "--local", f"--engine={asked}"]]
     done += [["batch", str(folder / "rows.jsonl")], ["batch", str(folder / "rows.txt"), "--sweep", texts[0]]]
     done += [["job", "list"], ["job", "list", "--json"], ["job", "show", "last"], ["job", "show", "last", "--json"]]
-    return [*done, ["import", str(folder / "found")], ["rm", *ids, "--yes"], ["list", "--all"]]
+    done += [["import", str(folder / "found")], ["play", "last"], ["show", "last"], ["list", "--wave", "-n", "4"]]
+    done += [["export", "last", "-o", f"{folder}/out/", "--format", form] for form in ("wav", "flac", "ogg", "mp3")]
+    done += [["import", str(folder / "out")]]
+    return [*done, ["rm", *ids, "--yes"], ["list", "--all"]]
 
 
 def told(root: Path, texts: list[str], place: Path, *, terminal: bool) -> str:

@@ -13,6 +13,7 @@ import pytest
 from terminal import on_terminal
 
 from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.wav import inspect, read_info
 
 Run = Callable[..., Any]
 
@@ -164,13 +165,74 @@ def test_export_writes_the_very_bytes(musicgen: Run, store: Store, tmp_path: Pat
     take = put(store, "Calm, ambient piano!", seed=7)
     file = tmp_path / "x.wav"
 
-    assert musicgen("export", "last", "-o", file).lines == [str(file)]
+    assert musicgen("export", "last", "-o", file, "--no-metadata").lines == [str(file)]
     assert file.read_bytes() == fakes.tone(0.5, seed=7)
     done = musicgen("export", "last", "-o", tmp_path)
     assert done.lines == [f"{tmp_path}/calm-ambient-piano-7-{take.id[9:]}.wav"]
     code = f"import sys; from musicgen_cli.cli.app import run; sys.exit(run(['export', '{take.id}', '-o', '-']))"
     piped = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert piped.stdout == fakes.tone(0.5, seed=7)
+
+
+def test_an_exported_copy_says_what_it_is(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """As a file; what goes to stdout is the stored sound, as its readers may take all that comes for samples."""
+    take = put(store, "Calm piano", seed=7)
+    musicgen("export", "last", "-o", tmp_path / "x.wav")
+
+    assert fakes.exported(tmp_path / "x.wav") == store.read_blob(take)
+    assert read_info((tmp_path / "x.wav").read_bytes())["INAM"] == "Calm piano"
+    musicgen("export", "last", "-o", tmp_path / "l.wav", "--loop")
+    assert inspect((tmp_path / "l.wav").read_bytes()).frames == 12_000  # of half a second a quarter is faded
+    code = "import sys; from musicgen_cli.cli.app import run; sys.exit(run(['export', 'last', '-o', '-', '--loop']))"
+    piped = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert piped.stdout == fakes.exported(tmp_path / "l.wav")
+
+
+def test_the_format_is_that_of_the_ending(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """Or that asked for, which names files in a folder, too; collisions are numbered, the sidecar beside each."""
+    pytest.importorskip("soundfile", reason="needs the extra audio")
+    put(store, "Calm piano", seed=7)
+
+    assert musicgen("export", "last", "-o", tmp_path / "x.flac").code == 0
+    assert (tmp_path / "x.flac").read_bytes().startswith(b"fLaC")
+    words = ["export", "last", "-o", f"{tmp_path}/many/", "--format", "ogg", "--name", "{prompt_slug}.ogg", "--sidecar"]
+    assert [musicgen(*words).code for _ in range(2)] == [0, 0]
+    names = sorted(path.name for path in (tmp_path / "many").iterdir())
+    assert names == ["calm-piano-2.json", "calm-piano-2.ogg", "calm-piano.json", "calm-piano.ogg"]
+    assert (tmp_path / "many" / "calm-piano.ogg").read_bytes().startswith(b"OggS")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--format", "opus"], "format must be one of wav, flac, ogg, mp3, got 'opus'"),
+        (["-o", "x.m4a"], "no export to '.m4a'"),
+        (["-o", "x.mp3", "--format", "wav"], "--format wav contradicts the ending '.mp3'"),
+        (["-o", "-", "--format", "flac"], "-o - writes WAV, not flac"),
+    ],
+)
+def test_wrong_formats_are_exit_2(musicgen: Run, store: Store, words: list[str], said: str) -> None:
+    """Before anything is written."""
+    pytest.importorskip("soundfile", reason="needs the extra audio")
+    put(store)
+    done = musicgen("export", "last", *words)
+
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_without_the_extra_a_format_is_exit_8(
+    musicgen: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that installs it is said; WAV needs nothing."""
+    monkeypatch.delitem(sys.modules, "musicgen_cli.actions.encode", raising=False)
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    put(store)
+    done = musicgen("export", "last", "-o", tmp_path / "x.mp3")
+
+    assert done.code == 8
+    assert 'pip install "musicgen-cli[audio]"' in done.err
+    assert musicgen("export", "last", "--loop", "-o", tmp_path / "x.wav").code == 0
 
 
 def test_export_never_overwrites_unless_forced(musicgen: Run, store: Store, tmp_path: Path) -> None:
@@ -188,7 +250,7 @@ def test_export_never_overwrites_unless_forced(musicgen: Run, store: Store, tmp_
     ids = musicgen("list", "-q").lines
     done = musicgen("export", *ids, "-o", f"{tmp_path}/f/", "--name", "{prompt_slug}", "--force")
     assert [Path(line).name for line in done.lines] == ["x.wav", "x-2.wav"]
-    assert (tmp_path / "f" / "x.wav").read_bytes() == fakes.tone(0.5, seed=2)
+    assert fakes.exported(tmp_path / "f" / "x.wav") == fakes.tone(0.5, seed=2)
 
 
 def test_force_replaces_a_link_and_not_what_it_points_to(musicgen: Run, store: Store, tmp_path: Path) -> None:

@@ -25,15 +25,36 @@ def command(
         str | None,
         typer.Option(metavar="TEMPLATE", help="Names in a folder. [{prompt_slug}-{seed}-{id}]", show_default=False),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="wav|flac|ogg|mp3",
+            help="[as the file's ending says, else wav]; all but wav need the extra audio.",
+            show_default=False,
+        ),
+    ] = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Fade the last second into the first, so that it repeats without a seam.")
+    ] = False,
+    metadata: Annotated[
+        bool,
+        typer.Option("--metadata/--no-metadata", help="Let the copy hold its record; without, a WAV is bit-exact."),
+    ] = True,
     sidecar: Annotated[bool, typer.Option("--sidecar", help="The record as JSON beside each.")] = False,
     force: options.Force = False,
     store: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Copy stored takes to files, never over one that exists unless forced."""
+    """
+    Copy stored takes to files, never over one that exists unless forced.
+
+    A file says what it is: title, licence, and as a comment the record, which `import` reads back from a WAV. What goes
+    to stdout never does: it is the stored sound, bit by bit.
+    """
     from musicgen_cli import settings
-    from musicgen_cli.actions.export import export, target
+    from musicgen_cli.actions.export import check_format, converted, export, target
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -43,10 +64,22 @@ def command(
     if output == "-":
         if name is not None or sidecar:
             raise UsageError("--name and --sidecar are for files, and -o - writes to stdout")
+        if form not in {None, "wav"}:
+            check_format(form, None)
+            raise UsageError(f"-o - writes WAV, not {form}", hint=f"musicgen export ID -o - | ffmpeg -i - take.{form}")
         out.check_sound(many=len(ids) > 1)
-        out.sound(kept.read_blob(artifacts[0]))
+        out.sound(converted(kept.read_blob(artifacts[0]), artifacts[0], loop=loop, metadata=False))
         return
-    where = target(output, name=name, many=len(ids) > 1, force=force, sidecar=sidecar)
+    where = target(
+        output,
+        name=name,
+        many=len(ids) > 1,
+        force=force,
+        sidecar=sidecar,
+        form=form,
+        loop=loop,
+        metadata=metadata,
+    )
     taken: set[Path] = set()
     for artifact in artifacts:
         out.exported(artifact, export(artifact, kept, where, taken))

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from itertools import pairwise
+
+import fakes
+import pytest
+
+from musicgen_cli.actions.loop import FADE_S, looped
+from musicgen_cli.wav import WavInfo, inspect, pcm16_wav, rewrapped, samples
+
+RATE = 32_000
+
+
+def values_of(wav: bytes) -> list[float]:
+    return list(samples(wav, inspect(wav)).values)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_end_goes_on_in_the_start(channels: int) -> None:
+    """No step at the seam that the sound itself doesn't have; shorter by the fade."""
+    wav = fakes.tone(4.3, seed=77, channels=channels)
+    made = values_of(looped(wav))
+    steps = max(abs(b - a) for a, b in pairwise(values_of(wav)[::channels]))
+
+    assert len(made) == round((4.3 - FADE_S) * RATE) * channels
+    for channel in range(channels):
+        assert abs(made[channel] - made[channel - channels]) <= steps + 1
+    behind = round(FADE_S * RATE) * channels
+    assert made[behind:] == values_of(wav)[behind : len(made)]
+
+
+def test_a_fade_keeps_the_power() -> None:
+    """Of what isn't alike, as noise."""
+    noise = random.Random(1)
+    sound = array("h", (round(noise.gauss(0, 4000)) for _ in range(3 * RATE)))
+    made = values_of(looped(pcm16_wav(sound.tobytes(), sample_rate=RATE, channels=1)))
+
+    for start in range(0, RATE, RATE // 8):
+        part = made[start : start + RATE // 8]
+        assert math.sqrt(sum(value * value for value in part) / len(part)) == pytest.approx(4000, rel=0.05)
+
+
+def test_what_is_too_loud_is_clipped_not_wrapped() -> None:
+    """Two full scales that are alike add up to more."""
+    sound = array("h", [32767] * 3 * RATE)
+    made = values_of(looped(pcm16_wav(sound.tobytes(), sample_rate=RATE, channels=1)))
+
+    assert min(made) == max(made) == 32767
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24, 32, -32, -64])
+def test_every_form_can_be_looped(bits: int) -> None:
+    """And stays what it is."""
+    info = WavInfo(8_000, 1, 400, abs(bits), bits < 0, 44)
+    kind = {8: "h", 16: "h", 24: "i", 32: "i", -32: "f", -64: "d"}[bits]
+    scale = {"h": 2**15, "i": 2**31}.get(kind, 1.0) / 2
+    sound = (math.sin(i / 5) * scale for i in range(400))
+    wav = rewrapped(array(kind, sound if bits < 0 else map(int, sound)), info)
+    after = inspect(looped(wav))
+
+    assert (after.frames, after.bits, after.is_float) == (300, abs(bits), bits < 0)
+    assert max(values_of(looped(wav))) <= 1.5 * scale
+
+
+def test_the_shortest_sound_stays_as_it_is() -> None:
+    """There is nothing to fade in three frames."""
+    wav = pcm16_wav(bytes(range(6)), sample_rate=RATE, channels=1)
+
+    assert looped(wav) == wav
