@@ -21,7 +21,7 @@ COMMANDS = {
     "batch": "Make many takes, unattended; resumable.",
     "list": "Show what is stored, newest first.",
     "show": "Show all that is known of a take, or a set's takes.",
-    "play": "Let takes be heard.",
+    "play": "Play takes through a player of this machine.",
     "export": "Copy stored takes to files.",
     "tag": "Add tags to takes, or remove them.",
     "rm": "Remove takes, or bring one back.",

@@ -12,6 +12,7 @@ import fakes
 import pytest
 from terminal import on_terminal
 
+from musicgen_cli import actions
 from musicgen_cli.store import Artifact, Draft, Store
 from musicgen_cli.wav import inspect, read_info
 
@@ -226,6 +227,7 @@ def test_without_the_extra_a_format_is_exit_8(
 ) -> None:
     """The command that installs it is said; WAV needs nothing."""
     monkeypatch.delitem(sys.modules, "musicgen_cli.actions.encode", raising=False)
+    monkeypatch.delattr(actions, "encode", raising=False)
     monkeypatch.setitem(sys.modules, "soundfile", None)
     put(store)
     done = musicgen("export", "last", "-o", tmp_path / "x.mp3")

@@ -39,7 +39,9 @@ def command(
     ] = False,
     metadata: Annotated[
         bool,
-        typer.Option("--metadata/--no-metadata", help="Let the copy hold its record; without, a WAV is bit-exact."),
+        typer.Option(
+            "--metadata/--no-metadata", help="Let a file hold its record; without, and on stdout, a WAV is bit-exact."
+        ),
     ] = True,
     sidecar: Annotated[bool, typer.Option("--sidecar", help="The record as JSON beside each.")] = False,
     force: options.Force = False,

@@ -8,8 +8,14 @@ from musicgen_cli.cli import options
 
 
 def command(
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Takes, by id or the start of it, or `last`.")],
-    loop: Annotated[bool, typer.Option("--loop", help="Again and again, until Ctrl-C.")] = False,
+    ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID…", help="Takes, by id or the start of it, or `last`; heard one after the other."),
+    ],
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="Again and again, until Ctrl-C; without a gap where the player takes samples."),
+    ] = False,
     store: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -29,9 +35,12 @@ def command(
     kept = Store(settings.load({"store": store}).store, warn=out.warn)
     artifacts = [kept.get(wanted) for wanted in ids]
     speakers = Speakers(player.find(), warn=out.warn)
-    if loop:
-        speakers.repeat(artifacts, kept)
-        return
-    for artifact in artifacts:
-        out.note(f"{artifact.id}, {artifact.duration:g} s: {artifact.prompt or 'unconditional'}")
-        speakers.play(artifact, kept)
+    try:
+        if loop:
+            speakers.repeat(artifacts, kept)
+            return
+        for artifact in artifacts:
+            out.note(f"{artifact.id}, {artifact.duration:g} s: {artifact.prompt or 'unconditional'}")
+            speakers.play(artifact, kept)
+    finally:
+        speakers.stop()
