@@ -1,10 +1,13 @@
 """`musicgen play`: takes are heard."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musicgen_cli.cli import options
+
+if TYPE_CHECKING:
+    from musicgen_cli.store import Artifact
 
 
 def command(
@@ -28,6 +31,7 @@ def command(
     """
     from musicgen_cli import player, settings
     from musicgen_cli.actions.play import Speakers
+    from musicgen_cli.actions.pool import as_done
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -35,12 +39,16 @@ def command(
     kept = Store(settings.load({"store": store}).store, warn=out.warn)
     artifacts = [kept.get(wanted) for wanted in ids]
     speakers = Speakers(player.find(), warn=out.warn)
+
+    def play(artifact: "Artifact") -> None:
+        out.note(f"{artifact.id}, {artifact.duration:g} s: {artifact.prompt or 'unconditional'}")
+        speakers.play(artifact, kept)
+
+    work = (lambda _: speakers.repeat(artifacts, kept)) if loop else play
     try:
-        if loop:
-            speakers.repeat(artifacts, kept)
-            return
-        for artifact in artifacts:
-            out.note(f"{artifact.id}, {artifact.duration:g} s: {artifact.prompt or 'unconditional'}")
-            speakers.play(artifact, kept)
+        # In a thread, for Ctrl-C could otherwise come between the start of a player and our knowing of it.
+        for _, failure in as_done(artifacts[:1] if loop else artifacts, work, jobs=1):
+            if failure is not None:
+                raise failure
     finally:
         speakers.stop()
