@@ -148,10 +148,7 @@ def commands(texts: list[str], folder: Path) -> list[list[str]]:
         ]
         done += [["play", asked], ["play", each], ["export", ids[0], f"--format={asked}"]]
         done += [["import", str(folder / asked)], ["export", ids[0], "-o", str(folder / asked / "x.wav")]]
-        done += [
-            ["gallery", f"--tag={asked}", "-o", str(folder / "page")],
-            ["gallery", "-o", str(folder / asked / "x.wav")],
-        ]
+        done += [["gallery", "-q", f"--tag={asked}", "-o", str(folder / "pages" / asked)]]  # a bar is our own styling
         done += [["model", "show", asked], ["model", "rm", asked], ["batch", str(folder / asked)]]
         done += [["job", "show", asked], ["job", "cancel", asked], ["job", "poll", f"--mode={asked}"]]
         done += [["job", "poll", "--", asked], ["job", "poll", "--json", f"--timeout-ms={asked}"]]
