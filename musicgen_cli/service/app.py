@@ -19,7 +19,8 @@ from musicgen_cli.contract import GenerateRequest, GenerateResponse
 from musicgen_cli.engine.base import Clip
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.service.gate import BODY_S, Gate
-from musicgen_cli.service.queue import Job, Queue, RefusedError
+from musicgen_cli.service.job import Job
+from musicgen_cli.service.queue import Queue, RefusedError
 
 
 def create_app(
@@ -57,7 +58,7 @@ def create_app(
             raise HTTPException(415, "Content-Type must be application/json")
         wanted, clamped = _wanted(await request.body(), max_duration)
         deadline_s = _deadline_s(request.headers.get("x-deadline-s"))
-        job = request.state.job = Job(wanted)
+        job = request.state.job = Job(wanted, client=request.client.host if request.client else "")
         gone = asyncio.ensure_future(_gone(request))
         try:
             clip = await queue.run(job, gone, deadline_s)

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from musicgen_cli import limits
-from musicgen_cli.service.queue import Job
+from musicgen_cli.service.job import Job
 
 BODY_S = 10.0  # a request's body must be here within this
 _DRAIN_BYTES = 1024 * 1024

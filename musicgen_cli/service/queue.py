@@ -1,5 +1,5 @@
 """
-Admission: who may wait, whose turn it is, who is told to come back, and when.
+Admission: who may wait, who is told to come back, and when.
 
 Everything here runs on the event loop but the engine, which has threads of its own, one for each of its slots: on one
 of them it is loaded, and on all of them it makes clips side by side.
@@ -14,19 +14,19 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from musicgen_cli import limits
-from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine
+from musicgen_cli.service.job import AbandonedError, Job
+from musicgen_cli.service.rate import Rate
+from musicgen_cli.service.turns import Turns, most_each, to_give_way
 
 T = TypeVar("T")
 
 REMEMBERED = 256  # finished requests whose progress can still be asked for
 _LOADING_RETRY_S = 2.0
 _STOPPING_RETRY_S = 5.0  # about what a restart takes
-_FRESH = 0.3  # weight of the latest request in the running average of the pace
 
 
 class RefusedError(Exception):
@@ -38,69 +38,43 @@ class RefusedError(Exception):
         self.retry_after_s = math.ceil(min(max(retry_after_s, 1), limits.RETRY_AFTER_S.high))
 
 
-class AbandonedError(Exception):
-    """Raised into the engine at its next step: nobody waits for this clip any more."""
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """One request on its way; as the engine's listener it hears the steps, and stops them."""
-
-    request: GenerateRequest
-    state: Literal["waiting", "running", "done", "failed"] = "waiting"
-    steps: int = 0
-    total: int = 0  # 0 until the engine has said it
-    started: float = 0.0  # of the monotonic clock
-    abandoned: bool = False
-
-    def step(self, done: int, total: int) -> None:
-        """
-        Hear of a step, on the engine's thread for this clip.
-
-        Raises:
-            AbandonedError: The clip isn't wanted any more.
-        """
-        self.steps, self.total = done, total
-        if self.abandoned:
-            raise AbandonedError
-
-    def note(self, text: str) -> None:
-        """Ignore a note: nobody could be told before the answer."""
-
-    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
-        """Ignore samples: the answer has them all."""
-
-
 class Queue:
-    """As many running requests as the engine has slots, and at most `limit` waiting ones, first come, first served."""
+    """As many running requests as the engine has slots, at most `limit` waiting ones, and a fair order."""
 
     def __init__(self, make_engine: Callable[[], Engine], *, limit: int = limits.QUEUE) -> None:
         self.limit = limit
         self.engine: Engine | None = None
-        self._slots = 1  # until the engine is there
+        self.slots = 1  # until the engine is there
+        self.rate = Rate()
         self._busy = 0
         self._busy_lock = threading.Lock()  # each of the engine's threads counts itself
         self._make_engine = make_engine
         self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._turns = asyncio.Semaphore(1)  # fair: wakes its waiters in the order they came
+        self._turns = Turns()
         self._closing = False
-        self._jobs: dict[Job, asyncio.Task[Clip]] = {}  # in the order they came: the running ones are the first
+        self._jobs: dict[Job, asyncio.Task[Clip]] = {}  # in the order they came
+        self._begins: dict[Job, asyncio.Future[None]] = {}  # of those that wait
+        self._refused: dict[Job, RefusedError] = {}  # those that waited and must go
         self._finished: dict[str, Job] = {}  # by client_job_id
-        self._pace: float | None = None  # seconds of work per second of sound asked for; None: never measured
+        self._steps = 0  # of those that have left
 
     async def load(self) -> None:
         """Make the engine; whatever its factory raises is raised here."""
         engine = await self._in_worker(self._make_engine)
-        self._slots = engine.slots
+        self.slots = engine.slots
         self._workers.shutdown(wait=False)
         self._workers = ThreadPoolExecutor(max_workers=engine.slots, thread_name_prefix="engine")
-        self._turns = asyncio.Semaphore(engine.slots)
         self.engine = engine
 
     @property
     def working(self) -> bool:
         """Whether a thread of the engine is busy; nothing can interrupt it between two steps."""
         return self._busy > 0
+
+    @property
+    def steps(self) -> int:
+        """Steps made since the start, whatever became of them."""
+        return self._steps + sum(job.steps for job in self._jobs)
 
     def ready(self) -> Engine:
         """
@@ -117,8 +91,7 @@ class Queue:
 
     def counts(self) -> dict[str, int]:
         """Return how many requests wait, run, and may wait."""
-        running = sum(job.state == "running" for job in self._jobs)
-        return {"waiting": len(self._jobs) - running, "running": running, "limit": self.limit}
+        return {"waiting": len(self._begins), "running": len(self._running()), "limit": self.limit}
 
     def find(self, client_job_id: str) -> Job | None:
         """Return the latest request of this name, or None if it is unknown or long finished."""
@@ -143,8 +116,10 @@ class Queue:
         """
         engine = self.ready()
         self._admit(job, deadline_s)
-        task = self._jobs[job] = asyncio.create_task(self._work(engine, job))
+        begin = self._begins[job] = asyncio.get_running_loop().create_future()
+        task = self._jobs[job] = asyncio.create_task(self._work(engine, job, begin, deadline_s))
         task.add_done_callback(lambda done: self._leave(job, done))
+        self._let_begin()
         either: set[asyncio.Future[Any]] = {task, gone}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -152,20 +127,20 @@ class Queue:
                 return None
             return task.result()
         except (asyncio.CancelledError, AbandonedError) as err:
-            if task.done():  # stopped by `close` or `abandon`
-                raise _stopping() from err
+            if task.done():  # stopped by `_refuse`, `close` or `abandon`
+                raise self._refused.get(job) or _stopping() from err
             raise
         finally:
+            self._refused.pop(job, None)
             job.abandoned = True
-            if job.state == "waiting":
+            if job in self._begins:
                 task.cancel()
 
     def close(self) -> None:
         """Refuse what comes and what waits; the running requests go on."""
         self._closing = True
-        for job, task in self._jobs.items():
-            if job.state == "waiting":
-                task.cancel()
+        for job in list(self._begins):
+            self._refuse(job, _stopping())
 
     def abandon(self) -> None:
         """Stop the running requests at their next step."""
@@ -178,59 +153,84 @@ class Queue:
         if self.engine is not None:
             self.engine.close()
 
+    def _running(self) -> list[Job]:
+        return [job for job in self._jobs if job not in self._begins]
+
     def _admit(self, job: Job, deadline_s: float | None) -> None:
-        ahead = [self._left_s(other) for other in self._jobs]
-        if len(ahead) >= self.limit + self._slots:
-            soonest = min((left or 0 for left in ahead[: self._slots]), default=0)
-            raise RefusedError(429, f"the queue is full: {self.limit} requests wait", soonest)
-        if deadline_s is None or self._pace is None:
-            return
-        # The pace is that of a clip with as much company as there was: what is ahead is shared out among the slots.
-        needed_s = self._wait_s([left or 0 for left in ahead]) + job.request.duration * self._pace
-        if needed_s > deadline_s:
+        running, waiting = self._running(), list(self._begins)
+        own = sum(other.client == job.client for other in running)
+        at_once = len(running) < self.slots and own < most_each(self.slots)
+        victim = None
+        if not at_once and len(waiting) >= self.limit:
+            victim = to_give_way(waiting, job)
+            if victim is None:
+                raise self._full()
+            waiting.remove(victim)
+        order = self._turns.order([*waiting, job], running)
+        ahead = [*running, *order[: order.index(job)]]
+        if deadline_s is not None and (late := self._late(job, ahead, deadline_s)):
             if not ahead:
                 # One slow request must not shut out, for good, those that would show it was an exception.
-                self._pace *= 0.9
-            raise RefusedError(
-                503,
-                f"the answer would take about {math.ceil(needed_s)} s, the deadline is {limits.number(deadline_s)} s",
-                needed_s - deadline_s,
-            )
+                self.rate.doubt()
+            raise late
+        if victim is not None:
+            self._refuse(victim, self._full())
 
-    def _wait_s(self, ahead: list[float]) -> float:
-        """Reckon when a slot is free, if each of those ahead takes, in turn, the first that is."""
-        free_at = [0.0] * self._slots
-        for left in ahead:
-            heapq.heapreplace(free_at, free_at[0] + left)
-        return free_at[0]
+    def _full(self) -> RefusedError:
+        pace = self.rate.pace
+        soonest = min((job.left_s(pace) or 0 for job in self._running()), default=0)
+        return RefusedError(429, f"the queue is full: {self.limit} requests wait", soonest)
 
-    def _left_s(self, job: Job) -> float | None:
-        """Reckon the seconds of work left in a job; None while nothing is known."""
-        spent_s = time.monotonic() - job.started if job.state == "running" else 0.0
-        if job.steps:
-            return spent_s * (job.total - job.steps) / job.steps
-        if self._pace is None:
+    def _late(self, job: Job, ahead: list[Job], deadline_s: float) -> RefusedError | None:
+        """Return how to refuse a job whose answer would come after so many seconds from now; None if it wouldn't."""
+        pace = self.rate.pace
+        if pace is None:
             return None
-        return max(0.0, job.request.duration * self._pace - spent_s)
+        # The pace is that of a clip with as much company as there was: what is ahead is shared out among the slots.
+        slots = self.slots if any(other.client != job.client for other in ahead) else most_each(self.slots)
+        needed_s = _wait_s([other.left_s(pace) or 0 for other in ahead], slots) + job.request.duration * pace
+        if needed_s <= deadline_s:
+            return None
+        wanted = limits.number(round(max(deadline_s, 0.0), 1))
+        detail = f"the answer would take about {math.ceil(needed_s)} s, the deadline is {wanted} s"
+        return RefusedError(503, detail, needed_s - deadline_s)
 
-    async def _work(self, engine: Engine, job: Job) -> Clip:
-        async with self._turns:
-            job.state = "running"
-            job.started = time.monotonic()
-            clip = await self._in_worker(lambda: engine.generate(job.request, job))
-            pace = (time.monotonic() - job.started) / job.request.duration
-            self._pace = pace if self._pace is None else self._pace + _FRESH * (pace - self._pace)
-            return clip
+    def _let_begin(self) -> None:
+        """Let those begin for whom there is a slot."""
+        while self._begins and len(running := self._running()) < self.slots:
+            job = self._turns.order(self._begins, running)[0]
+            # Nobody in the order has fewer under way than the first.
+            if sum(other.client == job.client for other in running) >= most_each(self.slots):
+                return
+            self._turns.took(job.client)
+            job.state, job.started = "running", time.monotonic()
+            self._begins.pop(job).set_result(None)
+
+    def _refuse(self, job: Job, why: RefusedError) -> None:
+        """Send away one that waits."""
+        del self._begins[job]
+        self._refused[job] = why
+        self._jobs[job].cancel()
+
+    async def _work(self, engine: Engine, job: Job, begin: asyncio.Future[None], deadline_s: float | None) -> Clip:
+        await begin
+        if deadline_s is not None and (late := self._late(job, [], deadline_s - (time.monotonic() - job.arrived))):
+            raise late  # those went first whose turn it was
+        with self.rate.at_work(job.request.duration):
+            return await self._in_worker(lambda: engine.generate(job.request, job))
 
     def _leave(self, job: Job, task: asyncio.Task[Clip]) -> None:
         """Note how a job ended; as the task's callback, so that one cancelled before it began leaves too."""
         del self._jobs[job]
+        self._begins.pop(job, None)
+        self._steps += job.steps
         job.state = "failed" if task.cancelled() or task.exception() else "done"
         if name := job.request.client_job_id:
             self._finished.pop(name, None)
             self._finished[name] = job
             if len(self._finished) > REMEMBERED:
                 del self._finished[next(iter(self._finished))]
+        self._let_begin()
 
     async def _in_worker(self, call: Callable[[], T]) -> T:
         def tracked() -> T:
@@ -247,3 +247,11 @@ class Queue:
 
 def _stopping() -> RefusedError:
     return RefusedError(503, "the service is stopping", _STOPPING_RETRY_S)
+
+
+def _wait_s(ahead: list[float], slots: int) -> float:
+    """Reckon when a slot is free, if each of those ahead takes, in turn, the first that is."""
+    free_at = [0.0] * slots
+    for left in ahead:
+        heapq.heapreplace(free_at, free_at[0] + left)
+    return free_at[0]

@@ -9,7 +9,8 @@ import pytest
 from musicgen_cli import __version__, wav
 from musicgen_cli.contract import GenerateRequest, read_answer
 from musicgen_cli.errors import InvalidValueError, MemoryNeededError
-from musicgen_cli.service.queue import REMEMBERED, Job, Queue
+from musicgen_cli.service.job import Job
+from musicgen_cli.service.queue import REMEMBERED, Queue
 
 
 def test_an_answer_has_the_members_of_the_contract(shared, decode):
