@@ -11,8 +11,8 @@ PACKAGES = {
     "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "huggingface_hub"),
     "torch": ("torch", "transformers"),
     "audio": ("soundfile",),
-    "serve": ("fastapi", "starlette", "uvicorn"),
     "mcp": ("mcp",),
+    "serve": ("fastapi", "starlette", "uvicorn", "prometheus_client"),
 }
 
 

@@ -39,6 +39,7 @@ ONLY_IN = {
     "mcp": {"mcp_server.py"},
     "soundfile": {"actions/encode.py"},
     "sounddevice": {"speaker.py"},
+    "prometheus_client": {"service/metrics.py"},
     "typer": {"cli/"},
     "rich": {"cli/"},
     "click": set(),

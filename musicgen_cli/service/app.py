@@ -1,4 +1,4 @@
-"""The service's paths: /predict, /health and /progress, over a queue before an engine."""
+"""The service's paths: /predict, /health, /progress and /metrics, over a queue before an engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from musicgen_cli.engine.base import Clip
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.service.gate import BODY_S, Gate
 from musicgen_cli.service.job import Job
+from musicgen_cli.service.metrics import CONTENT_TYPE, Metrics
 from musicgen_cli.service.queue import Queue, RefusedError
+from musicgen_cli.service.trace import Trace
 
 
 def create_app(
@@ -33,7 +35,7 @@ def create_app(
     body_s: float = BODY_S,
 ) -> FastAPI:
     """
-    Build the service over a queue; loading the queue's engine is the caller's.
+    Build the service over a queue, for any ASGI server; loading the queue's engine is the caller's.
 
     Args:
         queue: What runs the requests.
@@ -44,7 +46,10 @@ def create_app(
         body_s: Seconds in which a request's body must have come.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_middleware(Gate, hosts=hosts, api_key=api_key, log_prompts=log_prompts, body_s=body_s)
+    metrics = Metrics(queue)
+    app.add_middleware(
+        Gate, hosts=hosts, api_key=api_key, log_prompts=log_prompts, body_s=body_s, answered=metrics.answered
+    )
 
     @app.exception_handler(RefusedError)
     async def refuse(_: Request, err: RefusedError) -> JSONResponse:
@@ -66,7 +71,9 @@ def create_app(
             gone.cancel()
         if clip is None:
             raise ClientDisconnect
-        return Response(await asyncio.to_thread(_answer, wanted, clamped, clip), media_type="application/json")
+        trace = Trace.of(request.headers)
+        body = await asyncio.to_thread(_answer, wanted, clamped, clip, trace)
+        return Response(body, media_type="application/json")
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -78,6 +85,7 @@ def create_app(
             "model": origin.model,
             "engine": origin.engine,
             "queue": queue.counts(),
+            "rate": None if queue.rate.made is None else round(queue.rate.made, 2),  # seconds of sound a second
         }
 
     @app.get("/progress/{client_job_id}")
@@ -86,6 +94,10 @@ def create_app(
         if job is None:
             raise HTTPException(404, "no such job")
         return {"steps": job.steps, "total": job.total, "state": job.state}
+
+    @app.get("/metrics")
+    async def show_metrics() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     return app
 
@@ -141,7 +153,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _answer(wanted: GenerateRequest, clamped: dict[str, float], clip: Clip) -> bytes:
+def _answer(wanted: GenerateRequest, clamped: dict[str, float], clip: Clip, trace: Trace | None) -> bytes:
     """Write the body of a 200."""
     metadata: dict[str, Any] = {
         **clip.extra,
@@ -155,6 +167,8 @@ def _answer(wanted: GenerateRequest, clamped: dict[str, float], clip: Clip) -> b
         "elapsed_s": round(clip.elapsed_s, 3),
         "license": clip.license,
     }
+    if trace:
+        metadata |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
     if clamped:
         metadata["clamped"] = clamped
     if clip.warnings:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-import json
 import logging
 import re
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -20,12 +19,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from musicgen_cli import limits
 from musicgen_cli.service.job import Job
+from musicgen_cli.service.log import fields
+
+Answered = Callable[[str, int, float, Job | None], None]  # path, status, seconds, what was asked for
 
 BODY_S = 10.0  # a request's body must be here within this
 _DRAIN_BYTES = 1024 * 1024
 _CLOSE = {"Connection": "close"}
 _HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::[0-9]*)?")
 _GONE = 499  # what nginx logs for a client that didn't wait; never sent
+_TRACE_CHARS = 128  # of a header that anybody may fill
+_ROUTINE = ("/health", "/metrics", "/progress/")  # asked every few seconds: not worth a line while all is well
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +38,21 @@ class Gate:
     """The outermost application: lets in what is whole, small, meant for this host, and knows the key."""
 
     def __init__(
-        self, app: ASGIApp, *, hosts: Collection[str], api_key: str | None, log_prompts: bool, body_s: float
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Collection[str],
+        api_key: str | None,
+        log_prompts: bool,
+        body_s: float,
+        answered: Answered,
     ) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts) | {"localhost"}
         self._key = api_key.encode() if api_key else None
         self._log_prompts = log_prompts
         self._body_s = body_s
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; what isn't HTTP, such as the server's start and end, passes by."""
@@ -68,11 +80,11 @@ class Gate:
         except ClientDisconnect:
             status = _GONE
         except Exception:
-            log.exception("request %s failed", request_id)
+            log.exception("failed", extra=fields(request=request_id))
             detail = f"internal error, request {request_id}"
             await JSONResponse({"detail": detail}, 500)(scope, receive, answer)
         finally:
-            log.info("%s", self._line(scope, request_id, status, time.monotonic() - started))
+            self._tell(scope, request_id, status, time.monotonic() - started)
 
     async def _read(self, receive: Receive) -> bytes:
         """
@@ -136,14 +148,28 @@ class Gate:
         except ValueError:
             return False
 
-    def _line(self, scope: Scope, request_id: str, status: int, seconds: float) -> str:
-        words = [f"{request_id} {scope['method']} {scope['raw_path'].decode('ascii')} {status} {seconds:.3f} s"]
+    def _tell(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        """Count the request, and write its line."""
         job = scope.get("state", {}).get("job")
-        if isinstance(job, Job):
-            words.append(f"job={job.request.client_job_id or '-'} steps={job.steps}")
+        self._answered(scope["path"], status, seconds, job)
+        known: dict[str, object] = {
+            "request": request_id,
+            "client": (scope["client"] or ("-",))[0],
+            "method": scope["method"],
+            "path": scope["raw_path"].decode("ascii"),
+            "status": status,
+            "seconds": round(seconds, 3),
+        }
+        if parent := Headers(scope=scope).get("traceparent"):
+            known["traceparent"] = parent[:_TRACE_CHARS]
+        if job is not None:
+            began = time.monotonic() if job.started is None else job.started
+            known |= {"job": job.request.client_job_id or "-", "waited": round(began - job.arrived, 3)}
+            known |= {"steps": job.steps, "sound": job.request.duration}
             if self._log_prompts:
-                words.append(f"prompt={json.dumps(job.request.prompt)}")
-        return " ".join(words)
+                known["prompt"] = job.request.prompt
+        routine = status == 200 and scope["path"].startswith(_ROUTINE)
+        log.log(logging.DEBUG if routine else logging.INFO, "answered", extra=fields(**known))
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

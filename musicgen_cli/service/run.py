@@ -26,6 +26,7 @@ from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import InvalidValueError, MusicgenError, StoppedError, UsageError
 from musicgen_cli.limits import number
 from musicgen_cli.service.app import create_app
+from musicgen_cli.service.log import KeyValue
 from musicgen_cli.service.queue import Queue
 
 STOP_S = 60.0  # given to the running request after SIGTERM; systemd kills after 90 s
@@ -235,7 +236,7 @@ class Connection(H11Protocol):
 def _logging_to_stderr() -> Iterator[None]:
     """Write our log, and uvicorn's warnings, to stderr: one line a request."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    handler.setFormatter(KeyValue())
     ours, theirs = logging.getLogger("musicgen_cli.service"), logging.getLogger("uvicorn")
     ours.setLevel(logging.INFO)
     ours.addHandler(handler)

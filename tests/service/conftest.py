@@ -14,6 +14,7 @@ import pytest
 from musicgen_cli import wav
 from musicgen_cli.engine.base import Clip, Origin
 from musicgen_cli.service.app import create_app
+from musicgen_cli.service.log import KeyValue
 from musicgen_cli.service.queue import Queue
 from musicgen_cli.service.run import Server, listen
 
@@ -202,6 +203,15 @@ def _until():
 @pytest.fixture(name="engine")
 def _engine():
     return FakeEngine()
+
+
+@pytest.fixture
+def logged(caplog):
+    """Return the lines of the log so far that contain some words."""
+    caplog.set_level("INFO", "musicgen_cli.service")
+    return lambda *words: [
+        line for record in caplog.records if all(word in (line := KeyValue().format(record)) for word in words)
+    ]
 
 
 @pytest.fixture(name="decode")

@@ -221,9 +221,9 @@ def test_other_paths_and_methods_are_refused_in_json(shared, method, path, statu
     assert list(answer.json()) == ["detail"]
 
 
-def test_health_says_what_runs(shared):
-    """Health is one JSON object that names the service, its model and its queue."""
-    answer = shared.get("/health")
+def test_health_says_what_runs(service):
+    """Health is one JSON object that names the service, its model, its queue and its rate, once it has one."""
+    answer = service.get("/health")
 
     assert answer.status_code == 200
     assert answer.json() == {
@@ -233,7 +233,10 @@ def test_health_says_what_runs(shared):
         "model": "fake",
         "engine": "sine",
         "queue": {"waiting": 0, "running": 0, "limit": 16},
+        "rate": None,
     }
+    service.post()
+    assert service.get("/health").json()["rate"] > 0
 
 
 def test_while_the_model_is_loaded_the_answer_is_503(start, engine):
@@ -275,7 +278,7 @@ def test_a_model_failure_is_500_without_internals(start, engine, caplog, failure
     assert answer.status_code == 500
     assert answer.json() == {"detail": f"internal error, request {answer.headers['x-request-id']}"}
     logged = next(record for record in caplog.records if record.levelno == logging.ERROR)
-    assert answer.headers["x-request-id"] in logged.getMessage()
+    assert answer.headers["x-request-id"] == logged.fields["request"]
     assert logged.exc_info[1] is failure
     assert service.get("/progress/bad").json()["state"] == "failed"
     engine.failure = None

@@ -41,9 +41,8 @@ def test_a_larger_body_without_its_length_is_413(shared):
     assert answer.status_code == 413
 
 
-def test_an_endless_body_is_cut_off(service, caplog, until):
+def test_an_endless_body_is_cut_off(service, logged, until):
     """Who never stops sending is answered and disconnected."""
-    caplog.set_level("INFO", "musicgen_cli.service")
     chunk = b"2000\r\n" + b" " * 0x2000 + b"\r\n"
     sent = 0
 
@@ -56,7 +55,7 @@ def test_an_endless_body_is_cut_off(service, caplog, until):
             pass
 
     assert sent < 100_000_000
-    assert until(lambda: [line for line in caplog.messages if " 413 " in line])
+    assert until(lambda: logged(" status=413 "))
     assert service.get("/health").status_code == 200
 
 
@@ -73,12 +72,11 @@ def test_a_body_that_trickles_is_408(start):
     assert b'{"detail":"the body was not here within 0.2 s"}' in answer
 
 
-def test_a_body_cut_short_costs_nothing(service, caplog, until):
+def test_a_body_cut_short_costs_nothing(service, caplog, logged, until):
     """A client that goes in the middle of its body isn't an error, and nothing is made for it."""
-    caplog.set_level("INFO", "musicgen_cli.service")
     service.raw(HEAD + b'Content-Length: 1000\r\n\r\n{"duration": 0.5}').close()
 
-    assert until(lambda: [line for line in caplog.messages if " 499 " in line])
+    assert until(lambda: logged(" status=499 "))
     assert service.engine.requests == []
     assert {record.levelname for record in caplog.records} == {"INFO"}
 
@@ -181,33 +179,80 @@ def test_every_answer_has_an_id_of_its_own(shared):
     assert all(re.fullmatch("[0-9a-f]{16}", each) for each in ids)
 
 
-def test_a_request_is_one_line_in_the_log(service, caplog, until):
+def test_a_request_is_one_line_in_the_log(service, logged, until):
     """It tells id, status, seconds, job and steps, and never the prompt."""
-    caplog.set_level("INFO", "musicgen_cli.service")
-
     answer = service.post({"prompt": "quite private", "client_job_id": "abc"})
 
-    (line,) = until(lambda: [line for line in caplog.messages if "/predict" in line])
-    request_id = answer.headers["x-request-id"]
-    assert re.fullmatch(rf"{request_id} POST /predict 200 \d+\.\d{{3}} s job=abc steps=8", line)
+    (line,) = until(lambda: logged("/predict"))
+    request_id, number = answer.headers["x-request-id"], r"\d+\.\d+"
+    assert re.fullmatch(
+        rf"time=\S+Z level=info event=answered request={request_id} client=127.0.0.1 method=POST path=/predict "
+        rf"status=200 seconds={number} job=abc waited={number} steps=8 sound=0.5",
+        line,
+    )
 
 
-def test_prompts_are_logged_when_asked_for_and_escaped(start, caplog, until):
+def test_prompts_are_logged_when_asked_for_and_escaped(start, logged, until):
     """A prompt can't start a line of its own or reach the terminal as a command."""
-    caplog.set_level("INFO", "musicgen_cli.service")
     service = start(log_prompts=True)
 
-    service.post({"prompt": 'a "b"\n\tc \u009b\u202e'})
+    service.post({"prompt": 'a "b"\n\tc \u009b\u202e\x7f'})
 
-    (line,) = until(lambda: [line for line in caplog.messages if "prompt=" in line])
-    assert line.endswith(r' job=- steps=8 prompt="a \"b\"\n\tc \u009b\u202e"')
+    (line,) = until(lambda: logged("prompt="))
+    assert line.endswith(r' sound=0.5 prompt="a \"b\"\n\tc \u009b\u202e\u007f"')
 
 
-def test_a_path_is_logged_as_it_was_sent(service, caplog, until):
-    """Escapes in a path stay escapes."""
-    caplog.set_level("INFO", "musicgen_cli.service")
-
+def test_a_path_is_logged_as_it_was_sent(service, logged, until):
+    """Escapes in a path stay escapes; what would look like a field of its own is quoted."""
     service.get("/%0a%1b[31m")
+    service.raw(b"GET /=x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").close()
 
-    (line,) = until(lambda: [line for line in caplog.messages if "/%0" in line])
-    assert " GET /%0a%1b[31m 404 " in line or " GET /%0A%1B[31m 404 " in line
+    assert until(lambda: [line for line in logged(" status=404 ") if ' path="/%0a%1b[31m" ' in line.lower()])
+    assert until(lambda: logged(' path="/=x" '))
+
+
+def test_what_is_asked_every_second_is_not_logged(service, logged, until):
+    """Health, progress and metrics have a line only where they are refused."""
+    service.post({"client_job_id": "abc"})
+    for path in ("/health", "/metrics", "/progress/abc", "/progress/other"):
+        service.get(path)
+
+    assert until(lambda: logged("path=/progress/other", " status=404 "))
+    assert len(logged("GET")) == 1
+
+
+def test_a_failure_is_one_line_with_its_traceback(start, engine, logged, until):
+    """Nothing in the log takes more than one line."""
+    engine.failure = RuntimeError("two\nlines")
+
+    start(engine).post()
+
+    (line,) = until(lambda: logged("level=error"))
+    assert r"\nRuntimeError: two\nlines" in line
+    assert "\n" not in line
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def test_a_trace_is_logged_and_answered(service, logged, until):
+    """Whoever traces its calls finds this one."""
+    parent = f"00-{TRACE[0]}-{TRACE[1]}-01"
+
+    answer = service.post(headers={"traceparent": parent})
+
+    metadata = answer.json()["metadata"]
+    assert (metadata["trace_id"], metadata["span_id"]) == TRACE
+    assert until(lambda: logged(f" traceparent={parent} "))
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["", "00", f"ff-{TRACE[0]}-{TRACE[1]}-01", f"00-{'0' * 32}-{TRACE[1]}-01", f"00-{TRACE[0]}-{TRACE[1]}-1\t x"],
+)
+def test_a_trace_that_is_none_is_left_out(shared, junk):
+    """It is no reason to refuse a request."""
+    answer = shared.post(headers={"traceparent": junk})
+
+    assert answer.status_code == 200
+    assert "trace_id" not in answer.json()["metadata"]

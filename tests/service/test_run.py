@@ -88,8 +88,9 @@ def test_a_signal_lets_the_running_request_finish_and_refuses_the_rest(busy, sig
     assert process.returncode == code
     assert out.split("\n")[-3:-1] == ["closed", last]
     lines = err.splitlines()
-    assert sum(" POST /predict 503 " in line for line in lines) == 2
-    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} [0-9a-f]{16} ", line) for line in lines)
+    assert sum(" method=POST path=/predict status=503 " in line for line in lines) == 2
+    head = r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=info event=answered request=[0-9a-f]{16} "
+    assert all(re.match(head, line) for line in lines)
 
 
 def test_a_second_signal_kills(busy):

@@ -1,0 +1,68 @@
+"""What the service counts, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from musicgen_cli.service.job import Job
+from musicgen_cli.service.queue import Queue
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
+
+
+class Metrics:
+    """Counts for one app; `process_resident_memory_bytes` and its like are there too, on Linux."""
+
+    def __init__(self, queue: Queue) -> None:
+        registry = self._registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        registry.register(_OfQueue(queue))
+        self._requests = Counter(
+            "musicgen_requests",
+            "Requests to /predict by status; 499: gone.",
+            ["status"],
+            registry=registry,
+        )
+        self._sound = Counter("musicgen_sound_seconds", "Seconds of sound made and answered.", registry=registry)
+        self._wait = Histogram(
+            "musicgen_wait_seconds", "From admission to the first step's turn.", buckets=_SECONDS, registry=registry
+        )
+        self._answer = Histogram(
+            "musicgen_answer_seconds", "From a request's head to its 200.", buckets=_SECONDS, registry=registry
+        )
+
+    def answered(self, path: str, status: int, seconds: float, job: Job | None) -> None:
+        """Count a request that has its answer."""
+        if path != "/predict":
+            return
+        self._requests.labels(str(status)).inc()
+        if job is not None and job.started is not None:
+            self._wait.observe(job.started - job.arrived)
+            if status == 200:
+                self._answer.observe(seconds)
+                self._sound.inc(job.request.duration)
+
+    def text(self) -> bytes:
+        """Return all of it in the text format."""
+        return generate_latest(self._registry)
+
+
+class _OfQueue(Collector):
+    """What the queue knows by itself."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the present values."""
+        counts = self._queue.counts()
+        yield CounterMetricFamily("musicgen_steps", "Decoder steps, of abandoned clips too.", self._queue.steps)
+        yield GaugeMetricFamily("musicgen_waiting", "Requests that wait.", counts["waiting"])
+        yield GaugeMetricFamily("musicgen_running", "Requests whose clip is being made.", counts["running"])
+        yield GaugeMetricFamily("musicgen_slots", "Clips that can be made side by side.", self._queue.slots)
