@@ -13,10 +13,10 @@ import ipaddress
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import stamina
@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 _CONNECT_S = 10.0  # a host that doesn't answer at all is told from one that is slow
 _HEALTH_S = 10.0  # what answers at all answers this at once
+_PROGRESS_S = 1.0  # between two looks at a request's progress
+_PROGRESS_MISSES = 3  # in a row, then the service is taken for one that doesn't tell
 _BUSY = frozenset({429, 503, 504})
 _JSON_BYTES = 64 * 1024  # of an error's or a health check's body
 
@@ -93,7 +95,7 @@ class RemoteEngine:
         started = time.monotonic()
 
         async def ask() -> Answer:
-            return read_answer(await self._exchange("POST", "predict", request, self._timeout_s), request)
+            return read_answer(await self._exchange("POST", "predict", request, self._timeout_s, listener), request)
 
         answer = asyncio.run(self._patiently(ask, listener))
         return self._clip(request, answer, time.monotonic() - started)
@@ -133,13 +135,27 @@ class RemoteEngine:
                 return await ask()
         raise AssertionError("stamina either returns or raises")
 
-    async def _exchange(self, method: str, path: str, request: GenerateRequest | None, timeout_s: float) -> bytes:
-        """Send one request under one deadline; return the body of a 200."""
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        request: GenerateRequest | None,
+        timeout_s: float,
+        listener: Listener | None = None,
+    ) -> bytes:
+        """Send one request under one deadline, tell how it gets on, if anybody listens; return the body of a 200."""
         content = None if request is None else request.model_dump_json().encode()
         headers = dict(self._headers)
         if content is not None:
             headers |= {"Content-Type": "application/json", "X-Deadline-S": number(timeout_s)}
-        target = self._base.copy_with(path=self._base.path.rstrip("/") + "/" + path)
+
+        async def answer(client: httpx.AsyncClient) -> bytes:
+            async with client.stream(method, self._at(path), content=content, headers=headers) as response:
+                if response.status_code != 200:
+                    raise await _refusal(response, request)
+                _plain(response)
+                return await _read(response, limits.ANSWER_BYTES)
+
         try:
             async with (
                 asyncio.timeout(timeout_s),
@@ -149,12 +165,10 @@ class RemoteEngine:
                     trust_env=not _is_loopback(self._base.host),  # a proxy must not see loopback
                     timeout=httpx.Timeout(None, connect=_CONNECT_S),
                 ) as client,
-                client.stream(method, target, content=content, headers=headers) as response,
             ):
-                if response.status_code != 200:
-                    raise await _refusal(response, request)
-                _plain(response)
-                return await _read(response, limits.ANSWER_BYTES)
+                if listener is None or request is None or request.client_job_id is None:
+                    return await answer(client)
+                return await _beside(answer(client), self._follow(client, request.client_job_id, listener))
         except TimeoutError as err:
             raise OutOfTimeError(
                 f"no answer from {self.url} within {number(timeout_s)} s",
@@ -167,6 +181,34 @@ class RemoteEngine:
                 f"the connection to {self.url} broke before the answer was whole",
                 hint="not sent again: the service may still be at work on it",
             ) from err
+
+    async def _follow(self, client: httpx.AsyncClient, job_id: str, listener: Listener) -> None:
+        """Tell the listener of a request's steps, as long as the service does, which not every one can."""
+        misses = 0
+        while misses < _PROGRESS_MISSES:
+            await asyncio.sleep(_PROGRESS_S)
+            steps = await self._steps(client, job_id)
+            misses = 0 if steps else misses + 1
+            if steps and steps[1]:
+                listener.step(*steps)
+
+    async def _steps(self, client: httpx.AsyncClient, job_id: str) -> tuple[int, int] | None:
+        """Ask how many steps are made, of how many, which is 0 before the first; None if that isn't said."""
+        try:
+            async with client.stream("GET", self._at(f"progress/{job_id}"), headers=self._headers) as response:
+                if response.status_code != 200:
+                    return None
+                _plain(response)
+                said = _object(await _read(response, _JSON_BYTES))
+        except (httpx.HTTPError, ServiceError):
+            return None  # what a bar would like to know is no reason to fail
+        steps, total = said.get("steps"), said.get("total")
+        if type(steps) is int and type(total) is int and 0 <= steps <= total:
+            return steps, total
+        return None
+
+    def _at(self, path: str) -> httpx.URL:
+        return self._base.copy_with(path=self._base.path.rstrip("/") + "/" + path)
 
     def _clip(self, request: GenerateRequest, answer: Answer, elapsed_s: float) -> Clip:
         honoured = request.seed is not None and answer.seed == request.seed
@@ -191,6 +233,21 @@ class RemoteEngine:
             extra=extra,
             warnings=tuple(_oddities(answer)),
         )
+
+
+async def _beside(main: Coroutine[Any, Any, T], other: Coroutine[Any, Any, None]) -> T:
+    """Await one thing while another goes on, which ends with it; what either raises ends both."""
+    wanted, aside = asyncio.ensure_future(main), asyncio.ensure_future(other)
+    both: set[asyncio.Future[Any]] = {wanted, aside}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not wanted.done():
+            await aside
+        return await wanted
+    finally:
+        for each in both:
+            each.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
 
 
 class _Patience:
