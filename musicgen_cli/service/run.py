@@ -198,22 +198,25 @@ class Server(uvicorn.Server):
 
 class Connection(H11Protocol):
     """
-    uvicorn's HTTP/1.1 connection, and an end to waiting for the head of a request.
+    uvicorn's HTTP/1.1 connection, and an end to waiting for the head of a request, and for an answer to be read.
 
     uvicorn ends the wait for a second request on a connection, but not for the first, and not for one that trickles.
     Its own bound on connections would refuse new ones in favour of the idle; here the one idle longest gives way.
     """
 
     HEAD_S = 10.0
-    IDLE_MOST = 200  # connections on which no request has begun; the system's bound on files may be 256
+    UNREAD_S = 30.0  # in which a client must have read something of what waits for it
+    IDLE_MOST = 200  # connections without a request under way; the system's bound on files may be 256
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the head of a request."""
         super().connection_made(transport)
+        self._reading: asyncio.TimerHandle | None = None
+        self._idle_since = self.loop.time()
         self._wait_for_head()
-        idle = [each for each in self.connections if isinstance(each, Connection) and not each._patience.cancelled()]
+        idle = [each for each in self.connections if isinstance(each, Connection) and each._is_idle]
         if len(idle) > self.IDLE_MOST:
-            min(idle, key=lambda each: each._patience.when()).transport.abort()
+            min(idle, key=lambda each: each._idle_since).transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Read on; see whether the head is whole."""
@@ -223,10 +226,46 @@ class Connection(H11Protocol):
         elif self._patience.cancelled():
             self._wait_for_head()
 
+    def on_response_complete(self) -> None:
+        """Begin to be idle, if nothing more was asked."""
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """See whether the client reads, now that more waits for it than the system takes."""
+        super().pause_writing()
+        self._see_read(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Leave a client alone that has read."""
+        self._stop_seeing()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the wait."""
+        """Forget all waits."""
         self._patience.cancel()
+        self._stop_seeing()
         super().connection_lost(exc)
+
+    @property
+    def _is_idle(self) -> bool:
+        asked = self.cycle is not None and not self.cycle.response_complete
+        return not (asked or self.transport.is_closing() or self.transport.get_write_buffer_size())
+
+    def _see_read(self, unread: int) -> None:
+        def look() -> None:
+            left = self.transport.get_write_buffer_size()
+            if left < unread:
+                self._see_read(left)
+            else:
+                self.transport.abort()
+
+        self._reading = self.loop.call_later(self.UNREAD_S, look)
+
+    def _stop_seeing(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _wait_for_head(self) -> None:
         self._patience = self.loop.call_later(self.HEAD_S, self.transport.abort)

@@ -1,5 +1,6 @@
 """The service as a process: how it starts, what it withstands, how it ends."""
 
+import contextlib
 import json
 import re
 import signal
@@ -277,4 +278,27 @@ def test_a_head_that_is_too_large_is_refused(service):
     """A head is bounded, as bodies are."""
     with service.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000) as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+    assert service.get("/health").status_code == 200
+
+
+def test_an_answer_that_nobody_reads_is_not_kept(service, monkeypatch, until):
+    """Who takes nothing of it for a while is cut off."""
+    monkeypatch.setattr(Connection, "UNREAD_S", 0.2)
+    connections = service.server.server_state.connections
+
+    def unread():
+        return sum(each.transport.get_write_buffer_size() for each in list(connections))
+
+    body = b'{"duration": 30}'
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n"
+    answers = 10  # more than the system keeps for us
+    with service.raw((head + body) * answers) as deaf:
+        until(unread, within_s=60)
+        until(lambda: not unread(), within_s=60)
+        read = 0
+        with contextlib.suppress(ConnectionError):
+            while part := deaf.recv(65536):
+                read += len(part)
+
+    assert read < answers * 2_560_000
     assert service.get("/health").status_code == 200
