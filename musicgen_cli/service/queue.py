@@ -127,20 +127,19 @@ class Queue:
                 return None
             return task.result()
         except (asyncio.CancelledError, AbandonedError) as err:
-            if task.done():  # stopped by `_refuse`, `close` or `abandon`
+            if task.done():  # stopped by `_send_away` or `abandon`
                 raise self._refused.get(job) or _stopping() from err
             raise
         finally:
             self._refused.pop(job, None)
             job.abandoned = True
-            if job in self._begins:
-                task.cancel()
+            self._send_away(job)
 
     def close(self) -> None:
         """Refuse what comes and what waits; the running requests go on."""
         self._closing = True
         for job in list(self._begins):
-            self._refuse(job, _stopping())
+            self._send_away(job, _stopping())
 
     def abandon(self) -> None:
         """Stop the running requests at their next step."""
@@ -154,7 +153,7 @@ class Queue:
             self.engine.close()
 
     def _running(self) -> list[Job]:
-        return [job for job in self._jobs if job not in self._begins]
+        return [job for job in self._jobs if job.state == "running"]
 
     def _admit(self, job: Job, deadline_s: float | None) -> None:
         running, waiting = self._running(), list(self._begins)
@@ -174,7 +173,7 @@ class Queue:
                 self.rate.doubt()
             raise late
         if victim is not None:
-            self._refuse(victim, self._full())
+            self._send_away(victim, self._full())
 
     def _full(self) -> RefusedError:
         pace = self.rate.pace
@@ -206,10 +205,13 @@ class Queue:
             job.state, job.started = "running", time.monotonic()
             self._begins.pop(job).set_result(None)
 
-    def _refuse(self, job: Job, why: RefusedError) -> None:
-        """Send away one that waits."""
-        del self._begins[job]
-        self._refused[job] = why
+    def _send_away(self, job: Job, why: RefusedError | None = None) -> None:
+        """Take its place from one that waits, if it does."""
+        if self._begins.pop(job, None) is None:
+            return
+        job.state = "failed"
+        if why is not None:
+            self._refused[job] = why
         self._jobs[job].cancel()
 
     async def _work(self, engine: Engine, job: Job, begin: asyncio.Future[None], deadline_s: float | None) -> Clip:
@@ -222,7 +224,6 @@ class Queue:
     def _leave(self, job: Job, task: asyncio.Task[Clip]) -> None:
         """Note how a job ended; as the task's callback, so that one cancelled before it began leaves too."""
         del self._jobs[job]
-        self._begins.pop(job, None)
         self._steps += job.steps
         job.state = "failed" if task.cancelled() or task.exception() else "done"
         if name := job.request.client_job_id:

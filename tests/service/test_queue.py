@@ -1,9 +1,17 @@
 """Who waits, who is told to come back, and when."""
 
+import asyncio
 import math
+import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
+
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.service.job import Job
+from musicgen_cli.service.queue import Queue, RefusedError
 
 
 @pytest.fixture
@@ -229,3 +237,118 @@ def test_what_waits_is_shared_out_among_the_slots(start, engine, until):
     assert service.post({"duration": 0.5}, headers={"X-Deadline-S": "0.1"}).status_code == 503
     engine.go.set()
     assert {first.result().status_code, second.result().status_code} == {200}
+
+
+@pytest.fixture
+def crowded(start, engine, until):
+    """Start a service with four slots and two places, of which one client has three and both."""
+    engine.slots = 4
+    service = start(engine, limit=2)
+    engine.go.clear()
+    service.greedy = []
+    for number in range(5):
+        service.greedy.append(service.later({"client_job_id": f"greedy-{number}"}))
+        until(lambda number=number: service.get(f"/progress/greedy-{number}").status_code == 200)
+    return service
+
+
+@pytest.fixture
+def other(crowded):
+    """Return another client of that service."""
+    transport = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(base_url=crowded.url, transport=transport, timeout=60) as client:
+        yield client
+
+
+def test_a_slot_is_kept_for_another_client(crowded, other, until):
+    """One client has at most three of four; who comes next needn't wait."""
+    assert crowded.counts() == {"waiting": 2, "running": 3, "limit": 2}
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(other.post, "/predict", json={"duration": 0.5})
+        until(lambda: crowded.counts() == {"waiting": 2, "running": 4, "limit": 2})
+        crowded.engine.go.set()
+
+        assert asked.result().status_code == 200
+    assert {answer.result().status_code for answer in crowded.greedy} == {200}
+
+
+def test_the_greediest_gives_its_place(crowded, other, until):
+    """A full queue has room for a client with fewer; the latest of the other's is told to come back."""
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(other.post, "/predict", json={"duration": 0.5}) for _ in range(2)]
+
+        refused = crowded.greedy[-1].result()
+
+        assert refused.status_code == 429
+        assert refused.json() == {"detail": "the queue is full: 2 requests wait"}
+        assert "retry-after" in refused.headers
+        assert crowded.get("/progress/greedy-4").json()["state"] == "failed"
+        assert other.post("/predict", json={"duration": 0.5}).status_code == 429
+        crowded.engine.go.set()
+        assert {answer.result().status_code for answer in (*asked, *crowded.greedy[:-1])} == {200}
+
+
+def test_a_deadline_that_passed_in_the_queue_is_refused_at_its_turn(held, engine, until):
+    """Nothing is made that comes too late."""
+    service = held()
+    engine.step_s = 0.05
+    engine.go.set()
+    service.first.result()
+    service.post()  # a pace of 0.8 s a second of sound at least
+    engine.go.clear()
+    running = service.later({"client_job_id": "running"})
+    until(lambda: len(engine.requests) == 3)
+    late = service.later({"duration": 1}, headers={"X-Deadline-S": "600"})
+    until(lambda: service.counts()["waiting"])
+    job = next(job for job in service.queue._jobs if job.request.duration == 1)
+
+    job.arrived -= 599.5
+    engine.go.set()
+
+    assert running.result().status_code == 200
+    assert late.result().status_code == 503
+    assert "the deadline is 0." in late.result().json()["detail"]
+    assert len(engine.requests) == 3
+
+
+def test_clients_that_come_and_go_at_any_moment_leave_a_queue_that_works(engine):
+    """Two thousand of them, of five addresses: nothing fails, no slot and no place is lost, steps add up."""
+    engine.slots = 3
+    chance = random.Random(1)
+
+    async def one(queue, number):
+        gone = asyncio.get_running_loop().create_future()
+        if chance.random() < 0.7:
+            asyncio.get_running_loop().call_later(chance.random() / 100, gone.set_result, None)
+        try:
+            request = GenerateRequest(duration=0.5, seed=number)
+            await queue.run(Job(request, client=str(chance.randrange(5))), gone, chance.choice([None, 0.001, 60]))
+        except RefusedError as err:
+            return err.status
+
+    async def scenario():
+        failures = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        queue = Queue(lambda: engine, limit=8)
+        await queue.load()
+        coming = []
+        for number in range(2000):
+            coming.append(asyncio.create_task(one(queue, number)))
+            if chance.random() < 0.5:
+                await asyncio.sleep(0)
+        statuses = set(await asyncio.gather(*coming))
+        while queue.counts()["running"]:
+            await asyncio.sleep(0.001)
+        counts, steps = queue.counts(), queue.steps
+        assert await queue.run(Job(GenerateRequest(duration=0.5, seed=1)), asyncio.get_running_loop().create_future())
+        queue.finish()
+        return failures, statuses, counts, steps
+
+    failures, statuses, counts, steps = asyncio.run(scenario())
+
+    assert failures == []
+    assert statuses <= {None, 429, 503}
+    assert {None, 429} <= statuses
+    assert counts == {"waiting": 0, "running": 0, "limit": 8}
+    assert steps > 0
