@@ -247,7 +247,7 @@ def test_one_client_with_64_requests_does_not_starve_another(service):
 
         def press(_):
             while not stop.is_set():
-                statuses.append(greedy.post("/predict", json={"duration": 1.5}).status_code)
+                statuses.append(greedy.post("/predict", json={"duration": 0.8}).status_code)
                 time.sleep(0.05)
 
         pressing = [pool.submit(press, number) for number in range(64)]
