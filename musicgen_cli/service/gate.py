@@ -28,7 +28,7 @@ _DRAIN_BYTES = 1024 * 1024
 _CLOSE = {"Connection": "close"}
 _HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::[0-9]*)?")
 _GONE = 499  # what nginx logs for a client that didn't wait; never sent
-_TRACE_CHARS = 128  # of a header that anybody may fill
+_LOGGED_CHARS = 256  # of a path or a header that anybody may fill
 _ROUTINE = ("/health", "/metrics", "/progress/")  # asked every few seconds: not worth a line while all is well
 
 log = logging.getLogger(__name__)
@@ -156,12 +156,12 @@ class Gate:
             "request": request_id,
             "client": (scope["client"] or ("-",))[0],
             "method": scope["method"],
-            "path": scope["raw_path"].decode("ascii"),
+            "path": scope["raw_path"][:_LOGGED_CHARS].decode("ascii"),
             "status": status,
             "seconds": round(seconds, 3),
         }
         if parent := Headers(scope=scope).get("traceparent"):
-            known["traceparent"] = parent[:_TRACE_CHARS]
+            known["traceparent"] = parent[:_LOGGED_CHARS]
         if job is not None:
             began = time.monotonic() if job.started is None else job.started
             known |= {"job": job.request.client_job_id or "-", "waited": round(began - job.arrived, 3)}
