@@ -2,13 +2,17 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 
+import httpx
 import pytest
 
 from musicgen_cli import __version__, wav
 from musicgen_cli.contract import GenerateRequest, read_answer
 from musicgen_cli.errors import InvalidValueError, MemoryNeededError
+from musicgen_cli.service.app import create_app
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.queue import REMEMBERED, Queue
 
@@ -336,3 +340,26 @@ def test_twenty_at_once_each_get_their_own_sound(start, decode):
         assert decode(answer) == service.engine.sound(GenerateRequest(**body))
     assert len({decode(answer) for answer in answers}) == 20
     assert wav.inspect(decode(answers[0])).frames == 16_000
+
+
+def test_the_app_runs_without_a_port(engine):
+    """Any ASGI server can have it; whoever deploys it loads the queue."""
+
+    async def scenario():
+        queue = Queue(lambda: engine)
+        app = create_app(queue)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            answers = [await client.get("/health")]
+            await queue.load()
+            answers += [await client.get("/health"), await client.post("/predict", json={"duration": 0.5})]
+        queue.finish()
+        return [answer.status_code for answer in answers]
+
+    assert asyncio.run(scenario()) == [503, 200, 200]
+
+
+def test_the_app_does_not_import_a_server():
+    """The server belongs to `musicgen serve` alone."""
+    program = "import sys, musicgen_cli.service.app; sys.exit('uvicorn' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
