@@ -1,0 +1,87 @@
+"""
+The usual service, for `service.py` to compare with: one request at a time, and 503 to all others meanwhile.
+
+    python benchmarks/service_reference.py MODEL
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import sys
+import threading
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+import transformers as hf
+import uvicorn
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel
+from tokenizers import Tokenizer
+
+from musicgen_cli.engine import machine
+from musicgen_cli.wav import pcm16_wav
+
+
+class Wanted(BaseModel):
+    prompt: str = ""
+    duration: float = 10.0
+    temperature: float = 1.0
+    top_k: int = 250
+    top_p: float = 0.9
+    guidance_scale: float = 3.0
+    do_sample: bool = True
+
+
+def main() -> None:
+    hf.utils.logging.set_verbosity_error()
+    hf.utils.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(machine.cores())
+    model: Any = hf.MusicgenForConditionalGeneration.from_pretrained(sys.argv[1]).eval()
+    tokenizer = Tokenizer.from_file(f"{sys.argv[1]}/tokenizer.json")
+    rate = model.config.audio_encoder.sampling_rate
+    busy = threading.Lock()
+    app = FastAPI()
+
+    def make(wanted: Wanted) -> dict[str, Any]:
+        ids = torch.tensor([tokenizer.encode(wanted.prompt).ids])
+        samples = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=wanted.do_sample,
+            temperature=wanted.temperature,
+            top_k=wanted.top_k,
+            top_p=wanted.top_p,
+            guidance_scale=wanted.guidance_scale,
+            max_new_tokens=int(wanted.duration * model.config.audio_encoder.frame_rate),
+        )[0, 0].numpy()
+        pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+        return {
+            "audio_base64": base64.b64encode(pcm16_wav(pcm, sample_rate=rate, channels=1)).decode(),
+            "sample_rate": rate,
+            "duration": len(samples) / rate,
+            "num_samples": len(samples),
+            "channels": 1,
+            "prompt": wanted.prompt,
+        }
+
+    @app.post("/predict")
+    async def predict(wanted: Wanted) -> dict[str, Any]:
+        if not busy.acquire(blocking=False):
+            raise HTTPException(503, "Service is busy processing another request")
+        try:
+            return await asyncio.to_thread(make, wanted)
+        finally:
+            busy.release()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(f"serving on http://127.0.0.1:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
+        uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
