@@ -1,11 +1,261 @@
-_musicgen_completion() {
-    local IFS=$'
-'
-    COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" \
-                   COMP_CWORD=$COMP_CWORD \
-                   _MUSICGEN_COMPLETE=complete_bash $1 ) )
-    return 0
+# Completes musicgen in bash; made by `musicgen --show-completion bash`.
+
+# Tell whether a command is one, and which commands and options may follow it.
+_musicgen_knows() {
+  case $1 in
+    '')
+      commands='generate batch list show export tag rm import serve mcp doctor job model store' options='--version --show-completion -h --help'
+      ;;
+    generate)
+      commands='' options='-d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --detach --store --json -q --quiet -h --help'
+      ;;
+    batch)
+      commands='' options='--input-format --sweep --run --redo --skip-invalid --jobs --retry --max-failures --failed -d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --store --json -q --quiet -h --help'
+      ;;
+    list)
+      commands='' options='-n --all -t --tag --creator --set --parent --model --search --since --until --store --json -q --quiet -h --help'
+      ;;
+    show)
+      commands='' options='--path --tree --store --json -q --quiet -h --help'
+      ;;
+    export)
+      commands='' options='-o --output --name --sidecar --force --store --json -q --quiet -h --help'
+      ;;
+    tag)
+      commands='' options='--add --rm --store --json -q --quiet -h --help'
+      ;;
+    rm)
+      commands='' options='--yes --undo --store --json -q --quiet -h --help'
+      ;;
+    import)
+      commands='' options='-t --tag --creator --store --json -q --quiet -h --help'
+      ;;
+    serve)
+      commands='' options='--host --port --model --engine --device --precision --slots --queue --api-key --allow-host --max-duration --log-prompts -h --help'
+      ;;
+    mcp)
+      commands='' options='--local --no-local --model --engine --device --precision --url --timeout --max-wait --store -h --help'
+      ;;
+    doctor)
+      commands='' options='--store --url --json -h --help'
+      ;;
+    job)
+      commands='list show poll cancel' options='-h --help'
+      ;;
+    'job list' | 'job show' | 'job cancel')
+      commands='' options='--store --json -q --quiet -h --help'
+      ;;
+    'job poll')
+      commands='' options='--timeout-ms --mode --store --json -q --quiet -h --help'
+      ;;
+    model)
+      commands='pull list show rm' options='-h --help'
+      ;;
+    'model pull')
+      commands='' options='--revision --precision --keep-weights --json -q --quiet -h --help'
+      ;;
+    'model list')
+      commands='' options='--json -q --quiet -h --help'
+      ;;
+    'model show')
+      commands='' options='--check --json -h --help'
+      ;;
+    'model rm')
+      commands='' options='--yes --json -q --quiet -h --help'
+      ;;
+    store)
+      commands='path stats check repair compact gc' options='-h --help'
+      ;;
+    'store path' | 'store stats')
+      commands='' options='--store --json -h --help'
+      ;;
+    'store check')
+      commands='' options='--full --store --json -h --help'
+      ;;
+    'store repair')
+      commands='' options='--adopt --dry-run --store --json -h --help'
+      ;;
+    'store compact')
+      commands='' options='--forget --dry-run --store --json -h --help'
+      ;;
+    'store gc')
+      commands='' options='--yes --dry-run --store --json -h --help'
+      ;;
+    *) return 1 ;;
+  esac
 }
 
-complete -o default -F _musicgen_completion musicgen
+# Tell whether an option, or a place after a command, takes a value, and of which kind.
+_musicgen_takes() {
+  case $1 in
+    ' --show-completion')
+      choices='bash zsh fish'
+      ;;
+    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @0' | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'export --name' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
+      ;;
+    'generate -t' | 'generate --tag' | 'batch -t' | 'batch --tag' | 'list -t' | 'list --tag' | 'tag --add' | 'tag --rm' | 'import -t' | 'import --tag')
+      stored=tags
+      ;;
+    'generate --creator' | 'batch --creator' | 'list --creator' | 'import --creator')
+      stored=creators
+      ;;
+    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'export @'* | 'tag @'* | 'rm @'*)
+      stored=takes
+      ;;
+    'generate --variation-set' | 'batch --variation-set' | 'list --set')
+      stored=sets
+      ;;
+    'generate --model' | 'batch --model' | 'serve --model' | 'mcp --model')
+      stored=models paths=dirs
+      ;;
+    'generate --engine' | 'batch --engine' | 'serve --engine' | 'mcp --engine')
+      choices='onnx torch'
+      ;;
+    'generate --device' | 'batch --device' | 'serve --device' | 'mcp --device')
+      choices='auto cpu cuda mps'
+      ;;
+    'generate --precision' | 'batch --precision' | 'serve --precision' | 'mcp --precision' | 'model pull --precision')
+      choices='int8 fp32 bf16'
+      ;;
+    'generate -o' | 'generate --output' | 'batch --failed' | 'batch -o' | 'batch --output' | 'batch @0' | 'export -o' | 'export --output' | 'import @'*)
+      paths=files
+      ;;
+    'generate --store' | 'batch --store' | 'list --store' | 'show --store' | 'export --store' | 'tag --store' | 'rm --store' | 'import --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')
+      paths=dirs
+      ;;
+    'batch --input-format')
+      choices='jsonl csv text'
+      ;;
+    'list --model')
+      stored=makers
+      ;;
+    'show @0')
+      stored=takes,sets
+      ;;
+    'job show @0' | 'job poll @'* | 'job cancel @'*)
+      stored=jobs
+      ;;
+    'job poll --mode')
+      choices='any all'
+      ;;
+    'model pull @0')
+      stored=published paths=dirs
+      ;;
+    'model show @0')
+      stored=here paths=dirs
+      ;;
+    'model rm @'*)
+      stored=pulled
+      ;;
+    *) return 1 ;;
+  esac
+}
 
+_musicgen_read() {
+  local line=${COMP_LINE:0:COMP_POINT} char i begun=
+  words=() word= head= quote= closed= redirected=
+  for ((i = 0; i < ${#line}; i++)); do
+    char=${line:i:1}
+    if [[ $char == \\ && $quote != "'" ]]; then
+      i=$((i + 1))
+      word+=${line:i:1} begun=1
+    elif [[ -n $quote ]]; then
+      if [[ $char == "$quote" ]]; then quote= closed=1; else word+=$char; fi
+    elif [[ $char == [\'\"] ]]; then
+      quote=$char head=$word begun=1
+    elif [[ $char == [[:space:]] ]]; then
+      [[ -z $begun || -n $redirected ]] || words+=("$word")
+      [[ -z $begun ]] || redirected=
+      word= head= closed= begun=
+    elif [[ $char == [\<\>] ]]; then
+      word= head= begun= redirected=1
+    else
+      word+=$char begun=1
+      [[ $COMP_WORDBREAKS != *"$char"* ]] || head=$word
+    fi
+  done
+}
+
+# Offer one value, if it goes on as the word does, in the form in which it can stand in the line.
+_musicgen_offer() {
+  local value=$prefix$1 hint=$2 rest
+  [[ $value == "$word"* && $value == "$head"* ]] || return 0
+  rest=${value:${#head}}
+  [[ -n $rest ]] || return 0
+  case $quote in
+    '')
+      printf -v rest %q "$rest"
+      [[ $rest != \$\'* ]] || return 0 # not printable in this locale
+      ;;
+    "'") [[ $rest != *\'* ]] || return 0 ;;
+    *) [[ $rest != *[\"\$\`\\!]* ]] || return 0 ;;
+  esac
+  COMPREPLY+=("$rest")
+  hints+=("$hint")
+}
+
+_musicgen_offer_stored() {
+  local value hint i
+  [[ $program == */* ]] || program=musicgen
+  case $program in '~/'*) program=$HOME/${program#'~/'} ;; esac
+  while IFS=$'\t' read -r value hint; do
+    _musicgen_offer "$value" "$hint"
+  done <<<"$(_MUSICGEN_COMPLETE=$stored command "$program" "${words[@]:1}" "${word#"$prefix"}" 2>/dev/null </dev/null)"
+  # Hints are for the list alone. Readline inserts what all candidates have in common, at times in another case, and some
+  # ways of completing insert a whole candidate; the digits of ids differ before their hints start.
+  [[ ${#COMPREPLY[@]} -gt 1 && " 9 33 63 64 " == *" $COMP_TYPE "* ]] || return 0
+  for ((i = 0; i < ${#COMPREPLY[@]}; i++)); do
+    [[ ${COMPREPLY[i]#artifact_} == *[!0-9a-f-]* ]] || COMPREPLY[i]+=${hints[i]:+  (${hints[i]})}
+  done
+}
+
+_musicgen() {
+  local IFS=$' \t\n' program=$1 words word head quote closed redirected hints=() each
+  local command= option= prefix= only_places= place=0
+  local commands options offered= stored paths choices
+  COMPREPLY=()
+  _musicgen_read
+  for each in "${words[@]:1}"; do
+    if [[ -n $option ]]; then
+      option=
+    elif [[ -z $only_places && $each == -- ]]; then
+      only_places=1
+    elif [[ -z $only_places && $each == -?* ]]; then
+      ! _musicgen_takes "$command $each" || option=$each
+    elif _musicgen_knows "${command:+$command }$each"; then
+      command=${command:+$command }$each
+    else
+      place=$((place + 1))
+    fi
+  done
+
+  stored= paths= choices=
+  _musicgen_knows "$command"
+  if [[ -n $redirected ]]; then
+    paths=files
+  elif [[ -n $option ]]; then
+    _musicgen_takes "$command $option"
+  elif [[ -z $only_places && $word == --*=* ]]; then
+    prefix=${word%%=*}=
+    _musicgen_takes "$command ${word%%=*}"
+  elif [[ -z $only_places && $word == -* ]]; then
+    offered=$options
+  elif [[ -n $commands ]]; then
+    offered=$commands
+  elif ! _musicgen_takes "$command @$place" && [[ -z $only_places ]]; then
+    offered=$options
+  fi
+
+  compopt -o nosort 2>/dev/null
+  # Where nothing matches bash completes files by itself, and does that best; before bash 4 it can't be told not to.
+  [[ $paths == files ]] || compopt +o default 2>/dev/null
+  [[ $paths != dirs ]] || compopt -o dirnames 2>/dev/null
+  [[ -z $closed ]] || return 0 # `"al"bu`: no telling what readline will replace
+  for each in $offered $choices; do
+    _musicgen_offer "$each"
+  done
+  [[ -z $stored ]] || _musicgen_offer_stored
+  return 0
+}
+
+complete -o default -F _musicgen musicgen

@@ -10,6 +10,11 @@ from contextlib import suppress
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
+        if asked := os.environ.get("_MUSICGEN_COMPLETE"):  # by a completion script: somebody waits for their Tab
+            from musicgen_cli.cli.completion.values import answer
+
+            return answer(asked, sys.argv[1:])
+
         from musicgen_cli.cli.app import run
 
         code = run(sys.argv[1:])

@@ -24,16 +24,15 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
 from pathlib import Path
 
 from musicgen_cli.actions.generate import Order
 from musicgen_cli.actions.job import PENDING, RUNNING, Job, Means, from_record, new_job, to_record
+from musicgen_cli.actions.job_folder import is_job_id, job_folder
 from musicgen_cli.errors import (
     AmbiguousIdError,
     InvalidValueError,
@@ -94,8 +93,7 @@ class Jobs:
 
     def __init__(self, store: Store, state_dir: Path) -> None:
         self._store = store
-        key = blake2b(os.fsencode(os.path.realpath(store.root)), digest_size=8).hexdigest()
-        self.folder = state_dir / "jobs" / key
+        self.folder = job_folder(store.root, state_dir)
         self._read: dict[str, tuple[tuple[int, int], Job]] = {}
 
     def add(self, orders: Sequence[Order], means: Means) -> list[Job]:
@@ -188,7 +186,7 @@ class Jobs:
         found: dict[str, tuple[tuple[int, int], Job]] = {}
         with files.explained("read", self.folder):
             for name in files.names(self.folder):
-                if not name.endswith(".json") or not _is_id(name.removesuffix(".json")):
+                if not name.endswith(".json") or not is_job_id(name.removesuffix(".json")):
                     continue
                 path = self.folder / name
                 try:
@@ -388,13 +386,6 @@ def _read_job(path: Path) -> Job:
         blank = Job(path.stem, PENDING, place=0, created=written, request={}, known={}, means=Means(local=False))
         return blank.failed(StoreError(f"the job's file is damaged: {str(path)!r}"), written)
     return replace(job, id=path.stem)
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _next_index(known: Sequence[Job], set_id: str | None) -> int:

@@ -47,8 +47,7 @@ def run(words: Sequence[str]) -> int:
         The exit code; nothing is raised but bugs.
     """
     # Typer reads the options of every command it is given; a script that loops over one shouldn't pay for the others.
-    completing = "_MUSICGEN_COMPLETE" in os.environ
-    wanted = COMMANDS if completing else [next((word for word in words if not word.startswith("-")), "")]
+    wanted = [next((word for word in words if not word.startswith("-")), "")]
     try:
         code = table(wanted)(list(words) or ["--help"], prog_name="musicgen", standalone_mode=False)
     except TyperException as err:  # what the option parser refuses
@@ -71,6 +70,7 @@ def table(wanted: Container[str]) -> typer.Typer:
         help="Make music from text; every take is kept, with everything that made it.",
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        add_completion=False,  # our own knows the store, and never evaluates what is in it
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_musicgen)
@@ -138,9 +138,30 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _print_completion(shell: str | None) -> None:
+    if shell is None:
+        return
+    from musicgen_cli.cli.completion import SHELLS, script
+
+    if shell not in SHELLS:
+        raise typer.BadParameter(f"must be one of {', '.join(SHELLS)}, got {shell[:40]!r}")
+    typer.echo(script(shell, table(COMMANDS)), nl=False)
+    raise typer.Exit
+
+
 def _musicgen(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    show_completion: Annotated[
+        str | None,
+        typer.Option(
+            "--show-completion",
+            metavar="bash|zsh|fish",
+            callback=_print_completion,
+            is_eager=True,
+            help="Print a shell's completion script.",
+        ),
+    ] = None,
 ) -> None:
     pass

@@ -24,22 +24,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from musicgen_cli.engine.manifest import MANIFEST, Manifest, read_manifest
+from musicgen_cli.engine.manifest import Manifest, read_manifest
+from musicgen_cli.engine.names import MANIFEST, NAMES, NANO, PART, PUBLISHED, is_name
 from musicgen_cli.engine.remembered import recall, remember, state_of
 from musicgen_cli.engine.tensors import DroppedTensors, Tensors, weight_files
 from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError
-
-NANO = "nano"
-PUBLISHED = ("small", "medium", "large", "stereo-small", "stereo-medium", "stereo-large")  # facebook/musicgen-…
-NAMES = ("auto", NANO, *PUBLISHED)
 
 _BUNDLED = Path(__file__).parent.parent / "models" / NANO
 _AUTO = ("small", "medium", "large")  # the first that is here
 _PUBLISHER = "facebook/musicgen-"
 _PUBLISHED_LICENSE = "CC-BY-NC-4.0"  # model cards of facebook/musicgen-*
 _NANO_LICENSE = "MIT"  # "nothing but this project's own licence applies to the weights" (models/nano/README.md)
-_PART = r"[A-Za-z0-9_][\w.-]*"
-_REPOSITORY = re.compile(rf"{_PART}/{_PART}", re.ASCII)
+_REPOSITORY = re.compile(rf"{PART}/{PART}", re.ASCII)
 _BETWEEN = "--"  # which the hub allows in no name of its own
 
 
@@ -211,11 +207,6 @@ def is_absent(name: str, models_dir: Path) -> bool:
     except (CheckpointError, UnknownModelError):
         return False
     return False
-
-
-def is_name(name: str) -> bool:
-    """Tell whether a model's folder can be called so."""
-    return re.fullmatch(_PART, name, re.ASCII) is not None
 
 
 def license_of(repository: str, card: str | None) -> str | None:

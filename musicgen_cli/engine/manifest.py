@@ -13,9 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from musicgen_cli.engine.names import MANIFEST
 from musicgen_cli.errors import CheckpointError
-
-MANIFEST = "manifest.json"
 
 _FORMAT = 1
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from musicgen_cli.engine.checkpoint import NANO, PUBLISHED, Checkpoint, is_name, name_of, resolve
+from musicgen_cli.engine.checkpoint import Checkpoint, name_of, resolve
 from musicgen_cli.engine.graph_cache import GRAPH_FORMAT
 from musicgen_cli.engine.graph_cache import MANIFEST as GRAPHS_MANIFEST
-from musicgen_cli.engine.manifest import MANIFEST, identity
+from musicgen_cli.engine.manifest import identity
+from musicgen_cli.engine.names import NANO, is_name, names_here
 from musicgen_cli.engine.shape import Shape
 from musicgen_cli.errors import (
     CheckpointError,
@@ -69,13 +70,11 @@ def models_here(models_dir: Path, cache_dir: Path, warn: Callable[[str], None]) 
         warn: Hears of a folder that can't be used.
     """
     yield resolve(NANO, models_dir, cache_dir)
-    folders = sorted(path.name for path in models_dir.iterdir() if path.is_dir()) if models_dir.is_dir() else []
-    for name in sorted(folders, key=lambda name: (PUBLISHED.index(name) if name in PUBLISHED else 99, name)):
-        if name in PUBLISHED or (is_name(name) and (models_dir / name / MANIFEST).is_file()):
-            try:
-                yield resolve(name, models_dir, cache_dir)
-            except CheckpointError as err:
-                warn(f"{name}: {err}")
+    for name in names_here(models_dir):
+        try:
+            yield resolve(name, models_dir, cache_dir)
+        except CheckpointError as err:
+            warn(f"{name}: {err}")
 
 
 def summary(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:

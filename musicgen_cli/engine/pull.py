@@ -19,11 +19,8 @@ from typing import TYPE_CHECKING, Any
 from musicgen_cli.engine import models, select
 from musicgen_cli.engine.base import Listener
 from musicgen_cli.engine.checkpoint import (
-    NAMES,
-    PUBLISHED,
     Checkpoint,
     config_of,
-    is_name,
     license_of,
     name_of,
     open_checkpoint,
@@ -32,6 +29,7 @@ from musicgen_cli.engine.checkpoint import (
 )
 from musicgen_cli.engine.fidelity import EXACT, measure
 from musicgen_cli.engine.manifest import KnownFile, Manifest, identity, read_manifest
+from musicgen_cli.engine.names import NAMES, PUBLISHED, is_name
 from musicgen_cli.engine.shape import Shape
 from musicgen_cli.engine.tensors import INDEX, PICKLE, WHOLE, shards_of
 from musicgen_cli.errors import (

@@ -1,0 +1,20 @@
+"""Where the jobs of a store are, and how their files are called: all that is known of them without reading one."""
+
+from __future__ import annotations
+
+import os
+import re
+from hashlib import blake2b
+from pathlib import Path
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def job_folder(store: Path, state_dir: Path) -> Path:
+    """Return the folder of a store's jobs, which need not be there."""
+    return state_dir / "jobs" / blake2b(os.fsencode(os.path.realpath(store)), digest_size=8).hexdigest()
+
+
+def is_job_id(text: str) -> bool:
+    """Tell whether `text` has the form of a job's id."""
+    return _UUID.fullmatch(text) is not None

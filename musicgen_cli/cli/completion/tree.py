@@ -1,0 +1,163 @@
+"""The commands as completion sees them: which words may follow, and what kind of value each option and place takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import typer
+from typer.core import TyperArgument, TyperGroup, TyperOption
+from typer.models import TyperPath
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """
+    What can stand in a place.
+
+    Attributes:
+        title: One word for it, in capitals.
+        stored: What `values.KINDS` calls it; several are joined by commas.
+        paths: `files` or `dirs`, where those can, and nothing stored matches.
+        choices: All there are.
+    """
+
+    title: str = "VALUE"
+    stored: str = ""
+    paths: str = ""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def is_free(self) -> bool:
+        """Tell whether nothing can be offered."""
+        return not (self.stored or self.paths or self.choices)
+
+
+FREE = Value()
+FILES, DIRS = Value(paths="files"), Value(paths="dirs")
+TAKES, TAGS, SETS = Value(stored="takes"), Value(stored="tags"), Value(stored="sets")
+JOBS, CREATORS = Value(stored="jobs"), Value(stored="creators")
+MODELS = Value(stored="models", paths="dirs")
+
+# By the parameter's name in the code, after the command's or its group's where it means something else there. Numbers
+# are free by their type, and a metavar such as `any|all` lists its choices.
+VALUES = {
+    "id_": TAKES,
+    "ids": TAKES,
+    "parent": TAKES,
+    "from_": TAKES,
+    "show id_": Value(stored="takes,sets"),
+    "job id_": JOBS,
+    "job ids": JOBS,
+    "tag": TAGS,
+    "add": TAGS,
+    "rm": TAGS,
+    "variation_set": SETS,
+    "creator": CREATORS,
+    "model": MODELS,
+    "list model": Value(stored="makers"),
+    "model pull name": Value(stored="published", paths="dirs"),
+    "model show name": Value(stored="here", paths="dirs"),
+    "model names": Value(stored="pulled"),
+    "store": DIRS,
+    "output": FILES,
+    "file": FILES,
+    "paths": FILES,
+    "failed": FILES,
+    **dict.fromkeys(("prompt", "search", "since", "until", "export name", "sweep", "run"), FREE),
+    **dict.fromkeys(("url", "host", "allow_host", "api_key", "revision"), FREE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option; `value` is None for a switch, and the flags of one row exclude each other unless it is repeatable."""
+
+    flags: tuple[str, ...]
+    help: str
+    value: Value | None = None
+    is_repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command, or a group of them; `path` is what is typed after `musicgen`."""
+
+    path: tuple[str, ...]
+    help: str
+    options: tuple[Option, ...]
+    places: tuple[Value, ...] = ()
+    is_last_repeatable: bool = False
+    commands: tuple[Command, ...] = ()
+    unknown: tuple[str, ...] = ()  # parameters whose value nobody has classified
+
+    @property
+    def name(self) -> str:
+        """The path as it is typed."""
+        return " ".join(self.path)
+
+    def walk(self) -> Iterator[Command]:
+        """Yield this command and all below it."""
+        yield self
+        for command in self.commands:
+            yield from command.walk()
+
+
+def command_of(app: typer.Typer) -> Command:
+    """Walk an application whose commands are all loaded."""
+    return _command(typer.main.get_command(app), ())
+
+
+def _command(command: typer.core.TyperCommand | TyperGroup, path: tuple[str, ...]) -> Command:
+    inner = command.commands if isinstance(command, TyperGroup) else {}
+    options: list[Option] = []
+    places: list[Value] = []
+    unknown: list[str] = []
+    is_last_repeatable = False
+    for parameter in command.params:
+        if getattr(parameter, "hidden", False):
+            continue
+        is_switch = isinstance(parameter, TyperOption) and parameter.is_flag
+        value = None if is_switch else _value(parameter, path)
+        if value is None and not is_switch:
+            unknown.append(" ".join((*path, str(parameter.name))))
+        if isinstance(parameter, TyperArgument):
+            places.append(value or FREE)
+            is_last_repeatable = parameter.nargs == -1
+        elif isinstance(parameter, TyperOption):
+            flags = (*parameter.opts, *parameter.secondary_opts)
+            help_ = _sentence(parameter.help)
+            options.append(Option(flags, help_, None if is_switch else value or FREE, parameter.multiple))
+    options.append(Option(("-h", "--help"), "Show help and exit."))
+    return Command(
+        path,
+        _sentence(command.help),
+        tuple(options),
+        tuple(places),
+        is_last_repeatable,
+        tuple(_command(each, (*path, name)) for name, each in inner.items() if not each.hidden),
+        tuple(unknown),
+    )
+
+
+def _value(parameter: TyperOption | TyperArgument, path: tuple[str, ...]) -> Value | None:
+    own_name = str(parameter.name).strip("_").replace("_", "-").upper()
+    title = re.sub(r"[^A-Z]", "", (parameter.metavar or "").split("|")[0]) or own_name
+    choices = tuple(getattr(parameter.type, "choices", ()))
+    if not choices and re.fullmatch(r"[a-z0-9]+(\|[a-z0-9]+)+", parameter.metavar or ""):
+        choices = tuple(str(parameter.metavar).split("|"))
+    if choices:
+        return Value(own_name, choices=choices)
+    for i in range(len(path), -1, -1):
+        known = VALUES.get(" ".join((*path[:i], str(parameter.name))))
+        if known is not None:
+            return replace(known, title=title)
+    if isinstance(parameter.type, TyperPath):
+        return Value(title, paths="files")
+    return Value(title) if parameter.type.name.lower().startswith(("int", "float")) else None
+
+
+def _sentence(text: str | None) -> str:
+    """Return the first line."""
+    return (text or "").strip().partition("\n")[0]
