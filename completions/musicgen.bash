@@ -201,8 +201,8 @@ _musicgen_offer_stored() {
   while IFS=$'\t' read -r value hint; do
     _musicgen_offer "$value" "$hint"
   done <<<"$(_MUSICGEN_COMPLETE=$stored command "$program" "${words[@]:1}" "${word#"$prefix"}" 2>/dev/null </dev/null)"
-  # Hints are for the list alone. Readline inserts what all candidates have in common, at times in another case, and some
-  # ways of completing insert a whole candidate; the digits of ids differ before their hints start.
+  # Hints are for the list alone. Readline inserts what all candidates have in common, at times in another case, and
+  # some ways of completing insert a whole candidate; the digits of ids differ before their hints start.
   [[ ${#COMPREPLY[@]} -gt 1 && " 9 33 63 64 " == *" $COMP_TYPE "* ]] || return 0
   for ((i = 0; i < ${#COMPREPLY[@]}; i++)); do
     [[ ${COMPREPLY[i]#artifact_} == *[!0-9a-f-]* ]] || COMPREPLY[i]+=${hints[i]:+  (${hints[i]})}

@@ -41,7 +41,7 @@ complete -c musicgen -n '__musicgen_at_group' -a job -d 'Takes that are made in 
 complete -c musicgen -n '__musicgen_at_group' -a model -d 'Model weights on this machine.'
 complete -c musicgen -n '__musicgen_at_group' -a store -d 'Care of the store.'
 complete -c musicgen -n '__musicgen_at_group' -l version -d 'Show the version and exit.'
-complete -c musicgen -n '__musicgen_at_group' -l show-completion -r -f -a 'bash zsh fish' -d 'Print a shell\'s completion script.'
+complete -c musicgen -n '__musicgen_at_group' -l show-completion -r -f -a 'bash zsh fish' -d 'Print the completion of bash, zsh or fish.'
 complete -c musicgen -n '__musicgen_at_group' -s h -l help -d 'Show help and exit.'
 
 complete -c musicgen -n '__musicgen_at generate' -s d -l duration -r -f -d 'Length [10; 0.5-30 s]'

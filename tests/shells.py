@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ _ZSH = r"""
 fpath=("$COMPLETIONS" $fpath)
 autoload -Uz compinit
 compinit -u -D
-LISTMAX=-1
+LISTMAX=10000
 _dump() { print -rn -- "$BUFFER" >"$HOME/line.new"; mv "$HOME/line.new" "$HOME/line" }
 zle -N _dump
 bindkey '^X^P' _dump
@@ -92,7 +93,7 @@ class Shell:
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
 
-    def _read_until(self, is_done) -> None:
+    def _read_until(self, is_done: Callable[[], bool]) -> None:
         give_up = time.monotonic() + _WAIT_S
         while not is_done():
             assert time.monotonic() < give_up, self._shown

@@ -157,10 +157,10 @@ def _musicgen(
         str | None,
         typer.Option(
             "--show-completion",
-            metavar="bash|zsh|fish",
+            metavar="SHELL",
             callback=_print_completion,
             is_eager=True,
-            help="Print a shell's completion script.",
+            help="Print the completion of bash, zsh or fish.",
         ),
     ] = None,
 ) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import typer
-from typer.core import TyperArgument, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.models import TyperPath
+
+from musicgen_cli.cli.completion import SHELLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,9 @@ JOBS, CREATORS = Value(stored="jobs"), Value(stored="creators")
 MODELS = Value(stored="models", paths="dirs")
 
 # By the parameter's name in the code, after the command's or its group's where it means something else there. Numbers
-# are free by their type, and a metavar such as `any|all` lists its choices.
+# are free by their type, a Path is a file's unless it is here, and a metavar such as `any|all` lists its choices.
 VALUES = {
+    "show_completion": Value(choices=SHELLS),
     "id_": TAKES,
     "ids": TAKES,
     "parent": TAKES,
@@ -63,8 +66,6 @@ VALUES = {
     "store": DIRS,
     "output": FILES,
     "file": FILES,
-    "paths": FILES,
-    "failed": FILES,
     **dict.fromkeys(("prompt", "search", "since", "until", "export name", "sweep", "run"), FREE),
     **dict.fromkeys(("url", "host", "allow_host", "api_key", "revision"), FREE),
 }
@@ -109,26 +110,28 @@ def command_of(app: typer.Typer) -> Command:
     return _command(typer.main.get_command(app), ())
 
 
-def _command(command: typer.core.TyperCommand | TyperGroup, path: tuple[str, ...]) -> Command:
+def _command(command: object, path: tuple[str, ...]) -> Command:
+    assert isinstance(command, TyperCommand | TyperGroup)  # nothing else comes out of Typer
     inner = command.commands if isinstance(command, TyperGroup) else {}
     options: list[Option] = []
     places: list[Value] = []
     unknown: list[str] = []
     is_last_repeatable = False
     for parameter in command.params:
-        if getattr(parameter, "hidden", False):
+        assert isinstance(parameter, TyperOption | TyperArgument)
+        if parameter.hidden:
             continue
         is_switch = isinstance(parameter, TyperOption) and parameter.is_flag
         value = None if is_switch else _value(parameter, path)
         if value is None and not is_switch:
             unknown.append(" ".join((*path, str(parameter.name))))
-        if isinstance(parameter, TyperArgument):
+            value = FREE
+        if isinstance(parameter, TyperOption):
+            flags = (*parameter.opts, *parameter.secondary_opts)
+            options.append(Option(flags, _sentence(parameter.help), value, parameter.multiple))
+        else:
             places.append(value or FREE)
             is_last_repeatable = parameter.nargs == -1
-        elif isinstance(parameter, TyperOption):
-            flags = (*parameter.opts, *parameter.secondary_opts)
-            help_ = _sentence(parameter.help)
-            options.append(Option(flags, help_, None if is_switch else value or FREE, parameter.multiple))
     options.append(Option(("-h", "--help"), "Show help and exit."))
     return Command(
         path,

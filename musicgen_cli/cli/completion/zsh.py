@@ -54,9 +54,11 @@ def _function(command: Command) -> list[str]:
     specs = [quote(spec) for option in command.options for spec in _option(option)]
     for i, place in enumerate(command.places):
         is_many = command.is_last_repeatable and i == len(command.places) - 1
-        specs.append(quote(f"{'*' if is_many else i + 1}:{place.title}:{_action(place)}"))
+        # A message alone would keep options from being offered, but for this guard.
+        action = f'_guard "^-*" {place.title}' if place.is_free else _action(place)
+        specs.append(quote(f"{'*' if is_many else i + 1}:{place.title}:{action}"))
     if command.commands:
-        specs += ["'1:command:->command'", "'*::: :->rest'"]
+        specs += ["'1:command:->command'", "'*::argument:->rest'"]
     lines = [f"{name}() {{", " \\\n    ".join(["  _arguments -C -s -S", *specs])]
     if command.commands:
         described = [quote(f"{inner.path[-1]}:{inner.help}") for inner in command.commands]
