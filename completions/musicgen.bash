@@ -4,22 +4,25 @@
 _musicgen_knows() {
   case $1 in
     '')
-      commands='generate batch list show export tag rm import serve mcp doctor job model store' options='--version --show-completion -h --help'
+      commands='generate batch list show play export tag rm import gallery serve mcp doctor job model store' options='--version --show-completion -h --help'
       ;;
     generate)
-      commands='' options='-d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --detach --store --json -q --quiet -h --help'
+      commands='' options='-d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --detach --play --store --json -q --quiet -h --help'
       ;;
     batch)
       commands='' options='--input-format --sweep --run --redo --skip-invalid --jobs --retry --max-failures --failed -d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --store --json -q --quiet -h --help'
       ;;
     list)
-      commands='' options='-n --all -t --tag --creator --set --parent --model --search --since --until --store --json -q --quiet -h --help'
+      commands='' options='-n --all -t --tag --creator --set --parent --model --search --since --until --wave --store --json -q --quiet -h --help'
       ;;
     show)
       commands='' options='--path --tree --store --json -q --quiet -h --help'
       ;;
+    play)
+      commands='' options='--loop --store --json -q --quiet -h --help'
+      ;;
     export)
-      commands='' options='-o --output --name --sidecar --force --store --json -q --quiet -h --help'
+      commands='' options='-o --output --name --format --loop --metadata --no-metadata --sidecar --force --store --json -q --quiet -h --help'
       ;;
     tag)
       commands='' options='--add --rm --store --json -q --quiet -h --help'
@@ -29,6 +32,9 @@ _musicgen_knows() {
       ;;
     import)
       commands='' options='-t --tag --creator --store --json -q --quiet -h --help'
+      ;;
+    gallery)
+      commands='' options='-o --output -n -t --tag --creator --set --parent --model --search --since --until --embed --force --store --json -q --quiet -h --help'
       ;;
     serve)
       commands='' options='--host --port --model --engine --device --precision --slots --queue --api-key --allow-host --max-duration --log-prompts -h --help'
@@ -91,21 +97,21 @@ _musicgen_takes() {
     ' --show-completion')
       choices='bash zsh fish'
       ;;
-    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @0' | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'export --name' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
+    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @0' | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'export --name' | 'gallery -n' | 'gallery --search' | 'gallery --since' | 'gallery --until' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
       ;;
-    'generate -t' | 'generate --tag' | 'batch -t' | 'batch --tag' | 'list -t' | 'list --tag' | 'tag --add' | 'tag --rm' | 'import -t' | 'import --tag')
+    'generate -t' | 'generate --tag' | 'batch -t' | 'batch --tag' | 'list -t' | 'list --tag' | 'tag --add' | 'tag --rm' | 'import -t' | 'import --tag' | 'gallery -t' | 'gallery --tag')
       stored=tags
       ;;
-    'generate --creator' | 'batch --creator' | 'list --creator' | 'import --creator')
+    'generate --creator' | 'batch --creator' | 'list --creator' | 'import --creator' | 'gallery --creator')
       stored=creators
       ;;
-    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'export @'* | 'tag @'* | 'rm @'*)
+    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'play @'* | 'export @'* | 'tag @'* | 'rm @'* | 'gallery --parent')
       stored=takes
       ;;
-    'generate --variation-set' | 'batch --variation-set' | 'list --set')
+    'generate --variation-set' | 'batch --variation-set' | 'list --set' | 'gallery --set')
       stored=sets
       ;;
-    'generate --model' | 'batch --model' | 'serve --model' | 'mcp --model')
+    'generate --model' | 'batch --model' | 'gallery --model' | 'serve --model' | 'mcp --model')
       stored=models paths=dirs
       ;;
     'generate --engine' | 'batch --engine' | 'serve --engine' | 'mcp --engine')
@@ -117,10 +123,10 @@ _musicgen_takes() {
     'generate --precision' | 'batch --precision' | 'serve --precision' | 'mcp --precision' | 'model pull --precision')
       choices='int8 fp32 bf16'
       ;;
-    'generate -o' | 'generate --output' | 'batch --failed' | 'batch -o' | 'batch --output' | 'batch @0' | 'export -o' | 'export --output' | 'import @'*)
+    'generate -o' | 'generate --output' | 'batch --failed' | 'batch -o' | 'batch --output' | 'batch @0' | 'export -o' | 'export --output' | 'import @'* | 'gallery -o' | 'gallery --output')
       paths=files
       ;;
-    'generate --store' | 'batch --store' | 'list --store' | 'show --store' | 'export --store' | 'tag --store' | 'rm --store' | 'import --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')
+    'generate --store' | 'batch --store' | 'list --store' | 'show --store' | 'play --store' | 'export --store' | 'tag --store' | 'rm --store' | 'import --store' | 'gallery --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')
       paths=dirs
       ;;
     'batch --input-format')
@@ -131,6 +137,9 @@ _musicgen_takes() {
       ;;
     'show @0')
       stored=takes,sets
+      ;;
+    'export --format')
+      choices='wav flac ogg mp3'
       ;;
     'job show @0' | 'job poll @'* | 'job cancel @'*)
       stored=jobs
