@@ -15,7 +15,6 @@ from typer.main import get_command
 from musicgen_cli.cli.app import COMMANDS, table
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-_GLOBAL = {"--help", "-h", "--version", "COMMAND"}
 _ENDS = "();<>|&"
 
 
@@ -63,15 +62,12 @@ def _words(line: str) -> Iterator[str]:
 
 def _unknown(words: Sequence[str]) -> list[str]:
     """Return those words of a command line that the program doesn't know."""
-    commands: Any = get_command(table(COMMANDS)).commands
-    name, *rest = [word for word in words if word not in _GLOBAL] or ["list"]
-    if name not in commands:
-        return [name]
-    command = commands[name]
-    if hasattr(command, "commands"):
-        name, *rest = rest
-        if name not in command.commands:
-            return [name]
-        command = command.commands[name]
+    command: Any = get_command(table(COMMANDS))
+    rest = [*words]
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        if rest[0] not in command.commands:
+            return rest[:1]
+        command = command.commands[rest.pop(0)]
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    known |= {"-h", "--help"}
     return [word for word in rest if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in known]
