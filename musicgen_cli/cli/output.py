@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Rate = Callable[[float, int, int], str]  # steps a second, steps made and their total → words
 
+_ROOM_FOR_SEEDS, _ROOM_FOR_WAVES_AND_SEEDS = 100, 120  # columns of a terminal on which prompts still have some, too
+
 
 class Output:
     """Where a command's data and talk go, and in which form."""
@@ -97,13 +99,7 @@ class Output:
         if not self.is_table:
             self.artifact(artifact)
             return
-        known: dict[str, Any] = {}
-        for name, value in artifact.record.items():
-            if isinstance(value, Mapping):
-                known |= {f"{name}.{inner}": of_inner for inner, of_inner in value.items()}
-            else:
-                known[name] = ", ".join(value) if name == "tags" else value
-        self.pairs(known)
+        self.pairs(flat(artifact.record))
 
     def tree(self, top: Branch) -> None:
         """Show a take's lineage: a tree on a terminal, else a take a line, forebears first."""
@@ -365,7 +361,7 @@ def _fields(artifact: Artifact) -> tuple[str, ...]:
 
 
 def _table(artifacts: Iterable[Artifact], wave: Callable[[Artifact], str] | None) -> None:
-    """Print a table for people: local time, and of the tags those that not every take has."""
+    """Print a table for people: local time, the tags that not every take has, and seeds where there is room."""
     from datetime import datetime
 
     from rich import box
@@ -373,27 +369,36 @@ def _table(artifacts: Iterable[Artifact], wave: Callable[[Artifact], str] | None
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    has_seeds = console.width >= (_ROOM_FOR_WAVES_AND_SEEDS if wave else _ROOM_FOR_SEEDS)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("id", "created"):
         table.add_column(name, no_wrap=True)
     table.add_column("s", justify="right", no_wrap=True)
     if wave:
         table.add_column("wave", no_wrap=True)
-    table.add_column("seed", justify="right", no_wrap=True, max_width=16)
-    for name in ("model", "tags", "prompt"):
+    if has_seeds:
+        table.add_column("seed", justify="right", no_wrap=True, max_width=16)
+    for name in ("model", "tags"):
         table.add_column(name, overflow="fold")
+    table.add_column("prompt", overflow="fold", min_width=20)
     for artifact in artifacts:
-        own = [tag for tag in artifact.tags if tag not in TAGS]
-        cells = list(_fields(artifact))
-        cells[0] = artifact.id.removeprefix("artifact_")
-        cells[1] = datetime.fromisoformat(artifact.created).astimezone().strftime("%Y-%m-%d %H:%M")
-        cells[5] = ", ".join(own)
-        if wave:
-            drawn = wave(artifact)
-            cells.insert(3, drawn if _can_show(drawn) else "")
+        _, _, duration, seed, model, _, prompt = _fields(artifact)
+        when = datetime.fromisoformat(artifact.created).astimezone().strftime("%Y-%m-%d %H:%M")
+        drawn = [wave(artifact)] if wave else []
+        cells = [
+            artifact.id.removeprefix("artifact_"),
+            when,
+            duration,
+            *(each if _can_show(each) else "" for each in drawn),
+            *([seed] if has_seeds else []),
+            model,
+            ", ".join(tag for tag in artifact.tags if tag not in TAGS),
+            prompt,
+        ]
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     if table.row_count:
-        Console().print(table)
+        console.print(table)
 
 
 def _models(models: Iterable[Mapping[str, Any]]) -> None:

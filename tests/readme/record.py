@@ -22,12 +22,12 @@ from pathlib import Path
 
 import pyte
 
-COLUMNS, ROWS = 100, 26
+COLUMNS, ROWS = 100, 20
 TYPED = (
     'musicgen generate --local "calm ambient piano" --seed 7',
     'musicgen generate --local "energetic techno beat with synthesizers" -d 4 -n 2 -t game:menu',
-    "musicgen list",
-    "musicgen show last",
+    "clear; musicgen list --wave",
+    "musicgen show last | grep -E '^(peak|rms|clipped|silence)'",
 )
 KEY_S, PAUSE_S, END_S, FRAME_S = 0.045, 1.2, 4.0, 0.08
 WIDTH, HEIGHT, BASELINE, PAD = 8.4, 19.0, 14.0, 12.0  # of a cell, in pixels
