@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -27,6 +29,8 @@ from musicgen_cli.engine.shape import Shape
 from musicgen_cli.engine.slots import Slots
 from musicgen_cli.engine.sound import SoundStream
 from musicgen_cli.errors import CheckpointError, line
+
+_TEXTS = 4  # kept at most: the same prompt mostly comes again at once, with other seeds
 
 Text = TypeVar("Text")
 Read = TypeVar("Read", covariant=True)
@@ -61,6 +65,8 @@ class LocalEngine(Generic[Text]):
         self._checkpoint = checkpoint
         self._shape = Shape.of(checkpoint.config)
         self._tokenizer = _tokenizer(checkpoint)
+        self._reading = threading.Lock()  # guards what follows; of callers with one prompt, the first reads it
+        self._texts: OrderedDict[str, Text] = OrderedDict()  # by prompt, the one used last at the end
 
     def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
         """
@@ -75,7 +81,7 @@ class LocalEngine(Generic[Text]):
         started = time.perf_counter()
         seed = secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed
         samples, pattern = self._plan(request.duration)
-        text = self._model.read(self._ids(request.prompt)) if request.prompt else None
+        text = self._read(request.prompt) if request.prompt else None
         take = Take(pattern, Sampling.of(request, seed), vocab=self._shape.decoder.vocab)
         rate, channels = self._shape.sound.rate, self._shape.decoder.channels
         stream, recording = self._model.sound(), pcm.Recording(samples, sample_rate=rate, channels=channels)
@@ -107,6 +113,17 @@ class LocalEngine(Generic[Text]):
         decoder, sound = self._shape.decoder, self._shape.sound
         samples = samples_of(duration, sound.rate)
         return samples, Pattern(decoder.codebooks, decoder.channels, frames_of(samples, sound.hop))
+
+    def _read(self, prompt: str) -> Text:
+        """Look at a prompt, unless it is one of the last few."""
+        with self._reading:
+            if prompt in self._texts:
+                self._texts.move_to_end(prompt)
+            else:
+                self._texts[prompt] = self._model.read(self._ids(prompt))
+                if len(self._texts) > _TEXTS:
+                    self._texts.popitem(last=False)
+            return self._texts[prompt]
 
     def _ids(self, prompt: str) -> Sequence[int]:
         ids = self._tokenizer.encode(prompt).ids

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,29 @@ def test_clips_made_side_by_side_are_the_bytes_they_are_alone(engine: OnnxEngine
 
     assert together == [make(number) for number in range(16)]
     assert [number for number, wav in enumerate(together) if wav is None] == [4, 9, 14]
+
+
+def test_a_prompt_that_comes_again_is_read_once(
+    nano: Checkpoint, session_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From several threads, too, until four others came."""
+    engine = OnnxEngine(nano, cache_dir=session_cache, threads=1)
+    model, read = engine._model, []
+    ids = {tuple(engine._ids(prompt)): prompt for prompt in ("piano", "jazz", "rock", "folk", "house")}
+
+    def reading(tokens: Sequence[int], look: Any = model.read) -> Any:
+        read.append(ids[tuple(tokens)])
+        return look(tokens)
+
+    monkeypatch.setattr(model, "read", reading)
+    with ThreadPoolExecutor(4) as pool:
+        clips = list(pool.map(lambda _: engine.generate(request(prompt="piano"), Silent()).wav, range(4)))
+    for prompt in ("jazz", "rock", "piano", "folk", "house", "piano", "jazz"):
+        engine.generate(request(prompt=prompt, duration=0.5), Silent())
+
+    assert len(set(clips)) == 1
+    assert read == ["piano", "jazz", "rock", "folk", "house", "jazz"]
+    engine.close()
 
 
 def test_int8_needs_less_and_sounds_alike(nano: Checkpoint, session_cache: Path, engine: OnnxEngine) -> None:
