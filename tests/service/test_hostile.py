@@ -42,8 +42,9 @@ class Process:
         self.client = self.named("127.0.0.1")
 
     def named(self, address):
-        """Return a client that comes from an address of loopback."""
-        transport = httpx.HTTPTransport(local_address=address, limits=httpx.Limits(max_connections=None))
+        """Return a client that comes from an address of loopback, each time anew: who is idle may be sent away."""
+        bounds = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        transport = httpx.HTTPTransport(local_address=address, limits=bounds)
         return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", transport=transport, timeout=PATIENCE_S)
 
     def raw(self, data=b"", address="127.0.0.1"):
