@@ -149,13 +149,13 @@ class Take:
         """
         if not (np.abs(logits) < _LARGEST).all():
             raise EngineError("the model's output is not a number", hint="its weights may be damaged")
-        scores = guided(logits, self._sampling.guidance_scale)
-        for k in self.pattern.makes(self.position):
-            if self._sampling.do_sample:
-                code = draw(*candidates(scores[k], self._sampling), self._chances[self.position, k])
-            else:
-                code = int(scores[k].argmax())  # of equals the first, as torch does
-            self._made[k, self.position] = code
+        due = self.pattern.makes(self.position)
+        scores = guided(logits, self._sampling.guidance_scale)[due]
+        if self._sampling.do_sample:
+            codes = draw(weights(scores, self._sampling), self._chances[self.position, due])
+        else:
+            codes = scores.argmax(-1)  # of equals the first, as torch does
+        self._made[due, self.position] = codes
         self.position += 1
 
 
@@ -186,38 +186,45 @@ def guided(logits: FloatArray, scale: float) -> FloatArray:
     return free + (given - free) * np.float32(scale)
 
 
-def candidates(scores: FloatArray, sampling: Sampling) -> tuple[IntArray, NDArray[np.float64]]:
+def weights(scores: FloatArray, sampling: Sampling) -> NDArray[np.float64]:
     """
-    Return the codes that may be drawn, ascending, and the probability of each.
+    Return how likely each code is to be drawn, next to the others of its codebook; 0 is never.
 
     Args:
-        scores: Of one codebook, guided, shape ``(vocabulary,)``.
+        scores: Guided, shape ``(codebooks, vocabulary)``, as is what is returned.
 
     Source:
         TemperatureLogitsWarper, TopKLogitsWarper and TopPLogitsWarper, in this order. What is equal to the k-th best
         stays; what together has at most 1 - top_p goes, but for the best; of equals the last counts as the best.
     """
     scores = scores / np.float32(sampling.temperature)
-    kept = np.arange(len(scores))
-    if 0 < sampling.top_k < len(scores):
-        kept = np.flatnonzero(scores >= np.partition(scores, -sampling.top_k)[-sampling.top_k])
-    weights = np.exp(scores[kept].astype(np.float64) - scores.max())
+    found: NDArray[np.float64] = np.exp(scores.astype(np.float64) - scores.max(-1, keepdims=True))
+    vocab = scores.shape[-1]
+    if 0 < sampling.top_k < vocab:
+        least = vocab - sampling.top_k
+        found *= scores >= np.partition(scores, least)[:, least, None]
     if sampling.top_p < 1:
-        order = np.argsort(weights, kind="stable")
-        cumulated = np.cumsum(weights[order])
-        stays = cumulated > (1 - sampling.top_p) * cumulated[-1]
-        stays[-1] = True
-        chosen = np.sort(order[stays])
-        kept, weights = kept[chosen], weights[chosen]
-    return kept, weights / weights.sum()
+        order = np.argsort(found, kind="stable")
+        cumulated = np.cumsum(np.take_along_axis(found, order, -1), -1)
+        goes = cumulated <= (1 - sampling.top_p) * cumulated[:, -1:]
+        goes[:, -1] = False
+        np.put_along_axis(found, order, np.where(goes, 0, np.take_along_axis(found, order, -1)), -1)
+    return found
 
 
-def draw(codes: IntArray, probabilities: NDArray[np.float64], chance: float) -> int:
-    """Invert the cumulative distribution: the first code at which it is above `chance`, which is in [0, 1)."""
-    cumulated = np.cumsum(probabilities)
-    total = cumulated[-1]
-    below = min(chance * total, np.nextafter(total, 0))  # the product can be rounded up to the total
-    return int(codes[np.searchsorted(cumulated, below, side="right")])
+def draw(weights: NDArray[np.float64], chances: NDArray[np.float64]) -> IntArray:
+    """
+    Invert the cumulative distribution of each codebook: its first code at which it is above a chance.
+
+    Args:
+        weights: Shape ``(codebooks, vocabulary)``; they needn't sum to 1.
+        chances: In [0, 1), shape ``(codebooks,)``.
+    """
+    cumulated = np.cumsum(weights, -1)
+    total = cumulated[:, -1]
+    below = np.minimum(chances * total, np.nextafter(total, 0))  # the product can be rounded up to the total
+    codes: IntArray = (cumulated <= below[:, None]).sum(-1)
+    return codes
 
 
 def chances(seed: int, steps: int, codebooks: int) -> NDArray[np.float64]:

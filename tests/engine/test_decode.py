@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,12 +12,12 @@ from musicgen_cli.engine.decode import (  # noqa: E402
     Pattern,
     Sampling,
     Take,
-    candidates,
     chances,
     draw,
     frames_of,
     guided,
     samples_of,
+    weights,
 )
 from musicgen_cli.errors import EngineError  # noqa: E402
 
@@ -169,45 +170,59 @@ def test_guidance_goes_away_from_what_comes_without_the_text() -> None:
     assert guided(logits[:1], 3.0).tolist() == [[1.0, 2.0]]
 
 
+def drawable(scores: Sequence[float], **values: Any) -> list[int]:
+    """Return the codes that may be drawn."""
+    (found,) = weights(np.float32([scores]), sampling(**values))
+    return np.flatnonzero(found).tolist()
+
+
 def test_top_k_keeps_what_equals_the_last_one_kept() -> None:
     """And 0, or as many as there are, is off."""
-    scores = np.float32([1, 3, 2, 2, 0])
+    scores = [1, 3, 2, 2, 0]
 
-    assert candidates(scores, sampling(top_k=2))[0].tolist() == [1, 2, 3]
-    assert candidates(scores, sampling(top_k=1))[0].tolist() == [1]
+    assert drawable(scores, top_k=2) == [1, 2, 3]
+    assert drawable(scores, top_k=1) == [1]
     for off in (0, 5, 1000):
-        assert candidates(scores, sampling(top_k=off))[0].tolist() == [0, 1, 2, 3, 4]
+        assert drawable(scores, top_k=off) == [0, 1, 2, 3, 4]
 
 
 def test_top_p_keeps_the_likeliest_that_reach_it() -> None:
     """1 is off; 0 keeps one, of equals the last."""
-    scores = np.log(np.float32([0.1, 0.4, 0.3, 0.2]))
+    scores = np.log([0.1, 0.4, 0.3, 0.2]).tolist()
 
-    assert candidates(scores, sampling(top_p=0.65))[0].tolist() == [1, 2]
-    assert candidates(scores, sampling(top_p=0.75))[0].tolist() == [1, 2, 3]
-    assert candidates(scores, sampling(top_p=1.0))[0].tolist() == [0, 1, 2, 3]
-    assert candidates(scores, sampling(top_p=0.0))[0].tolist() == [1]
-    assert candidates(np.zeros(4, np.float32), sampling(top_p=0.0))[0].tolist() == [3]
+    assert drawable(scores, top_p=0.65) == [1, 2]
+    assert drawable(scores, top_p=0.75) == [1, 2, 3]
+    assert drawable(scores, top_p=1.0) == [0, 1, 2, 3]
+    assert drawable(scores, top_p=0.0) == [1]
+    assert drawable([0, 0, 0, 0], top_p=0.0) == [3]
 
 
 def test_a_low_temperature_sharpens() -> None:
     """The lowest that is allowed leaves one code of any that differ, and no infinity."""
-    _, probabilities = candidates(np.float32([0, 1, 400]), sampling(temperature=0.01))
+    assert weights(np.float32([[0, 1, 400]]), sampling(temperature=0.01)).tolist() == [[0, 0, 1]]
 
-    assert probabilities.tolist() == [0, 0, 1]
+
+def test_codebooks_dont_disturb_each_other() -> None:
+    """Each has its own best, its own k-th best and its own sum."""
+    scores = (np.random.default_rng(0).normal(size=(4, 50)) * [[1], [5], [0.1], [20]]).astype(np.float32)
+    for values in ({"top_k": 7}, {"top_p": 0.8}, {"top_k": 20, "top_p": 0.5, "temperature": 0.3}):
+        together = weights(scores, sampling(**values))
+        alone = [weights(row[None], sampling(**values))[0] for row in scores]
+        assert np.array_equal(together, alone)
 
 
 def test_drawing_inverts_the_distribution() -> None:
     """The bounds belong to the code above; what has no chance is never drawn."""
-    codes, probabilities = np.array([2, 5, 7, 9]), np.array([0.25, 0.0, 0.75, 0.0])
+    given = np.array([0.0, 2.0, 0.0, 6.0, 0.0])
+    asked = np.array([0.0, 0.2499, 0.25, 0.5, 1 - 2.0**-53])
 
-    assert [draw(codes, probabilities, chance) for chance in (0.0, 0.2499, 0.25, 0.5, 1 - 2.0**-53)] == [2, 2, 7, 7, 7]
+    assert draw(np.tile(given, (5, 1)), asked).tolist() == [1, 1, 3, 3, 3]
 
 
 def test_draws_follow_the_probabilities() -> None:
     """20,000 of them, to three standard deviations."""
-    codes, probabilities = candidates(np.log(np.float32([1, 2, 3, 4])), sampling())
-    drawn = [draw(codes, probabilities, chance) for chance in chances(7, 5000, 4).ravel()]
+    found = weights(np.log(np.float32([[1, 2, 3, 4]])), sampling())
+    drawn = draw(np.tile(found, (20_000, 1)), chances(7, 5000, 4).ravel())
 
     shares = np.bincount(drawn, minlength=4) / len(drawn)
     assert np.abs(shares - [0.1, 0.2, 0.3, 0.4]).max() < 3 * (0.25 / 20_000) ** 0.5

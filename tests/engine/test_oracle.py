@@ -26,7 +26,7 @@ from oracle import FRAMES, MODELS, PROMPTS, distinct, quiet, random_model, their
 
 from musicgen_cli.engine import calibrate  # noqa: E402
 from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402
-from musicgen_cli.engine.decode import Pattern, Sampling, Step, Take, candidates, guided  # noqa: E402
+from musicgen_cli.engine.decode import Pattern, Sampling, Step, Take, guided, weights  # noqa: E402
 from musicgen_cli.engine.graph_cache import graphs_of  # noqa: E402
 from musicgen_cli.engine.onnx_decoder import Text  # noqa: E402
 from musicgen_cli.engine.onnx_engine import OnnxModel  # noqa: E402
@@ -327,7 +327,7 @@ def test_logits_of_a_larger_model_are_equal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 1.5, 3.0, 15.0])
 @pytest.mark.parametrize("temperature", [0.01, 0.5, 1.0, 2.0])
-def test_candidates_are_those_of_the_processors(temperature: float, scale: float) -> None:
+def test_probabilities_are_those_of_the_processors(temperature: float, scale: float) -> None:
     """Every probability to 1e-5, for a grid of top_k and top_p; which of equal logits goes, torch leaves open."""
     from transformers.generation import logits_process as theirs
 
@@ -349,10 +349,8 @@ def test_candidates_are_those_of_the_processors(temperature: float, scale: float
             wanted = scores.double().softmax(-1).numpy()
 
             sampling = Sampling(temperature, top_k, top_p, scale, do_sample=True, seed=0)
-            ours = np.zeros_like(wanted)
-            for row, of_codebook in zip(ours, guided(logits, scale), strict=True):
-                kept, probabilities = candidates(of_codebook, sampling)
-                row[kept] = probabilities
+            found = weights(guided(logits, scale), sampling)
+            ours = found / found.sum(-1, keepdims=True)
             wanted[3].sort()  # the codebook with equal logits
             ours[3].sort()
             assert np.abs(ours - wanted).max() <= 1e-5, (top_k, top_p)
