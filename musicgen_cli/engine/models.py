@@ -29,6 +29,10 @@ from musicgen_cli.errors import (
 )
 
 _PULLING = ".pulling"
+_ABOUT_NANO = (
+    "a small synthesiser played by a language model, in MusicGen's format; trained on nothing but its own composer; "
+    "no voices, no audio prompts; for Meta's model: musicgen model pull small"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
         else {path.name: path.stat().st_size for path in sorted(checkpoint.directory.iterdir()) if path.is_file()}
     )
     return summary(checkpoint, cache_dir) | {
+        **({"about": _ABOUT_NANO} if checkpoint.name == NANO else {}),
         "revision": manifest.revision if manifest else None,
         "checkpoint": checkpoint.digest,
         "directory": str(checkpoint.directory),

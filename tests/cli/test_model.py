@@ -83,6 +83,8 @@ def test_show_tells_all_that_is_known(musicgen: Run, mine: Path) -> None:
     assert pulled["files"] == {name: (mine / name).stat().st_size for name in pulled["files"]}
     assert (pulled["weights_kept"], folder["weights_kept"]) == (False, True)
     assert pulled["checkpoint"] == folder["checkpoint"]
+    assert "a small synthesiser" in bundled["about"]
+    assert "about" not in pulled
     assert "sample_rate\t32000" in musicgen("model", "show", "mine").lines
 
 
