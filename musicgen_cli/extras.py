@@ -12,6 +12,7 @@ PACKAGES = {
     "torch": ("torch", "transformers"),
     "audio": ("soundfile",),
     "mcp": ("mcp",),
+    "cluster": ("ray",),
     "serve": ("fastapi", "starlette", "uvicorn", "prometheus_client"),
 }
 

@@ -40,6 +40,7 @@ ONLY_IN = {
     "soundfile": {"actions/encode.py"},
     "sounddevice": {"speaker.py"},
     "prometheus_client": {"service/metrics.py"},
+    "ray": {"service/cluster.py"},
     "typer": {"cli/"},
     "rich": {"cli/"},
     "click": set(),

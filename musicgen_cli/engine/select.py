@@ -36,6 +36,7 @@ def open_local(
     device: str | None = None,
     precision: str | None = None,
     slots: int | None = None,
+    threads: int | None = None,
     note: Callable[[str], None],
 ) -> Engine:
     """
@@ -47,6 +48,7 @@ def open_local(
         device: Of DEVICES; None means auto.
         precision: Of PRECISIONS; None means int8 with onnx, with torch bf16 on CUDA and else fp32.
         slots: Clips made side by side; None leaves it to the engine.
+        threads: For one operation of onnx; None means one for each physical core. Torch has settings of its own.
         note: Hears which model was chosen and what is being prepared.
 
     Raises:
@@ -74,7 +76,15 @@ def open_local(
         from musicgen_cli.engine.onnx_engine import OnnxEngine
     checkpoint = _resolved(model, note)
     home = checkpoint.home(places.cache_dir())
-    return OnnxEngine(checkpoint, cache_dir=home, precision=precision or "int8", device="cpu", slots=slots, note=note)
+    return OnnxEngine(
+        checkpoint,
+        cache_dir=home,
+        precision=precision or "int8",
+        device="cpu",
+        threads=threads,
+        slots=slots,
+        note=note,
+    )
 
 
 def check(engine: str | None, device: str | None, precision: str | None) -> None:

@@ -79,6 +79,9 @@ class Gate:
             await JSONResponse({"detail": err.detail}, err.status_code, err.headers)(scope, receive, answer)
         except ClientDisconnect:
             status = _GONE
+        except asyncio.CancelledError:  # how some servers say the same
+            status = _GONE
+            raise
         except Exception:
             log.exception("failed", extra=fields(request=request_id))
             detail = f"internal error, request {request_id}"

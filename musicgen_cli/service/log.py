@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from musicgen_cli.printable import escaped_json
@@ -32,6 +35,22 @@ class KeyValue(logging.Formatter):
         if record.exc_info:
             known["error"] = self.formatException(record.exc_info)
         return " ".join(f"{key}={_word(str(value))}" for key, value in known.items())
+
+
+@contextlib.contextmanager
+def to_stderr() -> Iterator[None]:
+    """Write our log, and uvicorn's warnings, to stderr: one line a request."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(KeyValue())
+    ours, theirs = logging.getLogger("musicgen_cli.service"), logging.getLogger("uvicorn")
+    ours.setLevel(logging.INFO)
+    ours.addHandler(handler)
+    theirs.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        theirs.removeHandler(handler)
 
 
 def _word(text: str) -> str:

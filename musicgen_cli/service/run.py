@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import ipaddress
 import logging
@@ -11,8 +10,7 @@ import math
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from types import FrameType
 
 import h11
@@ -26,7 +24,7 @@ from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import InvalidValueError, MusicgenError, StoppedError, UsageError
 from musicgen_cli.limits import number
 from musicgen_cli.service.app import create_app
-from musicgen_cli.service.log import KeyValue
+from musicgen_cli.service.log import to_stderr
 from musicgen_cli.service.queue import Queue
 
 STOP_S = 60.0  # given to the running request after SIGTERM; systemd kills after 90 s
@@ -88,7 +86,7 @@ def serve(
         queue, hosts={host, *allow_hosts}, api_key=api_key, max_duration=max_duration, log_prompts=log_prompts
     )
     server = Server(app, queue, on_ready=on_ready)
-    with _logging_to_stderr():
+    with to_stderr():
         server.run(sockets=[listener])
     if server.failure is not None:
         raise server.failure
@@ -269,19 +267,3 @@ class Connection(H11Protocol):
 
     def _wait_for_head(self) -> None:
         self._patience = self.loop.call_later(self.HEAD_S, self.transport.abort)
-
-
-@contextlib.contextmanager
-def _logging_to_stderr() -> Iterator[None]:
-    """Write our log, and uvicorn's warnings, to stderr: one line a request."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(KeyValue())
-    ours, theirs = logging.getLogger("musicgen_cli.service"), logging.getLogger("uvicorn")
-    ours.setLevel(logging.INFO)
-    ours.addHandler(handler)
-    theirs.addHandler(handler)
-    try:
-        yield
-    finally:
-        ours.removeHandler(handler)
-        theirs.removeHandler(handler)

@@ -4,73 +4,16 @@ import base64
 import socket
 import threading
 import time
-from array import array
 from concurrent.futures import Future, ThreadPoolExecutor
-from math import pi, sin
 
 import httpx
 import pytest
+from fake_engine import FakeEngine
 
-from musicgen_cli import wav
-from musicgen_cli.engine.base import Clip, Origin
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import KeyValue
 from musicgen_cli.service.queue import Queue
 from musicgen_cli.service.run import Server, listen
-
-STEPS = 8
-
-
-class FakeEngine:
-    """Makes a sine from the seed, in STEPS steps; can be held before its second step, slowed and made to fail."""
-
-    slots = 1
-    origin = Origin("local", model="fake", engine="sine", precision="fp32", device="cpu")
-
-    def __init__(self, *, step_s=0.0):
-        self.go = threading.Event()
-        self.go.set()
-        self.step_s = step_s
-        self.failure = None
-        self.warnings = ()
-        self.requests = []
-        self.stops = []
-        self.closed = False
-
-    def generate(self, request, listener):
-        self.requests.append(request)
-        try:
-            for done in range(1, STEPS + 1):
-                listener.step(done, STEPS)
-                time.sleep(self.step_s)
-                while not self.go.wait(0.002):
-                    listener.step(done, STEPS)
-        except Exception as err:
-            self.stops.append(err)
-            raise
-        if self.failure is not None:
-            raise self.failure
-        sound = self.sound(request)
-        return Clip(
-            wav=sound,
-            info=wav.inspect(sound),
-            origin=self.origin,
-            elapsed_s=0.25,
-            seed=request.seed,
-            license="CC0-1.0",
-            extra={"checkpoint": "sha256:0", "sampler": 1, "seed": "not this one"},
-            warnings=self.warnings,
-        )
-
-    def close(self):
-        self.closed = True
-
-    @staticmethod
-    def sound(request):
-        period = 20 + request.seed % 1000
-        wave = array("h", (round(9000 * sin(2 * pi * at / period)) for at in range(period))).tobytes()
-        size = 2 * round(request.duration * 32_000)
-        return wav.pcm16_wav((wave * (size // len(wave) + 1))[:size], sample_rate=32_000, channels=1)
 
 
 def until(condition, within_s=10.0):
@@ -189,10 +132,29 @@ def shared_with():
         service.end()
 
 
+@pytest.fixture(scope="module", params=["uvicorn", "ray"])
+def shared(request):
+    """Share a service with no options: our own process, and replicas on Ray Serve."""
+    if request.param == "uvicorn":
+        return request.getfixturevalue("shared_with")()
+    pytest.importorskip("ray", reason="needs the extra cluster")
+    return request.getfixturevalue("on_ray")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory):
+    """Start Ray with two nodes on this machine."""
+    from rays import Rays
+
+    rays = Rays(tmp_path_factory.mktemp("rays"))
+    yield rays
+    rays.end()
+
+
 @pytest.fixture(scope="module")
-def shared(shared_with):
-    """Share a service with no options."""
-    return shared_with()
+def on_ray(ray_cluster):
+    """Serve the fake engine there."""
+    return ray_cluster.serve_fakes()
 
 
 @pytest.fixture(name="until")

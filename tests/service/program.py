@@ -5,8 +5,10 @@
 import json
 import sys
 import threading
+from pathlib import Path
 
-from conftest import FakeEngine
+sys.path.append(str(Path(__file__).parents[1]))
+from fake_engine import FakeEngine
 
 from musicgen_cli.errors import MusicgenError
 from musicgen_cli.service.run import serve

@@ -196,9 +196,7 @@ def _target(output: str | None, *, many: bool, force: bool, out: "Output") -> "T
     return target(output, many=many, force=force)
 
 
-def _detach(
-    orders: "list[Order]", chosen: "Settings", loading: "dict[str, str | None]", kept: "Store", out: "Output"
-) -> None:
+def _detach(orders: "list[Order]", chosen: "Settings", loading: "dict[str, Any]", kept: "Store", out: "Output") -> None:
     from musicgen_cli import settings
     from musicgen_cli.actions.jobs import Jobs
     from musicgen_cli.api import means_of
@@ -222,11 +220,11 @@ def _sounding(kept: "Store", out: "Output") -> "Sounding":
     return Sounding(player.find(), kept, warn=out.warn)
 
 
-def _open(chosen: "Settings", loading: "dict[str, str | None]", out: "Output") -> "Engine":
+def _open(chosen: "Settings", loading: "dict[str, Any]", out: "Output") -> "Engine":
     from musicgen_cli.cli.maker import ensure
     from musicgen_cli.engine import select
 
     if not chosen.local:
         return select.open_remote(chosen)
     ensure(chosen.model, out, **loading)
-    return select.open_local(chosen.model, slots=None, note=out.note, **loading)
+    return select.open_local(chosen.model, note=out.note, **loading)

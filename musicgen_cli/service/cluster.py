@@ -1,0 +1,134 @@
+"""
+The service as a Ray Serve application: the same app, in as many replicas as there are requests for.
+
+    serve run musicgen_cli.service.cluster:build model=small replicas=4 allow_host=gpubox
+
+Serve's proxies stand before the replicas, spread requests over them and start those anew that died. Each replica has a
+model, slots and a queue of its own, and refuses what it has no room for, as `musicgen serve` does.
+"""
+# No `annotations` from __future__: Ray reads the builder's own to make Arguments of words.
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import AutoscalingConfig
+from starlette.types import ASGIApp
+
+from musicgen_cli import limits, settings
+from musicgen_cli.engine.base import Engine
+from musicgen_cli.engine.select import open_local
+from musicgen_cli.errors import UsageError
+from musicgen_cli.service.app import create_app
+from musicgen_cli.service.log import to_stderr
+from musicgen_cli.service.queue import Queue
+
+NAME = "musicgen"  # of the deployment
+
+_BESIDE = 32  # requests for /health and the like, and those that are being refused, beside those with a place
+_STOP_S = 60.0  # given to running requests when a replica has to go
+
+
+class Arguments(BaseModel):
+    """What `serve run` takes as `name=value`, and a Serve config file under `args`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = "auto"
+    engine: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    slots: int = Field(4, ge=1)  # clips made side by side, of each replica
+    queue: int = Field(limits.QUEUE, ge=0)  # requests that may wait, of each replica
+    max_duration: float = Field(limits.DURATION.high, ge=limits.DURATION.low, le=limits.DURATION.high)
+    log_prompts: bool = False
+    allow_host: str = ""  # names clients may call it by, separated by commas
+    replicas: int = Field(1, ge=0)  # or the fewest
+    max_replicas: int | None = None  # more than `replicas`: as many as the load asks for
+    cpus: int = Field(2, ge=1)  # of each replica, and the threads of its engine
+    gpus: float = Field(0, ge=0)
+
+
+def build(arguments: Arguments) -> Application:
+    """
+    Build the application, for `serve run`, `serve deploy` or `ray.serve.run`.
+
+    Raises:
+        UsageError: No API key is set where this runs; whether Serve's proxies can be reached from outside isn't known
+            here, so one is always needed.
+    """
+
+    def make_engine() -> Engine:
+        return open_local(
+            arguments.model,
+            engine=arguments.engine,
+            device=arguments.device,
+            precision=arguments.precision,
+            slots=arguments.slots,
+            threads=arguments.cpus,
+            note=lambda _: None,
+        )
+
+    return application(make_engine, arguments)
+
+
+def application(make_engine: Callable[[], Engine], arguments: Arguments) -> Application:
+    """
+    Build the application over any engine.
+
+    Args:
+        make_engine: Called once in each replica.
+
+    Raises:
+        UsageError: No API key is set.
+    """
+    api_key = settings.load({}).api_key
+    if not api_key:
+        raise UsageError("a cluster's service needs an API key: others may reach it", hint="MUSICGEN_API_KEY sets one")
+    options: dict[str, Any] = {"num_replicas": arguments.replicas}
+    if arguments.max_replicas is not None and arguments.max_replicas > arguments.replicas:
+        # A replica is busy when its slots are; what waits in its queue is a reason for another one.
+        options = {
+            "autoscaling_config": AutoscalingConfig(
+                min_replicas=arguments.replicas,
+                max_replicas=arguments.max_replicas,
+                target_ongoing_requests=arguments.slots,
+            )
+        }
+    deployment = serve.deployment(
+        serve.ingress()(Replica),
+        name=NAME,
+        # Above what the app lets in: a client hears of a full queue by the app's 429 instead of waiting in the proxy.
+        max_ongoing_requests=arguments.slots + arguments.queue + _BESIDE,
+        graceful_shutdown_timeout_s=_STOP_S,
+        ray_actor_options={"num_cpus": arguments.cpus, "num_gpus": arguments.gpus},
+        **options,
+    )
+    return deployment.bind(make_engine, arguments, api_key)
+
+
+class Replica:
+    """One model with its slots and its queue, in a process of its own."""
+
+    async def __init__(  # type: ignore[misc]  # Ray awaits it
+        self, make_engine: Callable[[], Engine], arguments: Arguments, api_key: str
+    ) -> None:
+        """Load the model; requests come only afterwards."""
+        self._logging = contextlib.ExitStack()
+        self._logging.enter_context(to_stderr())
+        self._arguments, self._api_key = arguments, api_key
+        self._queue = Queue(make_engine, limit=arguments.queue)
+        await self._queue.load()
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:  # the name that Ray calls it by
+        """Return the app, once the model is there."""
+        return create_app(
+            self._queue,
+            hosts=[name for name in self._arguments.allow_host.split(",") if name],
+            api_key=self._api_key,
+            max_duration=self._arguments.max_duration,
+            log_prompts=self._arguments.log_prompts,
+        )
