@@ -24,7 +24,7 @@ BELOW = {
     "api": {"actions", "engine", "errors", "extras", "settings", "store"},
     "runner": {"actions", "engine", "errors", "settings", "store"},
     "mcp_server": {"actions", "contract", "errors", "limits", "printable", "settings", "store"},
-    "service": {"contract", "engine", "errors", "limits", "printable", "settings", "wav"},
+    "service": {"contract", "engine", "errors", "extras", "limits", "printable", "settings", "wav"},
 }
 
 ONLY_IN = {

@@ -13,18 +13,21 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from ray import serve
-from ray.serve import Application
-from ray.serve.config import AutoscalingConfig
 from starlette.types import ASGIApp
 
 from musicgen_cli import limits, settings
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.engine.select import open_local
 from musicgen_cli.errors import UsageError
+from musicgen_cli.extras import needs
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import to_stderr
 from musicgen_cli.service.queue import Queue
+
+with needs("cluster"):
+    from ray import serve
+    from ray.serve import Application
+    from ray.serve.config import AutoscalingConfig
 
 NAME = "musicgen"  # of the deployment
 

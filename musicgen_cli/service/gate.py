@@ -80,7 +80,7 @@ class Gate:
         except ClientDisconnect:
             status = _GONE
         except asyncio.CancelledError:  # how some servers say the same
-            status = _GONE
+            status = status or _GONE
             raise
         except Exception:
             log.exception("failed", extra=fields(request=request_id))
@@ -126,7 +126,7 @@ class Gate:
         headers = Headers(scope=scope)
         if not self._is_ours(headers.get("host", ""), scope):
             raise HTTPException(421, "this service doesn't answer to that host name")
-        if self._key is None or scope["path"] == "/health":
+        if self._key is None or _path(scope) == "/health":
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
@@ -154,7 +154,7 @@ class Gate:
     def _tell(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         """Count the request, and write its line."""
         job = scope.get("state", {}).get("job")
-        self._answered(scope["path"], status, seconds, job)
+        self._answered(_path(scope), status, seconds, job)
         known: dict[str, object] = {
             "request": request_id,
             "client": (scope["client"] or ("-",))[0],
@@ -171,8 +171,14 @@ class Gate:
             known |= {"steps": job.steps, "sound": job.request.duration}
             if self._log_prompts:
                 known["prompt"] = job.request.prompt
-        routine = status == 200 and scope["path"].startswith(_ROUTINE)
+        routine = status == 200 and _path(scope).startswith(_ROUTINE)
         log.log(logging.DEBUG if routine else logging.INFO, "answered", extra=fields(**known))
+
+
+def _path(scope: Scope) -> str:
+    """Return the path below where the server has mounted us."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

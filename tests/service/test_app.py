@@ -358,6 +358,21 @@ def test_the_app_runs_without_a_port(engine):
     assert asyncio.run(scenario()) == [503, 200, 200]
 
 
+def test_the_app_may_be_mounted_below_a_path(engine):
+    """What needs no key there is /health, not what is called so."""
+
+    async def scenario():
+        queue = Queue(lambda: engine)
+        await queue.load()
+        transport = httpx.ASGITransport(create_app(queue, api_key="key"), root_path="/music")
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answers = [await client.get(f"/music{path}") for path in ("/health", "/metrics")]
+        queue.finish()
+        return [answer.status_code for answer in answers]
+
+    assert asyncio.run(scenario()) == [200, 401]
+
+
 def test_the_app_does_not_import_a_server():
     """The server belongs to `musicgen serve` alone."""
     program = "import sys, musicgen_cli.service.app; sys.exit('uvicorn' in sys.modules)"
