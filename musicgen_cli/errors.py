@@ -50,8 +50,6 @@ class MusicgenError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
-        if hint:  # for a traceback, where a program that isn't ours shows one
-            self.add_note(f"hint: {hint}")
 
 
 class UsageError(MusicgenError):

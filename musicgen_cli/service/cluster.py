@@ -90,7 +90,8 @@ def application(make_engine: Callable[[], Engine], arguments: Arguments) -> Appl
     """
     api_key = settings.load({}).api_key
     if not api_key:
-        raise UsageError("a cluster's service needs an API key: others may reach it", hint="MUSICGEN_API_KEY sets one")
+        # All in the message, for Ray shows tracebacks, not hints.
+        raise UsageError("a cluster's service needs an API key, for others may reach it: set MUSICGEN_API_KEY")
     options: dict[str, Any] = {"num_replicas": arguments.replicas}
     if arguments.max_replicas is not None and arguments.max_replicas > arguments.replicas:
         # A replica is busy when its slots are; what waits in its queue is a reason for another one.
