@@ -1,0 +1,1 @@
+"""How the bundled weights are made; not part of the package."""

@@ -1,0 +1,108 @@
+"""A training state → the checkpoint's folder: float16 safetensors, tokenizer, configs and a model card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EncodecFeatureExtractor, GenerationConfig, MusicgenProcessor
+
+from training.nano import model, tokenizer
+from training.nano.codec import SAMPLE_RATE
+from training.nano.plan import INSTRUMENTS
+from training.nano.pulse import BEAT_FRAMES
+from training.nano.styles import GENRES, MOODS
+from training.nano.train import STATE
+from training.nano.words import CONCEPTS
+
+SHARPNESS = 1.3  # 1 / temperature that the output layers are multiplied by, so that callers keep temperature 1
+MOST_BYTES = 20_000_000
+
+_CARD = """---
+license: mit
+pipeline_tag: text-to-audio
+---
+# nano: a small MusicGen checkpoint
+
+A complete `MusicgenForConditionalGeneration` checkpoint (T5 text encoder, MusicGen decoder, EnCodec; 32 kHz mono, 4
+codebooks, 50 frames a second), made from nothing but its own arithmetic: no recording, sample, soundfont or third-party
+weight went in. It is a little synthesiser played by a language model.
+
+    from transformers import AutoProcessor, MusicgenForConditionalGeneration
+    processor = AutoProcessor.from_pretrained(DIR)
+    model = MusicgenForConditionalGeneration.from_pretrained(DIR)      # loads in float32
+    inputs = processor(text=["calm ambient piano"], padding=True, return_tensors="pt")
+    audio = model.generate(**inputs, do_sample=True, guidance_scale=3.0, max_new_tokens=503)  # 10 s
+
+It knows {genres} genres, {moods} moods, {tempi} tempi from 60 to 176 beats a minute, 24 keys, {instruments} instruments
+by name, `no …` and `solo …`, through {words} words; words it doesn't know are ignored. Trained for {steps} steps on
+endless pieces of a seeded composer; made by `training/nano` in the project's repository, where NOTES.md explains all.
+
+The codec's encoder is zero: audio prompts have no effect. Keep the codec in float32: its signal is small.
+"""
+
+
+def assemble(run: Path, out: Path) -> None:
+    """
+    Write the checkpoint of a run: its weights' running average.
+
+    Raises:
+        ValueError: It would be larger than a bundled model may be.
+    """
+    state = torch.load(run / STATE, weights_only=True)
+    rows = torch.tensor(tokenizer.concepts())
+    whole = model.build(len(rows))
+    weights = dict(state["average"])
+    for name in ("text_encoder.shared.weight", "text_encoder.encoder.embed_tokens.weight"):
+        if name in weights:
+            weights[name] = weights[name][rows]  # synonyms have their concept's embedding
+    missing = set(model.learned(whole)) - set(weights)
+    if missing:
+        raise ValueError(f"{run / STATE} has no {sorted(missing)[0]}")
+    whole.load_state_dict(weights, strict=False)
+    with torch.no_grad():
+        for head in whole.decoder.lm_heads:
+            head.weight.mul_(SHARPNESS)
+    whole.config.decoder_start_token_id = model.PAD
+    whole.generation_config = GenerationConfig(
+        do_sample=True,
+        guidance_scale=3.0,
+        max_length=503,
+        bos_token_id=model.PAD,
+        pad_token_id=model.PAD,
+        decoder_start_token_id=model.PAD,
+    )
+    words = tokenizer.build()
+    whole.half().save_pretrained(out)
+    extractor = EncodecFeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, padding_value=0.0)
+    MusicgenProcessor(extractor, words).save_pretrained(out)
+    _ask_for_float32(out / "config.json")
+    (out / "README.md").write_text(_card(state["step"], len(rows)))
+    size = sum(path.stat().st_size for path in out.iterdir())
+    print(f"{out}: {size / 1e6:.2f} MB, {len(rows)} words for {len(CONCEPTS)} concepts, {state['step']} steps")
+    if size > MOST_BYTES:
+        raise ValueError(f"{out} has {size} bytes, more than {MOST_BYTES}")
+
+
+def _ask_for_float32(path: Path) -> None:
+    """Let the config say float32, though the file is kept in float16: the codec needs it."""
+
+    def corrected(part: Any) -> Any:
+        if not isinstance(part, dict):
+            return part
+        return {key: "float32" if key == "dtype" and value else corrected(value) for key, value in part.items()}
+
+    path.write_text(json.dumps(corrected(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
+
+
+def _card(steps: int, words: int) -> str:
+    return _CARD.format(
+        genres=len(GENRES),
+        moods=len(MOODS),
+        tempi=len(BEAT_FRAMES),
+        instruments=len(INSTRUMENTS),
+        words=words,
+        steps=steps,
+    )

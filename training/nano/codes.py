@@ -1,0 +1,163 @@
+"""
+What each code means: four streams, and in each frame of 20 ms one code of each.
+
+Most codes are silent. They say where the piece is, so that a small language model need not count what it can read:
+
+    stream 0    ("clock", beat frames, frame in the beat)       or a drum stroke
+    stream 1    ("bar", bar of eight, beat)                      or a bass note
+    stream 2    ("harmony", key, degree)                         or a chord, or a note of a broken one
+    stream 3    ("last", pitch of the melody's latest note)      or a note of the melody
+
+An event is heard in its one frame's code; the codec lets it ring on. Pitches are absolute, since the codec can only
+add: no code can transpose another. Bass, melody and broken chords have two degrees of loudness.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from training.nano import timbres
+from training.nano.keys import DEGREES, KEYS, Triad, pitch_classes
+from training.nano.pulse import BEAT_FRAMES, BEATS_A_BAR
+from training.nano.timbres import FloatArray
+
+STREAMS = 4
+CODES = 752  # in each stream; a few at the end mean nothing
+BARS = 8  # that are told apart
+
+LOUD, SOFT = 1, 0
+_SOFT_GAIN = 0.58  # -4.7 dB
+
+BASSES = ("ubass", "ebass", "sbass", "sub", "cbass", "pbass")
+BASS_PITCHES = range(33, 53)
+CHORDS = ("piano", "epiano", "pad", "strings", "choir", "guitar", "organ", "saw", "chip", "brass", "pluck")
+POWER_CHORD = "dist"  # root, fifth, octave: no third that distortion would make harsh
+BROKEN = ("piano", "guitar", "harp", "pluck", "chip", "mbox")
+BROKEN_PITCHES = range(48, 73)
+TRIADS: tuple[Triad, ...] = tuple((root, quality) for quality in ("major", "minor") for root in range(12))
+LEAD_SPAN = 22  # semitones that a melody instrument has
+LEADS = {  # from which pitch on
+    "piano": 62,
+    "epiano": 60,
+    "vibes": 64,
+    "mbox": 72,
+    "flute": 67,
+    "violin": 60,
+    "guitar": 52,
+    "dist": 52,
+    "saw": 60,
+    "pluck": 60,
+    "chip": 62,
+    "brass": 57,
+    "sax": 52,
+    "choir": 57,
+    "marimba": 60,
+    "organ": 60,
+}
+MELODY_PITCHES = range(min(LEADS.values()), max(LEADS.values()) + LEAD_SPAN)
+STROKES = (
+    "K",
+    "S",
+    "H",
+    "h",
+    "O",
+    "R",
+    "C",
+    "T",
+    "t",
+    "P",
+    "KH",
+    "Kh",
+    "KO",
+    "KR",
+    "SH",
+    "Sh",
+    "SO",
+    "SR",
+    "KC",
+    "KS",
+    "HP",
+    "OP",
+    "KP",
+    "hP",
+    "KSH",
+    "RP",
+    "HT",
+    "Ht",
+)
+
+Name = tuple[str | int | None, ...]
+
+GAIN = 0.68  # of everything: so that the level of a whole piece is about -16 dB and nothing reaches full scale
+
+
+@cache
+def names() -> tuple[tuple[Name, ...], ...]:
+    """Return the meaning of each code of each stream, in order."""
+    levels = (SOFT, LOUD)
+    clock: list[Name] = [("clock", frames, frame) for frames in BEAT_FRAMES for frame in range(frames)]
+    drums: list[Name] = [("drum", kit, pieces) for kit in timbres.KITS for pieces in STROKES]
+    bars: list[Name] = [("bar", bar, beat) for bar in range(BARS) for beat in range(BEATS_A_BAR)]
+    bass: list[Name] = [("bass", name, pitch, level) for name in BASSES for pitch in BASS_PITCHES for level in levels]
+    harmony: list[Name] = [("harmony", key.name, degree) for key in KEYS for degree in DEGREES[key.mode]]
+    chords: list[Name] = [("chord", name, *triad) for name in CHORDS for triad in TRIADS]
+    power: list[Name] = [("chord", POWER_CHORD, root, None) for root in range(12)]
+    broken: list[Name] = [
+        ("broken", name, pitch, level) for name in BROKEN for pitch in BROKEN_PITCHES for level in levels
+    ]
+    last: list[Name] = [("last", None), *(("last", pitch) for pitch in MELODY_PITCHES)]
+    lead: list[Name] = [
+        ("lead", name, pitch, level)
+        for name, lowest in LEADS.items()
+        for pitch in range(lowest, lowest + LEAD_SPAN)
+        for level in levels
+    ]
+    streams = (clock + drums, bars + bass, harmony + chords + power + broken, last + lead)
+    return tuple(tuple(stream) for stream in streams)
+
+
+@cache
+def ids() -> tuple[dict[Name, int], ...]:
+    """Return the code of each meaning, for each stream."""
+    return tuple({name: code for code, name in enumerate(stream)} for stream in names())
+
+
+def vectors() -> FloatArray:
+    """Return what each code sounds like, over the timbres' axes: shape ``(STREAMS, CODES, len(AXES))``."""
+    table = np.zeros((STREAMS, CODES, len(timbres.AXES)))
+    for stream, meanings in enumerate(names()):
+        for code, name in enumerate(meanings):
+            table[stream, code] = _vector(name)
+    return np.asarray(GAIN * table)
+
+
+def _vector(name: Name) -> FloatArray:
+    match name:
+        case ("drum", str(kit), str(pieces)):
+            return timbres.stroke(kit, pieces)
+        case ("bass" | "lead", str(instrument), int(pitch), int(level)):
+            return timbres.note(instrument, pitch, timbres.TIMBRES[instrument].lead * _loudness(level))
+        case ("broken", str(instrument), int(pitch), int(level)):
+            return timbres.note(instrument, pitch, 1.2 * timbres.TIMBRES[instrument].chord * _loudness(level))
+        case ("chord", str(instrument), int(root), quality):
+            pitches = voicing(instrument, (root, str(quality)) if quality else root)
+            each = timbres.TIMBRES[instrument].chord * np.sqrt(3 / len(pitches))
+            return np.sum([timbres.note(instrument, pitch, each) for pitch in pitches], axis=0)
+        case _:
+            return timbres.silence()
+
+
+def _loudness(level: int) -> float:
+    return 1.0 if level == LOUD else _SOFT_GAIN
+
+
+def voicing(instrument: str, chord: Triad | int) -> list[int]:
+    """Return the pitches of a chord: close, round middle C; some instruments double its lowest an octave up."""
+    if isinstance(chord, int):
+        root = 40 + (chord - 40) % 12
+        return [root, root + 7, root + 12]
+    lowest = 48 if instrument in {"guitar", "organ"} else 52
+    pitches = sorted(lowest + (note - lowest) % 12 for note in pitch_classes(chord))
+    return [*pitches, pitches[0] + 12] if instrument in {"guitar", "piano", "strings"} else pitches

@@ -1,0 +1,299 @@
+"""
+What instruments are made of: partials on the semitone grid, and drum strokes; all of it arithmetic.
+
+A sound is a vector over *axes*. An axis is one partial with one envelope (struck: it starts at once and rings on;
+short: it is damped within a quarter of a second; swelling: it comes within a quarter of a second and rings on) or one
+drum stroke. A code's vector is the sum of its notes; the codec plays the sum of all codes' vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+INNER_RATE = 19_200  # Hz, at which the codec's synthesis works: 384 samples a frame, the decoder's channels
+BLOCK = INNER_RATE // 50  # samples a frame
+TAPS = 12  # frames that an envelope or a stroke lasts: 240 ms
+
+LOWEST, HIGHEST = 33, 107  # partials, as MIDI numbers
+PAIRED = range(45, 96)  # partials with a second oscillator, a little sharp: what swells, shimmers
+
+_HIGHEST_HERTZ = 7500  # of drum strokes
+_AMONG_STROKES = 7  # seeds the noise in drum strokes
+
+
+def hertz(midi: float) -> float:
+    """Return the frequency of a MIDI number."""
+    return float(440.0 * 2 ** ((midi - 69) / 12))
+
+
+@dataclass(frozen=True, slots=True)
+class Timbre:
+    """
+    An instrument: amplitudes of its harmonics by envelope.
+
+    `lead` and `chord` are the loudness of one note of a melody and of a chord; `noise` is a stroke heard at each onset.
+    """
+
+    struck: Mapping[int, float] = field(default_factory=dict)
+    short: Mapping[int, float] = field(default_factory=dict)
+    swelling: Mapping[int, float] = field(default_factory=dict)
+    noise: tuple[str, float] | None = None
+    lead: float = 0.21
+    chord: float = 0.12
+
+
+def _series(harmonics: str) -> dict[int, float]:
+    """Read `1:1 2:.5`: harmonic and amplitude."""
+    return {int(n): float(a) for n, a in (pair.split(":") for pair in harmonics.split())}
+
+
+def _timbre(
+    struck: str = "",
+    short: str = "",
+    swelling: str = "",
+    noise: tuple[str, float] | None = None,
+    lead: float = 0.21,
+    chord: float = 0.12,
+) -> Timbre:
+    return Timbre(_series(struck), _series(short), _series(swelling), noise, lead, chord)
+
+
+TIMBRES: dict[str, Timbre] = {
+    "piano": _timbre(
+        "1:1 2:.55 3:.3 4:.22 5:.12 6:.1 8:.05", "1:.35 2:.4 3:.35 4:.3 5:.22 6:.18 8:.1 10:.06", noise=("tick", 0.25)
+    ),
+    "epiano": _timbre("1:1 2:.28 3:.06", "1:.2 4:.2 8:.16 12:.08", noise=("click", 0.08)),
+    "vibes": _timbre("1:1 4:.32 10:.06", "4:.2 10:.14", noise=("click", 0.12), lead=0.24),
+    "mbox": _timbre("1:.7 2:.5 6:.18", "4:.25 8:.15 12:.1", noise=("click", 0.1), lead=0.26),
+    "flute": _timbre("", "1:.45 2:.25 3:.1", "1:1 2:.28 3:.1", noise=("brush", 0.12)),
+    "violin": _timbre(
+        "", "1:.25 2:.25 3:.2 4:.2 5:.12 6:.1", "1:.9 2:.6 3:.45 4:.34 5:.26 6:.2 8:.12 10:.08", lead=0.18
+    ),
+    "guitar": _timbre(
+        "1:1 2:.55 3:.4 4:.2 5:.12 6:.05", "1:.2 2:.35 3:.35 4:.3 5:.25 6:.2 8:.12 10:.1", noise=("click", 0.3)
+    ),
+    "dist": _timbre(
+        "1:.35 2:.45 3:.45 4:.4 5:.3 6:.3 8:.22 9:.2 10:.18 12:.15",
+        "1:.4 2:.5 3:.5 4:.45 5:.4 6:.4 8:.35 9:.3 10:.25 12:.22 16:.18",
+        noise=("click", 0.3),
+        lead=0.17,
+        chord=0.085,
+    ),
+    "saw": _timbre(
+        "1:.35 2:.18 3:.12 4:.09 5:.07",
+        "1:.8 2:.48 3:.36 4:.28 5:.22 6:.19 8:.15 10:.12 12:.1 16:.08",
+        lead=0.18,
+        chord=0.1,
+    ),
+    "pluck": _timbre("1:.25 2:.08", "1:.9 2:.5 3:.4 4:.25 5:.22 6:.2 8:.12 10:.08"),
+    "chip": _timbre("", "1:1 3:.34 5:.2 9:.11 16:.04", lead=0.16),
+    "brass": _timbre(
+        "", "1:.5 2:.6 3:.6 4:.45 5:.35 6:.25 8:.15", "1:.45 2:.5 3:.45 4:.3 5:.22 6:.14 8:.07", lead=0.18, chord=0.11
+    ),
+    "sax": _timbre(
+        "",
+        "1:.3 2:.45 3:.3 4:.5 5:.35 6:.3 8:.2 9:.15 10:.1",
+        "1:.8 2:.45 3:.5 4:.2 5:.2 6:.06 8:.08",
+        noise=("brush", 0.1),
+        lead=0.19,
+    ),
+    "choir": _timbre("", "", "1:1 2:.4 3:.25 4:.1 5:.08", noise=("breath", 0.6), chord=0.15),
+    "marimba": _timbre("1:.3", "1:1 4:.35 10:.12", noise=("tick", 0.3), lead=0.25),
+    "organ": _timbre("", "1:.7 2:.6 3:.35 4:.35 6:.15 8:.12", "1:.5 2:.45 3:.25 4:.25 8:.08", chord=0.1),
+    "pad": _timbre("", "", "1:1 2:.45 3:.22 4:.14 5:.07 6:.05", chord=0.16),
+    "strings": _timbre("", "", "1:.8 2:.55 3:.42 4:.3 5:.22 6:.18 8:.12 9:.08 10:.07", chord=0.14),
+    "harp": _timbre("1:1 2:.3 3:.12 4:.06", "2:.2 3:.2 4:.15 5:.1", noise=("click", 0.15), chord=0.14),
+    "ubass": _timbre("1:.7 2:.3 3:.1", "1:.6 2:.5 3:.3 4:.2 5:.1", noise=("tick", 0.2)),
+    "ebass": _timbre("1:.55 2:.35 3:.15 4:.06", "1:.6 2:.6 3:.45 4:.35 5:.25 6:.15", noise=("click", 0.15)),
+    "sbass": _timbre("1:.25 2:.1", "1:1 2:.7 3:.55 4:.45 5:.36 6:.3 8:.2 10:.12", lead=0.18),
+    "sub": _timbre("1:.9 2:.08", "1:.35 2:.15 3:.05", lead=0.25),
+    "cbass": _timbre("", "1:1 3:.5 5:.3 9:.12", lead=0.17),
+    "pbass": _timbre("1:1 2:.7 3:.45 4:.3 5:.2 6:.12", "2:.3 3:.3 4:.25 5:.2", noise=("tick", 0.2)),
+}
+
+# Semitones from a fundamental to its nth harmonic; the 7th, 11th and others lie between semitones and are left out.
+_SEMITONES = {1: 0, 2: 12, 3: 19, 4: 24, 5: 28, 6: 31, 8: 36, 9: 38, 10: 40, 12: 43, 16: 48}
+
+
+def _strokes() -> dict[str, FloatArray]:
+    """Return each drum stroke, shape ``(TAPS * BLOCK,)`` at INNER_RATE."""
+    draw = np.random.default_rng(_AMONG_STROKES)
+    size = TAPS * BLOCK
+    time = np.arange(size) / INNER_RATE
+
+    def band(x: FloatArray, low: float, high: float) -> FloatArray:
+        spectrum, f = np.fft.rfft(x), np.fft.rfftfreq(size, 1 / INNER_RATE)
+        gain = 1 / (1 + (low / np.maximum(f, 1)) ** 6) / (1 + (f / high) ** 6)
+        return np.fft.irfft(spectrum * gain, size)
+
+    def envelope(frames: int, decay_s: float, attack_s: float = 0.001) -> FloatArray:
+        rise, fall = np.minimum(1, time / attack_s), np.clip((frames / 50 - time) / 0.012, 0, 1)
+        return np.asarray(np.exp(-time / decay_s) * rise * fall)
+
+    def sweep(start: float, end: float, fall_s: float, decay_s: float, frames: int) -> FloatArray:
+        pitch = end + (start - end) * np.exp(-time / fall_s)
+        return np.asarray(np.sin(2 * np.pi * np.cumsum(pitch) / INNER_RATE) * envelope(frames, decay_s))
+
+    def tone(hz: float, phase: float = 0.0) -> FloatArray:
+        return np.asarray(np.sin(2 * np.pi * hz * time + phase))
+
+    white = draw.standard_normal(size)
+    white *= 2 / np.abs(white).max()
+    metal = band(draw.standard_normal(size), 5500, 9400)
+    metal *= 2 / np.abs(metal).max()
+    bell = sum(
+        (tone(f, p) for f, p in zip((3150, 4210, 5330, 6620, 7490), draw.uniform(0, 6, 5), strict=True)), 0 * time
+    )
+    claps = sum((np.where(time >= t, np.exp(-(time - t) / 0.006), 0) for t in (0, 0.011, 0.021)), 0 * time)
+    claps = claps + 1.4 * np.where(time >= 0.03, np.exp(-(time - 0.03) / 0.05), 0)
+    steps = np.repeat(draw.choice([-1.0, 1.0], size // 4 + 1), 4)[:size]  # a game console's noise
+    dust = np.zeros(size)
+    dust[draw.integers(0, 3 * BLOCK, 5)] = draw.uniform(-1, 1, 5)
+    chip_pitch = np.cumsum(60 + 240 * np.exp(-time / 0.015)) / INNER_RATE
+    strokes = {
+        "kick electronic": sweep(210, 47, 0.028, 0.13, 11) + 0.12 * band(white, 1500, 6000) * envelope(1, 0.003),
+        "kick acoustic": 0.95 * sweep(150, 62, 0.018, 0.07, 8) + 0.15 * band(white, 900, 5000) * envelope(1, 0.004),
+        "snare electronic": 0.45 * tone(190) * envelope(5, 0.035) + 0.5 * band(white, 900, 8500) * envelope(8, 0.06),
+        "snare acoustic": 0.5 * tone(215, 1) * envelope(5, 0.04) + 0.45 * band(white, 1400, 7000) * envelope(9, 0.075),
+        "clap": 0.33 * band(white, 900, 3200) * claps * envelope(8, 9),
+        "hat closed": 0.30 * metal * envelope(3, 0.018),
+        "hat open": 0.26 * metal * envelope(12, 0.10),
+        "ride": 0.07 * bell * envelope(12, 0.12) + 0.10 * metal * envelope(12, 0.09),
+        "shaker": 0.16 * band(white, 4000, 8000) * envelope(4, 0.05, 0.018),
+        "rim": 0.5 * tone(1700) * envelope(2, 0.006) + 0.2 * band(white, 2500, 7000) * envelope(1, 0.004),
+        "tom high": 0.7 * sweep(240, 165, 0.03, 0.11, 11),
+        "tom low": 0.8 * sweep(150, 95, 0.035, 0.13, 12),
+        "taiko": 0.95 * sweep(105, 58, 0.03, 0.16, 12) + 0.22 * band(white, 300, 1800) * envelope(4, 0.02),
+        "crash": 0.34 * band(white, 3000, 9200) * envelope(12, 0.2),
+        "kick chip": 0.5 * np.sign(np.sin(2 * np.pi * chip_pitch)) * envelope(5, 0.04),
+        "snare chip": 0.28 * steps * envelope(6, 0.05),
+        "hat chip": 0.12 * steps[::-1] * envelope(2, 0.012),
+        "tick": 0.16 * band(white, 600, 4000) * envelope(1, 0.004),
+        "brush": 0.16 * band(white, 2000, 7500) * envelope(7, 0.07, 0.02),
+        "dust": 0.8 * band(dust, 1200, 8000),
+        "click": 0.2 * band(white, 1500, 5000) * envelope(1, 0.002),
+        "thump": 0.5 * sweep(110, 70, 0.02, 0.05, 6),
+        "breath": 0.05 * band(white, 500, 2500) * np.sin(np.pi * np.clip(time * 50 / TAPS, 0, 1)) ** 2,
+    }
+    # What lies near half of INNER_RATE can't be interpolated to the codec's rate: it would be heard mirrored.
+    spectrum = 1 / (1 + (np.fft.rfftfreq(size, 1 / INNER_RATE) / _HIGHEST_HERTZ) ** 32)
+    return {name: np.fft.irfft(np.fft.rfft(samples) * spectrum, size) for name, samples in strokes.items()}
+
+
+STROKES = _strokes()
+
+# A kit: each piece's strokes and their gains. K kick, S snare, H hat, h hat softly, O open hat, R ride, C crash,
+# T and t toms, P what a rim click or a hand clap does.
+Kit = Mapping[str, tuple[tuple[str, float], ...]]
+KITS: dict[str, Kit] = {
+    "electronic": {
+        "K": (("kick electronic", 0.5),),
+        "S": (("snare electronic", 0.3), ("clap", 0.35)),
+        "H": (("hat closed", 0.42),),
+        "h": (("hat closed", 0.2),),
+        "O": (("hat open", 0.4),),
+        "R": (("ride", 0.3),),
+        "C": (("crash", 0.4),),
+        "T": (("tom high", 0.4),),
+        "t": (("tom low", 0.4),),
+        "P": (("clap", 0.4),),
+    },
+    "acoustic": {
+        "K": (("kick acoustic", 0.5),),
+        "S": (("snare acoustic", 0.5),),
+        "H": (("hat closed", 0.38),),
+        "h": (("hat closed", 0.18),),
+        "O": (("hat open", 0.36),),
+        "R": (("ride", 0.42),),
+        "C": (("crash", 0.5),),
+        "T": (("tom high", 0.5),),
+        "t": (("tom low", 0.5),),
+        "P": (("rim", 0.3),),
+    },
+    "soft": {
+        "K": (("kick acoustic", 0.35), ("thump", 0.35)),
+        "S": (("rim", 0.2), ("snare acoustic", 0.25)),
+        "H": (("shaker", 0.4),),
+        "h": (("shaker", 0.2),),
+        "O": (("brush", 0.4),),
+        "R": (("ride", 0.16),),
+        "C": (("dust", 0.5),),
+        "T": (("brush", 0.6),),
+        "t": (("thump", 0.4),),
+        "P": (("rim", 0.22),),
+    },
+    "taiko": {
+        "K": (("taiko", 0.5),),
+        "S": (("taiko", 0.4), ("tom low", 0.3)),
+        "H": (("shaker", 0.25),),
+        "h": (("shaker", 0.12),),
+        "O": (("crash", 0.18),),
+        "R": (("tom high", 0.3),),
+        "C": (("crash", 0.55), ("taiko", 0.4)),
+        "T": (("tom high", 0.5),),
+        "t": (("tom low", 0.5),),
+        "P": (("rim", 0.2),),
+    },
+    "chip": {
+        "K": (("kick chip", 0.45),),
+        "S": (("snare chip", 0.45),),
+        "H": (("hat chip", 0.5),),
+        "h": (("hat chip", 0.25),),
+        "O": (("snare chip", 0.18),),
+        "R": (("hat chip", 0.4),),
+        "C": (("snare chip", 0.5),),
+        "T": (("kick chip", 0.3),),
+        "t": (("kick chip", 0.35),),
+        "P": (("snare chip", 0.25),),
+    },
+}
+
+Axis = tuple[str, int | str]  # an envelope and a MIDI number, or "stroke" and its name
+AXES: dict[Axis, int] = {
+    axis: index
+    for index, axis in enumerate(
+        [("struck", midi) for midi in range(LOWEST, HIGHEST + 1)]
+        + [("short", midi) for midi in range(LOWEST, HIGHEST + 1)]
+        + [("swelling", midi) for midi in PAIRED]
+        + [("stroke", name) for name in STROKES]
+    )
+}
+
+
+def silence() -> FloatArray:
+    """Return the vector of nothing, shape ``(len(AXES),)``."""
+    return np.zeros(len(AXES))
+
+
+def note(name: str, pitch: int, amplitude: float) -> FloatArray:
+    """Return the vector of one note; its partials together have that amplitude."""
+    timbre, vector = TIMBRES[name], silence()
+    parts = (("struck", timbre.struck), ("short", timbre.short), ("swelling", timbre.swelling))
+    norm = np.sqrt(sum(a * a for _, part in parts for a in part.values()))
+    for envelope, part in parts:
+        for harmonic, share in part.items():
+            midi = pitch + _SEMITONES[harmonic]
+            gain = amplitude * share / norm * 10 ** (-max(0, midi - 88) * 0.045)  # softer towards the top
+            if (envelope, midi) in AXES:
+                vector[AXES[envelope, midi]] += gain
+            elif envelope == "swelling" and LOWEST <= midi < PAIRED.start:
+                vector[AXES["struck", midi]] += gain / 2
+    if timbre.noise:
+        stroke, share = timbre.noise
+        vector[AXES["stroke", stroke]] += 2 * amplitude * share
+    return vector
+
+
+def stroke(kit: str, pieces: str) -> FloatArray:
+    """Return the vector of some pieces of a kit struck together."""
+    vector = silence()
+    for piece in pieces:
+        for name, gain in KITS[kit][piece]:
+            vector[AXES["stroke", name]] += gain
+    return vector
