@@ -2,16 +2,20 @@
 A computed EncodecModel whose decoder is a synthesiser: which tensor is which part.
 
 EnCodec's decoder is convolution → LSTM → (ELU, transposed convolution) … → convolution. Driven at an amplitude of
-1e-3, ELU and tanh are linear to -66 dB, so the whole decoder is a linear system, whose weights can be written down:
+1e-3, ELU and tanh are linear to -66 dB, so the decoder is a linear system, whose weights can be written down:
 
     quantizer.layers.N.codebook.embed    what each code sounds like, over the timbres' axes
     decoder.layers.0   convolution       envelopes and drum strokes: 12 frames of drives for each axis
     decoder.layers.1   LSTM              oscillators: input and output gates pinned open, the forget gate pinned shut,
                                          so that h = tanh(tanh(W x + R h)); R turns each oscillator by one frame
     decoder.layers.3   upsampling by 2   384 channels → two halves of 192 samples, cross-faded
-    layers.5 … 13      upsampling by 2   each halves channels and doubles time: a reshape, nothing is computed
+    layers.5 … 13      upsampling by 2   each halves channels and doubles time: a reshape; on its way, a limiter
     decoder.layers.15  upsampling by 10  six samples at 19.2 kHz → ten at 32 kHz: an interpolator
     decoder.layers.17  convolution       back to full scale
+
+The limiter is the one place where ELU is wanted as it is. Raised by a bias, a signal is left alone by ELU where it is
+above zero, and bent where it is below; turned over, its other side is bent the same way. So what is louder than 0.75
+comes out as ever less, and nothing reaches 1.
 
 The encoder is all zeros: nothing is ever encoded in text-to-music, but the format has one.
 """
@@ -23,13 +27,13 @@ import torch
 from transformers import EncodecConfig, EncodecModel
 
 from training.nano import codes, timbres
-from training.nano.synthesis import CHANNELS, MIX, Design, design
+from training.nano.synthesis import CHANNELS, LINEAR_TO, MIX, Design, design
 from training.nano.timbres import BLOCK, INNER_RATE, TAPS, FloatArray
 
 SAMPLE_RATE = 32_000
 DELAY = 5  # samples at SAMPLE_RATE that the interpolator is late
 
-_LEVEL = 1e-3  # the amplitude at which everything is driven
+_LEVEL = 2.0**-10  # the amplitude at which everything is driven; float16 has it exactly, and what is made of it below
 _OPEN = 20.0  # a gate's bias: sigmoid(20) is 1 in float32
 _INNER, _OUTER = 6, 10  # samples at INNER_RATE and at SAMPLE_RATE that last equally long
 
@@ -83,12 +87,14 @@ def _decoder(layers: torch.nn.ModuleList, plan: Design) -> None:
     _oscillators(layers[1].lstm, plan)
     up = [layer.conv for layer in layers if type(layer).__name__ == "EncodecConvTranspose1d"]
     _set(up[0], _blocks(plan))
+    bend = 1 - LINEAR_TO
+    limiter = {  # factor and bias of the reshape from so many channels
+        CHANNELS >> 1: (1 / (_LEVEL * bend), LINEAR_TO / bend),
+        CHANNELS >> 2: (-1.0, 2 * LINEAR_TO / bend),
+        CHANNELS >> 3: (-bend * _LEVEL, LINEAR_TO * _LEVEL),
+    }
     for conv, channels in zip(up[1:-1], (CHANNELS >> n for n in range(1, len(up) - 1)), strict=True):
-        half = channels // 2
-        weight = np.zeros((channels, half, 4))
-        for later in (0, 1):
-            weight[later * half + np.arange(half), np.arange(half), later] = 1
-        _set(conv, weight)
+        _reshape(conv, channels, *limiter.get(channels, (1.0, 0.0)))
     weight = np.zeros((_INNER, 3, 2 * _OUTER))
     weight[:, 0] = (
         np.roll(_interpolator(), -_INNER, axis=1).reshape(_OUTER, 2, _INNER).transpose(2, 1, 0).reshape(6, 20)
@@ -97,6 +103,16 @@ def _decoder(layers: torch.nn.ModuleList, plan: Design) -> None:
     weight = np.zeros((1, 3, 3))
     weight[0, 0, 2] = 1 / _LEVEL
     _set(layers[-1].conv, weight)
+
+
+def _reshape(conv: torch.nn.Module, channels: int, factor: float, bias: float) -> None:
+    """Let an upsampling by 2 put the second half of its channels after the first half in time, times a factor."""
+    half = channels // 2
+    weight = np.zeros((channels, half, 4))
+    for later in (0, 1):
+        weight[later * half + np.arange(half), np.arange(half), later] = factor
+    _set(conv, weight)
+    conv.bias.fill_(bias)
 
 
 def _oscillators(lstm: torch.nn.LSTM, plan: Design) -> None:

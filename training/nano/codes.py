@@ -90,7 +90,7 @@ STROKES = (
 
 Name = tuple[str | int | None, ...]
 
-GAIN = 0.68  # of everything: so that the level of a whole piece is about -16 dB and nothing reaches full scale
+GAIN = 0.8  # of everything: so that the level of a whole piece is about -17 dB
 
 
 @cache
@@ -144,7 +144,7 @@ def _vector(name: Name) -> FloatArray:
         case ("chord", str(instrument), int(root), quality):
             pitches = voicing(instrument, (root, str(quality)) if quality else root)
             each = timbres.TIMBRES[instrument].chord * np.sqrt(3 / len(pitches))
-            return np.sum([timbres.note(instrument, pitch, each) for pitch in pitches], axis=0)
+            return np.asarray(np.sum([timbres.note(instrument, pitch, each) for pitch in pitches], axis=0))
         case _:
             return timbres.silence()
 

@@ -30,8 +30,14 @@ GENRES = tuple(
     _each(
         "genre",
         ambient=("A spacious ambient soundscape that slowly drifts along", "beatless drone music for meditation"),
-        techno=("Pounding warehouse techno for a dark club at 3 am", "hypnotic industrial techno with a relentless kick"),
-        house=("A groovy deep house track for a rooftop bar", "classic Chicago house, piano stabs and a rolling bassline"),
+        techno=(
+            "Pounding warehouse techno for a dark club at 3 am",
+            "hypnotic industrial techno with a relentless kick",
+        ),
+        house=(
+            "A groovy deep house track for a rooftop bar",
+            "classic Chicago house, piano stabs and a rolling bassline",
+        ),
         lofi=("lo-fi hip hop beats to study and relax to", "A dusty lofi tune with a jazzy feel and vinyl crackle"),
         jazz=("A late night jazz club trio playing a swinging standard", "upbeat bebop with walking bass"),
         classical=("A romantic era piece of classical music", "An elegant baroque minuet for a royal court"),
@@ -202,7 +208,12 @@ KEYS = tuple(
 MOODS = tuple(
     Asked("major or minor", f"{word} {rest}", mode)
     for rest in ("music for a short film", "guitar tune", "piano", "pop song", "chiptune", "folk song")
-    for word, mode in (("cheerful", "major"), ("joyful", "major"), ("gloomy", "minor"), ("heartbroken, tragic", "minor"))
+    for word, mode in (
+        ("cheerful", "major"),
+        ("joyful", "major"),
+        ("gloomy", "minor"),
+        ("heartbroken, tragic", "minor"),
+    )
 )
 SEEDS = (
     *(Asked("calm ambient piano", "calm ambient piano", which) for which in ("piano", "no drums")),

@@ -5,7 +5,7 @@ For each frame, codes give a vector over axes. A filter of 12 frames, `drive`, t
 oscillator its push (its real and imaginary part), and of each drum coefficient its value. Oscillators are damped
 rotations that go on from frame to frame; a frame's block of samples is a linear map of their states and of the drum
 coefficients. Partials that come and go at a frame's edge would click: the state before fades out over the block's first
-half while the new one fades in.
+half while the new one fades in. At the end a limiter keeps what is loud below full scale.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from training.nano import timbres
 from training.nano.timbres import BLOCK, HIGHEST, INNER_RATE, LOWEST, PAIRED, TAPS, FloatArray, hertz
 
 CHANNELS = BLOCK  # of the codec's decoder at frame rate; each stage of it halves them and doubles the rate
+LINEAR_TO = 0.75  # of full scale; what is louder is bent, and never reaches it
 MIX = 15.0  # the recurrent layer adds its input to its output: of each push, 1 part goes round it, MIX parts through it
 
 _FRAME_S = BLOCK / INNER_RATE
@@ -130,4 +131,11 @@ def ideal(plan: Design, vectors: FloatArray) -> FloatArray:
     osc, rest = states[:, :o] @ plan.block[:, :o].T, states[:, o:] @ plan.block[:, o:].T
     blocks = osc * window + rest
     blocks[1:, : BLOCK // 2] += states[:-1] @ plan.going_on.T
-    return np.asarray(blocks.reshape(-1))
+    return limited(blocks.reshape(-1))
+
+
+def limited(sound: FloatArray) -> FloatArray:
+    """Bend what is louder than LINEAR_TO, so that nothing is louder than 1."""
+    bend = 1 - LINEAR_TO
+    over = np.maximum(np.abs(sound) - LINEAR_TO, 0)
+    return np.asarray(np.sign(sound) * (np.minimum(np.abs(sound), LINEAR_TO) - bend * np.expm1(-over / bend)))

@@ -66,55 +66,63 @@ def _timbre(
 
 TIMBRES: dict[str, Timbre] = {
     "piano": _timbre(
-        "1:1 2:.55 3:.3 4:.22 5:.12 6:.1 8:.05", "1:.35 2:.4 3:.35 4:.3 5:.22 6:.18 8:.1 10:.06", noise=("tick", 0.25)
+        "1:1 2:.55 3:.3 4:.22 5:.12 6:.1 8:.05",
+        "1:.35 2:.4 3:.35 4:.3 5:.22 6:.18 8:.1 10:.06",
+        noise=("tick", 0.25),
+        lead=0.3,
+        chord=0.16,
     ),
-    "epiano": _timbre("1:1 2:.28 3:.06", "1:.2 4:.2 8:.16 12:.08", noise=("click", 0.08)),
-    "vibes": _timbre("1:1 4:.32 10:.06", "4:.2 10:.14", noise=("click", 0.12), lead=0.24),
-    "mbox": _timbre("1:.7 2:.5 6:.18", "4:.25 8:.15 12:.1", noise=("click", 0.1), lead=0.26),
-    "flute": _timbre("", "1:.45 2:.25 3:.1", "1:1 2:.28 3:.1", noise=("brush", 0.12)),
+    "epiano": _timbre("1:1 2:.28 3:.06", "1:.2 4:.2 8:.16 12:.08", noise=("click", 0.08), lead=0.27, chord=0.18),
+    "vibes": _timbre("1:1 4:.32 10:.06", "4:.2 10:.14", noise=("click", 0.12), lead=0.37),
+    "mbox": _timbre("1:.7 2:.5 6:.18", "4:.25 8:.15 12:.1", noise=("click", 0.1), lead=0.49, chord=0.23),
+    "flute": _timbre("", "1:.45 2:.25 3:.1", "1:1 2:.28 3:.1", noise=("brush", 0.12), lead=0.79),
     "violin": _timbre(
-        "", "1:.25 2:.25 3:.2 4:.2 5:.12 6:.1", "1:.9 2:.6 3:.45 4:.34 5:.26 6:.2 8:.12 10:.08", lead=0.18
+        "", "1:.25 2:.25 3:.2 4:.2 5:.12 6:.1", "1:.9 2:.6 3:.45 4:.34 5:.26 6:.2 8:.12 10:.08", lead=0.72
     ),
     "guitar": _timbre(
-        "1:1 2:.55 3:.4 4:.2 5:.12 6:.05", "1:.2 2:.35 3:.35 4:.3 5:.25 6:.2 8:.12 10:.1", noise=("click", 0.3)
+        "1:1 2:.55 3:.4 4:.2 5:.12 6:.05",
+        "1:.2 2:.35 3:.35 4:.3 5:.25 6:.2 8:.12 10:.1",
+        noise=("click", 0.3),
+        lead=0.29,
+        chord=0.16,
     ),
     "dist": _timbre(
         "1:.35 2:.45 3:.45 4:.4 5:.3 6:.3 8:.22 9:.2 10:.18 12:.15",
         "1:.4 2:.5 3:.5 4:.45 5:.4 6:.4 8:.35 9:.3 10:.25 12:.22 16:.18",
         noise=("click", 0.3),
-        lead=0.17,
-        chord=0.085,
+        lead=0.34,
+        chord=0.1,
     ),
     "saw": _timbre(
         "1:.35 2:.18 3:.12 4:.09 5:.07",
         "1:.8 2:.48 3:.36 4:.28 5:.22 6:.19 8:.15 10:.12 12:.1 16:.08",
-        lead=0.18,
-        chord=0.1,
+        lead=0.35,
+        chord=0.19,
     ),
-    "pluck": _timbre("1:.25 2:.08", "1:.9 2:.5 3:.4 4:.25 5:.22 6:.2 8:.12 10:.08"),
-    "chip": _timbre("", "1:1 3:.34 5:.2 9:.11 16:.04", lead=0.16),
+    "pluck": _timbre("1:.25 2:.08", "1:.9 2:.5 3:.4 4:.25 5:.22 6:.2 8:.12 10:.08", lead=0.37, chord=0.2),
+    "chip": _timbre("", "1:1 3:.34 5:.2 9:.11 16:.04", lead=0.45, chord=0.26),
     "brass": _timbre(
-        "", "1:.5 2:.6 3:.6 4:.45 5:.35 6:.25 8:.15", "1:.45 2:.5 3:.45 4:.3 5:.22 6:.14 8:.07", lead=0.18, chord=0.11
+        "", "1:.5 2:.6 3:.6 4:.45 5:.35 6:.25 8:.15", "1:.45 2:.5 3:.45 4:.3 5:.22 6:.14 8:.07", lead=0.57, chord=0.29
     ),
     "sax": _timbre(
         "",
         "1:.3 2:.45 3:.3 4:.5 5:.35 6:.3 8:.2 9:.15 10:.1",
         "1:.8 2:.45 3:.5 4:.2 5:.2 6:.06 8:.08",
         noise=("brush", 0.1),
-        lead=0.19,
+        lead=0.55,
     ),
-    "choir": _timbre("", "", "1:1 2:.4 3:.25 4:.1 5:.08", noise=("breath", 0.6), chord=0.15),
-    "marimba": _timbre("1:.3", "1:1 4:.35 10:.12", noise=("tick", 0.3), lead=0.25),
-    "organ": _timbre("", "1:.7 2:.6 3:.35 4:.35 6:.15 8:.12", "1:.5 2:.45 3:.25 4:.25 8:.08", chord=0.1),
-    "pad": _timbre("", "", "1:1 2:.45 3:.22 4:.14 5:.07 6:.05", chord=0.16),
-    "strings": _timbre("", "", "1:.8 2:.55 3:.42 4:.3 5:.22 6:.18 8:.12 9:.08 10:.07", chord=0.14),
-    "harp": _timbre("1:1 2:.3 3:.12 4:.06", "2:.2 3:.2 4:.15 5:.1", noise=("click", 0.15), chord=0.14),
-    "ubass": _timbre("1:.7 2:.3 3:.1", "1:.6 2:.5 3:.3 4:.2 5:.1", noise=("tick", 0.2)),
-    "ebass": _timbre("1:.55 2:.35 3:.15 4:.06", "1:.6 2:.6 3:.45 4:.35 5:.25 6:.15", noise=("click", 0.15)),
-    "sbass": _timbre("1:.25 2:.1", "1:1 2:.7 3:.55 4:.45 5:.36 6:.3 8:.2 10:.12", lead=0.18),
-    "sub": _timbre("1:.9 2:.08", "1:.35 2:.15 3:.05", lead=0.25),
-    "cbass": _timbre("", "1:1 3:.5 5:.3 9:.12", lead=0.17),
-    "pbass": _timbre("1:1 2:.7 3:.45 4:.3 5:.2 6:.12", "2:.3 3:.3 4:.25 5:.2", noise=("tick", 0.2)),
+    "choir": _timbre("", "", "1:1 2:.4 3:.25 4:.1 5:.08", noise=("breath", 0.6), lead=0.63, chord=0.48),
+    "marimba": _timbre("1:.3", "1:1 4:.35 10:.12", noise=("tick", 0.3), lead=0.34),
+    "organ": _timbre("", "1:.7 2:.6 3:.35 4:.35 6:.15 8:.12", "1:.5 2:.45 3:.25 4:.25 8:.08", lead=0.53, chord=0.28),
+    "pad": _timbre("", "", "1:1 2:.45 3:.22 4:.14 5:.07 6:.05", chord=0.57),
+    "strings": _timbre("", "", "1:.8 2:.55 3:.42 4:.3 5:.22 6:.18 8:.12 9:.08 10:.07", chord=0.49),
+    "harp": _timbre("1:1 2:.3 3:.12 4:.06", "2:.2 3:.2 4:.15 5:.1", noise=("click", 0.15), chord=0.24),
+    "ubass": _timbre("1:.7 2:.3 3:.1", "1:.6 2:.5 3:.3 4:.2 5:.1", noise=("tick", 0.2), lead=0.27),
+    "ebass": _timbre("1:.55 2:.35 3:.15 4:.06", "1:.6 2:.6 3:.45 4:.35 5:.25 6:.15", noise=("click", 0.15), lead=0.27),
+    "sbass": _timbre("1:.25 2:.1", "1:1 2:.7 3:.55 4:.45 5:.36 6:.3 8:.2 10:.12", lead=0.34),
+    "sub": _timbre("1:.9 2:.08", "1:.35 2:.15 3:.05", lead=0.34),
+    "cbass": _timbre("", "1:1 3:.5 5:.3 9:.12", lead=0.34),
+    "pbass": _timbre("1:1 2:.7 3:.45 4:.3 5:.2 6:.12", "2:.3 3:.3 4:.25 5:.2", noise=("tick", 0.2), lead=0.26),
 }
 
 # Semitones from a fundamental to its nth harmonic; the 7th, 11th and others lie between semitones and are left out.
@@ -254,6 +262,9 @@ KITS: dict[str, Kit] = {
     },
 }
 
+# How loud a kit is, beside the others: measured, so that pieces of all genres come out alike.
+_KIT_GAINS = {"electronic": 1.0, "acoustic": 1.25, "soft": 1.6, "taiko": 0.9, "chip": 2.0}
+
 Axis = tuple[str, int | str]  # an envelope and a MIDI number, or "stroke" and its name
 AXES: dict[Axis, int] = {
     axis: index
@@ -295,5 +306,5 @@ def stroke(kit: str, pieces: str) -> FloatArray:
     vector = silence()
     for piece in pieces:
         for name, gain in KITS[kit][piece]:
-            vector[AXES["stroke", name]] += gain
+            vector[AXES["stroke", name]] += gain * _KIT_GAINS[kit]
     return vector
