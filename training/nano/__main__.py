@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # Each step is imported when it is run: training needs no engine, and evaluation no training.
 
@@ -32,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     evaluate = steps.add_parser("evaluate", help="measure any checkpoint; several are put side by side")
     evaluate.add_argument("checkpoints", type=Path, nargs="+")
     evaluate.add_argument("--seeds", type=int, default=3)
-    evaluate.add_argument("--prompts", type=int, help="of each kind; all unless given")
+    evaluate.add_argument("--prompts", type=int, dest="most", help="of each kind; all unless given")
+    evaluate.add_argument("--pieces", type=int, default=40, help="from which the classifiers learn each label")
+    evaluate.add_argument("--seconds", type=float, default=8.0)
+    evaluate.add_argument("--long-seconds", type=float, default=30.0)
     evaluate.add_argument("--cache", type=Path, required=True, help="folder of what was generated; goes on from there")
 
     for step, run in ((codec, _codec), (train, _train), (assemble, _assemble), (evaluate, _evaluate)):
@@ -60,10 +64,10 @@ def _assemble(run: Path, out: Path) -> None:
     assemble(run, out)
 
 
-def _evaluate(checkpoints: list[Path], seeds: int, prompts: int | None, cache: Path) -> None:
-    from training.nano.evaluate import evaluate
+def _evaluate(checkpoints: list[Path], cache: Path, **extent: Any) -> None:
+    from training.nano.evaluate import Extent, evaluate
 
-    evaluate(checkpoints, cache=cache, seeds=seeds, most=prompts)
+    evaluate(checkpoints, cache, Extent(**extent))
 
 
 if __name__ == "__main__":

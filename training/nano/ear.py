@@ -14,17 +14,21 @@ from training.nano.styles import GENRES
 
 LABELS = ("drums", *INSTRUMENTS, *(f"genre {name}" for name in GENRES))
 _FIRST_SEED = 7 * 10**9
-_EACH = 40  # pieces in which a label is true, at least
 _FRAMES = 400
 
 
-def load(cache: Path) -> Ear:
-    """Return the classifiers; they are fitted if they aren't in the cache yet."""
+def load(cache: Path, each: int) -> Ear:
+    """
+    Return the classifiers; they are fitted if they aren't in the cache yet.
+
+    Args:
+        each: Pieces in which a label is true, at least.
+    """
     path = cache / "ear.npz"
     if not path.exists():
-        features, truth = _renders(_FIRST_SEED, _EACH)
+        features, truth = _renders(_FIRST_SEED, each)
         ear = fit(features, LABELS, truth)
-        others, known = _renders(_FIRST_SEED + 10**6, _EACH // 4)
+        others, known = _renders(_FIRST_SEED + 10**6, max(1, each // 4))
         scores = np.array([list(ear.scores(row).values()) for row in others]) > 0
         print(f"classifiers: {len(features)} pieces; on {len(others)} others, right where it is there, and where not:")
         for label, yes, found in zip(LABELS, known.T, scores.T, strict=True):

@@ -28,7 +28,6 @@ from training.nano.hearing import Ear, Heard, listen
 from training.nano.prompts import Asked
 from training.nano.reading import Read
 
-_SECONDS, _LONG_SECONDS = 8.0, 30.0
 _TOGETHER = 4  # clips made side by side
 _TEMPO_TOLERANCE = 0.05
 
@@ -134,18 +133,28 @@ def _only(row: Asked, question: Question) -> Question:
     return lambda made, asked: question(made, asked) if made.asked == asked == row else None
 
 
-def evaluate(checkpoints: Sequence[Path], *, cache: Path, seeds: int, most: int | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How thoroughly."""
+
+    seeds: int = 3
+    most: int | None = None  # prompts of each kind
+    pieces: int = 40  # from which the classifiers learn each label
+    seconds: float = 8.0
+    long_seconds: float = 30.0
+
+
+def evaluate(checkpoints: Sequence[Path], cache: Path, extent: Extent) -> None:
     """
     Print the table.
 
     Args:
         cache: Where clips' features are kept, so that a second run goes on.
-        most: Prompts of each kind.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    hearing = ear.load(cache)
-    chosen = [asked for kind in _kinds() for asked in [a for a in prompts.ALL if a.kind == kind][:most]]
-    columns = [_clips(path, chosen, cache, seeds) for path in checkpoints]
+    hearing = ear.load(cache, extent.pieces)
+    chosen = [asked for kind in _kinds() for asked in [a for a in prompts.ALL if a.kind == kind][: extent.most]]
+    columns = [_clips(path, chosen, cache, extent) for path in checkpoints]
     print("| question | " + " | ".join(f"{path.name} [95 %], others' prompts" for path in checkpoints) + " |")
     print("| --- |" + " --- |" * len(columns))
     for kind, rows in questions(hearing).items():
@@ -160,7 +169,7 @@ def _kinds() -> list[str]:
     return list(dict.fromkeys(asked.kind for asked in prompts.ALL))
 
 
-def _clips(checkpoint: Path, chosen: Sequence[Asked], cache: Path, seeds: int) -> list[Made]:
+def _clips(checkpoint: Path, chosen: Sequence[Asked], cache: Path, extent: Extent) -> list[Made]:
     """Make all clips of a checkpoint, but for those that are there."""
     opened = resolve(str(checkpoint), Path("nowhere"))
     folder = cache / opened.digest[:16]
@@ -179,7 +188,10 @@ def _clips(checkpoint: Path, chosen: Sequence[Asked], cache: Path, seeds: int) -
         np.savez(partial, codes=codes.astype(np.int16), **{name: getattr(heard, name) for name in Heard.__slots__})
         partial.replace(path)
 
-    works = [(asked.prompt, seed, _seconds(asked)) for asked in chosen for seed in range(seeds)]
+    def seconds_of(asked: Asked) -> float:
+        return extent.long_seconds if asked.kind == "30 s" else extent.seconds
+
+    works = [(asked.prompt, seed, seconds_of(asked)) for asked in chosen for seed in range(extent.seeds)]
     with ThreadPoolExecutor(_TOGETHER) as pool:
         for done, _ in enumerate(pool.map(make, dict.fromkeys(works)), 1):
             if done % 50 == 0:
@@ -187,15 +199,11 @@ def _clips(checkpoint: Path, chosen: Sequence[Asked], cache: Path, seeds: int) -
     engine.close()
     made = []
     for asked in chosen:
-        for seed in range(seeds):
-            kept = np.load(folder / _name(asked.prompt, seed, _seconds(asked)))
+        for seed in range(extent.seeds):
+            kept = np.load(folder / _name(asked.prompt, seed, seconds_of(asked)))
             fields = {name: kept[name] if kept[name].ndim else kept[name].item() for name in Heard.__slots__}
             made.append(Made(asked, Heard(**fields), reading.read(kept["codes"]) if of_this_world else None))
     return made
-
-
-def _seconds(asked: Asked) -> float:
-    return _LONG_SECONDS if asked.kind == "30 s" else _SECONDS
 
 
 def _name(prompt: str, seed: int, seconds: float) -> str:

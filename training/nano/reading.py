@@ -1,4 +1,4 @@
-"""What can be read from codes of this sound world: who plays, how fast, in which key; is the clock right?"""
+"""What can be read from codes of this sound world: who plays, how fast, in which key, and if the clock is right."""
 
 from __future__ import annotations
 

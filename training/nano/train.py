@@ -147,8 +147,7 @@ class Trainer:
         told_at = self.step
         heard: list[torch.Tensor] = []
         while self.step < self._recipe.steps:
-            heard.append(self._one())
-            self.step += 1
+            heard.append(self.advance())
             now = time.monotonic()
             if self.step % 25 == 0:
                 pace = (now - told) / (self.step - told_at)
@@ -156,12 +155,12 @@ class Trainer:
                 self._report(torch.stack(heard).nanmean(0), pace)
                 heard = []
             if self._rank == 0 and now - saved > save_s:
-                self._save()
+                self.save()
                 saved = now
         if self._rank == 0:
-            self._save()
+            self.save()
 
-    def _one(self) -> torch.Tensor:
+    def advance(self) -> torch.Tensor:
         """Take one step; return the losses, of each stream, then guided ones where they are trained."""
         recipe, share = self._recipe, self.step / self._recipe.steps
         r = Random(f"{recipe.seed} {self.step} {self._rank}")
@@ -184,6 +183,7 @@ class Trainer:
             keeps = min(recipe.average, (self.step + 1) / (self.step + 20))
             for name, value in learned(self.model).items():
                 self._average[name].lerp_(value, 1 - keeps)
+        self.step += 1
         return heard
 
     def _frames(self, share: float) -> int:
@@ -265,7 +265,7 @@ class Trainer:
         if self._rank == 0:
             print(text, flush=True)
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Replace the state; it is whole at every moment."""
         state = {
             "model": learned(self.model),
