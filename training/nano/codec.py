@@ -27,7 +27,7 @@ import torch
 from transformers import EncodecConfig, EncodecModel
 
 from training.nano import codes, timbres
-from training.nano.synthesis import CHANNELS, LINEAR_TO, MIX, Design, design
+from training.nano.synthesis import CEILING, CHANNELS, LINEAR_TO, MIX, Design, design
 from training.nano.timbres import BLOCK, INNER_RATE, TAPS, FloatArray
 
 SAMPLE_RATE = 32_000
@@ -101,7 +101,7 @@ def _decoder(layers: torch.nn.ModuleList, plan: Design) -> None:
     )
     _set(up[-1], weight)
     weight = np.zeros((1, 3, 3))
-    weight[0, 0, 2] = 1 / _LEVEL
+    weight[0, 0, 2] = CEILING / _LEVEL
     _set(layers[-1].conv, weight)
 
 

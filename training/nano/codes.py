@@ -90,7 +90,7 @@ STROKES = (
 
 Name = tuple[str | int | None, ...]
 
-GAIN = 0.8  # of everything: so that the level of a whole piece is about -17 dB
+GAIN = 0.85  # of everything: so that the level of a whole piece is about -17 dB
 
 
 @cache

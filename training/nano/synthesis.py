@@ -18,7 +18,8 @@ from training.nano import timbres
 from training.nano.timbres import BLOCK, HIGHEST, INNER_RATE, LOWEST, PAIRED, TAPS, FloatArray, hertz
 
 CHANNELS = BLOCK  # of the codec's decoder at frame rate; each stage of it halves them and doubles the rate
-LINEAR_TO = 0.75  # of full scale; what is louder is bent, and never reaches it
+LINEAR_TO = 0.75  # what is louder is bent, and never reaches 1
+CEILING = 15 / 16  # of full scale, that 1 becomes: interpolation goes a little beyond the samples it has
 MIX = 15.0  # the recurrent layer adds its input to its output: of each push, 1 part goes round it, MIX parts through it
 
 _FRAME_S = BLOCK / INNER_RATE
@@ -131,7 +132,7 @@ def ideal(plan: Design, vectors: FloatArray) -> FloatArray:
     osc, rest = states[:, :o] @ plan.block[:, :o].T, states[:, o:] @ plan.block[:, o:].T
     blocks = osc * window + rest
     blocks[1:, : BLOCK // 2] += states[:-1] @ plan.going_on.T
-    return limited(blocks.reshape(-1))
+    return CEILING * limited(blocks.reshape(-1))
 
 
 def limited(sound: FloatArray) -> FloatArray:
