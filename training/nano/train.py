@@ -43,10 +43,10 @@ STATE, LOG = "state.pt", "log.jsonl"
 class Recipe:
     """All that decides the result, beside the code."""
 
-    steps: int = 3000
+    steps: int = 6000
     seed: int = 1
     processes: int = 2
-    positions: int = 4000  # frames a step, of all processes together
+    positions: int = 3000  # frames a step, of all processes together
     warm_up: int = 300  # steps of the text encoder alone
     rate: float = 2e-3
     last_rate: float = 0.03  # as a share of it
