@@ -24,12 +24,11 @@ from musicgen_cli.engine.checkpoint import resolve
 from musicgen_cli.engine.decode import Sampling, Take
 from musicgen_cli.engine.onnx_engine import OnnxEngine
 from training.nano import ear, prompts, reading
-from training.nano.hearing import Ear, Heard, listen
+from training.nano.hearing import TEMPO_TOLERANCE, Ear, Heard, listen, near_tempo
 from training.nano.prompts import Asked
 from training.nano.reading import Read
 
 _TOGETHER = 4  # clips made side by side
-_TEMPO_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,6 @@ def _read(ask: Callable[[Read, Asked], bool]) -> Question:
     return lambda made, asked: ask(made.read, asked) if made.read else None
 
 
-def _near(value: float, wanted: float) -> bool:
-    return abs(value / wanted - 1) <= _TEMPO_TOLERANCE
-
-
 def questions(hearing: Ear) -> dict[str, list[tuple[str, Question]]]:
     """Return for each kind of prompts the rows of the table."""
 
@@ -84,7 +79,10 @@ def questions(hearing: Ear) -> dict[str, list[tuple[str, Question]]]:
         return max(scores, key=scores.__getitem__) == f"genre {asked.wanted}"
 
     def tempo(heard: Heard, asked: Asked) -> bool:
-        return any(_near(heard.tempo * times, float(asked.wanted)) for times in (0.5, 1, 2))
+        return near_tempo(heard.tempo, float(asked.wanted))
+
+    def exact_tempo(read: Read, asked: Asked) -> bool:
+        return abs(read.tempo / float(asked.wanted) - 1) <= TEMPO_TOLERANCE
 
     as_said, named = "drums or none, as said", "named instrument there"
     unwanted, mode = "what is unwanted isn't there", "cheerful major, gloomy minor"
@@ -111,7 +109,7 @@ def questions(hearing: Ear) -> dict[str, list[tuple[str, Question]]]:
         ],
         "tempo": [
             ("sound: tempo within 5 %, or its half or double", _heard(tempo)),
-            ("codes: tempo within 5 %", _read(lambda read, asked: _near(read.tempo, float(asked.wanted)))),
+            ("codes: tempo within 5 %", _read(exact_tempo)),
         ],
         "key": [
             ("sound: key, of 24", _heard(lambda heard, asked: heard.key == asked.wanted)),

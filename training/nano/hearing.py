@@ -19,6 +19,7 @@ from training.nano.keys import KEYS
 FloatArray = NDArray[np.float64]
 
 RATE = 32_000  # Hz
+TEMPO_TOLERANCE = 0.05
 _HOP = RATE // 100
 _BANDS = 48
 _TEMPI = np.geomspace(52, 200, 240)  # beats a minute
@@ -94,6 +95,11 @@ def listen(sound: FloatArray) -> Heard:
         level_db=20 * np.log10(level),
         peak=float(np.abs(sound).max()),
     )
+
+
+def near_tempo(heard: float, wanted: float) -> bool:
+    """Tell whether two tempi are within 5 %, where half and double count as the same: people tap either."""
+    return any(abs(heard * times / wanted - 1) <= TEMPO_TOLERANCE for times in (0.5, 1, 2))
 
 
 def _tempo(strength: FloatArray) -> float:
