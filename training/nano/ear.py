@@ -25,7 +25,7 @@ def load(cache: Path, each: int) -> Ear:
     Args:
         each: Pieces in which a label is true, at least.
     """
-    path = cache / "ear.npz"
+    path = cache / f"ear-{each}.npz"
     if not path.exists():
         learned_from = _renders(_FIRST_SEED, each)
         truth = np.array([_truth(wanted) for wanted, _ in learned_from])

@@ -79,7 +79,7 @@ def listen(sound: FloatArray) -> Heard:
     share = tones / (tones.sum(1, keepdims=True) + 1e-9)
     features = np.concatenate(
         [
-            *(part for part in (bands.mean(0), bands.std(0), rise.mean(0), rise.std(0))),
+            *(bands.mean(0), bands.std(0), rise.mean(0), rise.std(0)),
             *np.quantile(bands, (0.1, 0.5, 0.95), axis=0),
             *np.quantile(rise, (0.9, 0.98), axis=0),
             np.sort(share.mean(0)),
@@ -106,7 +106,7 @@ def _tempo(strength: FloatArray) -> float:
     """Return the tempo at whose beats, and halves and doubles of them, onsets agree most with each other."""
     x = strength - strength.mean()
     spectrum = np.abs(np.fft.rfft(x, 2 * len(x))) ** 2
-    same = np.fft.irfft(spectrum)[: len(x)] / (spectrum.sum() / len(spectrum) / 1.0 + 1e-9)
+    same = np.fft.irfft(spectrum)[: len(x)]
 
     def at(lags: FloatArray) -> FloatArray:
         return np.asarray(np.interp(lags, np.arange(len(same)), same))
