@@ -138,7 +138,7 @@ def draw(seed: int) -> tuple[Plan, list[str]]:
         line=r.choice(usual.lines),
         kit=usual.kit if r.random() < usual.drums else None,
     )
-    if named(0.07):
+    if named(0.1):
         asked += ["solo", _alone(r, plan)]
     else:
         _name_voices(r, plan, asked)
@@ -257,10 +257,10 @@ def _name_drums(r: Random, plan: Plan, asked: list[str]) -> None:
 
 def _leave_out(r: Random, plan: Plan, asked: list[str]) -> None:
     """Say of an instrument that it must not be there, and see to it."""
-    if r.random() > 0.12:
+    if r.random() > 0.22:
         return
     there = [name for name in ABSENT if name not in asked and name != "drums" and plan.has(name)]
-    name = r.choice(there) if there and r.random() < 0.6 else r.choice(ABSENT[1:])
+    name = r.choice(there) if there and r.random() < 0.75 else r.choice(ABSENT[1:])
     if any(plan.has(name) and set(INSTRUMENTS[name]) & set(INSTRUMENTS.get(other, ())) for other in asked):
         return
     if name == "guitar" and "dist" in asked:
@@ -292,10 +292,10 @@ def _name_tempo(r: Random, plan: Plan, asked: list[str]) -> None:
 
 def _name_key(r: Random, plan: Plan, asked: list[str]) -> None:
     chance = r.random()
-    if chance < 0.22:
+    if chance < 0.26:
         plan.key = r.choice(KEYS)
         asked.append(f"key_{KEYS.index(plan.key)}")
-    elif chance < 0.30:
+    elif chance < 0.34:
         mode = r.choice(("major", "minor"))
         plan.key = Key(plan.key.tonic, mode)
         asked.append(mode)

@@ -43,7 +43,7 @@ STATE, LOG = "state.pt", "log.jsonl"
 class Recipe:
     """All that decides the result, beside the code."""
 
-    steps: int = 6000
+    steps: int = 5000
     seed: int = 1
     processes: int = 2
     positions: int = 3000  # frames a step, of all processes together
