@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ transformers = pytest.importorskip("transformers", reason="the recipe needs tran
 from training.nano import tokenizer, words  # noqa: E402  # after what may skip it
 from training.nano.__main__ import main  # noqa: E402
 from training.nano.model import learned  # noqa: E402
+from training.nano.styles import GENRES  # noqa: E402
 from training.nano.train import STATE, Recipe, Trainer  # noqa: E402
 
 pytestmark = pytest.mark.oracle
@@ -92,3 +94,18 @@ def test_an_evaluation_makes_a_table_and_goes_on(
     assert capsys.readouterr().out.split("| question |")[1] == first
     assert made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
     assert "codes: named instrument there" in first
+
+
+def test_a_sheet_is_a_picture_of_all_genres(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A PNG that is neither black nor white, and their names in its order."""
+    main(["sheet", str(checkpoint), "--out", str(tmp_path / "sheet.png"), "--cache", str(tmp_path)])
+    content = (tmp_path / "sheet.png").read_bytes()
+    start = content.index(b"IDAT")
+    size = int.from_bytes(content[start - 4 : start], "big")
+    grey = np.frombuffer(zlib.decompress(content[start + 4 : start + 4 + size]), np.uint8)
+
+    assert content.startswith(b"\x89PNG")
+    assert capsys.readouterr().out.split() == list(GENRES)
+    assert len(set(grey.tolist())) > 100

@@ -39,7 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     evaluate.add_argument("--long-seconds", type=float, default=30.0)
     evaluate.add_argument("--cache", type=Path, required=True, help="folder of what was generated; goes on from there")
 
-    for step, run in ((codec, _codec), (train, _train), (assemble, _assemble), (evaluate, _evaluate)):
+    sheet = steps.add_parser("sheet", help="draw a spectrogram of each genre")
+    sheet.add_argument("checkpoint", type=Path)
+    sheet.add_argument("--out", type=Path, required=True, help="a PNG")
+    sheet.add_argument("--cache", type=Path, required=True)
+
+    for step, run in ((codec, _codec), (train, _train), (assemble, _assemble), (evaluate, _evaluate), (sheet, _sheet)):
         step.set_defaults(run_step=run)
     chosen = vars(parser.parse_args(arguments))
     del chosen["step"]
@@ -68,6 +73,12 @@ def _evaluate(checkpoints: list[Path], cache: Path, **extent: Any) -> None:
     from training.nano.evaluate import Extent, evaluate
 
     evaluate(checkpoints, cache, Extent(**extent))
+
+
+def _sheet(checkpoint: Path, out: Path, cache: Path) -> None:
+    from training.nano.sheet import sheet
+
+    sheet(checkpoint, out, cache)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,12 @@ _NUMBER = {concept: number for number, concept in enumerate(CONCEPTS)}
 _PAD, _END = SPECIAL.index("<pad>"), SPECIAL.index("</s>")
 
 
-def pieces(seeds: Sequence[int], frames: int) -> tuple[torch.Tensor, list[list[str]]]:
+def pieces(seeds: Sequence[int], frames: int, *, insisting: bool = False) -> tuple[torch.Tensor, list[list[str]]]:
     """
     Make pieces.
+
+    Args:
+        insisting: As of `plan.draw`.
 
     Returns:
         Codes in the delay pattern, stream k k frames late, after a start token: shape
@@ -27,7 +30,7 @@ def pieces(seeds: Sequence[int], frames: int) -> tuple[torch.Tensor, list[list[s
     made = np.full((len(seeds), codes.STREAMS, frames + 1), PAD, np.int64)
     captions = []
     for number, seed in enumerate(seeds):
-        wanted, asked = plan.draw(seed)
+        wanted, asked = plan.draw(seed, insisting=insisting)
         piece = composer.compose(wanted, seed, frames)
         for stream in range(codes.STREAMS):
             made[number, stream, 1 + stream :] = piece[stream, : frames - stream]

@@ -52,6 +52,11 @@ def _frames(sound: FloatArray, size: int, hop: int) -> FloatArray:
     return np.asarray(np.abs(np.fft.rfft(windows * np.hanning(size))))
 
 
+def bands(sound: FloatArray) -> FloatArray:
+    """Return the energy of each band, a hundred times a second: shape ``(frames, bands)``, low ones first."""
+    return np.asarray(_frames(sound, 1024, _HOP) ** 2 @ _FILTERS.T)
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """What is heard in one clip."""
@@ -69,8 +74,8 @@ def listen(sound: FloatArray) -> Heard:
     """Listen to a clip, mono at RATE, at least 2 s long."""
     level = float(np.sqrt(np.mean(sound**2)) + 1e-9)
     even = 0.1 * sound / level
-    bands = np.log(_frames(even, 1024, _HOP) ** 2 @ _FILTERS.T + 1e-4)
-    rise = np.maximum(np.diff(bands, axis=0), 0)
+    loud = np.log(bands(even) + 1e-4)
+    rise = np.maximum(np.diff(loud, axis=0), 0)
     strength = rise.sum(1)
     tones = _chroma(even)
     key, mode = _key(tones.sum(0))
@@ -79,8 +84,8 @@ def listen(sound: FloatArray) -> Heard:
     share = tones / (tones.sum(1, keepdims=True) + 1e-9)
     features = np.concatenate(
         [
-            *(bands.mean(0), bands.std(0), rise.mean(0), rise.std(0)),
-            *np.quantile(bands, (0.1, 0.5, 0.95), axis=0),
+            *(loud.mean(0), loud.std(0), rise.mean(0), rise.std(0)),
+            *np.quantile(loud, (0.1, 0.5, 0.95), axis=0),
             *np.quantile(rise, (0.9, 0.98), axis=0),
             np.sort(share.mean(0)),
             [share.std(), strength.std(), strength.mean(), 100 * peaks.mean()],

@@ -106,8 +106,13 @@ class Plan:
         return not self.voices.isdisjoint(INSTRUMENTS[instrument])
 
 
-def draw(seed: int) -> tuple[Plan, list[str]]:
-    """Return a plan, and in any order the concepts that ask for it."""
+def draw(seed: int, *, insisting: bool = False) -> tuple[Plan, list[str]]:
+    """
+    Return a plan, and in any order the concepts that ask for it.
+
+    Args:
+        insisting: Name more often what a model is slowest to obey: keys, tempi, and what must not be there.
+    """
     r = Random(seed)
     asked: list[str] = []
 
@@ -144,9 +149,10 @@ def draw(seed: int) -> tuple[Plan, list[str]]:
         _name_voices(r, plan, asked)
         _name_drums(r, plan, asked)
     _fit_style(r, plan)
-    _leave_out(r, plan, asked)
-    _name_tempo(r, plan, asked)
-    _name_key(r, plan, asked)
+    more = 2.0 if insisting else 1.0
+    _leave_out(r, plan, asked, more)
+    _name_tempo(r, plan, asked, more)
+    _name_key(r, plan, asked, more)
     _name_character(r, plan, asked)
     return plan, asked or [genre]
 
@@ -255,9 +261,9 @@ def _name_drums(r: Random, plan: Plan, asked: list[str]) -> None:
         asked.append(name)
 
 
-def _leave_out(r: Random, plan: Plan, asked: list[str]) -> None:
+def _leave_out(r: Random, plan: Plan, asked: list[str], more: float) -> None:
     """Say of an instrument that it must not be there, and see to it."""
-    if r.random() > 0.22:
+    if r.random() > 0.22 * more:
         return
     there = [name for name in ABSENT if name not in asked and name != "drums" and plan.has(name)]
     name = r.choice(there) if there and r.random() < 0.75 else r.choice(ABSENT[1:])
@@ -278,8 +284,8 @@ def _leave_out(r: Random, plan: Plan, asked: list[str]) -> None:
     asked.append(f"no_{name}")
 
 
-def _name_tempo(r: Random, plan: Plan, asked: list[str]) -> None:
-    chance = r.random()
+def _name_tempo(r: Random, plan: Plan, asked: list[str], more: float) -> None:
+    chance = r.random() / more
     if chance < 0.22:
         if chance < 0.16:
             plan.beat_frames = r.choice(pulse.BEAT_FRAMES)
@@ -290,8 +296,8 @@ def _name_tempo(r: Random, plan: Plan, asked: list[str]) -> None:
         asked.append(word)
 
 
-def _name_key(r: Random, plan: Plan, asked: list[str]) -> None:
-    chance = r.random()
+def _name_key(r: Random, plan: Plan, asked: list[str], more: float) -> None:
+    chance = r.random() / more
     if chance < 0.26:
         plan.key = r.choice(KEYS)
         asked.append(f"key_{KEYS.index(plan.key)}")

@@ -43,7 +43,7 @@ STATE, LOG = "state.pt", "log.jsonl"
 class Recipe:
     """All that decides the result, beside the code."""
 
-    steps: int = 5000
+    steps: int = 6800
     seed: int = 1
     processes: int = 2
     positions: int = 3000  # frames a step, of all processes together
@@ -53,6 +53,7 @@ class Recipe:
     clip: float = 0.15  # of the gradient: long pieces would swamp Adam's averages
     average: float = 0.998  # what the running average of weights keeps in a step
     guided_from: float = 0.55  # share of the steps after which guided logits are trained
+    insisting_from: float = 0.7  # and this, after which captions name more of what is learned last
     unguided: float = 0.15  # share of captions dropped before
     short: float = 0.5  # share of the batches that are first bars
     long: float = 0.08  # and whole half minutes
@@ -168,7 +169,8 @@ class Trainer:
         guide = Random(f"{recipe.seed} {self.step}").uniform(1.5, 4.5) if share >= recipe.guided_from else None
         count = max(1, recipe.positions // frames // recipe.processes // (1 if guide is None else 2))
         torch.manual_seed(recipe.seed * 10**6 + self.step * recipe.processes + self._rank)
-        tokens, captions = data.pieces([r.randrange(2 * 10**9, 3 * 10**9) for _ in range(count)], frames)
+        seeds = [r.randrange(2 * 10**9, 3 * 10**9) for _ in range(count)]
+        tokens, captions = data.pieces(seeds, frames, insisting=share >= recipe.insisting_from)
         rate = recipe.rate * min(1.0, (self.step + 1) / 60)
         rate *= recipe.last_rate + (1 - recipe.last_rate) * 0.5 * (1 + math.cos(math.pi * share))
         for group in self._optimizer.param_groups:
