@@ -76,6 +76,7 @@ def assemble(run: Path, out: Path) -> None:
     )
     words = tokenizer.build()
     whole.half().save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)  # it is saved for its owner alone
     extractor = EncodecFeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, padding_value=0.0)
     MusicgenProcessor(extractor, words).save_pretrained(out)
     _ask_for_float32(out / "config.json")
