@@ -197,7 +197,7 @@ def test_a_checkpoint_that_doesnt_fit_leaves_nothing(
     write: Any, nano_tensors: Mapping[str, Any], tmp_path: Path
 ) -> None:
     """A missing tensor is found while graphs are made, and named."""
-    name = "decoder.model.decoder.layers.3.fc2.weight"
+    name = "decoder.model.decoder.layers.2.fc2.weight"
     folder = write(tensors={key: values for key, values in nano_tensors.items() if key != name})
 
     with pytest.raises(CheckpointError, match=name):

@@ -265,11 +265,15 @@ def test_a_prompt_that_comes_again_is_read_once(
 
 
 def test_int8_needs_less_and_sounds_alike(nano: Checkpoint, session_cache: Path, engine: OnnxEngine) -> None:
-    """Its graph is at most half of fp32's, and what it expects next is near, KL divergence 0.01 at most on average."""
+    """
+    Its graph is at most two thirds of fp32's, and what it expects next is near, KL divergence 0.01 at most on average.
+
+    The output layers, exact in both, are a fifth of nano's.
+    """
     exact = OnnxEngine(nano, cache_dir=session_cache, threads=1, precision="fp32")
     sizes = [(loaded._graphs.directory / "step.data").stat().st_size for loaded in (engine, exact)]
-    tokens = np.random.default_rng(0).integers(0, 512, (4, 60))
-    take = Take(Pattern(4, 1, 57), Sampling(1.0, 0, 1.0, 3.0, do_sample=True, seed=1), vocab=512)
+    tokens = np.random.default_rng(0).integers(0, 752, (4, 60))
+    take = Take(Pattern(4, 1, 57), Sampling(1.0, 0, 1.0, 3.0, do_sample=True, seed=1), vocab=752)
     scores = []
     for loaded in (engine, exact):
         step = loaded._model.begin(take, loaded._model.read(loaded._ids("calm ambient piano")))
@@ -278,7 +282,7 @@ def test_int8_needs_less_and_sounds_alike(nano: Checkpoint, session_cache: Path,
     exact.close()
 
     given, wanted = (values - np.logaddexp.reduce(values, -1, keepdims=True) for values in scores)
-    assert sizes[0] < 0.5 * sizes[1]
+    assert sizes[0] < 0.67 * sizes[1]
     assert 0 < (np.exp(wanted) * (wanted - given)).sum(-1).mean() < 0.01
 
 
