@@ -47,7 +47,7 @@ NOUNS = {
     ),
     "chiptune": (
         "chiptune arcade nes gameboy famicom sega console platformer videogame chipmusic pixel eightbit sixteenbit"
-        " c64 commodore atari amiga snes game gaming jrpg rpg"
+        " c64 commodore atari amiga snes jrpg rpg"
     ),
     "cinematic": (
         "cinematic soundtrack trailer film movie cinema score filmscore blockbuster documentary teaser ost moviescore"
