@@ -49,7 +49,7 @@ PROMPTS = (
     "an old church organ that plays a fugue in three voices while rain falls on the roof and bells ring far away",
     "happy rock",
 )
-BITS = {"fp32": 32, "bf16": 16, "int8": 9}  # of a weight; 8-bit ones with their scales
+BITS = {"fp32": 32, "bf16": 16, "int8": 8}  # of a weight
 IMPORTS = "import torch; from transformers import MusicgenForConditionalGeneration"
 WORKER = Path(__file__).with_name("engine_worker.py")
 

@@ -34,7 +34,7 @@ from musicgen_cli.engine.tensors import FloatArray
 from musicgen_cli.errors import EngineError
 from musicgen_cli.extras import needs
 
-GRAPH_FORMAT = 3  # raised with every change of what is written into a graph
+GRAPH_FORMAT = 4  # raised with every change of what is written into a graph
 TEXT, STEP, FRAMES, SOUND = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
 SCALES, MANIFEST = "scales.npy", "manifest.json"
 

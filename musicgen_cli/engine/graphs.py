@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from musicgen_cli.engine.quantize import BLOCK, quantize
+from musicgen_cli.engine.quantize import FLOORS, STEPS, TO_EACH_SIDE, ZERO, quantize
 from musicgen_cli.engine.tensors import FloatArray
 
 Array = NDArray[Any]
@@ -31,7 +31,6 @@ _OPSET, _IR = 20, 10  # Gelu is of 20; ONNX Runtime 1.17 and later read both
 _MICROSOFT = "com.microsoft"  # operators of ONNX Runtime's own: ContribOperators.md
 _OUTSIDE_BYTES = 1024  # larger tensors go to the file beside the graph
 _FLOAT16_MOST = float(np.finfo(np.float16).max)
-_INT8_ACTIVATIONS = 4  # accuracy_level of MatMulNBits: the one that makes a row the same in any batch, to the bit
 _ALIGN = 4096  # so that ONNX Runtime can map a tensor instead of reading it
 
 
@@ -43,8 +42,8 @@ class Graph:
         Begin.
 
         Args:
-            bits: Of a weight in `linear`: 32, or 16, which become float32 as they are used, or 8 with a scale for each
-                block.
+            bits: Of a weight in `linear`: 32, or 16, which become float32 as they are used, or 8, where what it is
+                multiplied with has 8, too.
         """
         self._bits = bits
         self._path = directory / f"{name}.onnx"
@@ -125,34 +124,21 @@ class Graph:
         """Add a node of ONNX Runtime's own operators."""
         return self.nodes(op, *inputs, to=to, domain=_MICROSOFT, **attributes)
 
-    def linear(self, x: str, *weights: FloatArray, exact: bool = False) -> str:
+    def linear(self, x: str, *weights: FloatArray, exact: bool = False, after: str | None = None) -> str:
         """
         Multiply by matrices that lie as in torch, (out, in); several are one, their results side by side.
 
         Args:
             exact: In float32 in any case.
+            after: The one of ACTIVATIONS that `x` comes from, if it does.
         """
-        weight = np.concatenate(weights)
+        weight = np.concatenate(weights).T
         if exact or self._bits == 32:
-            return self.node("MatMul", x, self.weight(weight.T))
+            return self.node("MatMul", x, self.weight(weight))
         if self._bits == 16:
-            kept = weight.T.astype(np.float16) if np.abs(weight).max() <= _FLOAT16_MOST else weight.T
+            kept = weight.astype(np.float16) if np.abs(weight).max() <= _FLOAT16_MOST else weight
             return self.node("MatMul", x, self._cast(self.weight(kept)))
-        codes, scales = quantize(weight)
-        columns, width = weight.shape
-        (product,) = self.own(
-            "MatMulNBits",
-            x,
-            self.weight(codes),
-            self.weight(scales),
-            to=[self._name("MatMulNBits")],
-            N=columns,
-            K=width,
-            bits=8,
-            block_size=BLOCK,
-            accuracy_level=_INT8_ACTIVATIONS,
-        )
-        return product
+        return self._linear_in_8_bits(x, weight, None if after is None else FLOORS[after])
 
     def activation(self, name: str, x: str) -> str:
         """Apply one of ACTIVATIONS."""
@@ -163,6 +149,39 @@ class Graph:
     def layer_norm(self, x: str, weight: FloatArray, bias: FloatArray) -> str:
         """Normalise the last axis as torch.nn.LayerNorm does, with its epsilon."""
         return self.node("LayerNormalization", x, self.weight(weight), self.weight(bias), axis=-1, epsilon=1e-5)
+
+    def _linear_in_8_bits(self, x: str, weight: FloatArray, floor: float | None) -> str:
+        """
+        Multiply as `quantize` says.
+
+        A row of zeros is divided by its largest value, 0; whatever codes come of that, their product is times 0 again.
+
+        Args:
+            weight: Shape ``(in, out)``.
+            floor: What no value of `x` is below; None if both signs go equally far.
+        """
+        codes, scales = quantize(weight)
+        if floor:
+            x = self.node("Sub", x, self.scalar(floor))
+        reach = self.node("ReduceMax", self.node("Abs", x) if floor is None else x, self.ints(-1))
+        step = self.scalar(1 / TO_EACH_SIDE if floor is None else 1 / STEPS)
+        nothing, no_weight = (self.weight(np.array(code, np.uint8)) for code in (ZERO if floor is None else 0, ZERO))
+        rows = self.node("QuantizeLinear", self.node("Div", x, reach), step, nothing)
+        (product,) = self.own(
+            "MatMulIntegerToFloat",
+            rows,
+            self.weight(codes),
+            step,
+            self.weight(scales),
+            nothing,
+            no_weight,
+            to=[self._name("MatMulIntegerToFloat")],
+        )
+        product = self.node("Mul", product, reach)
+        if floor:
+            whole = codes.sum(axis=0, dtype=np.int64) - len(codes) * ZERO
+            product = self.node("Add", product, self.weight((floor * scales * whole).astype(np.float32)))
+        return product
 
     def _cast(self, values: str) -> str:
         """Turn values into float32; the attribute is called as the parameter of `node` that names its result."""

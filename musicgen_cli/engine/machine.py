@@ -16,9 +16,8 @@ _ROWS = 2  # of a guided take
 _KEPT = ("decoder.", "audio_encoder.decoder.", "audio_encoder.quantizer.")
 _TEXT = ("text_encoder.", "enc_to_dec_proj.")
 USED = (*_TEXT, *_KEPT)
-_INT8_BYTES = 9 / 8  # of a weight with its part of a scale, and of the sum that the kernel keeps of each block
 _TEXT_WORK = 1.2  # what reading takes beside its weights, in shares of these
-_MOST_SLOTS = 4  # more than that hardly make more of it in the same time: benchmarks/NOTES.md
+_MOST_SLOTS = 8  # more than that hardly make more of it in the same time: benchmarks/NOTES.md
 
 
 def memory_needed(shape: Shape, tensors: Tensors, *, steps: int, small: bool) -> tuple[int, int]:
@@ -38,14 +37,14 @@ def memory_needed(shape: Shape, tensors: Tensors, *, steps: int, small: bool) ->
     each = 2 * decoder.layers * _ROWS * steps * width * (1 if small else 4)
     crossing = 2 * decoder.layers * width * width  # weights that belong to the text graph
     matrices = decoder.layers * (6 * width * width + 2 * width * decoder.ffn)  # those that 8 bits are for
-    kept = tensors.float32_bytes(*_KEPT) - 4 * crossing - (round(matrices * (4 - _INT8_BYTES)) if small else 0)
+    kept = tensors.float32_bytes(*_KEPT) - 4 * crossing - (3 * matrices if small else 0)
     text = round((tensors.float32_bytes(*_TEXT) + 4 * crossing) * _TEXT_WORK / (2 if small else 1))
     return _PROCESS_BYTES + kept + max(text, each), each
 
 
 def slots(each: int, free: int | None) -> int:
     """
-    Return how many clips to make side by side: 4, or what fits into the memory that is left.
+    Return how many clips to make side by side: 8, or what fits into the memory that is left.
 
     Args:
         each: What a clip adds, in bytes.

@@ -29,12 +29,12 @@ class Text:
     """
     What cross-attention looks at.
 
-    Its length is padded to a multiple of 64, by which a longer padding changes nothing, to the bit: the sums of the
-    kernels go on with zeros.
+    Its mask is padded to a multiple of 64, by which a longer padding changes nothing, to the bit: the sums of the
+    kernels go on with zeros. Keys and values become as long when they are bound.
     """
 
     mask: FloatArray  # (1, 1, 1, length), 0 for a token and -inf for padding
-    values: dict[str, FloatArray]  # by the names of the step graph's inputs, (1, …)
+    values: dict[str, FloatArray]  # by the names of the step graph's inputs, (1, …), one for each token
 
 
 class OnnxDecoder:

@@ -25,7 +25,7 @@ from musicgen_cli.errors import AbsentError
 
 ENGINE, DEVICE, PRECISIONS = "onnx", "cpu", ("int8", "fp32")
 
-_TEXT_LENGTH = 64  # tokens; a text is padded to a multiple of it
+_TEXT_LENGTH = 64  # tokens; what looks at a text looks at a multiple of it
 
 
 class OnnxEngine(LocalEngine[Text]):
@@ -141,16 +141,13 @@ class OnnxModel:
         The graph is opened for this and closed again: its weights are mapped and used as they lie in the file, so
         that opening takes some 10 ms, and the keys and values of the steps can have the memory.
         """
-        length = -(-len(ids) // _TEXT_LENGTH) * _TEXT_LENGTH
-        padded = np.zeros((1, length), np.int64)
-        padded[0, : len(ids)] = ids
-        mask = np.full((1, 1, 1, length), -np.inf, np.float32)
-        mask[..., : len(ids)] = 0
+        mask = np.zeros((1, 1, 1, len(ids)), np.float32)
+        mask = np.pad(mask, [(0, 0)] * 3 + [(0, -len(ids) % _TEXT_LENGTH)], constant_values=-np.inf)
 
         def run() -> Text:
             session = _session(self._text, self._threads, keep_memory=False, as_it_is=True)
             names = [output.name for output in session.get_outputs()]
-            values = session.run(names, {"ids": padded, "mask": mask})
+            values = session.run(names, {"ids": np.array([ids], np.int64)})
             return Text(mask, dict(zip(names, values, strict=True)))
 
         with explained("read the prompt"):

@@ -1,8 +1,8 @@
 """
-Keeps a matrix in 8 bits: blocks of weights that share a scale.
+Multiplies in 8 bits: each column of a matrix has a scale, and each row of what it is multiplied with.
 
-Source: MatMulNBits (ONNX Runtime, ContribOperators.md). Activations stay float32 between operations; within one they
-are rounded to 8 bits by blocks of a row, so that what else is in a batch doesn't change a row.
+A row's scale comes from that row alone and sums of whole numbers are exact, so what else is in a batch doesn't change a
+row, to the bit. Source: "vector-wise quantization" of Dettmers et al., LLM.int8() (2022), section 2.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ from numpy.typing import NDArray
 
 from musicgen_cli.engine.tensors import FloatArray
 
-BLOCK = 64  # weights along the inner dimension that share a scale; see benchmarks/NOTES.md
+STEPS = 255  # from the code of the least value to that of the largest
+ZERO = 128  # the code of 0 where both signs come up
+TO_EACH_SIDE = 127  # steps from there, as many in each direction
 
-_ZERO = 128  # the code of 0
+# What the results of an activation are never below: they need no codes there, and have twice as many above.
+FLOORS = {"relu": 0.0, "gelu": -0.1701, "gelu_new": -0.1701}
 
 
 def quantize(weight: FloatArray) -> tuple[NDArray[np.uint8], FloatArray]:
     """
-    Round each block to 256 steps, symmetric about zero.
-
-    The weight of largest magnitude gets the code 0, for there is one step more below zero than above.
+    Round each column to 255 steps, symmetric about zero.
 
     Args:
-        weight: Shape ``(out, in)``; a last block that isn't full is filled up with zeros.
+        weight: Shape ``(in, out)``.
 
     Returns:
-        Codes, shape ``(out, blocks, BLOCK)``, and scales, shape ``(out, blocks)``; a weight is (code - 128) * scale.
+        Codes, shape ``(in, out)``, and scales, shape ``(out,)``; a weight is (code - ZERO) * scale.
     """
-    out, width = weight.shape
-    padded = np.pad(weight, ((0, 0), (0, -width % BLOCK))).reshape(out, -1, BLOCK)
-    extreme = np.take_along_axis(padded, np.abs(padded).argmax(-1, keepdims=True), -1)
-    scales = extreme / np.float32(-_ZERO)
-    steps = np.divide(padded, scales, out=np.zeros_like(padded), where=scales != 0)
-    codes = np.clip(np.rint(steps) + _ZERO, 0, 255).astype(np.uint8)
-    return codes, scales[..., 0]
+    scales = np.abs(weight).max(axis=0) / np.float32(TO_EACH_SIDE)
+    steps = np.divide(weight, scales, out=np.zeros_like(weight), where=scales != 0)
+    codes = np.rint(steps, out=steps)
+    codes += ZERO
+    return codes.astype(np.uint8), scales

@@ -159,7 +159,7 @@ def _layer(
 
     h = _norm(graph, shape, tensors, x, f"{layer}.final_layer_norm")
     forward = graph.activation(shape.activation, graph.linear(h, matrix("fc1", shape.ffn, width)))
-    return graph.node("Add", x, graph.linear(forward, matrix("fc2", width, shape.ffn)))
+    return graph.node("Add", x, graph.linear(forward, matrix("fc2", width, shape.ffn), after=shape.activation))
 
 
 def _norm(graph: Graph, shape: DecoderShape, tensors: Tensors, x: str, name: str) -> str:

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from musicgen_cli.engine.graphs import FLOAT, INT64, Dims, Graph
+from musicgen_cli.engine.graphs import INT64, Dims, Graph
 from musicgen_cli.engine.shape import DecoderShape, Shape, TextShape
 from musicgen_cli.engine.tensors import FloatArray, Tensors
 
@@ -19,19 +19,16 @@ def write_text(graph: Graph, shape: Shape, tensors: Tensors) -> None:
     """
     Write the graph.
 
-    Inputs: `ids` (rows, length) int64, `mask` (rows, 1, 1, length) float32, 0 for a token and -inf for padding.
+    Input: `ids` (rows, length) int64, without padding.
     Outputs: for each decoder layer i, `cross_key.i` (rows, heads, head width, length) and `cross_value.i` (rows,
     heads, length, head width).
     """
-    ids, mask = graph.input("ids", INT64, ["B", "S"]), graph.input("mask", FLOAT, ["B", 1, 1, "S"])
-    states = _encoder(graph, shape.text, tensors, ids, mask)
+    states = _encoder(graph, shape.text, tensors, graph.input("ids", INT64, ["B", "S"]))
     width = shape.decoder.width
     if shape.projected:
         product = graph.linear(states, tensors.read("enc_to_dec_proj.weight", width, shape.text.width))
         states = graph.node("Add", product, graph.weight(tensors.read("enc_to_dec_proj.bias", width)))
-    # Padding is nothing: exp turns the mask's 0 and -inf into 1 and 0.
-    kept = graph.node("Reshape", graph.node("Exp", mask), graph.ints(0, -1, 1))
-    _cross(graph, shape.decoder, tensors, graph.node("Mul", states, kept))
+    _cross(graph, shape.decoder, tensors, states)
 
 
 def position_buckets(shape: TextShape) -> list[int]:
@@ -54,13 +51,13 @@ def position_buckets(shape: TextShape) -> list[int]:
     return [int(bucket) for bucket in buckets]
 
 
-def _encoder(graph: Graph, shape: TextShape, tensors: Tensors, ids: str, mask: str) -> str:
+def _encoder(graph: Graph, shape: TextShape, tensors: Tensors, ids: str) -> str:
     inner = shape.heads * shape.head_width
     table = next(
         (name for name in ("shared", "encoder.embed_tokens") if f"text_encoder.{name}.weight" in tensors), "shared"
     )
     x = graph.node("Gather", graph.weight(tensors.read(f"text_encoder.{table}.weight", shape.vocab, shape.width)), ids)
-    bias = graph.node("Add", _position_bias(graph, shape, tensors, ids), mask)
+    bias = _position_bias(graph, shape, tensors, ids)
     for i in range(shape.layers):
         layer = f"text_encoder.encoder.block.{i}.layer"
 

@@ -44,7 +44,7 @@ class Arguments(BaseModel):
     engine: str | None = None
     device: str | None = None
     precision: str | None = None
-    slots: int = Field(4, ge=1)  # clips made side by side, of each replica
+    slots: int = Field(8, ge=1)  # clips made side by side, of each replica
     queue: int = Field(limits.QUEUE, ge=0)  # requests that may wait, of each replica
     max_duration: float = Field(limits.DURATION.high, ge=limits.DURATION.low, le=limits.DURATION.high)
     log_prompts: bool = False
