@@ -287,7 +287,7 @@ def main() -> None:
         servers = {"ours": stack.enter_context(running(*ours))}
         load(servers["ours"], 2, 1, 600)
         if asked.soak:
-            soak(servers["ours"], asked.soak, clients=40)
+            soak(servers["ours"], asked.soak, clients=48)
             return
         if asked.company:
             company(servers["ours"], clips=10 if asked.quick else 20, rounds=1 if asked.quick else 3)
