@@ -141,8 +141,8 @@ def from_draft(draft: Draft, *, artifact_id: str, created: str, digest: Digest, 
 
 def from_record(record: Record) -> Artifact:
     """Make the artifact of a good `put` line whose tags were brought up to date."""
-    known = {name: value for name, value in record.items() if name in _KNOWN}
-    unknown = {name: value for name, value in record.items() if name not in _KNOWN and name not in _OPS}
+    known = {name: record[name] for name in record.keys() & _KNOWN}
+    unknown = {name: value for name, value in record.items() if name not in known and name not in _OPS}
     return Artifact(**{**known, "tags": tuple(known["tags"])}, unknown=unknown)
 
 

@@ -26,6 +26,7 @@ _PUT_ID = re.compile(rb'\n\{"op":"put","id":"artifact_([0-9a-f]{12})')
 _UNUSUAL = re.compile(rb'\n(?!\{"op":"put",|\t\{"op":"(?:tag|del)",|\Z)')
 _USUAL_EDITS = (b'\t{"op":"tag",', b'\t{"op":"del",')
 _USUAL = (b'{"op":"put",', *_USUAL_EDITS)
+_ADDED = re.compile(rb'"add":\[[^\]].*?"\]')  # no tag holds a quote, so the first `"]` ends it
 _IN_EDIT = slice(len('\t{"op":"tag","id":"artifact_'), len('\t{"op":"tag","id":"artifact_') + 12)
 _IN_PUT = slice(_IN_EDIT.start - 1, _IN_EDIT.stop - 1)
 
@@ -193,8 +194,7 @@ class _Candidates:
 
     def __init__(self, where: Filter) -> None:
         self._members = [f'"{name}":'.encode() + _quoted(value) for name, value in where.exact().items()]
-        self._wanted = {unicodedata.normalize("NFC", tag) for tag in where.tags}
-        self._tags = [_quoted(tag) for tag in self._wanted]
+        self._tags = [_quoted(tag) for tag in {unicodedata.normalize("NFC", tag) for tag in where.tags}]
         text = (where.search or "").casefold()
         self._text = text.encode() if text.isascii() else b""
         self._retagged: set[bytes] = set()  # the 12 digits of those that an edit may have given a tag
@@ -203,15 +203,15 @@ class _Candidates:
         """Return those lines of a block, the last one first; blocks must come in the same order."""
         found = dict(lines_holding(b"\t", block))
         for edit in found.values():
-            named = any(tag in edit for tag in self._tags) and decode(edit)
-            if named and not self._wanted.isdisjoint(named.get("add", ())):
+            if any(tag in added for tag in self._tags if tag in edit for added in _ADDED.findall(edit)):
                 self._retagged.add(edit[_IN_EDIT])
         needles = self._members + self._tags
         if self._may_say(block) and all(needle in block for needle in needles):
+            rarest = min(needles, key=block.count) if len(needles) > 1 else needles[0] if needles else b"\n"
             found.update(
                 (at, line)
-                for at, line in lines_holding(min(needles, key=block.count, default=b"\n"), block)
-                if self._may_say(line) and all(needle in line for needle in needles)
+                for at, line in lines_holding(rarest, block)
+                if self._may_say(line) and (len(needles) < 2 or all(needle in line for needle in needles))
             )
         if self._retagged:
             for put in _PUT_ID.finditer(b"\n" + block):
