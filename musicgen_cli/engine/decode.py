@@ -19,7 +19,7 @@ from musicgen_cli.errors import EngineError
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-SAMPLER_VERSION = 1  # raised with every change of what a seed means
+SAMPLER_VERSION = 2  # raised with every change of what a seed means, by sampling or by arithmetic
 
 _LARGEST = 1e30  # of a logit: beyond any model, and so far from float32's end that nothing below overflows
 

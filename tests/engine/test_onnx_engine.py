@@ -18,7 +18,7 @@ from musicgen_cli.contract import GenerateRequest  # noqa: E402  # after what ma
 from musicgen_cli.engine import machine  # noqa: E402
 from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
 from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402
-from musicgen_cli.engine.decode import Pattern, Sampling, Take  # noqa: E402
+from musicgen_cli.engine.decode import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
 from musicgen_cli.engine.onnx_engine import OnnxEngine  # noqa: E402
 from musicgen_cli.engine.shape import Shape  # noqa: E402
 from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError  # noqa: E402
@@ -47,7 +47,7 @@ def test_a_clip_tells_what_a_remake_needs(engine: OnnxEngine, nano: Checkpoint) 
 
     assert clip.origin == Origin("local", model="nano", engine="onnx", precision="int8", device="cpu")
     assert (clip.seed, clip.license) == (1, "MIT")
-    assert clip.extra == {"checkpoint": nano.digest, "sampler": 1}
+    assert clip.extra == {"checkpoint": nano.digest, "sampler": SAMPLER_VERSION}
     assert clip.info == inspect(clip.wav)
     assert clip.elapsed_s > 0
 

@@ -25,7 +25,7 @@ from musicgen_cli.contract import GenerateRequest  # noqa: E402
 from musicgen_cli.engine import select  # noqa: E402
 from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
 from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402
-from musicgen_cli.engine.decode import Pattern, Sampling, Take  # noqa: E402
+from musicgen_cli.engine.decode import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
 from musicgen_cli.engine.graph_cache import graphs_of  # noqa: E402
 from musicgen_cli.engine.onnx_engine import OnnxEngine, OnnxModel  # noqa: E402
 from musicgen_cli.engine.shape import Shape  # noqa: E402
@@ -225,7 +225,7 @@ def test_a_clip_tells_what_a_remake_needs_and_is_heard_as_it_is_made(ours: Torch
     assert clip.info.frames == 39_360
     assert clip.origin == Origin("local", model="nano", engine="torch", precision="fp32", device="cpu")
     assert (clip.seed, clip.license) == (1, "MIT")
-    assert clip.extra == {"checkpoint": nano.digest, "sampler": 1}
+    assert clip.extra == {"checkpoint": nano.digest, "sampler": SAMPLER_VERSION}
 
 
 def test_bf16_runs_on_the_cpu_and_sounds_alike(ours: TorchEngine, nano: Checkpoint) -> None:
