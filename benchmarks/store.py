@@ -206,28 +206,35 @@ def once(command: tuple[str, ...], more: dict[str, str]) -> tuple[float, int]:
 
 def puts(stores: dict[str, Path], bare_folder: Path) -> None:
     """
-    Time puts against the bare writes and fsyncs they must make, turn about; the first two of each don't count.
+    Time puts against the bare writes and fsyncs they must make, turn about.
 
-    As a batch makes them: one process opens a store once, and its first put alone reads every line's kind.
+    As a batch makes them: one process opens a store once. Its first few puts search the index each; by then it is worth
+    remembering what is in it, so one put takes longer, and those after it read what is new alone. The very first isn't
+    counted: it imports, and it alone reads every line's kind.
     """
     chance = random.Random(time.time_ns())
-    sounds = [pcm16_wav(chance.randbytes(640_000), sample_rate=32_000, channels=1) for _ in range(12)]
     draft = Draft(
         tags=("type:audio",), prompt="x" * 60, params={"duration": 10.0}, creator="me", origin={"kind": "local"}
     )
     bare_folder.mkdir()
     bare: list[float] = []
-    mine: dict[str, list[float]] = {name: [] for name in stores}
-    opened = {name: Store(folder) for name, folder in stores.items()}
-    for i, sound in enumerate(sounds):
-        bare.append(timed(lambda sound=sound, i=i: bare_put(bare_folder, sound, i)))
-        for name, store in opened.items():
-            mine[name].append(timed(lambda sound=sound, store=store: store.put(sound, draft)))
-    base = statistics.median(bare[2:])
-    print(f"\nbare writes and fsyncs of a put: {1000 * base:.1f} ms")
-    for name, times in mine.items():
-        ratios = [own / plain for own, plain in zip(times[2:], bare[2:], strict=True)]
-        print(f"put, {name} takes: {1000 * statistics.median(times[2:]):.1f} ms, {statistics.median(ratios):.1f} x")
+    kinds = {"searching": range(1, 3), "remembering": range(3, 4), "later": range(4, 12)}
+    ratios: dict[tuple[str, str], list[float]] = {(name, kind): [] for name in stores for kind in kinds}
+    for batch in range(5):
+        opened = {name: Store(folder) for name, folder in stores.items()}
+        for i in range(12):
+            sound = pcm16_wav(chance.randbytes(640_000), sample_rate=32_000, channels=1)
+            bare.append(timed(lambda sound=sound, i=12 * batch + i: bare_put(bare_folder, sound, i)))
+            for name, store in opened.items():
+                took = timed(lambda sound=sound, store=store: store.put(sound, draft))
+                for kind, which in kinds.items():
+                    if i in which:
+                        ratios[name, kind].append(took / bare[-1])
+    base = statistics.median(bare)
+    print(f"\nbare writes and fsyncs of a put: {1000 * base:.1f} ms; a put, in multiples of it:")
+    for (name, kind), times in ratios.items():
+        middle = statistics.median(times)
+        print(f"{name:>10} takes, {kind:12} {middle:7.1f} x ({1000 * base * middle:.1f} ms)")
 
 
 def bare_put(folder: Path, sound: bytes, i: int) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
+from threading import Lock
 
 from musicgen_cli.store.artifacts import retagged
 from musicgen_cli.store.digest import make_id
@@ -28,6 +29,10 @@ _USUAL_EDITS = (b'\t{"op":"tag",', b'\t{"op":"del",')
 _USUAL = (b'{"op":"put",', *_USUAL_EDITS)
 _ADDED = re.compile(rb'"add":\[[^\]].*?"\]')  # no tag holds a quote, so the first `"]` ends it
 _IN_EDIT = slice(len('\t{"op":"tag","id":"artifact_'), len('\t{"op":"tag","id":"artifact_') + 12)
+_BEGINNING_DIGITS = 6  # of the 12: sixteen times a million takes
+_BEGINNING = re.compile(rb'"id":"artifact_([0-9a-f]{%d})' % _BEGINNING_DIGITS)
+_REMEMBERING_FROM = 4  # puts
+_LAST_BYTES = 64  # the checksum of the last line among them
 _IN_PUT = slice(_IN_EDIT.start - 1, _IN_EDIT.stop - 1)
 
 
@@ -230,16 +235,65 @@ class _Candidates:
         return not lines.isascii() or b"\\" in lines or self._text in lines.lower()
 
 
-@dataclass(slots=True)
-class Understood:
-    """How far an index was found to hold nothing that this version doesn't know; who writes often asks only once."""
+class Known:
+    """
+    What the puts of one process have learned of an index, so that each need read only what is new.
 
-    until: tuple[str | None, int] = (None, 0)  # the index's `gen`, and an offset
+    Up to `end` it holds nothing that this version doesn't know. After a few puts, ids are remembered, too, by their
+    first digits: one that no id begins with isn't taken. Who puts once would only lose by it.
 
-    def where(self, snapshot: Snapshot) -> int:
-        """Return where to go on."""
-        gen, end = self.until
-        return end if gen is not None and snapshot.gen == gen and snapshot.size >= end else 0
+    Attributes:
+        alone: Is held by whoever asks or tells anything.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self.alone = Lock()
+        self.end = 0
+        self._gen: str | None = None
+        self._last = b""  # bytes before `end`
+        self._puts = 0
+        self._begun: bytearray | None = None  # for each beginning a bit: whether an id has it
+
+    def count_put(self) -> None:
+        """Count one more put."""
+        self._puts += 1
+        if self._puts == _REMEMBERING_FROM:
+            self._forget()
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Forget all, unless this index goes on from what is known: it may be another, or cut and grown again."""
+        same = self._gen is not None and snapshot.gen == self._gen
+        if not same or snapshot.before(self.end, len(self._last)) != self._last:
+            self._forget()
+
+    def learn(self, block: bytes) -> None:
+        """
+        Look at lines, some of which at least come after what is known.
+
+        Raises:
+            NewerStoreError: A line means something that this version does not know.
+        """
+        _refuse_unknown(block)
+        if self._begun is not None:
+            for digits in _BEGINNING.findall(block):
+                beginning = int(digits, 16)
+                self._begun[beginning >> 3] |= 1 << (beginning & 7)
+
+    def learned(self, snapshot: Snapshot) -> None:
+        """Remember that all lines were looked at."""
+        self._gen, self.end = snapshot.gen, snapshot.end
+        self._last = snapshot.before(self.end, _LAST_BYTES)
+
+    def lacks(self, short: str) -> bool:
+        """Tell whether no id that is known has these 12 digits."""
+        beginning = int(short[:_BEGINNING_DIGITS], 16)
+        return self._begun is not None and not self._begun[beginning >> 3] & 1 << (beginning & 7)
+
+    def _forget(self) -> None:
+        self.end, self._last = 0, b""
+        if self._puts >= _REMEMBERING_FROM:
+            self._begun = bytearray(16**_BEGINNING_DIGITS // 8)
 
 
 class UsedIds:
@@ -250,11 +304,13 @@ class UsedIds:
 
     Args:
         short: The 12 digits.
-        understood: Is kept up to date.
+        known: Is kept up to date.
     """
 
-    def __init__(self, short: str, understood: Understood) -> None:
-        self._understood = understood
+    def __init__(self, short: str, known: Known) -> None:
+        with known.alone:
+            known.count_put()
+        self._known = known
         self._short = short
         self._form = re.compile(rb'"id":"artifact_%s(?:-([1-9][0-9]{0,8}))?"' % short.encode())
         self._start = self._form.pattern[: self._form.pattern.index(b"(")]
@@ -269,20 +325,24 @@ class UsedIds:
         Raises:
             NewerStoreError: A line means something that this version does not know.
         """
-        same = self._gen is not None and snapshot.gen == self._gen and snapshot.size >= self._end
-        offset = self._end if same else 0
-        understood = self._understood.where(snapshot)
-        for block in snapshot.forward(offset, snapshot.size):
-            offset += len(block)
-            if offset > understood:
-                _refuse_unknown(block)
-            at = block.find(self._start)
-            while at >= 0:
-                if form := self._form.match(block, at):
-                    self._numbers.add(int(form[1] or 1))
-                at = block.find(self._start, at + 1)
-        self._gen, self._end = snapshot.gen, snapshot.end
-        self._understood.until = snapshot.gen, snapshot.end
+        known = self._known
+        with known.alone:
+            known.check(snapshot)
+            if self._gen is not None and snapshot.gen == self._gen and snapshot.size >= self._end:
+                offset = min(self._end, known.end)
+            else:
+                offset = known.end if known.lacks(self._short) else 0
+            for block in snapshot.forward(offset, snapshot.size):
+                offset += len(block)
+                if offset > known.end:
+                    known.learn(block)
+                at = block.find(self._start)
+                while at >= 0:
+                    if form := self._form.match(block, at):
+                        self._numbers.add(int(form[1] or 1))
+                    at = block.find(self._start, at + 1)
+            self._gen, self._end = snapshot.gen, snapshot.end
+            known.learned(snapshot)
 
     def unused(self) -> str:
         """Return the id with the smallest number that is not taken."""

@@ -182,6 +182,12 @@ class Snapshot:
             start += len(block)
             yield block
 
+    def before(self, stop: int, count: int) -> bytes:
+        """Return at most `count` bytes of whole lines that end at `stop`; fewer where there are none."""
+        start = max(0, stop - count)
+        self._file.seek(start)
+        return self._file.read(min(stop, self.end) - start) if start < self.end else b""
+
     def backward(self) -> Iterator[bytes]:
         """Yield the lines after the head in blocks of whole lines, the last block first."""
         stop = self.end

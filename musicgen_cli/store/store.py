@@ -26,7 +26,7 @@ from musicgen_cli.store import files
 from musicgen_cli.store.artifacts import Artifact, Draft, check_tag, from_draft, from_record, retagged
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import LONGEST_NUMBER, Digest, id_wanted, make_id
-from musicgen_cli.store.index import Filter, Takes, Understood, UsedIds, by_id, last_deleted, newest
+from musicgen_cli.store.index import Filter, Known, Takes, UsedIds, by_id, last_deleted, newest
 from musicgen_cli.store.journal import Journal, Record, encode, locked, timestamp
 from musicgen_cli.wav import inspect
 
@@ -71,7 +71,7 @@ class Store:
         self._warned: set[str] = set()
         self._blobs = Blobs(root)
         self._journal = Journal(root, self._warn_once)
-        self._understood = Understood()
+        self._known = Known()
 
     def check_room(self, size_bytes: int) -> None:
         """
@@ -133,7 +133,7 @@ class Store:
             info=info,
         )
         _line(artifact)
-        used = UsedIds(digest.short, self._understood)
+        used = UsedIds(digest.short, self._known)
         with files.explained("write to", self.root):
             with self._journal.reading() as snapshot:
                 used.search(snapshot)

@@ -109,6 +109,44 @@ def test_an_id_that_stands_anywhere_in_the_index_is_taken(store, index, lines, n
     assert store.put(sound(), draft()).id != OTHER + number
 
 
+@pytest.mark.parametrize(
+    ("lines", "number"), [([put(OTHER)], "-2"), ([put(OTHER), delete(OTHER)], "-2"), ([put(OTHER[:-6] + "0" * 6)], "")]
+)
+def test_who_put_often_sees_what_others_put(store, index, lines, number):
+    """Later puts search only what came since earlier ones, or all, where an id begins like theirs."""
+    path = index(head())
+    for seed in range(1, 6):
+        store.put(sound(seed), draft())
+    with path.open("ab") as file:
+        file.writelines(lines)
+    store.put(sound(6), draft())
+
+    assert store.put(sound(), draft()).id == OTHER + number
+    assert store.put(sound(), draft()).id != OTHER + number
+
+
+def test_who_put_often_knows_its_own_ids(store):
+    """The same audio again and again: each take has an id of its own."""
+    assert [store.put(sound(), draft()).id for _ in range(8)] == [OTHER, *(f"{OTHER}-{n}" for n in range(2, 9))]
+
+
+@pytest.mark.parametrize("first", [head(), head(gen="f" * 16), b"damaged\n"])
+def test_an_index_that_is_not_what_it_was_is_searched_anew(store, index, first):
+    """Rewritten, or cut by a writer that took back its line, and as long as before or longer by another's."""
+    path = index(head())
+    for seed in range(1, 6):
+        store.put(sound(seed), draft())
+    kept = path.read_bytes()
+    last = kept.splitlines(keepends=True)[-1]
+    path.write_bytes(first + put(OTHER) + kept.removeprefix(head()).removesuffix(last))
+    for number in range(20):
+        if path.stat().st_size < len(kept):
+            with path.open("ab") as file:
+                file.write(put(name(number)))
+
+    assert store.put(sound(), draft()).id == OTHER + "-2"
+
+
 def test_different_audio_with_the_same_first_digits_is_told_apart(store, index):
     """An id is only as good as its 12 digits; the whole hash decides which audio is read."""
     index(head(), put(OTHER, content_hash=HASH[:12] + "f" * 52))
