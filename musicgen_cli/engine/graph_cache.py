@@ -28,13 +28,14 @@ from pathlib import Path
 import numpy as np
 
 from musicgen_cli.engine.checkpoint import Checkpoint
+from musicgen_cli.engine.machine import prefers_signed
 from musicgen_cli.engine.manifest import identity
 from musicgen_cli.engine.shape import Shape
 from musicgen_cli.engine.tensors import FloatArray
 from musicgen_cli.errors import EngineError
 from musicgen_cli.extras import needs
 
-GRAPH_FORMAT = 4  # raised with every change of what is written into a graph
+GRAPH_FORMAT = 4  # raised with every change of what graphs make of a request
 TEXT, STEP, FRAMES, SOUND = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
 SCALES, MANIFEST = "scales.npy", "manifest.json"
 
@@ -149,7 +150,7 @@ def _make(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, c
     # Read once for a prompt, the text needn't be fast, and in 8 bits it alone would make a quarter of the error.
     with Graph(directory, Path(TEXT).stem, bits=16 if small else 32) as text:
         write_text(text, shape, tensors)
-    with Graph(directory, Path(STEP).stem, bits=8 if small else 32) as step:
+    with Graph(directory, Path(STEP).stem, bits=8 if small else 32, signed=prefers_signed()) as step:
         write_step(step, shape.decoder, tensors, positions=int(label["positions"]), small_cache=small)
     with Graph(directory, Path(FRAMES).stem) as frames:
         write_frames(frames, shape.sound, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)

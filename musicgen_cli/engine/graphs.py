@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from musicgen_cli.engine.quantize import FLOORS, STEPS, TO_EACH_SIDE, ZERO, quantize
+from musicgen_cli.engine.quantize import FLOORS, STEPS, TO_EACH_SIDE, ZERO, quantize, unsigned
 from musicgen_cli.engine.tensors import FloatArray
 
 Array = NDArray[Any]
@@ -37,15 +37,18 @@ _ALIGN = 4096  # so that ONNX Runtime can map a tensor instead of reading it
 class Graph:
     """A graph that is being written to `<directory>/<name>.onnx` and, its weights, `<name>.data`."""
 
-    def __init__(self, directory: Path, name: str, *, bits: int = 32) -> None:
+    def __init__(self, directory: Path, name: str, *, bits: int = 32, signed: bool = False) -> None:
         """
         Begin.
 
         Args:
             bits: Of a weight in `linear`: 32, or 16, which become float32 as they are used, or 8, where what it is
                 multiplied with has 8, too.
+            signed: Keep weights of 8 bits with a sign. Results are the same to the bit; which is faster depends on the
+                machine, see `machine.prefers_signed`.
         """
         self._bits = bits
+        self._signed = signed
         self._path = directory / f"{name}.onnx"
         self._data_path = directory / f"{name}.data"
         self._nodes: list[onnx.NodeProto] = []
@@ -165,12 +168,13 @@ class Graph:
             x = self.node("Sub", x, self.scalar(floor))
         reach = self.node("ReduceMax", self.node("Abs", x) if floor is None else x, self.ints(-1))
         step = self.scalar(1 / TO_EACH_SIDE if floor is None else 1 / STEPS)
-        nothing, no_weight = (self.weight(np.array(code, np.uint8)) for code in (ZERO if floor is None else 0, ZERO))
+        nothing = self.weight(np.array(ZERO if floor is None else 0, np.uint8))
+        no_weight = self.weight(np.array(0, np.int8) if self._signed else np.array(ZERO, np.uint8))
         rows = self.node("QuantizeLinear", self.node("Div", x, reach), step, nothing)
         (product,) = self.own(
             "MatMulIntegerToFloat",
             rows,
-            self.weight(codes),
+            self.weight(codes if self._signed else unsigned(codes)),
             step,
             self.weight(scales),
             nothing,
@@ -179,7 +183,7 @@ class Graph:
         )
         product = self.node("Mul", product, reach)
         if floor:
-            whole = codes.sum(axis=0, dtype=np.int64) - len(codes) * ZERO
+            whole = codes.sum(axis=0, dtype=np.int64)
             product = self.node("Add", product, self.weight((floor * scales * whole).astype(np.float32)))
         return product
 

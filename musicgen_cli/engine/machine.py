@@ -98,6 +98,18 @@ def cores() -> int:
     return len(siblings)
 
 
+def prefers_signed(root: Path = Path("/")) -> bool:
+    """
+    Tell whether 8-bit weights are multiplied faster if they have a sign: where x86 has VNNI (benchmarks/NOTES.md).
+
+    Elsewhere on x86 such sums aren't even exact, unless ONNX Runtime counts the weights from 0 on first.
+
+    Args:
+        root: Where proc is.
+    """
+    return re.search(r"^flags\s*:.* avx(?:512)?_vnni\b", _text(root / "proc/cpuinfo"), re.MULTILINE) is not None
+
+
 def _machine(root: Path) -> Iterator[int]:
     if found := re.search(r"^MemAvailable:\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE):
         yield int(found[1]) * 1024

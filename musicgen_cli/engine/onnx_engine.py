@@ -201,6 +201,7 @@ def _session(
     options.enable_cpu_mem_arena = keep_memory
     options.enable_mem_pattern = keep_memory
     options.log_severity_level = 4  # what fails is raised as well
+    options.add_session_config_entry("session.x64quantprecision", "1")  # graphs made on a machine unlike this one
     if not spin_on:
         options.add_session_config_entry("session.force_spinning_stop", "1")
     if as_it_is:

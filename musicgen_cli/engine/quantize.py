@@ -20,7 +20,7 @@ TO_EACH_SIDE = 127  # steps from there, as many in each direction
 FLOORS = {"relu": 0.0, "gelu": -0.1701, "gelu_new": -0.1701}
 
 
-def quantize(weight: FloatArray) -> tuple[NDArray[np.uint8], FloatArray]:
+def quantize(weight: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
     """
     Round each column to 255 steps, symmetric about zero.
 
@@ -28,10 +28,13 @@ def quantize(weight: FloatArray) -> tuple[NDArray[np.uint8], FloatArray]:
         weight: Shape ``(in, out)``.
 
     Returns:
-        Codes, shape ``(in, out)``, and scales, shape ``(out,)``; a weight is (code - ZERO) * scale.
+        Codes, -127 to 127, shape ``(in, out)``, and scales, shape ``(out,)``; a weight is code * scale.
     """
     scales = np.abs(weight).max(axis=0) / np.float32(TO_EACH_SIDE)
     steps = np.divide(weight, scales, out=np.zeros_like(weight), where=scales != 0)
-    codes = np.rint(steps, out=steps)
-    codes += ZERO
-    return codes.astype(np.uint8), scales
+    return np.rint(steps, out=steps).astype(np.int8), scales
+
+
+def unsigned(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Count codes from 0 on: 0 becomes ZERO."""
+    return codes.view(np.uint8) ^ np.uint8(ZERO)

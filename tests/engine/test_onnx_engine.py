@@ -395,6 +395,23 @@ def test_at_least_one_core_is_there() -> None:
     assert 1 <= machine.cores() <= (os.cpu_count() or 1)
 
 
+@pytest.mark.parametrize(
+    ("flags", "signed"),
+    [
+        ("fpu avx2 avx512_vnni sse", True),
+        ("fpu avx_vnni", True),
+        ("fpu avx2 avx512f", False),
+        ("fpu avx_vnni_int8", False),
+    ],
+)
+def test_weights_have_a_sign_where_that_is_faster(tmp_path: Path, flags: str, *, signed: bool) -> None:
+    """Told by the processor's flags; elsewhere, and where there are none, they haven't."""
+    files = {"proc/cpuinfo": f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: avx_vnni\n"}
+
+    assert machine.prefers_signed(tree(tmp_path, files)) is signed
+    assert not machine.prefers_signed(tmp_path / "nowhere")
+
+
 @pytest.mark.parametrize("values", [{"precision": "int4"}, {"precision": "bf16"}, {"device": "cuda"}])
 def test_what_isnt_there_is_refused(nano: Checkpoint, tmp_path: Path, values: Mapping[str, str]) -> None:
     """Another precision or device isn't silently replaced."""

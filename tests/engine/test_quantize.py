@@ -8,7 +8,7 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
 from musicgen_cli.engine import calibrate  # noqa: E402  # after what may skip it
-from musicgen_cli.engine.quantize import ZERO, quantize  # noqa: E402
+from musicgen_cli.engine.quantize import ZERO, quantize, unsigned  # noqa: E402
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -19,9 +19,10 @@ def test_each_weight_is_within_half_a_step() -> None:
 
     assert codes.shape == weight.shape
     assert scales.shape == (5,)
-    off = np.abs((codes.astype(np.float32) - ZERO) * scales - weight) / scales
+    off = np.abs(codes.astype(np.float32) * scales - weight) / scales
     assert off.max() <= 0.5 + 1e-5
-    assert (np.abs(codes.astype(int) - ZERO).max(axis=0) == 127).all()
+    assert (np.abs(codes.astype(int)).max(axis=0) == 127).all()
+    assert np.array_equal(unsigned(codes).astype(int) - ZERO, codes)
 
 
 def test_a_column_of_zeros_stays_zeros() -> None:
@@ -29,22 +30,26 @@ def test_a_column_of_zeros_stays_zeros() -> None:
     codes, scales = quantize(np.zeros((64, 2), np.float32))
 
     assert not scales.any()
-    assert (codes == ZERO).all()
+    assert not codes.any()
 
 
-def product(folder: Path, weight: np.ndarray, x: np.ndarray, activation: str | None = None) -> tuple[Run, np.ndarray]:
+def product(
+    folder: Path, weight: np.ndarray, x: np.ndarray, activation: str | None = None, *, signed: bool = False
+) -> tuple[Run, np.ndarray]:
     """Return what multiplies rows in 8 bits, behind an activation if there is one, and what is right."""
     ort = pytest.importorskip("onnxruntime", reason="needs the extra local")
     pytest.importorskip("onnx", reason="needs the extra local")
     from musicgen_cli.engine.graphs import FLOAT, Graph
 
     def write(name: str, bits: int) -> Run:
-        with Graph(folder, name, bits=bits) as graph:
+        with Graph(folder, name, bits=bits, signed=signed) as graph:
             rows = graph.input("x", FLOAT, ["R", x.shape[1]])
             rows = graph.activation(activation, rows) if activation else rows
             graph.node("Identity", graph.linear(rows, weight, after=activation), to="y")
             graph.output("y", ["R", len(weight)])
-        session = ort.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", "1")  # as the engine has it
+        session = ort.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
         return lambda rows: session.run(["y"], {"x": rows})[0]
 
     return write("small", 8), write("exact", 32)(x)
@@ -67,6 +72,19 @@ def test_a_row_is_the_same_alone_and_in_company(tmp_path: Path, width: int) -> N
     assert all(far(*rows) <= 0.02 for rows in zip(together, right, strict=True))
     for some in (slice(0, 1), slice(3, 5), slice(2, 7)):
         assert np.array_equal(run(x[some]), together[some])
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+def test_weights_with_a_sign_make_the_same(tmp_path: Path, activation: str | None) -> None:
+    """To the bit, on any machine, with values so large that sums of pairs need more than 16 bits."""
+    chance = np.random.default_rng(2)
+    weight = np.sign(chance.standard_normal((64, 1024))).astype(np.float32)
+    x = np.abs(chance.standard_normal((5, 1024))).clip(2).astype(np.float32)
+    counted, right = product(tmp_path, weight, x, activation)
+    signed, _ = product(tmp_path, weight, x, activation, signed=True)
+
+    assert np.array_equal(signed(x), counted(x))
+    assert far(signed(x), right) <= 0.02
 
 
 def test_a_row_of_zeros_gives_zeros(tmp_path: Path) -> None:
