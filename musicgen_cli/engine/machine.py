@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from musicgen_cli.engine.shape import Shape
+from musicgen_cli.engine.shape import DecoderShape, Shape
 from musicgen_cli.engine.tensors import Tensors
 from musicgen_cli.errors import MemoryNeededError
 
@@ -17,6 +17,7 @@ _KEPT = ("decoder.", "audio_encoder.decoder.", "audio_encoder.quantizer.")
 _TEXT = ("text_encoder.", "enc_to_dec_proj.")
 USED = (*_TEXT, *_KEPT)
 _TEXT_WORK = 1.2  # what reading takes beside its weights, in shares of these
+_WORTH_SHARING = 1 << 19  # weights; ONNX Runtime multiplies by so many in 10 us, and takes some to wake a thread
 _MOST_SLOTS = 8  # more than that hardly make more of it in the same time: benchmarks/NOTES.md
 
 
@@ -96,6 +97,15 @@ def cores() -> int:
         except OSError:
             siblings.add(str(cpu))
     return len(siblings)
+
+
+def threads(shape: DecoderShape) -> int:
+    """
+    Return how many threads compute one operation of a model: one for each core, as a rule.
+
+    Where the largest matrix is small, they would wait for each other longer than one of them computes.
+    """
+    return cores() if shape.width * shape.ffn >= _WORTH_SHARING else 1
 
 
 def prefers_signed(root: Path = Path("/")) -> bool:

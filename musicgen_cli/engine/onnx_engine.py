@@ -49,7 +49,7 @@ class OnnxEngine(LocalEngine[Text]):
         Args:
             cache_dir: Where its graphs are kept.
             precision: Of PRECISIONS.
-            threads: For one operation; None means one for each physical core.
+            threads: For one operation; None means as many as `machine.threads` finds right.
             slots: Clips made side by side, more wait; None means as many as `machine.slots` finds right.
             note: Hears what takes long.
             free: Tells how many bytes of memory are free; where it answers None, nothing is checked.
@@ -72,7 +72,7 @@ class OnnxEngine(LocalEngine[Text]):
         )
         machine.check_memory(checkpoint.name, needed, free_bytes)
         self.slots = slots or machine.slots(each, free_bytes and free_bytes - needed)
-        self._threads = threads or machine.cores()
+        self._threads = threads or machine.threads(self._shape.decoder)
         self._graphs = graphs_of(
             checkpoint,
             self._shape,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ def request(**values: Any) -> GenerateRequest:
 
 
 def test_the_same_seed_gives_the_same_bytes(engine: OnnxEngine, nano: Checkpoint, session_cache: Path) -> None:
-    """Again, after another take, and from a model that was loaded anew; another seed gives another sound."""
+    """Again, after another take, and from a model loaded anew with more threads; another seed gives another sound."""
     first = engine.generate(request(), Silent())
     other = engine.generate(request(seed=2, duration=1.5), Silent())
     again = engine.generate(request(), Silent())
-    fresh = OnnxEngine(nano, cache_dir=session_cache, threads=1)
+    fresh = OnnxEngine(nano, cache_dir=session_cache, threads=2)
 
     assert first.wav == again.wav == fresh.generate(request(), Silent()).wav
     assert other.wav[44:][: len(first.wav) - 44] != first.wav[44:]
@@ -393,6 +394,14 @@ def test_at_least_one_core_is_there() -> None:
     import os
 
     assert 1 <= machine.cores() <= (os.cpu_count() or 1)
+
+
+def test_a_small_model_has_one_thread(nano: Checkpoint) -> None:
+    """Others have all cores."""
+    small = Shape.of(nano.config).decoder
+
+    assert machine.threads(small) == 1
+    assert machine.threads(replace(small, width=1024, ffn=4096)) == machine.cores()
 
 
 @pytest.mark.parametrize(
