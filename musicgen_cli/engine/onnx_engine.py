@@ -201,7 +201,8 @@ def _session(
     options.enable_cpu_mem_arena = keep_memory
     options.enable_mem_pattern = keep_memory
     options.log_severity_level = 4  # what fails is raised as well
-    options.add_session_config_entry("session.x64quantprecision", "1")  # graphs made on a machine unlike this one
+    if not machine.prefers_signed():  # a graph that was made where this is otherwise needs its weights turned
+        options.add_session_config_entry("session.x64quantprecision", "1")
     if not spin_on:
         options.add_session_config_entry("session.force_spinning_stop", "1")
     if as_it_is:

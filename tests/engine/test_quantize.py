@@ -7,7 +7,7 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from musicgen_cli.engine import calibrate  # noqa: E402  # after what may skip it
+from musicgen_cli.engine import calibrate, machine  # noqa: E402  # after what may skip it
 from musicgen_cli.engine.quantize import ZERO, quantize, unsigned  # noqa: E402
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -48,7 +48,8 @@ def product(
             graph.node("Identity", graph.linear(rows, weight, after=activation), to="y")
             graph.output("y", ["R", len(weight)])
         options = ort.SessionOptions()
-        options.add_session_config_entry("session.x64quantprecision", "1")  # as the engine has it
+        if not machine.prefers_signed():  # as the engine has it
+            options.add_session_config_entry("session.x64quantprecision", "1")
         session = ort.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
         return lambda rows: session.run(["y"], {"x": rows})[0]
 
