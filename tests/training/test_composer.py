@@ -60,6 +60,15 @@ def test_a_caption_never_lies(seed: int) -> None:
         assert len({timbre for _, timbre in wanted.voices}) == 1
 
 
+def test_there_is_always_somebody_to_hear() -> None:
+    """Whoever must not be there is replaced: no piece is silent, or drums alone."""
+    for seed in range(3000):
+        wanted, asked = plan.draw(seed, insisting=True)
+        assert {role for role, _ in wanted.voices} - {"kit"}, asked
+        if wanted.chord is None:
+            assert wanted.solo
+
+
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
 def test_a_scale_holds_its_chord(key: object) -> None:
     """Of every degree of every key, without two notes a semitone beside a borrowed one."""

@@ -39,6 +39,8 @@ CASES = [
     ("drumless house", "no_drums house"),
     ("pop, no vocals", "pop no_choir"),
     ("solo cello", "solo violin"),
+    ("acoustic guitar arpeggios", "guitar"),
+    ("strings that swell", "strings"),
     ("déjà vu", ""),
 ]
 

@@ -17,7 +17,7 @@ from training.nano.styles import GENRES, MOODS
 from training.nano.train import STATE
 from training.nano.words import CONCEPTS
 
-SHARPNESS = 1.6  # 1 / temperature that the output layers are multiplied by, so that callers keep temperature 1
+SHARPNESS = 2.0  # 1 / temperature that the output layers are multiplied by, so that callers keep temperature 1
 MOST_BYTES = 20_000_000
 
 _CARD = """---

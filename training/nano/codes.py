@@ -90,7 +90,7 @@ STROKES = (
 
 Name = tuple[str | int | None, ...]
 
-GAIN = 0.85  # of everything: so that the level of a whole piece is about -17 dB
+GAIN = 0.9  # of everything: so that the level of a whole piece is about -16 dB
 
 
 @cache

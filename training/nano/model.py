@@ -65,7 +65,6 @@ def build(vocabulary: int, *, seed: int = 0) -> MusicgenForConditionalGeneration
         decoder=MusicgenForCausalLM(decoder),
     )
     _draw_weights(model)
-    model.decoder.set_attn_implementation("sdpa")
     return model
 
 

@@ -65,6 +65,8 @@ _SOLO = (
     "vibraphone",
 )
 _ACCOMPANIES_ITSELF = ("piano", "guitar", "organ", "epiano", "mbox")
+# What plays where a genre has nothing but what isn't wanted: a piece without any voice would be silence.
+_IN_PLACE = {"lead": ("piano", "flute", "organ", "epiano"), "chord": ("piano", "organ", "epiano", "strings")}
 _BREAKS_CHORDS = {
     "piano": "piano",
     "guitar": "guitar",
@@ -274,12 +276,17 @@ def _leave_out(r: Random, plan: Plan, asked: list[str], more: float) -> None:
     unwanted = {timbre for role, timbre in INSTRUMENTS[name]} | ({"dist"} if name == "guitar" else set())
     if name == "bass":
         plan.bass = None
+
+    def another(role: str, usual: Sequence[str | None]) -> str | None:
+        for among in (usual, _IN_PLACE[role]):
+            if others := [timbre for timbre in among if timbre not in unwanted]:
+                return r.choice(others)
+        raise AssertionError(f"nothing is left to play instead of {name}")
+
     if plan.lead in unwanted:
-        others = [lead for lead in GENRES[plan.flavour].leads if lead not in unwanted]
-        plan.lead = r.choice(others) if others else None
+        plan.lead = another("lead", GENRES[plan.flavour].leads)
     if plan.chord in unwanted:
-        others = [chord for chord in GENRES[plan.flavour].chords if chord not in unwanted]
-        plan.chord = r.choice(others) if others else None
+        plan.chord = another("chord", GENRES[plan.flavour].chords)
         _fit_style(r, plan)
     asked.append(f"no_{name}")
 

@@ -69,13 +69,13 @@ TIMBRES: dict[str, Timbre] = {
         "1:1 2:.55 3:.3 4:.22 5:.12 6:.1 8:.05",
         "1:.35 2:.4 3:.35 4:.3 5:.22 6:.18 8:.1 10:.06",
         noise=("tick", 0.25),
-        lead=0.3,
-        chord=0.16,
+        lead=0.33,
+        chord=0.175,
     ),
-    "epiano": _timbre("1:1 2:.28 3:.06", "1:.2 4:.2 8:.16 12:.08", noise=("click", 0.08), lead=0.27, chord=0.18),
-    "vibes": _timbre("1:1 4:.32 10:.06", "4:.2 10:.14", noise=("click", 0.12), lead=0.37),
-    "mbox": _timbre("1:.7 2:.5 6:.18", "4:.25 8:.15 12:.1", noise=("click", 0.1), lead=0.49, chord=0.23),
-    "flute": _timbre("", "1:.45 2:.25 3:.1", "1:1 2:.28 3:.1", noise=("brush", 0.12), lead=0.79),
+    "epiano": _timbre("1:1 2:.28 3:.06", "1:.2 4:.2 8:.16 12:.08", noise=("click", 0.08), lead=0.31, chord=0.21),
+    "vibes": _timbre("1:1 4:.32 10:.06", "4:.2 10:.14", noise=("click", 0.12), lead=0.45),
+    "mbox": _timbre("1:.7 2:.5 6:.18", "4:.25 8:.15 12:.1", noise=("click", 0.1), lead=0.6, chord=0.31),
+    "flute": _timbre("", "1:.45 2:.25 3:.1", "1:1 2:.28 3:.1", noise=("brush", 0.12), lead=0.88),
     "violin": _timbre(
         "", "1:.25 2:.25 3:.2 4:.2 5:.12 6:.1", "1:.9 2:.6 3:.45 4:.34 5:.26 6:.2 8:.12 10:.08", lead=0.72
     ),
@@ -109,14 +109,14 @@ TIMBRES: dict[str, Timbre] = {
         "1:.3 2:.45 3:.3 4:.5 5:.35 6:.3 8:.2 9:.15 10:.1",
         "1:.8 2:.45 3:.5 4:.2 5:.2 6:.06 8:.08",
         noise=("brush", 0.1),
-        lead=0.55,
+        lead=0.64,
     ),
     "choir": _timbre("", "", "1:1 2:.4 3:.25 4:.1 5:.08", noise=("breath", 0.6), lead=0.63, chord=0.48),
     "marimba": _timbre("1:.3", "1:1 4:.35 10:.12", noise=("tick", 0.3), lead=0.34),
     "organ": _timbre("", "1:.7 2:.6 3:.35 4:.35 6:.15 8:.12", "1:.5 2:.45 3:.25 4:.25 8:.08", lead=0.53, chord=0.28),
-    "pad": _timbre("", "", "1:1 2:.45 3:.22 4:.14 5:.07 6:.05", chord=0.57),
+    "pad": _timbre("", "", "1:1 2:.45 3:.22 4:.14 5:.07 6:.05", chord=0.7),
     "strings": _timbre("", "", "1:.8 2:.55 3:.42 4:.3 5:.22 6:.18 8:.12 9:.08 10:.07", chord=0.49),
-    "harp": _timbre("1:1 2:.3 3:.12 4:.06", "2:.2 3:.2 4:.15 5:.1", noise=("click", 0.15), chord=0.24),
+    "harp": _timbre("1:1 2:.3 3:.12 4:.06", "2:.2 3:.2 4:.15 5:.1", noise=("click", 0.15), chord=0.32),
     "ubass": _timbre("1:.7 2:.3 3:.1", "1:.6 2:.5 3:.3 4:.2 5:.1", noise=("tick", 0.2), lead=0.27),
     "ebass": _timbre("1:.55 2:.35 3:.15 4:.06", "1:.6 2:.6 3:.45 4:.35 5:.25 6:.15", noise=("click", 0.15), lead=0.27),
     "sbass": _timbre("1:.25 2:.1", "1:1 2:.7 3:.55 4:.45 5:.36 6:.3 8:.2 10:.12", lead=0.34),
@@ -263,7 +263,7 @@ KITS: dict[str, Kit] = {
 }
 
 # How loud a kit is, beside the others: measured, so that pieces of all genres come out alike.
-_KIT_GAINS = {"electronic": 1.0, "acoustic": 1.25, "soft": 1.6, "taiko": 0.9, "chip": 2.0}
+_KIT_GAINS = {"electronic": 1.0, "acoustic": 1.25, "soft": 1.85, "taiko": 0.9, "chip": 2.0}
 
 Axis = tuple[str, int | str]  # an envelope and a MIDI number, or "stroke" and its name
 AXES: dict[Axis, int] = {
