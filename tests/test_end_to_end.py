@@ -127,7 +127,8 @@ def test_what_the_service_clamps_is_told(service_url: str) -> None:
 
 def test_ctrl_c_between_two_steps_leaves_nothing(store_path: Path) -> None:
     """Exit 130 while the model works, and no take."""
-    child = subprocess.Popen([*MUSICGEN, "generate", "x", "-d", "30", "--local"], stderr=subprocess.PIPE, text=True)
+    words = ["generate", "x", "-d", "30", "-n", "8", "--local"]  # side by side, or a fast machine would be done
+    child = subprocess.Popen([*MUSICGEN, *words], stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
     assert "nano" in child.stderr.readline()  # the model is chosen; what follows is loading, then steps
     time.sleep(1.5)
