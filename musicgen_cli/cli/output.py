@@ -50,6 +50,12 @@ class Output:
                 self.artifact(artifact, flush=False)
             self.line("", end="")
 
+    def ids(self, ids: Iterable[str]) -> None:
+        """Show ids, one a line."""
+        for name in ids:
+            self.line(name, flush=False)
+        self.line("", end="")
+
     def artifact(self, artifact: Artifact, *, flush: bool = True, **more: str | int | None) -> None:
         """Show one take as one line, at once unless more follow; JSON says `more` than its record, if there is more."""
         if self.as_json:

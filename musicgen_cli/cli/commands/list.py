@@ -50,7 +50,11 @@ def command(
         since=since,
         until=until,
     )
-    takes = kept.newest(None if every else number or 20, passing)
+    limit = None if every else number or 20
+    if quiet and not json_:
+        out.ids(kept.newest_ids(limit, passing))
+        return
+    takes = kept.newest(limit, passing)
     if not wave or not out.is_table:
         out.artifacts(takes)
         return
