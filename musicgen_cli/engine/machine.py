@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from musicgen_cli.engine.shape import DecoderShape, Shape
@@ -108,6 +109,7 @@ def threads(shape: DecoderShape) -> int:
     return cores() if shape.width * shape.ffn >= _WORTH_SHARING else 1
 
 
+@cache  # each prompt opens a graph, and the kernel takes milliseconds to tell of many cores
 def prefers_signed(root: Path = Path("/")) -> bool:
     """
     Tell whether 8-bit weights are multiplied faster if they have a sign: where x86 has VNNI (benchmarks/NOTES.md).

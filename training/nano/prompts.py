@@ -2,7 +2,7 @@
 Prompts as people write them, and what each asks for; written before the training whose result they judge.
 
 None of them is in the words or the order that the composer's captions have: those are concepts, these are sentences.
-The lexicon was changed three times because of one of them: `game` alone, `swell` and `harp arpeggios`; see NOTES.md.
+The lexicon was changed for three of them: it had `game` alone, `swell` and `harp arpeggios` wrong; see NOTES.md.
 """
 
 from __future__ import annotations
