@@ -22,7 +22,7 @@ from pathlib import Path
 
 from musicgen_cli.store import Draft, Store
 from musicgen_cli.wav import pcm16_wav
-from tests.gallery import chromium
+from tests.support import chromium
 
 RATE = 32_000
 PAINTED = """() => new Promise(resolve => new PerformanceObserver(list => {

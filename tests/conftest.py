@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
-from store.figures import FIGURES
 
 from musicgen_cli.settings import NAMES
+from tests.support.figures import FIGURES
+
+pytest_plugins = ["tests.support.model_fixtures"]
 
 # What a shell starts in the background ignores SIGINT, and so would the programs that are started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -91,7 +93,7 @@ def musicgen(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 @pytest.fixture
 def service(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> HTTPServer:
     """Start a service that answers as ours does, named by MUSICGEN_URL."""
-    import fakes
+    from tests.support import fakes
 
     httpserver.expect_request("/predict", method="POST").respond_with_handler(fakes.ours)
     monkeypatch.setenv("MUSICGEN_URL", httpserver.url_for("/").rstrip("/"))

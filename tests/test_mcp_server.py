@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 from pytest_httpserver import HTTPServer
 
 from musicgen_cli import Store
 from musicgen_cli.wav import inspect
+from tests.support import fakes
 
 mcp = pytest.importorskip("mcp", reason="the extra mcp isn't installed")
 

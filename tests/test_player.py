@@ -6,14 +6,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import fakes
-import players
 import pytest
 
 from musicgen_cli import player
 from musicgen_cli.errors import PlayerAbsentError, PlayerError
 from musicgen_cli.player import Player
 from musicgen_cli.wav import inspect
+from tests.support import fakes, players
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
 

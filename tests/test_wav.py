@@ -3,13 +3,13 @@ from __future__ import annotations
 import math
 import struct
 
-import fakes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from musicgen_cli.errors import InvalidWavError
 from musicgen_cli.wav import inspect, is_silent, pcm16_wav
+from tests.support import fakes
 
 TONE = fakes.tone(0.5)
 

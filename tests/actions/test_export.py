@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from musicgen_cli.actions.export import NAME_BYTES, export, file_name, target
 from musicgen_cli.errors import InvalidValueError, TargetError
 from musicgen_cli.store import Artifact, Draft, Store
+from tests.support import fakes
 
 
 def take(store: Store, prompt: str = "x", **more: Any) -> Artifact:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 
 from musicgen_cli.actions.gallery import Gallery, build, check
 from musicgen_cli.errors import DamagedError, TargetError, UsageError
 from musicgen_cli.limits import EMBED_BYTES
 from musicgen_cli.store import Artifact, Draft, Store
+from tests.support import fakes
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 
 from musicgen_cli.actions.generate import Wish, make_all, plan
@@ -14,6 +13,7 @@ from musicgen_cli.engine.base import Clip, Listener, Origin, Silent
 from musicgen_cli.errors import EngineError
 from musicgen_cli.store import Store
 from musicgen_cli.wav import inspect
+from tests.support import fakes
 
 
 class Together:

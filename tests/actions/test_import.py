@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store.lines import draft, head, name, put, sound
 
 from musicgen_cli import __version__
 from musicgen_cli.actions.import_ import TAGS, Failed, Imported, Importer, Known, Result
 from musicgen_cli.errors import InvalidValueError, StoreError, UsageError
 from musicgen_cli.store import Artifact, Draft, Store
+from tests.support.index_lines import draft, head, name, put, sound
 
 
 @pytest.fixture

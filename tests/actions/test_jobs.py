@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
@@ -27,6 +26,7 @@ from musicgen_cli.actions.poll import poll
 from musicgen_cli.errors import AmbiguousIdError, InvalidValueError, NotFoundError
 from musicgen_cli.store import Store
 from musicgen_cli.store.journal import locked, timestamp
+from tests.support import fakes
 
 Queue = Callable[..., list[Job]]
 

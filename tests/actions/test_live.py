@@ -4,8 +4,6 @@ import threading
 from contextlib import nullcontext
 from pathlib import Path
 
-import fakes
-import players
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +13,7 @@ from musicgen_cli.actions.live import Live, Sounding, head_start
 from musicgen_cli.actions.play import Playback, Speakers
 from musicgen_cli.engine.base import Silent
 from musicgen_cli.store import Artifact, Draft, Store
+from tests.support import fakes, players
 
 RATE = 32_000
 CHUNK = 20_480  # samples that an engine delivers at once, 0.64 s

@@ -5,11 +5,11 @@ import random
 from array import array
 from itertools import pairwise
 
-import fakes
 import pytest
 
 from musicgen_cli.actions.loop import FADE_S, looped
 from musicgen_cli.wav import WavInfo, inspect, pcm16_wav, rewrapped, samples
+from tests.support import fakes
 
 RATE = 32_000
 

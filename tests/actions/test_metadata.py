@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from musicgen_cli.actions.metadata import described, original, record_in
 from musicgen_cli.errors import InvalidWavError
 from musicgen_cli.store import Artifact, Draft, Store
 from musicgen_cli.wav import inspect, read_info, with_info, without_last_info
+from tests.support import fakes
 
 PROMPT = "élan \x1b[31m\u202e“piano”\n\t音楽"
 

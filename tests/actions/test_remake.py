@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 from pytest_httpserver import HTTPServer
 
 from musicgen_cli.actions.remake import generate_command, quoted, tag_command
 from musicgen_cli.store import Artifact, Draft, Store
+from tests.support import fakes
 
 PARAMS = {"duration": 1.0, "temperature": 0.7, "top_k": 50, "top_p": 0.95, "guidance_scale": 4.5, "do_sample": True}
 AWKWARD = [

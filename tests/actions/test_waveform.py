@@ -4,13 +4,13 @@ import math
 import struct
 from array import array
 
-import fakes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgen_cli.actions.waveform import bars, braille, levels, peaks
 from musicgen_cli.wav import inspect, pcm16_wav, rewrapped, samples
+from tests.support import fakes
 
 
 def sound(values: list[int], *, rate: int = 32_000, channels: int = 1) -> bytes:

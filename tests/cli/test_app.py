@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 from pytest_httpserver import HTTPServer
-from terminal import on_terminal
 
 from musicgen_cli import __version__
 from musicgen_cli.store import Draft, Store
+from tests.support import fakes
+from tests.support.terminal import on_terminal
 
 Run = Callable[..., Any]
 TOP = Path(__file__).parents[2]

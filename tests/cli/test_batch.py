@@ -15,13 +15,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 from pytest_httpserver import HTTPServer
 
 from musicgen_cli import limits
 from musicgen_cli.actions import fleet
 from musicgen_cli.store import Store
+from tests.support import fakes
 
 Run = Callable[..., Any]
 Answer = Callable[[dict[str, Any]], tuple[int, bytes] | None]  # status and body; None: the connection is reset

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store.lines import draft, sound
 
 from musicgen_cli.store import Artifact, Store
+from tests.support.index_lines import draft, sound
 
 Run = Callable[..., Any]
 

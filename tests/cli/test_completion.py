@@ -8,9 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import fakes
 import pytest
-from shells import COMPLETIONS, SCRIPTS, Shell, environment, needs_shell
 
 from musicgen_cli import settings
 from musicgen_cli.actions.job_folder import job_folder
@@ -19,6 +17,8 @@ from musicgen_cli.cli.completion import SHELLS, script
 from musicgen_cli.cli.completion.tree import VALUES, Command, command_of
 from musicgen_cli.cli.completion.values import KINDS
 from musicgen_cli.store import Draft, Store
+from tests.support import fakes
+from tests.support.shells import COMPLETIONS, SCRIPTS, Shell, environment, needs_shell
 
 MUSICGEN = [sys.executable, "-m", "musicgen_cli"]
 # What they would make is a file in the folder where the shell stands.

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store.lines import delete, draft, head, put, sound
 
 from musicgen_cli.store import Artifact, Store
+from tests.support.index_lines import delete, draft, head, put, sound
 
 Run = Callable[..., Any]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 
 from musicgen_cli.store import Artifact, Draft, Store
+from tests.support import fakes
 
 Run = Callable[..., Any]
 

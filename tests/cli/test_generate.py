@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
+
+from tests.support import fakes
 
 Run = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("service", "store_path")

@@ -13,13 +13,13 @@ import uuid
 from pathlib import Path
 
 import pytest
-from store.lines import head, name, put, sound
-from terminal import on_terminal
 
 from musicgen_cli import settings
 from musicgen_cli.actions.job import Job, Means, to_record
 from musicgen_cli.actions.jobs import Jobs
 from musicgen_cli.store import Store
+from tests.support.index_lines import head, name, put, sound
+from tests.support.terminal import on_terminal
 
 CORPUS = [
     # what terminals obey

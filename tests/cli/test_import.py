@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store.lines import draft, sound
 
 from musicgen_cli.store import Store
+from tests.support.index_lines import draft, sound
 
 Run = Callable[..., Any]
 

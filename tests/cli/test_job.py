@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
-from terminal import on_terminal
 
 from musicgen_cli import settings
+from tests.support.terminal import on_terminal
 
 Run = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("service", "store_path")

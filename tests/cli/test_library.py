@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
-from terminal import on_terminal
 
 from musicgen_cli import actions
 from musicgen_cli.store import Artifact, Draft, Store
 from musicgen_cli.wav import inspect, read_info
+from tests.support import fakes
+from tests.support.terminal import on_terminal
 
 Run = Callable[..., Any]
 

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fakes
-import players
 import pytest
 from pytest_httpserver import HTTPServer
 
 from musicgen_cli.store import Artifact, Draft, Store
+from tests.support import fakes, players
 
 Run = Callable[..., Any]
 MUSICGEN = [sys.executable, "-m", "musicgen_cli"]

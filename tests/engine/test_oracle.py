@@ -22,8 +22,6 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the oracle needs torch")
 transformers = pytest.importorskip("transformers", reason="the oracle needs transformers")
 
-from oracle import FRAMES, MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: E402, F401  # after what may skip it
-
 from musicgen_cli.engine import calibrate  # noqa: E402
 from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402
 from musicgen_cli.engine.decode import Pattern, Sampling, Step, Take, guided, weights  # noqa: E402
@@ -34,6 +32,7 @@ from musicgen_cli.engine.shape import Shape, TextShape  # noqa: E402
 from musicgen_cli.engine.slots import Slots  # noqa: E402
 from musicgen_cli.engine.step_graph import sinusoids  # noqa: E402
 from musicgen_cli.engine.text_graph import position_buckets  # noqa: E402
+from tests.support.oracle import FRAMES, MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: E402, F401  # after what may skip it
 
 pytestmark = pytest.mark.oracle
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hubs import COMMIT, Hub, start, until
+
+from tests.support.hubs import COMMIT, Hub, start, until
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("onnxruntime", reason="needs the extra local")

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
-import fakes
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
@@ -29,6 +28,7 @@ from musicgen_cli.errors import (
     UsageError,
 )
 from musicgen_cli.wav import pcm16_wav
+from tests.support import fakes
 
 REQUEST = GenerateRequest(prompt="calm ambient piano", duration=1.0, seed=7, client_job_id="job-1")
 

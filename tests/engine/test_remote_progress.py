@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import fakes
 import pytest
 
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import remote
 from musicgen_cli.engine.remote import RemoteEngine
+from tests.support import fakes
 
 REQUEST = GenerateRequest(prompt="calm ambient piano", duration=1.0, seed=7, client_job_id="job-1")
 

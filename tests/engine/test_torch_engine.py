@@ -19,8 +19,6 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 transformers = pytest.importorskip("transformers", reason="needs the extra torch")
 
-from oracle import MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: E402, F401  # after what may skip it
-
 from musicgen_cli.contract import GenerateRequest  # noqa: E402
 from musicgen_cli.engine import select  # noqa: E402
 from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
@@ -31,6 +29,7 @@ from musicgen_cli.engine.onnx_engine import OnnxEngine, OnnxModel  # noqa: E402
 from musicgen_cli.engine.shape import Shape  # noqa: E402
 from musicgen_cli.engine.torch_engine import TorchEngine, TorchModel  # noqa: E402
 from musicgen_cli.errors import AbsentError, CheckpointError, MemoryNeededError, ModelAbsentError  # noqa: E402
+from tests.support.oracle import MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: E402, F401  # after what may skip it
 
 pytestmark = pytest.mark.oracle
 

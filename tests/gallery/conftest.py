@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gallery import chromium
-from gallery.takes import made, put
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 from musicgen_cli.store import Store
+from tests.support import chromium
+from tests.support.gallery_takes import made, put
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gallery.chromium import PATIENCE_MS
-from gallery.takes import SECONDS, SOUNDS, made, put
 from playwright.sync_api import Locator, Page, expect
 
 from musicgen_cli.actions.gallery_page import Sound
 from musicgen_cli.actions.gallery_page import page as page_of
 from musicgen_cli.store import Store
+from tests.support.chromium import PATIENCE_MS
+from tests.support.gallery_takes import SECONDS, SOUNDS, made, put
 
 Visit = Callable[..., Page]
 expect.set_options(timeout=PATIENCE_MS)

@@ -8,12 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx
 import pytest
-from fake_engine import FakeEngine
 
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import KeyValue
 from musicgen_cli.service.queue import Queue
 from musicgen_cli.service.run import Server, listen
+from tests.support.fake_engine import FakeEngine
 
 
 def until(condition, within_s=10.0):
@@ -144,7 +144,7 @@ def shared(request):
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory):
     """Start Ray with two nodes on this machine."""
-    from rays import Rays
+    from tests.support.rays import Rays
 
     rays = Rays(tmp_path_factory.mktemp("rays"))
     yield rays

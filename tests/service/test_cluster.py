@@ -12,11 +12,11 @@ pytest.importorskip("ray", reason="needs the extra cluster")
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 
 import httpx  # after what may skip it
-from rays import KEY
 
 from musicgen_cli.errors import UsageError
 from musicgen_cli.service.cluster import Arguments, build
 from musicgen_cli.store import Store
+from tests.support.rays import KEY
 
 ROWS, PATIENCE_S = 60, 100
 

@@ -8,13 +8,13 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
 
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.service.run import Connection, listen, serve
+from tests.support.programs import environment
 
 PREDICT = {"json": {"duration": 0.5}, "timeout": 20}
 
@@ -26,7 +26,8 @@ def program():
 
     def program(**options):
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", Path(__file__).with_name("program.py"), json.dumps({"port": 0} | options)],
+            [sys.executable, "-W", "error", "-m", "tests.support.service_program", json.dumps({"port": 0} | options)],
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

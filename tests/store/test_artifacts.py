@@ -4,11 +4,11 @@ import dataclasses
 import unicodedata
 
 import pytest
-from store.lines import draft, put_record, sound
 
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.store import Artifact, Draft, check_tag
 from musicgen_cli.store.artifacts import from_record, retagged
+from tests.support.index_lines import draft, put_record, sound
 
 
 @pytest.mark.parametrize("tag", ["a", "type:audio", "two words", "ß" * 64, "日本", "a-b", "[verse]", "x" * 128, "👩‍🎤"])

@@ -7,10 +7,10 @@ import stat
 
 import filelock
 import pytest
-from store.lines import draft, sound
 
 from musicgen_cli.errors import DamagedError, StoreError
 from musicgen_cli.store import Store
+from tests.support.index_lines import draft, sound
 
 
 def blob_of(store: Store, wav: bytes):

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from store.lines import delete, draft, head, name, put, put_record, sealed, sound, tag
-from store.test_store import PUT_SOUNDS, at_the_lock, finished, python
 
 from musicgen_cli.errors import DamagedError, NewerStoreError, NotFoundError, StoreError
 from musicgen_cli.store import Store
 from musicgen_cli.store.care import Compaction, Garbage, Repair, compact, gc, repair
 from musicgen_cli.store.check import check
 from musicgen_cli.store.digest import Digest
+from tests.store.test_store import PUT_SOUNDS, at_the_lock, finished, python
+from tests.support.index_lines import delete, draft, head, name, put, put_record, sealed, sound, tag
 
 A, B = name(0xA), name(0xB)
 TWO_HOURS_S = 7200.0

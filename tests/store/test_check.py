@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store.lines import delete, draft, head, name, put, sealed, sound, tag
 
 from musicgen_cli.errors import NewerStoreError, StoreError
 from musicgen_cli.store import Store
 from musicgen_cli.store.care import repair
 from musicgen_cli.store.check import check
 from musicgen_cli.store.digest import Digest
+from tests.support.index_lines import delete, draft, head, name, put, sealed, sound, tag
 
 
 def kinds(root: Path, *, full: bool = False) -> list[str]:

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store.lines import delete, draft, head, name, put, sealed, sound, tag
-from store.test_store import at_the_lock, finished, python
 
 from musicgen_cli.errors import (
     AmbiguousIdError,
@@ -22,6 +20,8 @@ from musicgen_cli.errors import (
     StoreError,
 )
 from musicgen_cli.store import Filter, Store
+from tests.store.test_store import at_the_lock, finished, python
+from tests.support.index_lines import delete, draft, head, name, put, sealed, sound, tag
 
 A, B, C = (name(i) for i in (0xA1111, 0xA2222, 0xB))
 

@@ -6,10 +6,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from store.lines import draft, sound
 
 from musicgen_cli.errors import StoreError
 from musicgen_cli.store import Store
+from tests.support.index_lines import draft, sound
 
 
 def directory_fsyncs_fail(monkeypatch: pytest.MonkeyPatch, code: int) -> None:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store.lines import T, delete, draft, head, name, put, sealed, sound, tag
 
 from musicgen_cli.errors import AmbiguousIdError, ArtifactNotFoundError
 from musicgen_cli.store import Filter, Store
+from tests.support.index_lines import T, delete, draft, head, name, put, sealed, sound, tag
 
 A, B = "artifact_aaaabbbbcccc", "artifact_aaaabbbbdddd"
 

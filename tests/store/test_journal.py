@@ -13,11 +13,11 @@ import filelock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store.lines import T, delete, draft, head, name, put, put_record, sealed, sound, tag
 
 from musicgen_cli.errors import NewerStoreError, StoreBusyError, StoreError
 from musicgen_cli.store import journal
 from musicgen_cli.store.journal import BACKWARD, FORWARD, Journal, decode, encode, timestamp
+from tests.support.index_lines import T, delete, draft, head, name, put, put_record, sealed, sound, tag
 
 LINES = {"head": head(), "put": put(), "tag": tag(name(10), add=("é",)), "del": delete(name(10))}
 SETTINGS = settings(deadline=None, max_examples=300)

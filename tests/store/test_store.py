@@ -14,16 +14,16 @@ from pathlib import Path
 
 import filelock
 import pytest
-from store.lines import delete, draft, head, name, put, sealed, sound, tag
 
 from musicgen_cli.errors import InvalidWavError, StoreBusyError, StoreError
 from musicgen_cli.store import Store
+from tests.support.index_lines import delete, draft, head, name, put, sealed, sound, tag
+from tests.support.programs import environment
 
-TESTS = Path(__file__).parents[1]
 PUT_SOUNDS = """
 import sys
 from pathlib import Path
-from store.lines import draft, sound
+from tests.support.index_lines import draft, sound
 from musicgen_cli.store import Store
 store = Store(Path(sys.argv[1]))
 for seed in sys.argv[2:]:
@@ -35,7 +35,7 @@ def python(code: str, *words: object, **options: object) -> subprocess.Popen[str
     """Start a program that may import what the tests import."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -345,7 +345,7 @@ NOBODY = """
 import os, sys, traceback
 from pathlib import Path
 import filelock, pydantic_core
-from store.lines import draft, sound
+from tests.support.index_lines import draft, sound
 from musicgen_cli.errors import StoreError
 from musicgen_cli.store import Store
 os.setresgid(65534, 65534, 65534)
@@ -423,7 +423,7 @@ def test_a_store_that_may_not_be_made_is_refused(open_root):
 FULL = """
 import resource, sys
 from pathlib import Path
-from store.lines import draft, sound
+from tests.support.index_lines import draft, sound
 from musicgen_cli.errors import StoreError
 from musicgen_cli.store import Store
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
@@ -492,7 +492,7 @@ EACH_CALL = """
 import os, signal, sys
 from pathlib import Path
 import filelock, pydantic_core
-from store.lines import draft, sound
+from tests.support.index_lines import draft, sound
 from musicgen_cli.errors import MusicgenError
 from musicgen_cli.store import Store
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store.figures import FIGURES
 
-TESTS = Path(__file__).parents[2]
+from tests.support.figures import FIGURES
+from tests.support.programs import environment
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,8 +36,8 @@ def crash(tmp_path: Path, record_property: Callable[[str, object], None]) -> Cal
 
     def run(program: str, *words: str) -> dict[str, Any]:
         done = subprocess.run(
-            [sys.executable, "-m", f"store.crash.{program}", str(tmp_path), *words],
-            env={**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"},
+            [sys.executable, "-m", f"tests.support.crash.{program}", str(tmp_path), *words],
+            env=environment(),
             capture_output=True,
             text=True,
             check=False,

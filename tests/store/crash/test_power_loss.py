@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from store.crash.bugs import BUGS
-from store.crash.operations import OPERATIONS
+
+from tests.support.crash.bugs import BUGS
+from tests.support.crash.operations import OPERATIONS
 
 SHOWN_BY = {  # where a later put doesn't show a mistake
     "existing blob trusted": "put over rot",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from store.crash.operations import OPERATIONS
+
+from tests.support.crash.operations import OPERATIONS
 
 pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="strace is not on this machine")
 

@@ -1,8 +1,9 @@
 """
 Kill an operation at each system call that touches the store, or let each such call fail once, by strace.
 
-A program of its own, since it forks and lets itself be traced: `python -m store.crash.calls PLACE OPERATION HOW` with
-HOW = kill, fail or grid (all of it, and seven more errors) prints JSON.
+A program of its own, since it forks and lets itself be traced:
+`python -m tests.support.crash.calls PLACE OPERATION HOW` prints JSON; HOW is
+kill, fail or grid (all of it, and seven more errors).
 
 strace hits the n-th call of a kind in any process, with one n for all processes. So that one strace does for all
 points, each child first makes calls of that kind that lead nowhere, as many as bring its point to n.
@@ -31,9 +32,9 @@ from pathlib import Path
 
 import filelock  # noqa: F401  # so that no child has to
 import pydantic_core  # noqa: F401
-from store.crash.operations import Expected, quiet, temporaries
 
 from musicgen_cli.errors import MusicgenError
+from tests.support.crash.operations import Expected, quiet, temporaries
 
 _NO_FD = 9999
 _LIBC = ctypes.CDLL(None)

@@ -10,15 +10,15 @@ from unittest import mock
 
 import httpx
 import ray
-from fake_engine import FakeEngine
 from ray import serve
 from ray.cluster_utils import Cluster
 
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.service.cluster import Arguments, application, build
+from tests.support.fake_engine import FakeEngine
+from tests.support.programs import TOP
 
 KEY = "a-key"
-TESTS = Path(__file__).parent
 OBJECTS_BYTES = 100_000_000
 
 
@@ -74,7 +74,7 @@ class Rays:
         self._services = []
         node = {"num_cpus": 2, "object_store_memory": OBJECTS_BYTES}
         inherited = {
-            "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+            "PYTHONPATH": str(TOP),
             "RAY_USAGE_STATS_ENABLED": "0",
             "TOLD_TO": str(self._told),
         }

@@ -11,10 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.lines import draft, sound
-
 from musicgen_cli.errors import DamagedError, NotFoundError
 from musicgen_cli.store import Store, care
+from tests.support.index_lines import draft, sound
 
 Takes = dict[str, tuple[str, tuple[str, ...], str, bool]]  # by id: prompt, tags, SHA-256, is the audio right
 LONG_AGO = 7_200  # s; more than the hour that gc gives unfinished work

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import fakes
-
 from musicgen_cli.actions.gallery import build
 from musicgen_cli.store import Artifact, Draft, Store
 from musicgen_cli.wav import pcm16_wav
+from tests.support import fakes
 
 SECONDS = 120  # of each sound: none ends while a slow machine looks at it
 _HZ = 4000

@@ -5,13 +5,10 @@
 import json
 import sys
 import threading
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[1]))
-from fake_engine import FakeEngine
 
 from musicgen_cli.errors import MusicgenError
 from musicgen_cli.service.run import serve
+from tests.support.fake_engine import FakeEngine
 
 options = json.loads(sys.argv[1])
 how = options.pop("how", None)

@@ -1,5 +1,5 @@
 """
-Make the two pictures in README, with takes of the bundled model: `python -m tests.gallery.screenshots`.
+Make the two pictures in README, with takes of the bundled model: `python -m docs.pictures.screenshots`.
 
 Wants Debian's `chromium` and `fonts-inter`, and `pngquant` to make the files small.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from tests.gallery import chromium
+from tests.support import chromium
 
 TAKES = (
     ("a music box in an empty room", "-d", "8", "--seed", "3", "-t", "game"),

@@ -1,7 +1,7 @@
 """
 Record a first minute with musicgen, in a real shell on a real terminal, as an animated SVG.
 
-    pip install pyte && python tests/readme/record.py tests/readme/session.svg
+    pip install pyte && python docs/pictures/record_session.py docs/pictures/session.svg
 
 What is typed is told below; what is shown, and when, is what the programs did. The image is one tall strip of screens,
 of which a window shows one after the other.

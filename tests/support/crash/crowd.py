@@ -1,5 +1,5 @@
 """
-Let many processes use one store at once: `python -m store.crash.crowd PLACE HOW` prints JSON.
+Let many processes use one store at once: `python -m tests.support.crash.crowd PLACE HOW` prints JSON.
 
 HOW is together (all come to their end), killed (half of them don't) or unlocked (the lock does silently nothing).
 A program of its own, since it forks.
@@ -22,10 +22,10 @@ from pathlib import Path
 
 import filelock  # noqa: F401  # so that no child has to
 import pydantic_core  # noqa: F401
-from store.crash.operations import LONG_AGO, quiet, takes
-from store.lines import draft, sound
 
 from musicgen_cli.store import Store, care
+from tests.support.crash.operations import LONG_AGO, quiet, takes
+from tests.support.index_lines import draft, sound
 
 
 def start(work: Callable[[], object]) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-COMPLETIONS = Path(__file__).parents[1] / "completions"
+COMPLETIONS = Path(__file__).parents[2] / "completions"
 SCRIPTS = {"bash": "musicgen.bash", "zsh": "_musicgen", "fish": "musicgen.fish"}
 
 _READY = "ready> "

@@ -1,8 +1,8 @@
 """
 Lose the power at any moment of an operation, and at any moment of another that goes on where the first one died.
 
-A program of its own, since it forks and changes `os`: `python -m store.crash.power PLACE OPERATION [BUG]` prints JSON;
-with a bug only the first flaw.
+A program of its own, since it forks and changes `os`:
+`python -m tests.support.crash.power PLACE OPERATION [BUG]` prints JSON; with a bug only the first flaw.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import filelock  # noqa: F401  # so that no child has to
 import pydantic_core  # noqa: F401
-from store.crash.bugs import BUGS
-from store.crash.disk import Image, Recorder, Told, after_power_loss
-from store.crash.operations import Expected, quiet
 
 from musicgen_cli.errors import NotFoundError
+from tests.support.crash.bugs import BUGS
+from tests.support.crash.disk import Image, Recorder, Told, after_power_loss
+from tests.support.crash.operations import Expected, quiet
 
 
 def flaws(expected: Expected, place: Path, figures: dict[str, int]) -> Iterator[str]:

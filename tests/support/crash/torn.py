@@ -1,5 +1,5 @@
 """
-Kill an operation in the middle of each of its writes: `python -m store.crash.torn PLACE OPERATION` prints JSON.
+Kill an operation in the middle of each of its writes: `python -m tests.support.crash.torn PLACE OPERATION` prints JSON.
 
 A program of its own, since it forks.
 """
@@ -13,9 +13,8 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from store.crash.operations import Expected, quiet, takes
-
 from musicgen_cli.store import care
+from tests.support.crash.operations import Expected, quiet, takes
 
 
 def cut_off(expected: Expected, root: Path, nth: int, part: str) -> bool:

@@ -1,0 +1,1 @@
+"""Tests of musicgen; what several of them share is in `support`."""

@@ -1,0 +1,1 @@
+"""Programs that interrupt the store, and see that nothing is lost."""
