@@ -36,8 +36,8 @@ import numpy as np
 import platformdirs
 from engine_worker import build, divergence
 
+from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine import machine
-from musicgen_cli.engine.shape import Shape
 
 PROMPTS = (
     "calm ambient piano",

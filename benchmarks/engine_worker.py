@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import machine
 from musicgen_cli.engine.decode import Pattern, Sampling, Take, frames_of, guided, samples_of
 from musicgen_cli.engine.select import open_local
-from musicgen_cli.engine.shape import Shape
 
 GUIDANCE, TOP_K, TOP_P = 3.0, 250, 0.9
 HALF_SECOND = 0.5

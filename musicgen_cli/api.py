@@ -184,7 +184,7 @@ def means_of(
     select.check(engine, device, precision)
     how = Means(local=True, engine=engine, device=device, precision=precision)
     with needs("local"):
-        from musicgen_cli.engine.checkpoint import resolve
+        from musicgen_cli.checkpoint.checkpoint import resolve
     found = resolve(chosen.model, settings.models_dir()).directory
     folder = Path(chosen.model).expanduser()
     is_folder = folder.is_dir() and folder.samefile(found)

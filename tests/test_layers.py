@@ -19,17 +19,18 @@ BELOW = {
     "speaker": {"wav"},
     "contract": {"errors", "limits", "wav"},
     "store": {"errors", "limits", "wav"},
-    "engine": {"contract", "errors", "extras", "limits", "settings", "wav"},
+    "checkpoint": {"errors", "extras", "limits", "wav"},
+    "engine": {"checkpoint", "contract", "errors", "extras", "limits", "settings", "wav"},
     "actions": {"contract", "engine", "errors", "extras", "limits", "player", "printable", "settings", "store", "wav"},
-    "api": {"actions", "engine", "errors", "extras", "settings", "store"},
+    "api": {"actions", "checkpoint", "engine", "errors", "extras", "settings", "store"},
     "runner": {"actions", "engine", "errors", "settings", "store"},
     "mcp_server": {"actions", "contract", "errors", "limits", "printable", "settings", "store"},
     "service": {"contract", "engine", "errors", "extras", "limits", "printable", "settings", "wav"},
 }
 
 ONLY_IN = {
-    "httpx": {"engine/remote.py", "engine/hub.py"},
-    "huggingface_hub": {"engine/hub.py"},
+    "httpx": {"engine/remote.py", "checkpoint/hub.py"},
+    "huggingface_hub": {"checkpoint/hub.py"},
     "stamina": {"engine/remote.py"},
     "onnx": {"engine/graphs.py"},
     "onnxruntime": {"engine/onnx_engine.py", "engine/onnx_decoder.py"},

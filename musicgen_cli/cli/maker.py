@@ -42,7 +42,7 @@ def ensure(
 ) -> None:
     """Pull a model that was asked for by name and isn't on this machine."""
     with needs("local"):
-        from musicgen_cli.engine.checkpoint import is_absent
+        from musicgen_cli.checkpoint.checkpoint import is_absent
     if not is_absent(name, settings.models_dir()):
         return
     from musicgen_cli.engine.pull import pull_absent

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
+from musicgen_cli.checkpoint.checkpoint import Checkpoint
+from musicgen_cli.checkpoint.digest_cache import recall, remember
+from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine import machine, select
-from musicgen_cli.engine.checkpoint import Checkpoint
 from musicgen_cli.engine.decode import FloatArray, IntArray, Pattern, Sampling, Step, Take, guided
 from musicgen_cli.engine.graph_cache import GRAPH_FORMAT, Graphs
 from musicgen_cli.engine.models import graphs_here
-from musicgen_cli.engine.remembered import recall, remember
-from musicgen_cli.engine.shape import Shape
 
 if TYPE_CHECKING:
     from musicgen_cli.engine.onnx_engine import OnnxModel

@@ -27,11 +27,11 @@ from pathlib import Path
 
 import numpy as np
 
-from musicgen_cli.engine.checkpoint import Checkpoint
+from musicgen_cli.checkpoint.checkpoint import Checkpoint
+from musicgen_cli.checkpoint.manifest import identity
+from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.machine import prefers_signed
-from musicgen_cli.engine.manifest import identity
-from musicgen_cli.engine.shape import Shape
-from musicgen_cli.engine.tensors import FloatArray
 from musicgen_cli.errors import EngineError
 from musicgen_cli.extras import needs
 

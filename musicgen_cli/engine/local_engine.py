@@ -12,10 +12,11 @@ from typing import Generic, Protocol, TypeVar
 from tokenizers import Tokenizer
 
 from musicgen_cli import limits, wav
+from musicgen_cli.checkpoint.checkpoint import Checkpoint
+from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import pcm
 from musicgen_cli.engine.base import Clip, Listener, Origin
-from musicgen_cli.engine.checkpoint import Checkpoint
 from musicgen_cli.engine.decode import (
     SAMPLER_VERSION,
     FloatArray,
@@ -25,7 +26,6 @@ from musicgen_cli.engine.decode import (
     frames_of,
     samples_of,
 )
-from musicgen_cli.engine.shape import Shape
 from musicgen_cli.engine.slots import Slots
 from musicgen_cli.engine.sound import SoundStream
 from musicgen_cli.errors import CheckpointError, line

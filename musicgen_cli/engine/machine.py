@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from musicgen_cli.engine.shape import DecoderShape, Shape
-from musicgen_cli.engine.tensors import Tensors
+from musicgen_cli.checkpoint.shape import DecoderShape, Shape
+from musicgen_cli.checkpoint.tensors import Tensors
 from musicgen_cli.errors import MemoryNeededError
 
 _PROCESS_BYTES = 110_000_000  # Python, numpy, ONNX Runtime, its threads and what a piece of sound takes

@@ -13,12 +13,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from musicgen_cli.engine.checkpoint import Checkpoint, name_of, resolve
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, name_of, resolve
+from musicgen_cli.checkpoint.manifest import identity
+from musicgen_cli.checkpoint.names import NANO, is_name, names_here
+from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.graph_cache import GRAPH_FORMAT
 from musicgen_cli.engine.graph_cache import MANIFEST as GRAPHS_MANIFEST
-from musicgen_cli.engine.manifest import identity
-from musicgen_cli.engine.names import NANO, is_name, names_here
-from musicgen_cli.engine.shape import Shape
 from musicgen_cli.errors import (
     CheckpointError,
     DamagedError,

@@ -11,14 +11,14 @@ import numpy as np
 import onnxruntime as ort
 
 from musicgen_cli import limits
+from musicgen_cli.checkpoint.checkpoint import Checkpoint
+from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine import calibrate, machine
 from musicgen_cli.engine.base import Origin
-from musicgen_cli.engine.checkpoint import Checkpoint
 from musicgen_cli.engine.decode import FloatArray, IntArray, Pattern, Step, Take
 from musicgen_cli.engine.graph_cache import FRAMES, SOUND, STEP, TEXT, graphs_of
 from musicgen_cli.engine.local_engine import LocalEngine
 from musicgen_cli.engine.onnx_decoder import OnnxDecoder, Text, explained
-from musicgen_cli.engine.shape import Shape
 from musicgen_cli.engine.slots import Slots
 from musicgen_cli.engine.sound import SoundStream
 from musicgen_cli.errors import AbsentError

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from musicgen_cli.engine import models, select
-from musicgen_cli.engine.base import Listener
-from musicgen_cli.engine.checkpoint import (
+from musicgen_cli.checkpoint.checkpoint import (
     Checkpoint,
     config_of,
     license_of,
@@ -27,11 +25,13 @@ from musicgen_cli.engine.checkpoint import (
     repository_of,
     resolve,
 )
+from musicgen_cli.checkpoint.manifest import KnownFile, Manifest, identity, read_manifest
+from musicgen_cli.checkpoint.names import NAMES, PUBLISHED, is_name
+from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.checkpoint.tensors import INDEX, PICKLE, WHOLE, shards_of
+from musicgen_cli.engine import models, select
+from musicgen_cli.engine.base import Listener
 from musicgen_cli.engine.fidelity import EXACT, measure
-from musicgen_cli.engine.manifest import KnownFile, Manifest, identity, read_manifest
-from musicgen_cli.engine.names import NAMES, PUBLISHED, is_name
-from musicgen_cli.engine.shape import Shape
-from musicgen_cli.engine.tensors import INDEX, PICKLE, WHOLE, shards_of
 from musicgen_cli.errors import (
     CheckpointError,
     DamagedError,
@@ -47,7 +47,7 @@ from musicgen_cli.extras import needs
 from musicgen_cli.limits import size
 
 if TYPE_CHECKING:
-    from musicgen_cli.engine.hub import Hub, RemoteFile, Repository
+    from musicgen_cli.checkpoint.hub import Hub, RemoteFile, Repository
 
 _CONFIG, _TOKENIZER = _NEEDED = ("config.json", "tokenizer.json")
 _BESIDE = (
@@ -320,7 +320,7 @@ def _open_hub() -> Hub:
     # list of agents to look for. Whoever wants that can set 0.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with needs("local"):
-        from musicgen_cli.engine.hub import Hub
+        from musicgen_cli.checkpoint.hub import Hub
     return Hub()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgen_cli.engine.tensors import FloatArray
+from musicgen_cli.checkpoint.tensors import FloatArray
 
 STEPS = 255  # from the code of the least value to that of the largest
 ZERO = 128  # the code of 0 where both signs come up

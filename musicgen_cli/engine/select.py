@@ -13,7 +13,7 @@ from musicgen_cli.extras import needs
 from musicgen_cli.settings import Settings
 
 if TYPE_CHECKING:
-    from musicgen_cli.engine.checkpoint import Checkpoint
+    from musicgen_cli.checkpoint.checkpoint import Checkpoint
 
 ENGINES = ("onnx", "torch")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -105,7 +105,7 @@ def check(engine: str | None, device: str | None, precision: str | None) -> None
 
 def _resolved(model: str, note: Callable[[str], None]) -> Checkpoint:
     """Find a model, and tell which it is if that was left to us."""
-    from musicgen_cli.engine.checkpoint import resolve
+    from musicgen_cli.checkpoint.checkpoint import resolve
 
     checkpoint = resolve(model, places.models_dir(), places.cache_dir())
     if model == "auto":

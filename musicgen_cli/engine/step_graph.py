@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 
+from musicgen_cli.checkpoint.shape import DecoderShape
+from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
 from musicgen_cli.engine.graphs import FLOAT, INT8, INT32, INT64, Dims, Graph
-from musicgen_cli.engine.shape import DecoderShape
-from musicgen_cli.engine.tensors import FloatArray, Tensors
 
 
 def write_step(

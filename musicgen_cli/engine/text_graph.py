@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
+from musicgen_cli.checkpoint.shape import DecoderShape, Shape, TextShape
+from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
 from musicgen_cli.engine.graphs import INT64, Dims, Graph
-from musicgen_cli.engine.shape import DecoderShape, Shape, TextShape
-from musicgen_cli.engine.tensors import FloatArray, Tensors
 
 
 def write_text(graph: Graph, shape: Shape, tensors: Tensors) -> None:

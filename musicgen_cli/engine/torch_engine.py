@@ -23,12 +23,12 @@ from transformers import MusicgenForConditionalGeneration
 from transformers.utils import logging
 
 from musicgen_cli import limits
+from musicgen_cli.checkpoint.checkpoint import Checkpoint
+from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine import machine
 from musicgen_cli.engine.base import Origin
-from musicgen_cli.engine.checkpoint import Checkpoint
 from musicgen_cli.engine.decode import FloatArray, IntArray
 from musicgen_cli.engine.local_engine import LocalEngine
-from musicgen_cli.engine.shape import Shape
 from musicgen_cli.engine.slots import Slots
 from musicgen_cli.engine.sound import SoundStream
 from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError, ModelAbsentError, line

@@ -14,9 +14,9 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 onnx = pytest.importorskip("onnx", reason="needs the extra local")
 
-from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402  # after what may skip it
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402  # after what may skip it
+from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
 from musicgen_cli.engine.graph_cache import GRAPH_FORMAT, GRAPHS, MANIFEST, Graphs, graphs_of  # noqa: E402
-from musicgen_cli.engine.shape import Shape  # noqa: E402
 from musicgen_cli.engine.step_graph import sinusoids  # noqa: E402
 from musicgen_cli.engine.text_graph import position_buckets  # noqa: E402
 from musicgen_cli.errors import CheckpointError, EngineError  # noqa: E402
@@ -126,9 +126,9 @@ def test_damaged_graphs_are_made_again(nano: Checkpoint, tmp_path: Path, damage:
 MAKE = """
 import sys
 from pathlib import Path
-from musicgen_cli.engine.checkpoint import resolve
+from musicgen_cli.checkpoint.checkpoint import resolve
 from musicgen_cli.engine.graph_cache import graphs_of
-from musicgen_cli.engine.shape import Shape
+from musicgen_cli.checkpoint.shape import Shape
 if len(sys.argv) > 2:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)

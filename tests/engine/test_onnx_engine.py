@@ -15,13 +15,13 @@ np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("tokenizers", reason="needs the extra local")
 
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
+from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
 from musicgen_cli.contract import GenerateRequest  # noqa: E402  # after what may skip it
 from musicgen_cli.engine import machine  # noqa: E402
 from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
-from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402
 from musicgen_cli.engine.decode import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
 from musicgen_cli.engine.onnx_engine import OnnxEngine  # noqa: E402
-from musicgen_cli.engine.shape import Shape  # noqa: E402
 from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError  # noqa: E402
 from musicgen_cli.wav import inspect  # noqa: E402
 
@@ -305,7 +305,7 @@ def test_memory_is_reckoned_near_what_is_measured(nano: Checkpoint, session_cach
     """Peak of a fresh process with a clip of 10 s: no more than reckoned for 30 s, no less than 60 % of it."""
     program = (
         "import resource, sys; from pathlib import Path; from musicgen_cli.contract import GenerateRequest;"
-        "from musicgen_cli.engine.base import Silent; from musicgen_cli.engine.checkpoint import resolve;"
+        "from musicgen_cli.engine.base import Silent; from musicgen_cli.checkpoint.checkpoint import resolve;"
         "from musicgen_cli.engine.onnx_engine import OnnxEngine;"
         "e = OnnxEngine(resolve('nano', Path()), cache_dir=Path(sys.argv[1]), threads=1);"
         "e.generate(GenerateRequest(prompt='piano', duration=10.0), Silent());"

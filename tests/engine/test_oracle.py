@@ -22,13 +22,13 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the oracle needs torch")
 transformers = pytest.importorskip("transformers", reason="the oracle needs transformers")
 
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
+from musicgen_cli.checkpoint.shape import Shape, TextShape  # noqa: E402
 from musicgen_cli.engine import calibrate  # noqa: E402
-from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402
 from musicgen_cli.engine.decode import Pattern, Sampling, Step, Take, guided, weights  # noqa: E402
 from musicgen_cli.engine.graph_cache import graphs_of  # noqa: E402
 from musicgen_cli.engine.onnx_decoder import Text  # noqa: E402
 from musicgen_cli.engine.onnx_engine import OnnxModel  # noqa: E402
-from musicgen_cli.engine.shape import Shape, TextShape  # noqa: E402
 from musicgen_cli.engine.slots import Slots  # noqa: E402
 from musicgen_cli.engine.step_graph import sinusoids  # noqa: E402
 from musicgen_cli.engine.text_graph import position_buckets  # noqa: E402

@@ -19,14 +19,14 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 transformers = pytest.importorskip("transformers", reason="needs the extra torch")
 
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
+from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
 from musicgen_cli.contract import GenerateRequest  # noqa: E402
 from musicgen_cli.engine import select  # noqa: E402
 from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
-from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402
 from musicgen_cli.engine.decode import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
 from musicgen_cli.engine.graph_cache import graphs_of  # noqa: E402
 from musicgen_cli.engine.onnx_engine import OnnxEngine, OnnxModel  # noqa: E402
-from musicgen_cli.engine.shape import Shape  # noqa: E402
 from musicgen_cli.engine.torch_engine import TorchEngine, TorchModel  # noqa: E402
 from musicgen_cli.errors import AbsentError, CheckpointError, MemoryNeededError, ModelAbsentError  # noqa: E402
 from tests.support.oracle import MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: E402, F401  # after what may skip it

@@ -16,7 +16,7 @@ Write = Callable[..., Path]
 @pytest.fixture(scope="session")
 def nano() -> Any:
     """Return the bundled checkpoint."""
-    from musicgen_cli.engine.checkpoint import resolve
+    from musicgen_cli.checkpoint.checkpoint import resolve
 
     return resolve("nano", Path("nowhere"))
 

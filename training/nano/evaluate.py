@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgen_cli.checkpoint.checkpoint import resolve
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.checkpoint import resolve
 from musicgen_cli.engine.decode import Sampling, Take
 from musicgen_cli.engine.onnx_engine import OnnxEngine
 from training.nano import ear, prompts, reading

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgen_cli.engine.checkpoint import Checkpoint
+from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from training.nano import codes
 from training.nano.codes import Name
 from training.nano.plan import INSTRUMENTS, Voice

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgen_cli.engine.checkpoint import resolve
+from musicgen_cli.checkpoint.checkpoint import resolve
 from training.nano.evaluate import Recorder
 from training.nano.hearing import RATE, bands
 from training.nano.styles import GENRES

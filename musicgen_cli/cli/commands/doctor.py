@@ -119,7 +119,7 @@ def _player() -> tuple[str, str]:
 def _models(*, local: bool) -> tuple[str, str]:
     if not local:
         return "absent", "`--local` needs the extra local"
-    from musicgen_cli.engine.checkpoint import resolve
+    from musicgen_cli.checkpoint.checkpoint import resolve
     from musicgen_cli.settings import models_dir
 
     try:

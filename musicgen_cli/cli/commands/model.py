@@ -9,8 +9,8 @@ from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
 
 if TYPE_CHECKING:
+    from musicgen_cli.checkpoint.checkpoint import Checkpoint
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.engine.checkpoint import Checkpoint
 
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Names alone on stdout, no talk.")]
 
@@ -83,8 +83,8 @@ def show(
     out = Output(as_json=json_)
     cache = settings.cache_dir()
     with needs("local"):
+        from musicgen_cli.checkpoint.checkpoint import resolve
         from musicgen_cli.engine import models
-        from musicgen_cli.engine.checkpoint import resolve
         from musicgen_cli.engine.fidelity import fidelity_of
     model = resolve(name, settings.models_dir(), cache)
     if check:

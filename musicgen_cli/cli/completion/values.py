@@ -88,7 +88,7 @@ def _makers(words: Sequence[str]) -> Found:
 
 
 def _models(words: Sequence[str]) -> Found:
-    from musicgen_cli.engine.names import NANO, PUBLISHED
+    from musicgen_cli.checkpoint.names import NANO, PUBLISHED
 
     yield "auto", "the best one on this machine"
     yield NANO, "comes with musicgen"
@@ -97,7 +97,7 @@ def _models(words: Sequence[str]) -> Found:
 
 
 def _here(words: Sequence[str]) -> Found:
-    from musicgen_cli.engine.names import NANO
+    from musicgen_cli.checkpoint.names import NANO
 
     yield NANO, "comes with musicgen"
     yield from _pulled(words)
@@ -105,13 +105,13 @@ def _here(words: Sequence[str]) -> Found:
 
 def _pulled(_: Sequence[str]) -> Found:
     from musicgen_cli import settings
-    from musicgen_cli.engine.names import names_here
+    from musicgen_cli.checkpoint.names import names_here
 
     return ((name, "on this machine") for name in names_here(settings.models_dir()))
 
 
 def _published(_: Sequence[str]) -> Found:
-    from musicgen_cli.engine.names import PUBLISHED
+    from musicgen_cli.checkpoint.names import PUBLISHED
 
     return ((name, "") for name in PUBLISHED)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from musicgen_cli.engine.remembered import recall, remember, state_of
+from musicgen_cli.checkpoint.digest_cache import recall, remember, state_of
 
 
 def test_what_is_remembered_is_recalled(tmp_path: Path) -> None:

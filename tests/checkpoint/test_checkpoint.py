@@ -13,9 +13,9 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("safetensors", reason="needs the extra local")
 
-from musicgen_cli.engine.checkpoint import Checkpoint, resolve  # noqa: E402  # after what may skip it
-from musicgen_cli.engine.names import PUBLISHED  # noqa: E402
-from musicgen_cli.engine.shape import Shape  # noqa: E402
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402  # after what may skip it
+from musicgen_cli.checkpoint.names import PUBLISHED  # noqa: E402
+from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
 from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError  # noqa: E402
 
 NORM = "decoder.model.decoder.layer_norm.weight"

@@ -24,13 +24,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from musicgen_cli.engine.manifest import Manifest, read_manifest
-from musicgen_cli.engine.names import MANIFEST, NAMES, NANO, PART, PUBLISHED, is_name
-from musicgen_cli.engine.remembered import recall, remember, state_of
-from musicgen_cli.engine.tensors import DroppedTensors, Tensors, weight_files
+from musicgen_cli.checkpoint.digest_cache import recall, remember, state_of
+from musicgen_cli.checkpoint.manifest import Manifest, read_manifest
+from musicgen_cli.checkpoint.names import MANIFEST, NAMES, NANO, PART, PUBLISHED, is_name
+from musicgen_cli.checkpoint.tensors import DroppedTensors, Tensors, weight_files
 from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError
 
-_BUNDLED = Path(__file__).parent.parent / "models" / NANO
+_BUNDLED = Path(__file__).parents[1] / "models" / NANO
 _AUTO = ("small", "medium", "large")  # the first that is here
 _PUBLISHER = "facebook/musicgen-"
 _PUBLISHED_LICENSE = "CC-BY-NC-4.0"  # model cards of facebook/musicgen-*

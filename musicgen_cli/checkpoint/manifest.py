@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from musicgen_cli.engine.names import MANIFEST
+from musicgen_cli.checkpoint.names import MANIFEST
 from musicgen_cli.errors import CheckpointError
 
 _FORMAT = 1
