@@ -20,8 +20,8 @@ import time
 from array import array
 from pathlib import Path
 
+from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.store import Draft, Store
-from musicgen_cli.wav import pcm16_wav
 from tests.support import chromium
 
 RATE = 32_000

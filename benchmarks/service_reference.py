@@ -22,8 +22,8 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 from tokenizers import Tokenizer
 
+from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.engine import machine
-from musicgen_cli.wav import pcm16_wav
 
 
 class Wanted(BaseModel):

@@ -17,10 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.store import Draft, Store
 from musicgen_cli.store.digest import make_id
 from musicgen_cli.store.journal import INDEX, encode
-from musicgen_cli.wav import pcm16_wav
 
 COMMANDS = {
     "import typer": ["-c", "import typer"],

@@ -25,9 +25,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.store import Draft, Store
 from musicgen_cli.store.journal import encode
-from musicgen_cli.wav import pcm16_wav
 
 MOODS = ("calm", "tense", "sad", "bright", "driving", "sparse", "warm", "cold")
 THINGS = ("piano", "techno beat", "strings", "drone", "choir", "bass line", "arpeggio", "pads")

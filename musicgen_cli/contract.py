@@ -16,9 +16,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError, from_json
 
-from musicgen_cli import limits, wav
+from musicgen_cli import limits
+from musicgen_cli.audio import wav
+from musicgen_cli.audio.wav import WavInfo
 from musicgen_cli.errors import BadAnswerError, InvalidValueError, InvalidWavError
-from musicgen_cli.wav import WavInfo
 
 RANGES = {
     "duration": limits.DURATION,

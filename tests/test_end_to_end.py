@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from musicgen_cli.wav import inspect, is_silent
+from musicgen_cli.audio.wav import inspect, is_silent
 
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("uvicorn", reason="needs the extra serve")

@@ -15,7 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from musicgen_cli import Store
-from musicgen_cli.wav import inspect
+from musicgen_cli.audio.wav import inspect
 from tests.support import fakes
 
 mcp = pytest.importorskip("mcp", reason="the extra mcp isn't installed")

@@ -127,7 +127,7 @@ def converted(sound: bytes, artifact: Artifact, *, form: str = "wav", loop: bool
     from musicgen_cli.actions.metadata import described, tags_of
 
     if loop:
-        from musicgen_cli.actions.loop import looped
+        from musicgen_cli.audio.loop import looped
 
         sound = looped(sound)
     if form != "wav":
@@ -297,7 +297,7 @@ def _exists(path: Path) -> TargetError:
 
 def _encoder() -> ModuleType:
     with needs("audio"):
-        from musicgen_cli.actions import encode
+        from musicgen_cli.audio import encode
     return encode
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicgen_cli.actions.gallery_page import BARS, MARK, Sound, page
-from musicgen_cli.actions.waveform import peaks
+from musicgen_cli.audio.waveform import peaks
 from musicgen_cli.errors import DamagedError, InvalidWavError, TargetError, UsageError
 from musicgen_cli.limits import EMBED_BYTES, size
 from musicgen_cli.printable import printable

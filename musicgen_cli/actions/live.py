@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from musicgen_cli.actions.play import Playback, Speakers
+from musicgen_cli.audio.player import Player
 from musicgen_cli.engine.base import Listener
 from musicgen_cli.errors import PlayerError
 from musicgen_cli.limits import number
-from musicgen_cli.player import Player
 from musicgen_cli.store import Artifact, Store
 
 _BUFFER_S = 1.0  # engines deliver less than that at a time

@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 from musicgen_cli import __version__
+from musicgen_cli.audio.wav import read_info, with_info, without_last_info
 from musicgen_cli.printable import one_line
 from musicgen_cli.store import Artifact
-from musicgen_cli.wav import read_info, with_info, without_last_info
 
 _TITLE_CHARS = 200
 _RECORD_BYTES = 1 << 20

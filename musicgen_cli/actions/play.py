@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from itertools import cycle
 from queue import SimpleQueue
 
+from musicgen_cli.audio.player import Player, Playing
+from musicgen_cli.audio.wav import inspect
 from musicgen_cli.errors import MusicgenError, PlayerError
-from musicgen_cli.player import Player, Playing
 from musicgen_cli.store import Artifact, Store
-from musicgen_cli.wav import inspect
 
 _LOOK_S = 0.2  # Windows doesn't let Ctrl-C end a wait without a limit
 _BLOCK = 1 << 14  # bytes written at once

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from musicgen_cli.audio.wav import WavInfo
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.wav import WavInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from typing import Generic, Protocol, TypeVar
 
 from tokenizers import Tokenizer
 
-from musicgen_cli import limits, wav
+from musicgen_cli import limits
+from musicgen_cli.audio import wav
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgen_cli import wav
+from musicgen_cli.audio import wav
 from musicgen_cli.errors import EngineError
 
 _FULL_SCALE = 32_767  # not 32768, so that +1.0 and -1.0 stay symmetric

@@ -23,6 +23,7 @@ import stamina
 from pydantic_core import from_json
 
 from musicgen_cli import __version__, limits
+from musicgen_cli.audio.wav import is_silent
 from musicgen_cli.contract import Answer, GenerateRequest, read_answer
 from musicgen_cli.engine.base import Clip, Listener, Origin
 from musicgen_cli.errors import (
@@ -35,7 +36,6 @@ from musicgen_cli.errors import (
     UsageError,
 )
 from musicgen_cli.limits import number
-from musicgen_cli.wav import is_silent
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from itertools import chain, count, islice
 from pathlib import Path
 
+from musicgen_cli.audio.wav import WavInfo, inspect
 from musicgen_cli.errors import DamagedError, InvalidWavError
 from musicgen_cli.limits import CREATOR
 from musicgen_cli.store import files
@@ -33,7 +34,6 @@ from musicgen_cli.store.journal import (
     new_head,
     timestamp,
 )
-from musicgen_cli.wav import WavInfo, inspect
 
 RECOVERED = "recovered"
 _SAFE_S = 3600.0  # younger files may belong to a write that is under way

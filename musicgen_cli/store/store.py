@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
+from musicgen_cli.audio.wav import inspect
 from musicgen_cli.errors import (
     AmbiguousIdError,
     ArtifactNotFoundError,
@@ -28,7 +29,6 @@ from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import LONGEST_NUMBER, Digest, id_wanted, make_id
 from musicgen_cli.store.index import Filter, Known, Takes, UsedIds, by_id, last_deleted, newest
 from musicgen_cli.store.journal import Journal, Record, encode, locked, timestamp
-from musicgen_cli.wav import inspect
 
 LAST = "last"
 _TRIES = 3

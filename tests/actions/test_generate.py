@@ -8,11 +8,11 @@ import pytest
 
 from musicgen_cli.actions.generate import Wish, make_all, plan
 from musicgen_cli.actions.pool import as_done
+from musicgen_cli.audio.wav import inspect
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Listener, Origin, Silent
 from musicgen_cli.errors import EngineError
 from musicgen_cli.store import Store
-from musicgen_cli.wav import inspect
 from tests.support import fakes
 
 

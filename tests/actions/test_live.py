@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgen_cli import player
 from musicgen_cli.actions.live import Live, Sounding, head_start
 from musicgen_cli.actions.play import Playback, Speakers
+from musicgen_cli.audio import player
 from musicgen_cli.engine.base import Silent
 from musicgen_cli.store import Artifact, Draft, Store
 from tests.support import fakes, players

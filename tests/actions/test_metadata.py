@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from musicgen_cli.actions.export import export, target
 from musicgen_cli.actions.import_ import Imported, Importer, Known
 from musicgen_cli.actions.metadata import described, original, record_in
+from musicgen_cli.audio.wav import inspect, read_info, with_info, without_last_info
 from musicgen_cli.errors import InvalidWavError
 from musicgen_cli.store import Artifact, Draft, Store
-from musicgen_cli.wav import inspect, read_info, with_info, without_last_info
 from tests.support import fakes
 
 PROMPT = "élan \x1b[31m\u202e“piano”\n\t音楽"

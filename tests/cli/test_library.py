@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from musicgen_cli import actions
+from musicgen_cli import audio
+from musicgen_cli.audio.wav import inspect, read_info
 from musicgen_cli.store import Artifact, Draft, Store
-from musicgen_cli.wav import inspect, read_info
 from tests.support import fakes
 from tests.support.terminal import on_terminal
 
@@ -226,8 +226,8 @@ def test_without_the_extra_a_format_is_exit_8(
     musicgen: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command that installs it is said; WAV needs nothing."""
-    monkeypatch.delitem(sys.modules, "musicgen_cli.actions.encode", raising=False)
-    monkeypatch.delattr(actions, "encode", raising=False)
+    monkeypatch.delitem(sys.modules, "musicgen_cli.audio.encode", raising=False)
+    monkeypatch.delattr(audio, "encode", raising=False)
     monkeypatch.setitem(sys.modules, "soundfile", None)
     put(store)
     done = musicgen("export", "last", "-o", tmp_path / "x.mp3")

@@ -15,6 +15,7 @@ np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("tokenizers", reason="needs the extra local")
 
+from musicgen_cli.audio.wav import inspect  # noqa: E402
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
 from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
 from musicgen_cli.contract import GenerateRequest  # noqa: E402  # after what may skip it
@@ -23,7 +24,6 @@ from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
 from musicgen_cli.engine.decode import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
 from musicgen_cli.engine.onnx_engine import OnnxEngine  # noqa: E402
 from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError  # noqa: E402
-from musicgen_cli.wav import inspect  # noqa: E402
 
 
 def request(**values: Any) -> GenerateRequest:

@@ -16,6 +16,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip
 from musicgen_cli.engine.remote import RemoteEngine
@@ -27,7 +28,6 @@ from musicgen_cli.errors import (
     ServiceUnreachableError,
     UsageError,
 )
-from musicgen_cli.wav import pcm16_wav
 from tests.support import fakes
 
 REQUEST = GenerateRequest(prompt="calm ambient piano", duration=1.0, seed=7, client_job_id="job-1")

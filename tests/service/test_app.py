@@ -9,7 +9,8 @@ import threading
 import httpx
 import pytest
 
-from musicgen_cli import __version__, wav
+from musicgen_cli import __version__
+from musicgen_cli.audio import wav
 from musicgen_cli.contract import GenerateRequest, read_answer
 from musicgen_cli.errors import InvalidValueError, MemoryNeededError
 from musicgen_cli.service.app import create_app

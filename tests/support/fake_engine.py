@@ -5,7 +5,7 @@ import time
 from array import array
 from math import pi, sin
 
-from musicgen_cli import wav
+from musicgen_cli.audio import wav
 from musicgen_cli.engine.base import Clip, Origin
 
 STEPS = 8

@@ -16,7 +16,7 @@ from typing import Any
 
 from werkzeug import Request, Response
 
-from musicgen_cli.wav import inspect, pcm16_wav, without_last_info
+from musicgen_cli.audio.wav import inspect, pcm16_wav, without_last_info
 
 RATE = 32_000
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_cli.actions.gallery import build
+from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.store import Artifact, Draft, Store
-from musicgen_cli.wav import pcm16_wav
 from tests.support import fakes
 
 SECONDS = 120  # of each sound: none ends while a slow machine looks at it

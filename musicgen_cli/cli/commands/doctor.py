@@ -108,7 +108,7 @@ def _service(chosen: "Settings", *, local: bool) -> tuple[str, str]:
 
 
 def _player() -> tuple[str, str]:
-    from musicgen_cli import player
+    from musicgen_cli.audio import player
 
     try:
         return "ok", ", ".join(found.name for found in player.find())

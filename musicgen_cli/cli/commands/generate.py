@@ -214,8 +214,8 @@ def _detach(orders: "list[Order]", chosen: "Settings", loading: "dict[str, Any]"
 
 def _sounding(kept: "Store", out: "Output") -> "Sounding":
     """Look for a player before anything is made."""
-    from musicgen_cli import player
     from musicgen_cli.actions.live import Sounding
+    from musicgen_cli.audio import player
 
     return Sounding(player.find(), kept, warn=out.warn)
 

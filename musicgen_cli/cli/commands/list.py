@@ -58,7 +58,7 @@ def command(
     if not wave or not out.is_table:
         out.artifacts(takes)
         return
-    from musicgen_cli.actions.waveform import bars, peaks
+    from musicgen_cli.audio.waveform import bars, peaks
 
     damaged: list[DamagedError | InvalidWavError] = []
 

@@ -29,9 +29,10 @@ def command(
     Plays through the first that works of pw-play, paplay, aplay, afplay, ffplay, mpv, PowerShell; where there is none,
     through the extra audio.
     """
-    from musicgen_cli import player, settings
+    from musicgen_cli import settings
     from musicgen_cli.actions.play import Speakers
     from musicgen_cli.actions.pool import as_done
+    from musicgen_cli.audio import player
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 

@@ -53,7 +53,7 @@ def command(
 
 
 def _show_sound(wav: bytes, out: "Output") -> None:
-    from musicgen_cli.actions.waveform import braille, levels, peaks
+    from musicgen_cli.audio.waveform import braille, levels, peaks
 
     out.drawing(lambda width: braille(peaks(wav, 2 * width), _ROWS))
     found = levels(wav)

@@ -20,9 +20,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from musicgen_cli.audio.wav import endless_header
 from musicgen_cli.errors import PlayerAbsentError, PlayerError
 from musicgen_cli.printable import one_line
-from musicgen_cli.wav import endless_header
 
 _PATH = "{path}"
 _AT_ONCE_S = 2.0  # a player without a sound device has given up by then
@@ -108,7 +108,7 @@ def find() -> list[Player]:
         if (program := shutil.which(player.program)) and (player.program != "powershell" or sys.platform == "win32")
     ]
     if not found and find_spec("sounddevice"):
-        found = [Player(sys.executable, ("-m", "musicgen_cli.speaker", _PATH))]
+        found = [Player(sys.executable, ("-m", "musicgen_cli.audio.speaker", _PATH))]
     if not found:
         raise PlayerAbsentError(
             "there is no player on this machine",

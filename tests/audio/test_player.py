@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from musicgen_cli import player
+from musicgen_cli.audio import player
+from musicgen_cli.audio.player import Player
+from musicgen_cli.audio.wav import inspect
 from musicgen_cli.errors import PlayerAbsentError, PlayerError
-from musicgen_cli.player import Player
-from musicgen_cli.wav import inspect
 from tests.support import fakes, players
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")

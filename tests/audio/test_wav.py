@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musicgen_cli.audio.wav import inspect, is_silent, pcm16_wav
 from musicgen_cli.errors import InvalidWavError
-from musicgen_cli.wav import inspect, is_silent, pcm16_wav
 from tests.support import fakes
 
 TONE = fakes.tone(0.5)

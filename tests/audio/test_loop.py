@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from musicgen_cli.actions.loop import FADE_S, looped
-from musicgen_cli.wav import WavInfo, inspect, pcm16_wav, rewrapped, samples
+from musicgen_cli.audio.loop import FADE_S, looped
+from musicgen_cli.audio.wav import WavInfo, inspect, pcm16_wav, rewrapped, samples
 from tests.support import fakes
 
 RATE = 32_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from musicgen_cli.wav import inspect, rewrapped, samples
+from musicgen_cli.audio.wav import inspect, rewrapped, samples
 
 FADE_S = 1.0  # of a short sound a quarter
 

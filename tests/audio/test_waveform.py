@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgen_cli.actions.waveform import bars, braille, levels, peaks
-from musicgen_cli.wav import inspect, pcm16_wav, rewrapped, samples
+from musicgen_cli.audio.wav import inspect, pcm16_wav, rewrapped, samples
+from musicgen_cli.audio.waveform import bars, braille, levels, peaks
 from tests.support import fakes
 
 

@@ -1,5 +1,5 @@
 """
-A player for machines that have none: `python -m musicgen_cli.speaker FILE` plays a WAV through PortAudio.
+A player for machines that have none: `python -m musicgen_cli.audio.speaker FILE` plays a WAV through PortAudio.
 
 A program of its own, as the other players are, so that it can be stopped as they are.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sounddevice
 
-from musicgen_cli.wav import inspect, samples
+from musicgen_cli.audio.wav import inspect, samples
 
 _TYPES = {"h": "int16", "i": "int32", "f": "float32"}
 

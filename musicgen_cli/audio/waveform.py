@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from musicgen_cli.wav import WavInfo, inspect, samples
+from musicgen_cli.audio.wav import WavInfo, inspect, samples
 
 Peak = tuple[float, float]  # the lowest and the highest sample of a stretch, -1 to 1
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import soundfile
 
+from musicgen_cli.audio.wav import inspect, samples
 from musicgen_cli.errors import InvalidWavError, line
-from musicgen_cli.wav import inspect, samples
 
 _TYPES = {"h": "int16", "i": "int32", "f": "float32", "d": "float64"}
 
