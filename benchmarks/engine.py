@@ -1,5 +1,5 @@
 """
-Show what the local engine promises, on this machine, in one run: exact, faithful, reproducible, fast, small, soon.
+Show what the local engine promises, on this hardware, in one run: exact, faithful, reproducible, fast, small, soon.
 
     python benchmarks/engine.py [--quick] [--precision int8] [--cache FOLDER]
 
@@ -37,7 +37,7 @@ import platformdirs
 from engine_worker import build, divergence
 
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine import machine
+from musicgen_cli.engine import hardware
 
 PROMPTS = (
     "calm ambient piano",
@@ -258,12 +258,12 @@ def promises(figures: Rounds, plan: Plan, limit: float) -> list[Promise]:
 
 
 def report(figures: Rounds, plan: Plan, precision: str, model: Path) -> None:
-    """Print the machine, the table, and the figures that it was made of."""
+    """Print the hardware, the table, and the figures that it was made of."""
     decoder = Shape.of(json.loads((model / "config.json").read_bytes())).decoder
     layer = 6 * decoder.width**2 + 2 * decoder.width * decoder.ffn  # of cross-attention only query and output
     weights = decoder.layers * layer + decoder.codebooks * decoder.vocab * decoder.width
     limit = weights * BITS[precision] / 8
-    print(f"\n{processor()}, {machine.cores()} cores, {dt.datetime.now():%Y-%m-%d %H:%M}, {platform.platform()}")
+    print(f"\n{processor()}, {hardware.cores()} cores, {dt.datetime.now():%Y-%m-%d %H:%M}, {platform.platform()}")
     print(
         f"engine in {precision}: a step reads {limit / 1e6:.0f} MB of weights (keys and values come on top, and aren't "
         f"counted); the memory is read at {spread([b / 1e9 for b in figures['bandwidth']])} GB/s"

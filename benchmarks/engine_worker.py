@@ -23,9 +23,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine import machine
-from musicgen_cli.engine.decode import Pattern, Sampling, Take, frames_of, guided, samples_of
-from musicgen_cli.engine.select import open_local
+from musicgen_cli.engine import hardware
+from musicgen_cli.engine.decoding.sequence import Pattern, Sampling, Take, frames_of, guided, samples_of
+from musicgen_cli.engine.registry import open_local
 
 GUIDANCE, TOP_K, TOP_P = 3.0, 250, 0.9
 HALF_SECOND = 0.5
@@ -37,7 +37,7 @@ class Memory:
     """The memory's bandwidth: numpy's maximum of 1 GiB of float32, one thread for each core, best of five passes."""
 
     def __init__(self) -> None:
-        self._parts = np.array_split(np.ones(1 << 28, np.float32), machine.cores())
+        self._parts = np.array_split(np.ones(1 << 28, np.float32), hardware.cores())
 
     def read(self) -> Answer:
         size, best = sum(part.nbytes for part in self._parts), 0.0
@@ -147,7 +147,7 @@ class Reference:
         hf.utils.logging.set_verbosity_error()
         hf.utils.logging.disable_progress_bar()
         warnings.simplefilter("ignore")
-        torch.set_num_threads(machine.cores())
+        torch.set_num_threads(hardware.cores())
         self._torch = torch
         self._model: Any = hf.MusicgenForConditionalGeneration.from_pretrained(model).eval()
         if kind == "one-liner":

@@ -42,7 +42,7 @@ import platformdirs
 from musicgen_cli import limits
 from musicgen_cli.contract import GenerateRequest, read_answer
 from musicgen_cli.engine.base import Silent
-from musicgen_cli.engine.select import open_local
+from musicgen_cli.engine.registry import open_local
 
 HERE = Path(__file__).parent
 PROMPTS = ("calm ambient piano", "energetic techno with heavy drums", "jazz", "")

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from tokenizers import Tokenizer
 
 from musicgen_cli.audio.wav import pcm16_wav
-from musicgen_cli.engine import machine
+from musicgen_cli.engine import hardware
 
 
 class Wanted(BaseModel):
@@ -40,7 +40,7 @@ def main() -> None:
     hf.utils.logging.set_verbosity_error()
     hf.utils.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(hardware.cores())
     model: Any = hf.MusicgenForConditionalGeneration.from_pretrained(sys.argv[1]).eval()
     tokenizer = Tokenizer.from_file(f"{sys.argv[1]}/tokenizer.json")
     rate = model.config.audio_encoder.sampling_rate

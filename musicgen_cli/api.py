@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 
 from musicgen_cli import settings
 from musicgen_cli.actions.batch import Batch, Outcome, find_parents
-from musicgen_cli.actions.fleet import Fleet
 from musicgen_cli.actions.generate import Wish, expected_bytes, make_all, plan
 from musicgen_cli.actions.job import Means
 from musicgen_cli.actions.sweep import Sweep
 from musicgen_cli.actions.worklist import Wanted, Worklist
-from musicgen_cli.engine import select
+from musicgen_cli.engine import registry
 from musicgen_cli.engine.base import Engine, Listener, Silent
-from musicgen_cli.engine.remote import RemoteEngine
+from musicgen_cli.engine.client import RemoteEngine
+from musicgen_cli.engine.fleet import Fleet
 from musicgen_cli.errors import InvalidValueError, ServiceUnreachableError, UsageError
 from musicgen_cli.extras import needs
 from musicgen_cli.settings import Settings
@@ -70,7 +70,7 @@ def generate(
     )
     orders = plan(wish, kept)
     kept.check_room(sum(expected_bytes(order) for order in orders))
-    engine = select.open_local(chosen.model, note=_log.info) if chosen.local else select.open_remote(chosen)
+    engine = registry.open_local(chosen.model, note=_log.info) if chosen.local else registry.open_remote(chosen)
     with closing(engine):
         takes = make_all(orders, engine, kept, _heard, jobs=engine.slots)
         return [take.artifact for take in takes]
@@ -143,8 +143,8 @@ def open_engine(
         UsageError: The services have different models.
     """
     if chosen.local:
-        return select.open_local(chosen.model, note=note, **loading)
-    services = [select.open_remote(replace(chosen, url=url)) for url in dict.fromkeys(urls or [chosen.url])]
+        return registry.open_local(chosen.model, note=note, **loading)
+    services = [registry.open_remote(replace(chosen, url=url)) for url in dict.fromkeys(urls or [chosen.url])]
     models: set[str | None] = set()
     lost: dict[Engine, ServiceUnreachableError] = {}
     for service in services:
@@ -175,13 +175,13 @@ def means_of(
         UnknownModelError, AbsentError, CheckpointError: The model can't be used.
     """
     if not chosen.local:
-        select.open_remote(chosen).close()
+        registry.open_remote(chosen).close()
         if urlsplit(chosen.url).username is not None:
             raise UsageError(
                 "a job can't hold an address with a password", hint="MUSICGEN_API_KEY is read when the job is run"
             )
         return Means(local=False, url=chosen.url, timeout=chosen.timeout, max_wait=chosen.max_wait)
-    select.check(engine, device, precision)
+    registry.check(engine, device, precision)
     how = Means(local=True, engine=engine, device=device, precision=precision)
     with needs("local"):
         from musicgen_cli.checkpoint.checkpoint import resolve

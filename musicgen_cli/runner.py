@@ -22,7 +22,7 @@ from musicgen_cli.actions.generate import expected_bytes, make
 from musicgen_cli.actions.job import Job, Means
 from musicgen_cli.actions.jobs import Jobs
 from musicgen_cli.actions.pool import as_done
-from musicgen_cli.engine import select
+from musicgen_cli.engine import registry
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import MusicgenError, StoppedError, StoreBusyError
 from musicgen_cli.store import Store
@@ -170,11 +170,11 @@ class _Heard:
 
 def _open(means: Means) -> Engine:
     if means.local:
-        return select.open_local(
+        return registry.open_local(
             means.model, engine=means.engine, device=means.device, precision=means.precision, note=_log
         )
     chosen = settings.load({"url": means.url, "timeout": means.timeout, "max_wait": means.max_wait})
-    return select.open_remote(chosen)
+    return registry.open_remote(chosen)
 
 
 def _begin_anew() -> None:

@@ -29,12 +29,12 @@ from secrets import token_bytes
 from typing import Protocol
 
 from musicgen_cli.actions.export import Target, export, file_name, target
-from musicgen_cli.actions.fleet import NoServiceError
 from musicgen_cli.actions.generate import Order, expected_bytes, make, order
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.actions.rows import Row
 from musicgen_cli.actions.worklist import Wanted, Worklist
 from musicgen_cli.engine.base import Engine, Listener
+from musicgen_cli.engine.fleet import NoServiceError
 from musicgen_cli.errors import (
     AmbiguousIdError,
     ArtifactNotFoundError,

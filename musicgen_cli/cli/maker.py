@@ -46,7 +46,7 @@ def ensure(
     if not is_absent(name, settings.models_dir()):
         return
     from musicgen_cli.engine.pull import pull_absent
-    from musicgen_cli.engine.select import open_local
+    from musicgen_cli.engine.registry import open_local
 
     needs_weights = engine == "torch"
     if needs_weights:  # what can't run here isn't worth fetching; of the other engine a pull finds it out itself

@@ -20,13 +20,13 @@ from tokenizers import Tokenizer
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.digest_cache import recall, remember
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine import machine, select
-from musicgen_cli.engine.decode import FloatArray, IntArray, Pattern, Sampling, Step, Take, guided
-from musicgen_cli.engine.graph_cache import GRAPH_FORMAT, Graphs
+from musicgen_cli.engine import hardware, registry
+from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray, Pattern, Sampling, Step, Take, guided
 from musicgen_cli.engine.models import graphs_here
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, Graphs
 
 if TYPE_CHECKING:
-    from musicgen_cli.engine.onnx_engine import OnnxModel
+    from musicgen_cli.engine.onnx.engine import OnnxModel
 
 EXACT = "fp32"
 FIDELITY_VERSION = 1  # raised with every change of what is measured
@@ -73,10 +73,10 @@ def measure(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: Calla
     if precision == EXACT:
         return 0.0
     for each in (EXACT, precision):  # makes its graphs, unless they are here
-        select.open_local(str(checkpoint.directory.resolve()), precision=each, note=note).close()
+        registry.open_local(str(checkpoint.directory.resolve()), precision=each, note=note).close()
     note(f"measuring how far {precision} is from {EXACT}")
     graphs = graphs_here(checkpoint, cache_dir)
-    return mean_kl(checkpoint, graphs[EXACT].directory, graphs[precision].directory, threads=machine.cores())
+    return mean_kl(checkpoint, graphs[EXACT].directory, graphs[precision].directory, threads=hardware.cores())
 
 
 def mean_kl(checkpoint: Checkpoint, exact: Path, other: Path, *, threads: int, frames: int = _FRAMES) -> float:
@@ -124,7 +124,7 @@ class _Led:
 
 
 def _load(directory: Path, shape: Shape, threads: int) -> OnnxModel:
-    from musicgen_cli.engine.onnx_engine import OnnxModel  # only the door to an engine imports it at once
+    from musicgen_cli.engine.onnx.engine import OnnxModel  # only the door to an engine imports it at once
 
     return OnnxModel(directory, shape, threads=threads, scales=Graphs(directory).scales())
 

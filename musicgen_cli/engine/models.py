@@ -17,8 +17,8 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint, name_of, resolve
 from musicgen_cli.checkpoint.manifest import identity
 from musicgen_cli.checkpoint.names import NANO, is_name, names_here
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine.graph_cache import GRAPH_FORMAT
-from musicgen_cli.engine.graph_cache import MANIFEST as GRAPHS_MANIFEST
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT
+from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
 from musicgen_cli.errors import (
     CheckpointError,
     DamagedError,

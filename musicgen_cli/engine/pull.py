@@ -29,7 +29,7 @@ from musicgen_cli.checkpoint.manifest import KnownFile, Manifest, identity, read
 from musicgen_cli.checkpoint.names import NAMES, PUBLISHED, is_name
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import INDEX, PICKLE, WHOLE, shards_of
-from musicgen_cli.engine import models, select
+from musicgen_cli.engine import models, registry
 from musicgen_cli.engine.base import Listener
 from musicgen_cli.engine.fidelity import EXACT, measure
 from musicgen_cli.errors import (
@@ -209,7 +209,7 @@ class _Task:
         for folder in graphs.values():
             place = staging / folder.directory.relative_to(self.models_dir / self.name)
             shutil.copytree(folder.directory, place, copy_function=_link_or_copy)
-        select.open_local(str(staging), precision=self.precision, note=self.listener.note).close()
+        registry.open_local(str(staging), precision=self.precision, note=self.listener.note).close()
         fidelity = self._fidelity(open_checkpoint(self.name, staging))
         manifest.model_copy(update={"weights_kept": self.keep_weights, "fidelity": fidelity}).write(staging)
         if not self.keep_weights:
@@ -331,7 +331,7 @@ def _prepared(precision: str | None) -> str:
     The bundled model is opened in it, for what can't run here isn't worth fetching.
     """
     asked: dict[str, Any] = {} if precision is None else {"precision": precision}
-    engine = select.open_local("nano", note=lambda _: None, **asked)
+    engine = registry.open_local("nano", note=lambda _: None, **asked)
     engine.close()
     return str(engine.origin.precision)
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from musicgen_cli import limits, settings
 from musicgen_cli.engine.base import Engine
-from musicgen_cli.engine.select import open_local
+from musicgen_cli.engine.registry import open_local
 from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
 from musicgen_cli.service.app import create_app

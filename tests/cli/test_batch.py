@@ -19,7 +19,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from musicgen_cli import limits
-from musicgen_cli.actions import fleet
+from musicgen_cli.engine import fleet
 from musicgen_cli.store import Store
 from tests.support import fakes
 

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 
-from musicgen_cli.engine.select import PRECISIONS  # after what may skip it
+from musicgen_cli.engine.registry import PRECISIONS  # after what may skip it
 from musicgen_cli.settings import models_dir  # after what may skip it
 
 Run = Callable[..., Any]

@@ -11,7 +11,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("safetensors", reason="writes checkpoints")
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
-from musicgen_cli.engine import select  # noqa: E402  # after what may skip it
+from musicgen_cli.engine import registry  # noqa: E402  # after what may skip it
 from musicgen_cli.engine.fidelity import _kl, _Led, fidelity_of, mean_kl  # noqa: E402
 from musicgen_cli.engine.models import graphs_here  # noqa: E402
 from musicgen_cli.settings import cache_dir  # noqa: E402
@@ -21,7 +21,7 @@ FRAMES = 60
 
 def graphs(folder: Path) -> tuple[Checkpoint, Path]:
     """Prepare a checkpoint in float32."""
-    select.open_local(str(folder), precision="fp32", note=lambda _: None).close()
+    registry.open_local(str(folder), precision="fp32", note=lambda _: None).close()
     checkpoint = resolve(str(folder), folder)
     return checkpoint, graphs_here(checkpoint, cache_dir())["fp32"].directory
 

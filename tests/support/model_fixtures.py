@@ -57,7 +57,7 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def engine(nano: Any, session_cache: Path) -> Iterator[Any]:
     """Load the bundled model."""
-    from musicgen_cli.engine.onnx_engine import OnnxEngine
+    from musicgen_cli.engine.onnx.engine import OnnxEngine
 
     loaded = OnnxEngine(nano, cache_dir=session_cache, threads=1, slots=4)  # several processes of tests share the cores
     yield loaded

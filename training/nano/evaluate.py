@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from musicgen_cli.checkpoint.checkpoint import resolve
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.decode import Sampling, Take
-from musicgen_cli.engine.onnx_engine import OnnxEngine
+from musicgen_cli.engine.decoding.sequence import Sampling, Take
+from musicgen_cli.engine.onnx.engine import OnnxEngine
 from training.nano import ear, prompts, reading
 from training.nano.hearing import TEMPO_TOLERANCE, Ear, Heard, listen, near_tempo
 from training.nano.prompts import Asked

@@ -95,7 +95,7 @@ def _store(where: Path) -> tuple[str, str]:
 
 
 def _service(chosen: "Settings", *, local: bool) -> tuple[str, str]:
-    from musicgen_cli.engine.remote import RemoteEngine
+    from musicgen_cli.engine.client import RemoteEngine
 
     try:
         engine = RemoteEngine(chosen.url, timeout_s=3, max_wait_s=0, api_key=chosen.api_key)

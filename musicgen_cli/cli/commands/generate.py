@@ -222,9 +222,9 @@ def _sounding(kept: "Store", out: "Output") -> "Sounding":
 
 def _open(chosen: "Settings", loading: "dict[str, Any]", out: "Output") -> "Engine":
     from musicgen_cli.cli.maker import ensure
-    from musicgen_cli.engine import select
+    from musicgen_cli.engine import registry
 
     if not chosen.local:
-        return select.open_remote(chosen)
+        return registry.open_remote(chosen)
     ensure(chosen.model, out, **loading)
-    return select.open_local(chosen.model, note=out.note, **loading)
+    return registry.open_local(chosen.model, note=out.note, **loading)

@@ -33,7 +33,7 @@ def command(
     from musicgen_cli import settings
     from musicgen_cli.cli.maker import ensure
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.engine.select import open_local
+    from musicgen_cli.engine.registry import open_local
     from musicgen_cli.extras import needs
 
     with needs("serve"):

@@ -24,14 +24,14 @@ transformers = pytest.importorskip("transformers", reason="the oracle needs tran
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
 from musicgen_cli.checkpoint.shape import Shape, TextShape  # noqa: E402
-from musicgen_cli.engine import calibrate  # noqa: E402
-from musicgen_cli.engine.decode import Pattern, Sampling, Step, Take, guided, weights  # noqa: E402
-from musicgen_cli.engine.graph_cache import graphs_of  # noqa: E402
-from musicgen_cli.engine.onnx_decoder import Text  # noqa: E402
-from musicgen_cli.engine.onnx_engine import OnnxModel  # noqa: E402
-from musicgen_cli.engine.slots import Slots  # noqa: E402
-from musicgen_cli.engine.step_graph import sinusoids  # noqa: E402
-from musicgen_cli.engine.text_graph import position_buckets  # noqa: E402
+from musicgen_cli.engine.decoding.scheduler import Slots  # noqa: E402
+from musicgen_cli.engine.decoding.sequence import Pattern, Sampling, Step, Take, guided, weights  # noqa: E402
+from musicgen_cli.engine.onnx import calibrate  # noqa: E402
+from musicgen_cli.engine.onnx.decoder import Text  # noqa: E402
+from musicgen_cli.engine.onnx.decoder_step import sinusoids  # noqa: E402
+from musicgen_cli.engine.onnx.engine import OnnxModel  # noqa: E402
+from musicgen_cli.engine.onnx.graph_cache import graphs_of  # noqa: E402
+from musicgen_cli.engine.onnx.text_encoder import position_buckets  # noqa: E402
 from tests.support.oracle import FRAMES, MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: E402, F401  # after what may skip it
 
 pytestmark = pytest.mark.oracle

@@ -16,7 +16,7 @@ import numpy as np
 
 from musicgen_cli.checkpoint.shape import SoundShape
 from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
-from musicgen_cli.engine.graphs import FLOAT, INT64, Dims, Graph
+from musicgen_cli.engine.onnx.graph_builder import FLOAT, INT64, Dims, Graph
 from musicgen_cli.errors import CheckpointError
 
 _PADS = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}  # torch's word → ONNX's

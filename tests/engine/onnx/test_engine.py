@@ -19,10 +19,10 @@ from musicgen_cli.audio.wav import inspect  # noqa: E402
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
 from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
 from musicgen_cli.contract import GenerateRequest  # noqa: E402  # after what may skip it
-from musicgen_cli.engine import machine  # noqa: E402
+from musicgen_cli.engine import hardware  # noqa: E402
 from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
-from musicgen_cli.engine.decode import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
-from musicgen_cli.engine.onnx_engine import OnnxEngine  # noqa: E402
+from musicgen_cli.engine.decoding.sequence import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
+from musicgen_cli.engine.onnx.engine import OnnxEngine  # noqa: E402
 from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError  # noqa: E402
 
 
@@ -306,7 +306,7 @@ def test_memory_is_reckoned_near_what_is_measured(nano: Checkpoint, session_cach
     program = (
         "import resource, sys; from pathlib import Path; from musicgen_cli.contract import GenerateRequest;"
         "from musicgen_cli.engine.base import Silent; from musicgen_cli.checkpoint.checkpoint import resolve;"
-        "from musicgen_cli.engine.onnx_engine import OnnxEngine;"
+        "from musicgen_cli.engine.onnx.engine import OnnxEngine;"
         "e = OnnxEngine(resolve('nano', Path()), cache_dir=Path(sys.argv[1]), threads=1);"
         "e.generate(GenerateRequest(prompt='piano', duration=10.0), Silent());"
         "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
@@ -314,7 +314,7 @@ def test_memory_is_reckoned_near_what_is_measured(nano: Checkpoint, session_cach
     done = subprocess.run(
         [sys.executable, "-c", program, str(session_cache)], capture_output=True, text=True, check=True
     )
-    needed, _ = machine.memory_needed(Shape.of(nano.config), nano.tensors(), steps=1503, small=True)
+    needed, _ = hardware.memory_needed(Shape.of(nano.config), nano.tensors(), steps=1503, small=True)
 
     assert 0.6 * needed < int(done.stdout) * 1024 <= needed
 
@@ -381,28 +381,28 @@ V2 = {"proc/self/cgroup": "0::/user/job\n"}
 def test_free_memory_is_the_least_that_anyone_leaves(
     tmp_path: Path, files: Mapping[str, str], free: int | None
 ) -> None:
-    """The machine, a control group of either version, the process's own limit."""
-    assert machine.free_memory(tree(tmp_path, files)) == free
+    """The hardware, a control group of either version, the process's own limit."""
+    assert hardware.free_memory(tree(tmp_path, files)) == free
 
 
 def test_there_are_as_many_slots_as_memory_allows() -> None:
     """From one to eight; eight where nobody can say."""
-    assert [machine.slots(100, free) for free in (0, 99, 100, 250, 10_000, None)] == [1, 1, 2, 3, 8, 8]
+    assert [hardware.slots(100, free) for free in (0, 99, 100, 250, 10_000, None)] == [1, 1, 2, 3, 8, 8]
 
 
 def test_at_least_one_core_is_there() -> None:
     """And no more than there are processors."""
     import os
 
-    assert 1 <= machine.cores() <= (os.cpu_count() or 1)
+    assert 1 <= hardware.cores() <= (os.cpu_count() or 1)
 
 
 def test_a_small_model_has_one_thread(nano: Checkpoint) -> None:
     """Others have all cores."""
     small = Shape.of(nano.config).decoder
 
-    assert machine.threads(small) == 1
-    assert machine.threads(replace(small, width=1024, ffn=4096)) == machine.cores()
+    assert hardware.threads(small) == 1
+    assert hardware.threads(replace(small, width=1024, ffn=4096)) == hardware.cores()
 
 
 @pytest.mark.parametrize(
@@ -418,8 +418,8 @@ def test_weights_have_a_sign_where_that_is_faster(tmp_path: Path, flags: str, *,
     """Told by the processor's flags; elsewhere, and where there are none, they haven't."""
     files = {"proc/cpuinfo": f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: avx_vnni\n"}
 
-    assert machine.prefers_signed(tree(tmp_path, files)) is signed
-    assert not machine.prefers_signed(tmp_path / "nowhere")
+    assert hardware.prefers_signed(tree(tmp_path, files)) is signed
+    assert not hardware.prefers_signed(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("values", [{"precision": "int4"}, {"precision": "bf16"}, {"device": "cuda"}])

@@ -22,7 +22,7 @@ PRECISIONS = ("int8", "fp32", "bf16")
 
 def open_remote(settings: Settings) -> Engine:
     """Open the HTTP service that the settings name; nothing is sent yet."""
-    from musicgen_cli.engine.remote import RemoteEngine
+    from musicgen_cli.engine.client import RemoteEngine
 
     return RemoteEngine(
         settings.url, timeout_s=settings.timeout, max_wait_s=settings.max_wait, api_key=settings.api_key
@@ -60,7 +60,7 @@ def open_local(
     device = device or "auto"
     if engine == "torch":
         with needs("torch"), needs("local"):
-            from musicgen_cli.engine.torch_engine import TorchEngine
+            from musicgen_cli.engine.torch.engine import TorchEngine
         return TorchEngine(_resolved(model, note), precision=precision, device=device, slots=slots)
     if device not in {"auto", "cpu"}:
         raise AbsentError(
@@ -73,7 +73,7 @@ def open_local(
     # this, before it is imported, stops all of it (its docs/Privacy.md). Whoever wants that can set 0.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with needs("local"):
-        from musicgen_cli.engine.onnx_engine import OnnxEngine
+        from musicgen_cli.engine.onnx.engine import OnnxEngine
     checkpoint = _resolved(model, note)
     home = checkpoint.home(places.cache_dir())
     return OnnxEngine(

@@ -13,14 +13,15 @@ import onnxruntime as ort
 from musicgen_cli import limits
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine import calibrate, machine
+from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import Origin
-from musicgen_cli.engine.decode import FloatArray, IntArray, Pattern, Step, Take
-from musicgen_cli.engine.graph_cache import FRAMES, SOUND, STEP, TEXT, graphs_of
-from musicgen_cli.engine.local_engine import LocalEngine
-from musicgen_cli.engine.onnx_decoder import OnnxDecoder, Text, explained
-from musicgen_cli.engine.slots import Slots
-from musicgen_cli.engine.sound import SoundStream
+from musicgen_cli.engine.decoding.audio_stream import SoundStream
+from musicgen_cli.engine.decoding.scheduler import Slots
+from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray, Pattern, Step, Take
+from musicgen_cli.engine.local import LocalEngine
+from musicgen_cli.engine.onnx import calibrate
+from musicgen_cli.engine.onnx.decoder import OnnxDecoder, Text, explained
+from musicgen_cli.engine.onnx.graph_cache import FRAMES, SOUND, STEP, TEXT, graphs_of
 from musicgen_cli.errors import AbsentError
 
 ENGINE, DEVICE, PRECISIONS = "onnx", "cpu", ("int8", "fp32")
@@ -41,7 +42,7 @@ class OnnxEngine(LocalEngine[Text]):
         threads: int | None = None,
         slots: int | None = None,
         note: Callable[[str], None] = lambda _: None,
-        free: Callable[[], int | None] = machine.free_memory,
+        free: Callable[[], int | None] = hardware.free_memory,
     ) -> None:
         """
         Load a model.
@@ -67,12 +68,12 @@ class OnnxEngine(LocalEngine[Text]):
         super().__init__(checkpoint, Origin("local", checkpoint.name, ENGINE, precision, device))
         _, longest = self._plan(limits.DURATION.high)
         free_bytes = free()
-        needed, each = machine.memory_needed(
+        needed, each = hardware.memory_needed(
             self._shape, checkpoint.tensors(), steps=longest.steps, small=precision == "int8"
         )
-        machine.check_memory(checkpoint.name, needed, free_bytes)
-        self.slots = slots or machine.slots(each, free_bytes and free_bytes - needed)
-        self._threads = threads or machine.threads(self._shape.decoder)
+        hardware.check_memory(checkpoint.name, needed, free_bytes)
+        self.slots = slots or hardware.slots(each, free_bytes and free_bytes - needed)
+        self._threads = threads or hardware.threads(self._shape.decoder)
         self._graphs = graphs_of(
             checkpoint,
             self._shape,
@@ -201,7 +202,7 @@ def _session(
     options.enable_cpu_mem_arena = keep_memory
     options.enable_mem_pattern = keep_memory
     options.log_severity_level = 4  # what fails is raised as well
-    if not machine.prefers_signed():  # a graph that was made where this is otherwise needs its weights turned
+    if not hardware.prefers_signed():  # a graph that was made where this is otherwise needs its weights turned
         options.add_session_config_entry("session.x64quantprecision", "1")
     if not spin_on:
         options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from musicgen_cli.engine import select
+from musicgen_cli.engine import registry
 from musicgen_cli.errors import AbsentError, InvalidValueError, MissingExtraError
 
 
@@ -20,7 +20,7 @@ from musicgen_cli.errors import AbsentError, InvalidValueError, MissingExtraErro
 def test_unknown_names_are_wrong_usage(values: Mapping[str, str], message: str) -> None:
     """One sentence; exit code 2."""
     with pytest.raises(InvalidValueError, match=message) as caught:
-        select.open_local("nano", note=lambda _: None, **values)
+        registry.open_local("nano", note=lambda _: None, **values)
 
     assert caught.value.exit_code == 2
 
@@ -38,7 +38,7 @@ def test_what_isnt_there_is_refused_before_anything_is_imported(
     """One sentence, and what to do instead; exit code 8."""
     monkeypatch.setitem(sys.modules, "numpy", None)
     with pytest.raises(AbsentError, match=message) as caught:
-        select.open_local("nano", note=lambda _: None, **values)
+        registry.open_local("nano", note=lambda _: None, **values)
 
     assert caught.value.exit_code == 8
     assert hint in str(caught.value.hint)
@@ -50,9 +50,9 @@ def test_the_engine_torch_names_its_extra(monkeypatch: pytest.MonkeyPatch, packa
     pytest.importorskip("tokenizers", reason="needs the extra local")
     if package == "transformers":
         pytest.importorskip("torch", reason="else torch is missed first")
-    monkeypatch.delitem(sys.modules, "musicgen_cli.engine.torch_engine", raising=False)
+    monkeypatch.delitem(sys.modules, "musicgen_cli.engine.torch.engine", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=f"the extra 'torch' \\({package} is not installed\\)") as caught:
-        select.open_local("nano", engine="torch", note=lambda _: None)
+        registry.open_local("nano", engine="torch", note=lambda _: None)
 
     assert '"musicgen-cli[torch]"' in str(caught.value.hint)

@@ -12,7 +12,7 @@ import numpy as np
 
 from musicgen_cli.checkpoint.shape import DecoderShape, Shape, TextShape
 from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
-from musicgen_cli.engine.graphs import INT64, Dims, Graph
+from musicgen_cli.engine.onnx.graph_builder import INT64, Dims, Graph
 
 
 def write_text(graph: Graph, shape: Shape, tensors: Tensors) -> None:

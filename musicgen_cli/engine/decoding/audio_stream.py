@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from musicgen_cli.checkpoint.shape import SoundShape
-from musicgen_cli.engine.decode import FloatArray, IntArray
+from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray
 
 _FIRST = 25  # frames of the first chunk, 0.5 s of a published model: somebody may be waiting for it
 _FURTHER = 32  # frames of each other: little memory, and mostly in the processor's caches

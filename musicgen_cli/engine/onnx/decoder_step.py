@@ -14,7 +14,7 @@ import numpy as np
 
 from musicgen_cli.checkpoint.shape import DecoderShape
 from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
-from musicgen_cli.engine.graphs import FLOAT, INT8, INT32, INT64, Dims, Graph
+from musicgen_cli.engine.onnx.graph_builder import FLOAT, INT8, INT32, INT64, Dims, Graph
 
 
 def write_step(

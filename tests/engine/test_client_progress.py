@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine import remote
-from musicgen_cli.engine.remote import RemoteEngine
+from musicgen_cli.engine import client
+from musicgen_cli.engine.client import RemoteEngine
 from tests.support import fakes
 
 REQUEST = GenerateRequest(prompt="calm ambient piano", duration=1.0, seed=7, client_job_id="job-1")
@@ -22,7 +22,7 @@ Said = tuple[int, bytes]  # status, body
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_PROGRESS_S", 0.01)
+    monkeypatch.setattr(client, "_PROGRESS_S", 0.01)
 
 
 class Ear:

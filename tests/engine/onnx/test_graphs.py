@@ -16,9 +16,9 @@ onnx = pytest.importorskip("onnx", reason="needs the extra local")
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402  # after what may skip it
 from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
-from musicgen_cli.engine.graph_cache import GRAPH_FORMAT, GRAPHS, MANIFEST, Graphs, graphs_of  # noqa: E402
-from musicgen_cli.engine.step_graph import sinusoids  # noqa: E402
-from musicgen_cli.engine.text_graph import position_buckets  # noqa: E402
+from musicgen_cli.engine.onnx.decoder_step import sinusoids  # noqa: E402
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, GRAPHS, MANIFEST, Graphs, graphs_of  # noqa: E402
+from musicgen_cli.engine.onnx.text_encoder import position_buckets  # noqa: E402
 from musicgen_cli.errors import CheckpointError, EngineError  # noqa: E402
 
 STEPS = 1503
@@ -127,7 +127,7 @@ MAKE = """
 import sys
 from pathlib import Path
 from musicgen_cli.checkpoint.checkpoint import resolve
-from musicgen_cli.engine.graph_cache import graphs_of
+from musicgen_cli.engine.onnx.graph_cache import graphs_of
 from musicgen_cli.checkpoint.shape import Shape
 if len(sys.argv) > 2:
     import resource

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from musicgen_cli.checkpoint.tensors import FloatArray
-from musicgen_cli.engine.quantize import FLOORS, STEPS, TO_EACH_SIDE, ZERO, quantize, unsigned
+from musicgen_cli.engine.onnx.quantize import FLOORS, STEPS, TO_EACH_SIDE, ZERO, quantize, unsigned
 
 Array = NDArray[Any]
 Dims = Sequence[int | str]  # a word is a length that is known only at run time

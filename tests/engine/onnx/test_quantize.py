@@ -7,8 +7,9 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from musicgen_cli.engine import calibrate, machine  # noqa: E402  # after what may skip it
-from musicgen_cli.engine.quantize import ZERO, quantize, unsigned  # noqa: E402
+from musicgen_cli.engine import hardware  # noqa: E402  # after what may skip it
+from musicgen_cli.engine.onnx import calibrate  # noqa: E402  # after what may skip it
+from musicgen_cli.engine.onnx.quantize import ZERO, quantize, unsigned  # noqa: E402
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -39,7 +40,7 @@ def product(
     """Return what multiplies rows in 8 bits, behind an activation if there is one, and what is right."""
     ort = pytest.importorskip("onnxruntime", reason="needs the extra local")
     pytest.importorskip("onnx", reason="needs the extra local")
-    from musicgen_cli.engine.graphs import FLOAT, Graph
+    from musicgen_cli.engine.onnx.graph_builder import FLOAT, Graph
 
     def write(name: str, bits: int) -> Run:
         with Graph(folder, name, bits=bits, signed=signed) as graph:
@@ -48,7 +49,7 @@ def product(
             graph.node("Identity", graph.linear(rows, weight, after=activation), to="y")
             graph.output("y", ["R", len(weight)])
         options = ort.SessionOptions()
-        if not machine.prefers_signed():  # as the engine has it
+        if not hardware.prefers_signed():  # as the engine has it
             options.add_session_config_entry("session.x64quantprecision", "1")
         session = ort.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
         return lambda rows: session.run(["y"], {"x": rows})[0]
@@ -77,7 +78,7 @@ def test_a_row_is_the_same_alone_and_in_company(tmp_path: Path, width: int) -> N
 
 @pytest.mark.parametrize("activation", [None, "relu", "gelu"])
 def test_weights_with_a_sign_make_the_same(tmp_path: Path, activation: str | None) -> None:
-    """To the bit, on any machine, with values so large that sums of pairs need more than 16 bits."""
+    """To the bit, on any hardware, with values so large that sums of pairs need more than 16 bits."""
     chance = np.random.default_rng(2)
     weight = np.sign(chance.standard_normal((64, 1024))).astype(np.float32)
     x = np.abs(chance.standard_normal((5, 1024))).clip(2).astype(np.float32)

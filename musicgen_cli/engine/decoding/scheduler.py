@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from musicgen_cli.engine.decode import FloatArray, IntArray, Take
+from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray, Take
 
 Text = TypeVar("Text")
 Read = TypeVar("Read", contravariant=True)

@@ -8,7 +8,7 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
 from musicgen_cli.contract import GenerateRequest  # noqa: E402  # after what may skip it
-from musicgen_cli.engine.decode import (  # noqa: E402
+from musicgen_cli.engine.decoding.sequence import (  # noqa: E402
     Pattern,
     Sampling,
     Take,

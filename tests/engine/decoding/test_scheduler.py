@@ -10,8 +10,8 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from musicgen_cli.engine.decode import Pattern, Sampling, Take  # noqa: E402  # after what may skip it
-from musicgen_cli.engine.slots import Slots  # noqa: E402
+from musicgen_cli.engine.decoding.scheduler import Slots  # noqa: E402
+from musicgen_cli.engine.decoding.sequence import Pattern, Sampling, Take  # noqa: E402  # after what may skip it
 
 VOCAB, CODEBOOKS = 32, 4
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from musicgen_cli.engine.decode import FloatArray, Pattern, Sampling, Take
-from musicgen_cli.engine.slots import Decoder, Text
+from musicgen_cli.engine.decoding.scheduler import Decoder, Text
+from musicgen_cli.engine.decoding.sequence import FloatArray, Pattern, Sampling, Take
 
 PROMPTS = ("calm ambient piano", "energetic techno with heavy drums and a fast bass line")
 FRAMES = 150

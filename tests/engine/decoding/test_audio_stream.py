@@ -8,8 +8,8 @@ np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 
 from musicgen_cli.checkpoint.shape import SoundShape  # noqa: E402
-from musicgen_cli.engine.onnx_engine import OnnxEngine, OnnxModel  # noqa: E402  # after what may skip it
-from musicgen_cli.engine.sound import SoundStream  # noqa: E402
+from musicgen_cli.engine.decoding.audio_stream import SoundStream  # noqa: E402
+from musicgen_cli.engine.onnx.engine import OnnxEngine, OnnxModel  # noqa: E402  # after what may skip it
 
 SHAPE = SoundShape(
     rate=16_000,

@@ -25,12 +25,12 @@ from transformers.utils import logging
 from musicgen_cli import limits
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine import machine
+from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import Origin
-from musicgen_cli.engine.decode import FloatArray, IntArray
-from musicgen_cli.engine.local_engine import LocalEngine
-from musicgen_cli.engine.slots import Slots
-from musicgen_cli.engine.sound import SoundStream
+from musicgen_cli.engine.decoding.audio_stream import SoundStream
+from musicgen_cli.engine.decoding.scheduler import Slots
+from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray
+from musicgen_cli.engine.local import LocalEngine
 from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError, ModelAbsentError, line
 
 ENGINE = "torch"
@@ -99,16 +99,16 @@ class TorchEngine(LocalEngine["Text"]):
         """Refuse what doesn't fit: here as it is loaded, in float32, and on the device as it is used."""
         decoder, tensors = self._shape.decoder, self._checkpoint.tensors()
         size = PRECISIONS[precision].itemsize
-        loaded = tensors.float32_bytes(*machine.USED)
+        loaded = tensors.float32_bytes(*hardware.USED)
         used = loaded - tensors.float32_bytes("decoder.") * (4 - size) // 4
         used += 2 * decoder.layers * _ROWS * (steps + 2 * _TEXT_PAGE) * decoder.width * size
         if device.type == "cuda":
-            machine.check_memory(self._checkpoint.name, _PROCESS_BYTES + loaded, machine.free_memory())
+            hardware.check_memory(self._checkpoint.name, _PROCESS_BYTES + loaded, hardware.free_memory())
             on_device = free() if free else torch.cuda.mem_get_info(device)[0]
-            machine.check_memory(self._checkpoint.name, _DEVICE_BYTES + used, on_device)
+            hardware.check_memory(self._checkpoint.name, _DEVICE_BYTES + used, on_device)
         else:
-            on_host = free() if free else machine.free_memory()
-            machine.check_memory(self._checkpoint.name, _PROCESS_BYTES + max(used, loaded), on_host)
+            on_host = free() if free else hardware.free_memory()
+            hardware.check_memory(self._checkpoint.name, _PROCESS_BYTES + max(used, loaded), on_host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,7 +400,7 @@ def _load(checkpoint: Checkpoint) -> MusicgenForConditionalGeneration:
         if bars:
             logging.enable_progress_bar()
     # It would go on with weights drawn at random.
-    if missing := sorted(name for name in told["missing_keys"] if name.startswith(machine.USED)):
+    if missing := sorted(name for name in told["missing_keys"] if name.startswith(hardware.USED)):
         raise CheckpointError(f"the checkpoint has no tensor {missing[0]!r}", hint="fetch the model's files again")
     return model.eval()
 

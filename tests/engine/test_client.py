@@ -19,7 +19,7 @@ from werkzeug import Request, Response
 from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip
-from musicgen_cli.engine.remote import RemoteEngine
+from musicgen_cli.engine.client import RemoteEngine
 from musicgen_cli.errors import (
     BadAnswerError,
     OutOfTimeError,

@@ -5,7 +5,7 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
 from musicgen_cli.audio.wav import inspect  # noqa: E402
-from musicgen_cli.engine.pcm import Recording  # noqa: E402  # after what may skip it
+from musicgen_cli.engine.decoding.pcm import Recording  # noqa: E402  # after what may skip it
 from musicgen_cli.errors import EngineError  # noqa: E402
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from musicgen_cli.checkpoint.shape import DecoderShape
-from musicgen_cli.engine.decode import FloatArray, IntArray
+from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray
 from musicgen_cli.errors import EngineError, line
 
 Buffer = NDArray[np.float32] | NDArray[np.int8]

@@ -31,7 +31,7 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.manifest import identity
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
-from musicgen_cli.engine.machine import prefers_signed
+from musicgen_cli.engine.hardware import prefers_signed
 from musicgen_cli.errors import EngineError
 from musicgen_cli.extras import needs
 
@@ -140,10 +140,10 @@ def is_whole(directory: Path, label: Label) -> bool:
 
 def _make(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> None:
     with needs("local"):  # onnx, which nothing else needs
-        from musicgen_cli.engine.graphs import Graph
-    from musicgen_cli.engine.sound_graph import write_frames, write_sound
-    from musicgen_cli.engine.step_graph import widest, write_step
-    from musicgen_cli.engine.text_graph import write_text
+        from musicgen_cli.engine.onnx.graph_builder import Graph
+    from musicgen_cli.engine.onnx.codec_decoder import write_frames, write_sound
+    from musicgen_cli.engine.onnx.decoder_step import widest, write_step
+    from musicgen_cli.engine.onnx.text_encoder import write_text
 
     tensors = checkpoint.tensors()
     small = label["precision"] == "int8"

@@ -22,12 +22,12 @@ transformers = pytest.importorskip("transformers", reason="needs the extra torch
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
 from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
 from musicgen_cli.contract import GenerateRequest  # noqa: E402
-from musicgen_cli.engine import select  # noqa: E402
+from musicgen_cli.engine import registry  # noqa: E402
 from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
-from musicgen_cli.engine.decode import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
-from musicgen_cli.engine.graph_cache import graphs_of  # noqa: E402
-from musicgen_cli.engine.onnx_engine import OnnxEngine, OnnxModel  # noqa: E402
-from musicgen_cli.engine.torch_engine import TorchEngine, TorchModel  # noqa: E402
+from musicgen_cli.engine.decoding.sequence import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
+from musicgen_cli.engine.onnx.engine import OnnxEngine, OnnxModel  # noqa: E402
+from musicgen_cli.engine.onnx.graph_cache import graphs_of  # noqa: E402
+from musicgen_cli.engine.torch.engine import TorchEngine, TorchModel  # noqa: E402
 from musicgen_cli.errors import AbsentError, CheckpointError, MemoryNeededError, ModelAbsentError  # noqa: E402
 from tests.support.oracle import MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: E402, F401  # after what may skip it
 
@@ -262,7 +262,7 @@ def test_bf16_runs_on_the_cpu_and_sounds_alike(ours: TorchEngine, nano: Checkpoi
 def test_what_isnt_there_is_refused(values: Mapping[str, str], message: str) -> None:
     """Another precision or device isn't silently replaced."""
     with pytest.raises(AbsentError, match=message):
-        select.open_local("nano", engine="torch", note=lambda _: None, **values)
+        registry.open_local("nano", engine="torch", note=lambda _: None, **values)
 
 
 def test_a_model_without_its_weights_is_refused(nano: Checkpoint) -> None:

@@ -16,9 +16,11 @@ from musicgen_cli.audio import wav
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine import pcm
 from musicgen_cli.engine.base import Clip, Listener, Origin
-from musicgen_cli.engine.decode import (
+from musicgen_cli.engine.decoding import pcm
+from musicgen_cli.engine.decoding.audio_stream import SoundStream
+from musicgen_cli.engine.decoding.scheduler import Slots
+from musicgen_cli.engine.decoding.sequence import (
     SAMPLER_VERSION,
     FloatArray,
     Pattern,
@@ -27,8 +29,6 @@ from musicgen_cli.engine.decode import (
     frames_of,
     samples_of,
 )
-from musicgen_cli.engine.slots import Slots
-from musicgen_cli.engine.sound import SoundStream
 from musicgen_cli.errors import CheckpointError, line
 
 _TEXTS = 4  # kept at most: the same prompt mostly comes again at once, with other seeds

@@ -1,0 +1,1 @@
+"""From logits to codes and from samples to bytes: numpy alone, without a runtime."""
