@@ -20,9 +20,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from musicgen_cli.actions.batch import Batch
-from musicgen_cli.actions.sweep import Sweep
-from musicgen_cli.actions.worklist import Worklist
+from musicgen_cli.actions.batch.batch import Batch
+from musicgen_cli.actions.batch.sweep import Sweep
+from musicgen_cli.actions.batch.worklist import Worklist
 from musicgen_cli.store import Store
 from musicgen_cli.store.journal import encode, new_head
 

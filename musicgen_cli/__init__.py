@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from musicgen_cli._version import __version__
+
 if TYPE_CHECKING:
     from musicgen_cli.api import batch, generate
     from musicgen_cli.store import Store
 
 __all__ = ["Store", "__version__", "batch", "generate"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

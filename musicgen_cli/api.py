@@ -15,11 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from musicgen_cli import settings
-from musicgen_cli.actions.batch import Batch, Outcome, find_parents
+from musicgen_cli.actions.batch.batch import Batch, Outcome, find_parents
+from musicgen_cli.actions.batch.sweep import Sweep
+from musicgen_cli.actions.batch.worklist import Wanted, Worklist
 from musicgen_cli.actions.generate import Wish, expected_bytes, make_all, plan
-from musicgen_cli.actions.job import Means
-from musicgen_cli.actions.sweep import Sweep
-from musicgen_cli.actions.worklist import Wanted, Worklist
+from musicgen_cli.actions.jobs.job import Means
 from musicgen_cli.engine import registry
 from musicgen_cli.engine.base import Engine, Listener, Silent
 from musicgen_cli.engine.client import RemoteEngine

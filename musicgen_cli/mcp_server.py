@@ -22,12 +22,13 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 
-from musicgen_cli import __version__, limits, settings
-from musicgen_cli.actions.export import export, target
+from musicgen_cli import limits, settings
+from musicgen_cli._version import __version__
 from musicgen_cli.actions.generate import Wish, expected_bytes, plan
-from musicgen_cli.actions.job import Job, Means
-from musicgen_cli.actions.jobs import Jobs
-from musicgen_cli.actions.poll import MODES, poll
+from musicgen_cli.actions.jobs.job import Job, Means
+from musicgen_cli.actions.jobs.jobs import Jobs
+from musicgen_cli.actions.jobs.poll import MODES, poll
+from musicgen_cli.actions.library.export import export, target
 from musicgen_cli.contract import RANGES
 from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, UsageError
 from musicgen_cli.printable import escaped_json

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from musicgen_cli import __version__, limits
+from musicgen_cli import limits
+from musicgen_cli._version import __version__
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, Listener

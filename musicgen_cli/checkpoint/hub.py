@@ -27,7 +27,7 @@ from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in an __all__
 from pydantic import BaseModel, Field, ValidationError
 
-from musicgen_cli import __version__
+from musicgen_cli._version import __version__
 from musicgen_cli.errors import (
     BadAnswerError,
     InvalidValueError,

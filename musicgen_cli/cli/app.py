@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from musicgen_cli import __version__
+from musicgen_cli._version import __version__
 from musicgen_cli.errors import MusicgenError, StoppedError
 
 # Each name is a module of `commands` (`import_` for `import`), with a function `command`, or for a group a table

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from musicgen_cli.actions.batch import Outcome, Tally
-from musicgen_cli.actions.worklist import Wanted
+from musicgen_cli.actions.batch.batch import Outcome, Tally
+from musicgen_cli.actions.batch.worklist import Wanted
 from musicgen_cli.cli.output import Notes, Output
 from musicgen_cli.engine.base import Listener
 from musicgen_cli.printable import one_line

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from musicgen_cli.printable import one_line
 
 if TYPE_CHECKING:
-    from musicgen_cli.actions.job import Job
+    from musicgen_cli.actions.jobs.job import Job
     from musicgen_cli.cli.output import Output
 
 

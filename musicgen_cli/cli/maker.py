@@ -45,7 +45,7 @@ def ensure(
         from musicgen_cli.checkpoint.checkpoint import is_absent
     if not is_absent(name, settings.models_dir()):
         return
-    from musicgen_cli.engine.pull import pull_absent
+    from musicgen_cli.actions.models.pull import pull_absent
     from musicgen_cli.engine.registry import open_local
 
     needs_weights = engine == "torch"

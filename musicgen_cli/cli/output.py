@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from musicgen_cli.actions.lineage import Branch
+    from musicgen_cli.actions.library.lineage import Branch
     from musicgen_cli.engine.base import Listener
     from musicgen_cli.store import Artifact
 

@@ -22,7 +22,8 @@ import httpx
 import stamina
 from pydantic_core import from_json
 
-from musicgen_cli import __version__, limits
+from musicgen_cli import limits
+from musicgen_cli._version import __version__
 from musicgen_cli.audio.wav import is_silent
 from musicgen_cli.contract import Answer, GenerateRequest, read_answer
 from musicgen_cli.engine.base import Clip, Listener, Origin

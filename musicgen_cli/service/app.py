@@ -14,7 +14,8 @@ from fastapi.responses import JSONResponse
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 
-from musicgen_cli import __version__, limits
+from musicgen_cli import limits
+from musicgen_cli._version import __version__
 from musicgen_cli.contract import GenerateRequest, GenerateResponse
 from musicgen_cli.engine.base import Clip
 from musicgen_cli.errors import InvalidValueError

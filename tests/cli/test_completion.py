@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from musicgen_cli import settings
-from musicgen_cli.actions.job_folder import job_folder
+from musicgen_cli.actions.jobs.folder import job_folder
 from musicgen_cli.cli.app import COMMANDS, table
 from musicgen_cli.cli.completion import SHELLS, script
 from musicgen_cli.cli.completion.tree import VALUES, Command, command_of

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from musicgen_cli import settings
-from musicgen_cli.actions.job import Job, Means, to_record
-from musicgen_cli.actions.jobs import Jobs
+from musicgen_cli.actions.jobs.job import Job, Means, to_record
+from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.store import Store
 from tests.support.index_lines import head, name, put, sound
 from tests.support.terminal import on_terminal

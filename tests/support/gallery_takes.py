@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from musicgen_cli.actions.gallery import build
+from musicgen_cli.actions.gallery.gallery import build
 from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.store import Artifact, Draft, Store
 from tests.support import fakes

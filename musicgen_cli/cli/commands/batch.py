@@ -14,8 +14,8 @@ from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, U
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from musicgen_cli.actions.batch import Tally
-    from musicgen_cli.actions.worklist import Worklist
+    from musicgen_cli.actions.batch.batch import Tally
+    from musicgen_cli.actions.batch.worklist import Worklist
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -88,11 +88,11 @@ def command(
 
     The same command again makes what is missing. Other options are defaults for every row.
     """
-    from musicgen_cli.actions.batch import Batch
+    from musicgen_cli.actions.batch.batch import Batch
+    from musicgen_cli.actions.batch.rows import FORMS
+    from musicgen_cli.actions.batch.sweep import Sweep
+    from musicgen_cli.actions.batch.worklist import Worklist
     from musicgen_cli.actions.generate import parameters_of
-    from musicgen_cli.actions.rows import FORMS
-    from musicgen_cli.actions.sweep import Sweep
-    from musicgen_cli.actions.worklist import Worklist
     from musicgen_cli.api import open_engine
     from musicgen_cli.cli.batch_view import BatchView
     from musicgen_cli.cli.maker import choose, ensure
@@ -185,8 +185,8 @@ def _read(
     file: str, form: str | None, work: "Worklist", kept: "Store", out: "Output", *, skip_invalid: bool
 ) -> dict[str, str]:
     """Put every row on the list, telling each that is wrong; return the parents that rows name."""
-    from musicgen_cli.actions.batch import find_parents
-    from musicgen_cli.actions.rows import read_rows
+    from musicgen_cli.actions.batch.batch import find_parents
+    from musicgen_cli.actions.batch.rows import read_rows
 
     wrong = 0
 
@@ -260,7 +260,7 @@ def _check_failures(path: Path, batch: str) -> None:
     Raises:
         TargetError: It can't be written, holds something else than rows, or is the batch's own file.
     """
-    from musicgen_cli.actions.rows import FIELDS, read_rows
+    from musicgen_cli.actions.batch.rows import FIELDS, read_rows
 
     with _writing(path):
         if not path.is_file():  # nothing there, or nothing that keeps anything, such as a pipe

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from musicgen_cli import __version__
+from musicgen_cli._version import __version__
 from musicgen_cli.cli import options
 from musicgen_cli.errors import MusicgenError
 

@@ -56,7 +56,7 @@ def command(
     to stdout never does: it is the stored sound, bit by bit.
     """
     from musicgen_cli import settings
-    from musicgen_cli.actions.export import check_format, converted, export, target
+    from musicgen_cli.actions.library.export import check_format, converted, export, target
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 

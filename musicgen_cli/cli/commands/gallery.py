@@ -34,7 +34,7 @@ def command(
 ) -> None:
     """Make a page of takes to look at and listen to, which works without a server."""
     from musicgen_cli import settings
-    from musicgen_cli.actions.gallery import build, check
+    from musicgen_cli.actions.gallery.gallery import build, check
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from musicgen_cli.actions.export import Target
     from musicgen_cli.actions.generate import Order
-    from musicgen_cli.actions.live import Sounding
+    from musicgen_cli.actions.library.export import Target
+    from musicgen_cli.actions.playback.live import Sounding
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.base import Engine, Listener
     from musicgen_cli.settings import Settings
@@ -143,7 +143,7 @@ def command(
             if not out.is_table:
                 out.artifact(take.artifact)
             if where is not None:
-                from musicgen_cli.actions.export import export
+                from musicgen_cli.actions.library.export import export
 
                 out.note(f"wrote {export(take.artifact, kept, where, taken)}")
     except MusicgenError as err:
@@ -191,14 +191,14 @@ def _target(output: str | None, *, many: bool, force: bool, out: "Output") -> "T
     if output == "-":
         out.check_sound(many=many)
         return None
-    from musicgen_cli.actions.export import target
+    from musicgen_cli.actions.library.export import target
 
     return target(output, many=many, force=force)
 
 
 def _detach(orders: "list[Order]", chosen: "Settings", loading: "dict[str, Any]", kept: "Store", out: "Output") -> None:
     from musicgen_cli import settings
-    from musicgen_cli.actions.jobs import Jobs
+    from musicgen_cli.actions.jobs.jobs import Jobs
     from musicgen_cli.api import means_of
     from musicgen_cli.cli.maker import ensure
 
@@ -214,7 +214,7 @@ def _detach(orders: "list[Order]", chosen: "Settings", loading: "dict[str, Any]"
 
 def _sounding(kept: "Store", out: "Output") -> "Sounding":
     """Look for a player before anything is made."""
-    from musicgen_cli.actions.live import Sounding
+    from musicgen_cli.actions.playback.live import Sounding
     from musicgen_cli.audio import player
 
     return Sounding(player.find(), kept, warn=out.warn)

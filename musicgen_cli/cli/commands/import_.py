@@ -30,7 +30,7 @@ def command(
     What is here already is not stored again.
     """
     from musicgen_cli import settings
-    from musicgen_cli.actions.import_ import Failed, Importer, Known
+    from musicgen_cli.actions.library.import_ import Failed, Importer, Known
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 

@@ -11,7 +11,7 @@ from musicgen_cli.errors import MusicgenError, TryAgainError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from musicgen_cli.actions.jobs import Jobs
+    from musicgen_cli.actions.jobs.jobs import Jobs
     from musicgen_cli.cli.output import Output
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="Jobs, or the starts of their ids; `last`.")]
@@ -80,7 +80,7 @@ def poll(
     """
     from dataclasses import asdict
 
-    from musicgen_cli.actions import poll as polling
+    from musicgen_cli.actions.jobs import poll as polling
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
@@ -103,7 +103,7 @@ def poll(
 
 def cancel(ids: Ids, store: options.StoreOption = None, json_: options.Json = False, quiet: Quiet = False) -> None:
     """Take jobs back; one that is running stops."""
-    from musicgen_cli.actions.job import CANCELLED
+    from musicgen_cli.actions.jobs.job import CANCELLED
     from musicgen_cli.cli.job_view import show_jobs
     from musicgen_cli.cli.output import Output
 
@@ -119,7 +119,7 @@ def cancel(ids: Ids, store: options.StoreOption = None, json_: options.Json = Fa
 
 def _jobs(store: "Path | None", out: "Output") -> "Jobs":
     from musicgen_cli import settings
-    from musicgen_cli.actions.jobs import Jobs
+    from musicgen_cli.actions.jobs.jobs import Jobs
     from musicgen_cli.store import Store
 
     return Jobs(Store(settings.load({"store": store}).store, warn=out.warn), settings.state_dir())

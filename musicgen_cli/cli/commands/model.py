@@ -43,7 +43,7 @@ def pull(
 
     out = Output(as_json=json_, quiet=quiet)
     with needs("local"):
-        from musicgen_cli.engine.pull import pull as pull_model
+        from musicgen_cli.actions.models.pull import pull as pull_model
     with out.transfer(f"pulling {name}") as listener:
         model = pull_model(
             name,
@@ -63,7 +63,7 @@ def list_(json_: options.Json = False, quiet: Quiet = False) -> None:
 
     out = Output(as_json=json_, quiet=quiet)
     with needs("local"):
-        from musicgen_cli.engine.models import models_here
+        from musicgen_cli.actions.models.inventory import models_here
     _show_all(out, list(models_here(settings.models_dir(), settings.cache_dir(), out.warn)))
 
 
@@ -83,14 +83,14 @@ def show(
     out = Output(as_json=json_)
     cache = settings.cache_dir()
     with needs("local"):
+        from musicgen_cli.actions.models import inventory
+        from musicgen_cli.actions.models.fidelity import fidelity_of
         from musicgen_cli.checkpoint.checkpoint import resolve
-        from musicgen_cli.engine import models
-        from musicgen_cli.engine.fidelity import fidelity_of
     model = resolve(name, settings.models_dir(), cache)
     if check:
-        models.check(model, cache)
+        inventory.check(model, cache)
         out.note("every byte is as it was")
-    known = models.details(model, cache)
+    known = inventory.details(model, cache)
     for precision, values in known["precisions"].items():
         values["mean_kl"] = fidelity_of(model, precision, cache, out.note)
     if json_:
@@ -113,7 +113,7 @@ def rm(
     out = Output(as_json=json_, quiet=quiet)
     where = settings.models_dir()
     with needs("local"):
-        from musicgen_cli.engine.models import removable, remove
+        from musicgen_cli.actions.models.inventory import removable, remove
     would_go = [removable(name, where) for name in dict.fromkeys(names)]
     for model in would_go:
         if yes:
@@ -132,7 +132,7 @@ def rm(
 def _show_all(out: "Output", models: "list[Checkpoint]") -> None:
     """Show models: a table on a terminal, else one a line: name, bytes, precisions, licence, source."""
     from musicgen_cli import settings
-    from musicgen_cli.engine.models import summary
+    from musicgen_cli.actions.models.inventory import summary
     from musicgen_cli.printable import one_line
 
     known = [summary(model, settings.cache_dir()) for model in models]

@@ -30,7 +30,7 @@ def command(
     through the extra audio.
     """
     from musicgen_cli import settings
-    from musicgen_cli.actions.play import Speakers
+    from musicgen_cli.actions.playback.play import Speakers
     from musicgen_cli.actions.pool import as_done
     from musicgen_cli.audio import player
     from musicgen_cli.cli.output import Output

@@ -43,7 +43,7 @@ def command(
     elif path:
         out.path(kept.blob_path(found))
     elif tree:
-        from musicgen_cli.actions.lineage import lineage
+        from musicgen_cli.actions.library.lineage import lineage
 
         out.tree(lineage(found, kept))
     else:

@@ -121,7 +121,7 @@ def _jobs(words: Sequence[str]) -> Found:
     import json
 
     from musicgen_cli import settings
-    from musicgen_cli.actions.job_folder import is_job_id, job_folder
+    from musicgen_cli.actions.jobs.folder import is_job_id, job_folder
 
     folder = job_folder(_store(words), settings.state_dir())
     files = [path for path in folder.iterdir() if path.suffix == ".json" and is_job_id(path.stem)]

@@ -1,0 +1,1 @@
+"""Many requests from rows: read, multiplied, made and resumed."""

@@ -1,0 +1,1 @@
+"""A page of takes, to look at and listen to."""

@@ -1,0 +1,1 @@
+"""Takes that are made in the background."""

@@ -1,0 +1,1 @@
+"""What is done with stored takes: copied out, taken in, traced, made again."""

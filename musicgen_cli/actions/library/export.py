@@ -1,0 +1,323 @@
+"""Blob → file, whole or not at all, and never over an existing one unless asked."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+import string
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from musicgen_cli.errors import InvalidValueError, TargetError, UsageError
+from musicgen_cli.extras import needs
+from musicgen_cli.printable import printable
+from musicgen_cli.store import Artifact, Store
+
+TEMPLATE = "{prompt_slug}-{seed}-{id}"
+FIELDS = ("prompt_slug", "seed", "id", "set", "index", "model", "creator", "duration", "date")
+NAME_BYTES = 80  # of a name made from a template, without the ending
+
+FORMATS = ("wav", "flac", "ogg", "mp3")
+
+_OTHER_FORMATS = frozenset({".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma"})
+_SEPARATORS = "-_. "
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where exports go: a file, or a folder with a template for names."""
+
+    path: Path
+    is_folder: bool
+    template: str = TEMPLATE
+    force: bool = False
+    sidecar: bool = False
+    form: str = "wav"  # of FORMATS
+    loop: bool = False
+    metadata: bool = True
+
+
+def target(
+    output: str | None,
+    *,
+    name: str | None = None,
+    many: bool = False,
+    force: bool = False,
+    sidecar: bool = False,
+    form: str | None = None,
+    loop: bool = False,
+    metadata: bool = True,
+) -> Target:
+    """
+    Understand `-o FILE|DIR`, `--name` and `--format`, before anything is made.
+
+    Args:
+        output: None is the current directory; a folder is one that exists or ends in a separator.
+        name: A template for names in a folder.
+        many: More than one file will be written.
+        form: Of FORMATS; None means what the file's ending says, else WAV.
+        loop: Fade the end into the start.
+        metadata: Let the copy say what it is.
+
+    Raises:
+        MissingExtraError: The format needs the extra audio.
+        UsageError: Several takes can't go into one file; a name for a file; an unknown field in the template.
+        TargetError: The file exists and `force` wasn't given.
+    """
+    template = name if name is not None else TEMPLATE
+    _fields(template)
+    text = output if output is not None else "."
+    if "\0" in text or not text:
+        raise InvalidValueError("the output path must not be empty or hold NUL")
+    path = Path(text)
+    is_folder = path.is_dir() or text.endswith(("/", os.sep))
+    form = check_format(form, None if is_folder else path)
+    if not is_folder and many:
+        raise UsageError(f"several takes can't go into the one file {text!r}", hint="end it with / to make it a folder")
+    if not is_folder and name is not None:
+        raise UsageError("--name is for a folder, and -o names a file", hint="end it with / to make it a folder")
+    where = Target(path, is_folder, template, force, sidecar, form, loop, metadata)
+    if not is_folder and not force:
+        for file in _files(where, path):
+            if file.is_symlink() or file.exists():
+                raise _exists(file)
+    return where
+
+
+def check_format(form: str | None, path: Path | None) -> str:
+    """
+    Find out the format from what was asked for and the file's ending.
+
+    Raises:
+        InvalidValueError, UsageError: There is no such format, or these two contradict each other.
+        MissingExtraError: It needs the extra audio.
+    """
+    if form is not None and form not in FORMATS:
+        raise InvalidValueError(f"format must be one of {', '.join(FORMATS)}, got {form[:40]!r}")
+    ending = path.suffix.lower() if path is not None else ""
+    if ending in _OTHER_FORMATS:
+        raise UsageError(
+            f"there is no export to {ending!r}", hint=f"musicgen export ID -o - | ffmpeg -i - take{ending}"
+        )
+    if ending[1:] in FORMATS:
+        if form not in {None, ending[1:]}:
+            raise UsageError(f"--format {form} contradicts the ending {ending!r}")
+        form = ending[1:]
+    form = form or "wav"
+    if form != "wav":
+        _encoder()
+    return form
+
+
+def converted(sound: bytes, artifact: Artifact, *, form: str = "wav", loop: bool = False, metadata: bool) -> bytes:
+    """
+    Turn a take's sound into what is exported.
+
+    Raises:
+        InvalidWavError: The format can't hold it.
+    """
+    from musicgen_cli.actions.library.metadata import described, tags_of
+
+    if loop:
+        from musicgen_cli.audio.loop import looped
+
+        sound = looped(sound)
+    if form != "wav":
+        encoded: bytes = _encoder().encoded(sound, form, tags_of(artifact) if metadata else {})
+        return encoded
+    return described(sound, artifact) if metadata else sound
+
+
+def export(artifact: Artifact, store: Store, where: Target, taken: set[Path]) -> Path:
+    """
+    Write one take's sound, and its record beside it if asked.
+
+    Args:
+        taken: Files this command has written; none of them is written twice, `force` or not.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        DamagedError: The stored sound isn't what its record says.
+        InvalidWavError: The format can't hold it.
+        TargetError: The file exists or can't be written; nothing half is left.
+    """
+    sound = converted(store.read_blob(artifact), artifact, form=where.form, loop=where.loop, metadata=where.metadata)
+    record = (json.dumps(artifact.record, ensure_ascii=False, indent=2) + "\n").encode()
+    try:
+        folder = where.path if where.is_folder else where.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in _candidates(artifact, where):
+            if taken.intersection(_files(where, path)):
+                continue
+            if _write(sound, record, path, where):
+                taken.update(_files(where, path))
+                return path
+            if not where.is_folder:
+                raise _exists(path)
+    except OSError as err:
+        raise TargetError(
+            f"can't write {printable(str(err.filename or where.path))}: {err.strerror}",
+            hint="the take is in the store; `-o` names another place",
+        ) from err
+    raise AssertionError("names are numbered without end")
+
+
+def file_name(artifact: Artifact, template: str) -> str:
+    """
+    Fill a template: `[a-z0-9._-]`, at most 80 bytes, no leading `.` or `-`, no reserved device name.
+
+    An empty field goes with the separator before it, or with the one after it where it comes first.
+    """
+    values = {
+        "prompt_slug": _slug(artifact.prompt)[:40].strip("-._"),
+        "seed": "" if artifact.seed is None else str(artifact.seed),
+        "id": artifact.id.removeprefix("artifact_"),
+        "set": _slug(artifact.variation_set_id or ""),
+        "index": "" if artifact.variation_index is None else str(artifact.variation_index),
+        "model": _slug(str(artifact.origin.get("model") or "")),
+        "creator": _slug(artifact.creator),
+        "duration": f"{artifact.duration:g}s",
+        "date": artifact.created[:10],
+    }
+    name = ""
+    for literal, field in _fields(template):
+        value = values[field] if field is not None else ""
+        if field is not None and not value:
+            literal = literal.rstrip(_SEPARATORS)
+        elif not name:
+            literal = literal.lstrip(_SEPARATORS)
+        name += literal + value
+    for form in FORMATS:
+        name = name.removesuffix(f".{form}")
+    name = re.sub(r"[^a-z0-9._-]+", "-", _ascii(name).lower())[:NAME_BYTES].strip("-. ")
+    if not name or name.partition(".")[0] in _RESERVED:
+        name = f"take-{name}".rstrip("-")
+    return name
+
+
+def _candidates(artifact: Artifact, where: Target) -> Iterator[Path]:
+    if not where.is_folder:
+        yield where.path
+        return
+    name = file_name(artifact, where.template)
+    yield where.path / f"{name}.{where.form}"
+    for i in range(2, 1_000_000):
+        yield where.path / f"{name}-{i}.{where.form}"
+
+
+def _files(where: Target, path: Path) -> tuple[Path, ...]:
+    return (path, _sidecar(path)) if where.sidecar else (path,)
+
+
+def _sidecar(path: Path) -> Path:
+    stem = path.stem if path.suffix[1:] in FORMATS else path.name
+    return path.with_name(f"{stem}.json")
+
+
+def _write(sound: bytes, record: bytes, path: Path, where: Target) -> bool:
+    """Put the sound, and the record if wanted; False, and nothing written, if a file is there and may not be."""
+    if not where.force and any(file.is_symlink() or file.exists() for file in _files(where, path)):
+        return False
+    if where.force and path.is_dir():
+        raise TargetError(f"{printable(str(path))} is a folder", hint="end it with / to export into it")
+    if not _place(sound, path, force=where.force):
+        return False
+    if where.sidecar and not _place(record, _sidecar(path), force=where.force):
+        path.unlink()
+        return False
+    return True
+
+
+def _place(data: bytes, path: Path, *, force: bool) -> bool:
+    """Write beside the target, then give it its name in one step; False if somebody was quicker."""
+    with _temporary(data, path) as temporary:
+        if force:
+            os.replace(temporary, path)  # noqa: PTH105  # replaces a symlink instead of following it
+            return True
+        try:
+            os.link(temporary, path, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError as err:
+            if err.errno not in {
+                errno.EPERM,
+                errno.ENOTSUP,
+                errno.EOPNOTSUPP,
+                errno.EMLINK,
+                errno.ENOSYS,
+                errno.EACCES,
+            }:
+                raise
+            return _copy(data, path)  # a file system without links
+        return True
+
+
+@contextmanager
+def _temporary(data: bytes, path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        _create(data, temporary)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy(data: bytes, path: Path) -> bool:
+    try:
+        _create(data, path)
+    except FileExistsError:
+        return False
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _create(data: bytes, path: Path) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags, 0o666), "wb") as file:  # noqa: PTH123  # the mode is cut by the umask
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _exists(path: Path) -> TargetError:
+    return TargetError(f"{printable(str(path))} exists already", hint="`--force` replaces it")
+
+
+def _encoder() -> ModuleType:
+    with needs("audio"):
+        from musicgen_cli.audio import encode
+    return encode
+
+
+def _fields(template: str) -> list[tuple[str, str | None]]:
+    """Take a template apart: literal text, and the field after it."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as err:
+        raise InvalidValueError(f"the name {template[:80]!r} is not a template: {err}") from err
+    for _, field, form, conversion in parts:
+        if field is not None and (field not in FIELDS or form or conversion):
+            raise InvalidValueError(
+                f"unknown field {{{field[:40]}}} in --name", hint="known are " + ", ".join(f"{{{f}}}" for f in FIELDS)
+            )
+    return [(literal, field) for literal, field, _, _ in parts]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9._]+", "-", _ascii(text).lower()).strip("-._")
+
+
+def _ascii(text: str) -> str:
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from musicgen_cli.actions.batch.rows import read_rows
+from musicgen_cli.actions.batch.sweep import Sweep
+from musicgen_cli.errors import InvalidValueError, UsageError
+from musicgen_cli.limits import ROW_BYTES
+
+
+def rows(data: bytes, form: str | None = None) -> list[tuple[int, object]]:
+    """Read rows; what is wrong with one becomes its text."""
+    return [(line, str(row) if isinstance(row, Exception) else row) for line, row in read_rows(io.BytesIO(data), form)]
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"], ids=["", "BOM"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([b"", b'{"prompt": "a", "seed": 1}', b" ", b"{}"], [(2, {"prompt": "a", "seed": 1}), (4, {})]),
+        ([b"prompt,seed", b"a,1", b"", b'"b, c",'], [(2, {"prompt": "a", "seed": 1}), (4, {"prompt": "b, c"})]),
+        ([b"Prompt;do_sample", b"a, b;TRUE"], [(2, {"prompt": "a, b", "do_sample": True})]),
+        ([b"seed\tprompt", b"1\ta"], [(2, {"seed": 1, "prompt": "a"})]),
+        ([b"prompt", b"a"], [(2, {"prompt": "a"})]),
+        ([b"", b" calm, sad ", b"", b"[verse] x"], [(2, {"prompt": "calm, sad"}), (4, {"prompt": "[verse] x"})]),
+        ([b"tense, seed of doubt", b"prompt"], [(1, {"prompt": "tense, seed of doubt"}), (2, {"prompt": "prompt"})]),
+    ],
+)  # fmt: skip
+def test_the_form_is_found_out(bom: bytes, end: bytes, lines: list[bytes], expected: list[object]) -> None:
+    """From the first line that isn't blank; with or without BOM, CR and a last line end."""
+    assert rows(bom + end.join(lines)) == expected
+    assert rows(bom + end.join(lines) + end) == expected
+
+
+def test_the_form_may_be_told() -> None:
+    """A prompt may look like anything."""
+    assert rows(b"{x}\n", "text") == [(1, {"prompt": "{x}"})]
+    assert rows(b"prompt,seed\n", "text") == [(1, {"prompt": "prompt,seed"})]
+    assert rows(b"tags\n'a'\n", "csv") == [(2, {"tags": "'a'"})]
+
+
+def test_a_csv_cell_may_have_lines() -> None:
+    """The next row's number counts them."""
+    assert rows(b'prompt,seed\n"a\nb ""c""",1\nd,2\n') == [
+        (2, {"prompt": 'a\nb "c"', "seed": 1}),
+        (4, {"prompt": "d", "seed": 2}),
+    ]
+
+
+def test_only_numbers_and_booleans_of_a_csv_are_converted() -> None:
+    """What isn't one stays text, for the check to refuse."""
+    ((_, row),) = rows(b"prompt,duration,top_k,do_sample,seed,creator,tags\n17,2,x,false,nan,1,a b\n")
+    assert row == {
+        "prompt": "17", "duration": 2, "top_k": "x", "do_sample": False, "seed": "nan", "creator": "1", "tags": "a b",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"a"\n{"prompt":"b"}\n', "it is not one whole JSON object: "),
+        (b'{}\n[1]\n{"prompt":"b"}', "it is not a JSON object"),
+        (b'{}\n{"seed":NaN}\n{"prompt":"b"}', "it is not one whole JSON object: "),
+        (b'{}\n{"prompt":"\xff"}\n{"prompt":"b"}', "it is not UTF-8"),
+        (b'{}\n{"prompt":"' + b"x" * 1_000_000 + b'"}\n{"prompt":"b"}', "it is longer than 256 KiB"),
+        (b'{}\n{"prompt":"\x00"}\n{"prompt":"b"}', "it is not one whole JSON object: "),
+        (b"{}\n" + b'{"a":' * 5000 + b'\n{"prompt":"b"}', "it is not one whole JSON object: "),
+        (b"prompt,seed\na,1,2\nb,\n", "it has 3 cells, the header 2"),
+        (b"prompt,seed\n\xff,1\nb,\n", "it is not UTF-8"),
+        (b'prompt,seed\n"a"b,1\nb,\n', "it is not CSV: "),
+        (b"prompt,seed\n" + b"x" * 1_000_000 + b"\nb,\n", "it is longer than 256 KiB"),
+        (b"prompt,seed\n" + b"x" * 200_000 + b"\nb,\n", "it is not CSV: field larger than field limit"),
+        (b"a\n\xff\nb", "it is not UTF-8"),
+        (b"a\n" + b"x" * 1_000_000 + b"\nb", "it is longer than 256 KiB"),
+    ],
+)
+def test_a_bad_line_costs_itself_alone(data: bytes, expected: str) -> None:
+    """The next one is read as if nothing had been."""
+    found = rows(data)
+    (bad,) = [(line, row) for line, row in found if isinstance(row, str)]
+
+    assert bad[0] == (1 if data.startswith(b'{"a"\n') else 2)
+    assert bad[1].startswith(expected)
+    assert found[-1] == (bad[0] + 1, {"prompt": "b"})
+
+
+def test_a_quote_that_never_ends_is_told() -> None:
+    """Of the line where it began."""
+    assert rows(b'prompt,seed\na,1\n"b,2\nc,3\n') == [
+        (2, {"prompt": "a", "seed": 1}),
+        (3, "it is not CSV: unexpected end of data"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"promt,seed\n", "line 1, the header: unknown field 'promt', the nearest known one is 'prompt'"),
+        (b"seed,prompt,seed\n", "line 1, the header: seed stands there twice"),
+        (b"[\n{}]\n", "the rows are one JSON array"),
+        (b'[{"prompt": "x"}]\n', "the rows are one JSON array"),
+        ("\ufeffx\n".encode("utf-16-le"), "the rows are UTF-16"),
+    ],
+)
+def test_what_is_wrong_for_all_rows_is_one_error(data: bytes, message: str) -> None:
+    """Not one for each row."""
+    with pytest.raises(UsageError) as failed:
+        rows(data)
+    assert str(failed.value).startswith(message)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"\xef\xbb\xbf", b" \r\n"])
+def test_nothing_holds_no_rows(data: bytes) -> None:
+    """Blank lines are none."""
+    assert rows(data) == []
+
+
+def test_the_longest_line_is_a_row() -> None:
+    """One byte more is not."""
+    for more, kind in ((0, dict), (1, str)):
+        text = json.dumps({"prompt": ""})
+        line = text[:-2] + "x" * (ROW_BYTES - 1 - len(text) + more) + text[-2:]
+        ((_, row),) = rows(line.encode() + b"\n")
+        assert isinstance(row, kind)
+
+
+def test_a_sweep_is_every_combination() -> None:
+    """The last field changes first; a range has both its ends; numbers are as a request has them."""
+    sweep = Sweep(["guidance-scale=3, 5", "seed=1..3"])
+
+    assert sweep.size == 6
+    assert [(each["guidance_scale"], each["seed"]) for each in map(sweep.__getitem__, range(6))] == [
+        (3.0, 1), (3.0, 2), (3.0, 3), (5.0, 1), (5.0, 2), (5.0, 3),
+    ]  # fmt: skip
+    assert [Sweep(["duration=1..2"])[i] for i in (0, 1)] == [{"duration": 1.0}, {"duration": 2.0}]
+    assert Sweep().size == 1
+    assert Sweep()[0] == {}
+    assert Sweep(["seed=0..9007199254740991"]).size == 2**53
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["seed"], "a sweep must be like"),
+        (["seed="], "a sweep must be like"),
+        (["sed=1"], "'sed' can't be swept, the nearest that can is 'seed'"),
+        (["prompt=a,b"], "'prompt' can't be swept"),
+        (["seed=1", "seed=2"], "seed is swept twice"),
+        (["seed=4..1"], "a sweep's range goes up"),
+        (["seed=1,,2"], "seed must be a whole number"),
+        (["seed=-1..2"], "seed must be a whole number, 0-9007199254740991, got -1"),
+        (["guidance_scale=3,16"], "guidance_scale must be 1-15, got 16"),
+        (["top_k=1.5"], "top_k must be a whole number"),
+        (["do_sample=maybe"], "do_sample must be true or false"),
+        (["seed=null"], "seed must have a value"),
+    ],
+)
+def test_a_wrong_sweep_is_refused(texts: list[str], message: str) -> None:
+    """Before any row is read."""
+    with pytest.raises(UsageError) as failed:
+        Sweep(texts)
+    assert str(failed.value).startswith(message)
+    assert isinstance(failed.value, InvalidValueError) or "swe" in str(failed.value)

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import stat
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from musicgen_cli import settings
+from musicgen_cli.actions.generate import Wish, plan
+from musicgen_cli.actions.jobs.job import Job, Means
+from musicgen_cli.actions.jobs.jobs import Jobs
+from musicgen_cli.actions.jobs.poll import poll
+from musicgen_cli.errors import AmbiguousIdError, InvalidValueError, NotFoundError
+from musicgen_cli.store import Store
+from musicgen_cli.store.journal import locked, timestamp
+from tests.support import fakes
+
+Queue = Callable[..., list[Job]]
+
+
+@pytest.fixture
+def store(store_path: Path) -> Store:
+    return Store(store_path)
+
+
+@pytest.fixture
+def jobs(store: Store) -> Jobs:
+    return Jobs(store, settings.state_dir())
+
+
+@pytest.fixture
+def queue(jobs: Jobs, store: Store, service: HTTPServer) -> Iterator[Queue]:
+    """Queue takes of the fake service."""
+
+    def add(prompt: str = "x", **more: Any) -> list[Job]:
+        wish = Wish({"prompt": prompt, "duration": 0.5}, **more)
+        url = service.url_for("/").rstrip("/")
+        return jobs.add(plan(wish, store), Means(local=False, url=url, timeout=60, max_wait=5))
+
+    yield add
+    for job in jobs.known():
+        if job.runner_pid is not None and job.state == "running":
+            os.kill(job.runner_pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def gate(service: HTTPServer) -> Iterator[threading.Event]:
+    """Hold every answer of the service back until the gate is open."""
+    opened = threading.Event()
+
+    def answer(request: Request) -> Response:
+        opened.wait(60)
+        return fakes.ours(request)
+
+    service.clear()
+    service.expect_request("/predict", method="POST").respond_with_handler(answer)
+    yield opened
+    opened.set()
+
+
+def ended(jobs: Jobs, *wanted: Job, within_s: float = 60) -> list[Job]:
+    give_up = time.monotonic() + within_s
+    while True:
+        now = {job.id: job for job in jobs.look()}
+        if all(now[job.id].has_ended for job in wanted):
+            return [now[job.id] for job in wanted]
+        assert time.monotonic() < give_up, now
+        time.sleep(0.05)
+
+
+def running(jobs: Jobs, wanted: Job) -> Job:
+    give_up = time.monotonic() + 60
+    while (job := jobs.find(wanted.id)).state != "running":
+        assert job.state == "pending"
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    return job
+
+
+def change(jobs: Jobs, job: Job, **values: Any) -> None:
+    path = jobs.folder / f"{job.id}.json"
+    record = json.loads(path.read_text()) | values
+    path.unlink()
+    path.write_text(json.dumps(record))
+
+
+def test_a_job_becomes_a_stored_take(queue: Queue, jobs: Jobs, store: Store) -> None:
+    """Its result names the take, whose record names the job."""
+    (job,) = ended(jobs, *queue("calm", tags=["a"], creator="me"))
+
+    take = store.get("last")
+    assert job.state == "complete"
+    assert job.result == {
+        "status": "success", "output_hash": take.content_hash, "artifact_id": take.id, "duration": 0.5,
+        "sample_rate": 32_000,
+    }  # fmt: skip
+    assert (take.prompt, take.creator, take.client_job_id) == ("calm", "me", job.id)
+    assert "a" in take.tags
+
+
+def test_only_the_owner_can_read_jobs_and_no_key_is_in_them(
+    queue: Queue, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, service: HTTPServer
+) -> None:
+    """Files are 0600, folders 0700; the runner reads the key itself and sends it."""
+    monkeypatch.setenv("MUSICGEN_API_KEY", "s3cret")
+    ended(jobs, *queue())
+
+    for path in jobs.folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert b"s3cret" not in path.read_bytes()
+    for folder in (jobs.folder, jobs.folder.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert service.log[0][0].headers["Authorization"] == "Bearer s3cret"
+
+
+def test_a_failure_is_kept_with_its_reason_and_stops_only_itself(queue: Queue, jobs: Jobs, service: HTTPServer) -> None:
+    """The next job runs."""
+    service.clear()
+    service.expect_ordered_request("/predict").respond_with_json({"detail": "no room"}, 500)
+    service.expect_ordered_request("/predict").respond_with_handler(fakes.ours)
+    first, second = ended(jobs, *queue(), *queue())
+
+    assert first.state == "failed"
+    assert first.error == {
+        "code": "service-error", "message": "the service answered 500: no room", "hint": None, "exit_code": 6,
+    }  # fmt: skip
+    assert second.state == "complete"
+
+
+def test_jobs_run_in_the_order_in_which_they_came(queue: Queue, jobs: Jobs, store: Store) -> None:
+    """Variations too, and takes that join the same set one after another get indices of their own."""
+    queued = [*queue("a", variations=2), *queue("b", variation_set_id="s"), *queue("c", variation_set_id="s")]
+    ended(jobs, *queued)
+
+    takes = [*store.newest(None)][::-1]
+    assert [take.client_job_id for take in takes] == [job.id for job in queued]
+    assert [take.variation_index for take in takes] == [0, 1, 0, 1]
+
+
+@pytest.mark.usefixtures("gate")
+def test_a_pending_job_is_cancelled_at_once(queue: Queue, jobs: Jobs, service: HTTPServer) -> None:
+    """Nothing is sent for it."""
+    first, second = [*queue("first"), *queue("second")]
+    running(jobs, first)
+
+    assert [job.state for job in jobs.cancel([second.id])] == ["cancelled"]
+    assert jobs.find(first.id).state == "running"
+
+
+def test_a_running_job_is_cancelled_and_its_connection_ends(queue: Queue, jobs: Jobs, store: Store) -> None:
+    """The service hears of it, nothing is stored, and the next job runs."""
+    asked, left = threading.Event(), threading.Event()
+
+    def talk(connection: Any) -> None:
+        asked.set()
+        if not connection.recv(1):  # the other end has gone
+            left.set()
+
+    with fakes.raw_server(talk) as url:
+        (job,) = jobs.add(plan(Wish({}), store), Means(local=False, url=url, timeout=60, max_wait=5))
+        assert asked.wait(60)
+        assert [job.state for job in jobs.cancel([job.id])] == ["cancelled"]
+        assert left.wait(10)
+    (after,) = ended(jobs, *queue())
+    assert after.state == "complete"
+    assert len([*store.newest(None)]) == 1
+
+
+@pytest.mark.usefixtures("gate")
+def test_a_runner_that_was_killed_is_found_out(queue: Queue, jobs: Jobs) -> None:
+    """The job it was at failed, with the reason."""
+    (job,) = queue()
+    pid = running(jobs, job).runner_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    (after,) = ended(jobs, job)
+
+    assert after.state == "failed"
+    assert after.error is not None
+    assert after.error["message"] == f"its runner (process {pid}) ended before the take was made"
+
+
+def test_looks_do_not_start_a_runner_each(queue: Queue, jobs: Jobs, gate: threading.Event) -> None:
+    """One that was started and hasn't got its lock yet is waited for."""
+    (job,) = queue()
+    starts = set()
+    while jobs.find(job.id).state == "pending":
+        with suppress(FileNotFoundError):
+            starts.add((jobs.folder / "runner.starting").stat().st_mtime_ns)
+
+    assert len(starts) == 1
+
+
+def test_a_model_is_loaded_once_for_the_jobs_in_a_row(jobs: Jobs, store: Store) -> None:
+    """Another kind of job waits until those before it are made."""
+    orders = plan(Wish({"duration": 0.5}, variations=4), store)
+    nano = Means(local=True, model="nano")
+    lost = Means(local=True, model="/nowhere/at/all")
+    queued = [*jobs.add(orders[:2], nano), *jobs.add(orders[2:3], lost), *jobs.add(orders[3:], nano)]
+    states = [job.state for job in ended(jobs, *queued)]
+
+    assert states == ["complete", "complete", "failed", "complete"]
+    assert len({job.runner_pid for job in jobs.known()}) == 1
+    assert jobs.known()[2].outcome == "there is no folder '/nowhere/at/all'"
+
+
+def test_after_a_reboot_running_jobs_have_failed_and_pending_ones_run(queue: Queue, jobs: Jobs) -> None:
+    """A take that was stored before the end is found by its job's id, and not made twice."""
+    made, lost, waiting = ended(jobs, *queue("made"), *queue("lost"), *queue("waiting"))
+    with locked(jobs.folder, "runner.lock", wait_s=30):  # the runner ends when it has been idle for a while
+        pass
+    blank = {"result": None, "finished": None}
+    change(jobs, made, state="running", **blank)
+    change(jobs, lost, state="running", request={**lost.request, "client_job_id": None}, **blank)
+    for path in jobs.folder.glob(f"{lost.id}.json"):
+        path.rename(jobs.folder / "00000000-0000-4000-8000-000000000000.json")
+    change(jobs, waiting, state="pending", **blank)
+    (jobs.folder / f"{made.id}.tmp-1").touch()
+    states = {job.prompt: job.state for job in jobs.look()}
+
+    assert not [*jobs.folder.glob("*.tmp-*")]
+    assert states == {"made": "complete", "lost": "failed", "waiting": "pending"}
+    assert jobs.find(made.id).result == made.result
+    assert [job.state for job in ended(jobs, waiting)] == ["complete"]
+
+
+def test_what_ended_a_week_ago_is_forgotten_and_its_take_is_not(queue: Queue, jobs: Jobs, store: Store) -> None:
+    """Younger ones stay, and so do those that haven't ended."""
+    old, young = ended(jobs, *queue("old"), *queue("young"))
+    long_ago, lately = (timestamp(datetime.now(UTC) - timedelta(days=days)) for days in (7.01, 6.99))
+    change(jobs, old, finished=long_ago)
+    change(jobs, young, finished=lately)
+
+    assert [job.id for job in jobs.look()] == [young.id]
+    assert not (jobs.folder / f"{old.id}.json").exists()
+    assert {take.prompt for take in store.newest(None)} == {"old", "young"}
+
+
+def test_a_damaged_file_is_a_failed_job(jobs: Jobs, queue: Queue) -> None:
+    """It hides no other."""
+    damaged, good = ended(jobs, *queue(), *queue())
+    for text in ("", "{}", "[]", '{"state":"running"}', "[" * 100_000, '{"means":{"x":1}}'):
+        (jobs.folder / f"{damaged.id}.json").write_text(text)
+        now = {job.id: job for job in Jobs(Store(jobs._store.root), settings.state_dir()).look()}
+        assert now[damaged.id].state == "failed"
+        assert "damaged" in str(now[damaged.id].error)
+        assert now[good.id].state == "complete"
+
+
+def test_a_job_is_found_by_the_start_of_its_id(jobs: Jobs, queue: Queue) -> None:
+    """As takes are."""
+    first, second = ended(jobs, *queue(), *queue())
+
+    assert jobs.find(first.id[:8]).id == first.id
+    assert jobs.find("last").id == second.id
+    for wanted in ("", "abc", "no such job"):
+        with pytest.raises(NotFoundError):
+            jobs.find(wanted)
+    twin = first.id[:9] + "0000-4000-8000-000000000000"[:27]
+    (jobs.folder / f"{twin}.json").write_bytes((jobs.folder / f"{first.id}.json").read_bytes())
+    with pytest.raises(AmbiguousIdError):
+        jobs.find(first.id[:8])
+
+
+def test_two_stores_have_two_runners(queue: Queue, jobs: Jobs, gate: threading.Event, tmp_path: Path) -> None:
+    """Neither waits for the other."""
+    (job,) = queue()
+    other = Store(tmp_path / "other")
+    others = Jobs(other, settings.state_dir())
+    (second,) = others.add(plan(Wish({"duration": 0.5}), other), job.means)
+    pids = {running(jobs, job).runner_pid, running(others, second).runner_pid}
+    gate.set()
+
+    assert len(pids) == 2
+    assert ended(jobs, job)[0].state == ended(others, second)[0].state == "complete"
+
+
+def test_poll_waits_for_any_or_for_all(queue: Queue, jobs: Jobs, gate: threading.Event) -> None:
+    """Time-outs say so; no ids means all that haven't ended; unknown and cancelled ones count as failed."""
+    first, second = [*queue("first"), *queue("second")]
+    running(jobs, first)
+    late = poll(jobs, timeout_ms=200)
+    assert (late.reason, late.pending, late.completed) == ("timeout", [first.id, second.id], [])
+    assert 200 <= late.elapsed_ms < 5_000
+
+    jobs.cancel([second.id])
+    some = poll(jobs, [first.id, second.id, "nonsense"], timeout_ms=30_000)
+    assert (some.reason, some.pending, some.failed) == ("job_complete", [first.id], [second.id, "nonsense"])
+    assert poll(jobs, [first.id, second.id], timeout_ms=100, mode="all").reason == "timeout"
+
+    gate.set()
+    done = poll(jobs, [first.id, second.id], timeout_ms=30_000, mode="all")
+    assert (done.reason, done.completed, done.failed, done.pending) == ("job_complete", [first.id], [second.id], [])
+    assert done.results[first.id]["status"] == "success"
+    assert poll(jobs).reason == "job_complete"
+
+
+@pytest.mark.parametrize("values", [{"timeout_ms": 30_001}, {"timeout_ms": -1}, {"timeout_ms": True}, {"mode": "some"}])
+def test_a_poll_out_of_range_is_refused(jobs: Jobs, values: dict[str, Any]) -> None:
+    """One call never takes longer than half a minute."""
+    with pytest.raises(InvalidValueError):
+        poll(jobs, **values)
+
+
+def test_whatever_kills_runners_every_job_ends_and_no_take_is_made_twice(
+    queue: Queue, jobs: Jobs, store: Store, service: HTTPServer
+) -> None:
+    """Fifty jobs, and a runner that is killed again and again; what is queued afterwards runs."""
+    rest = random.Random(7)
+
+    def answer(request: Request) -> Response:
+        time.sleep(rest.uniform(0, 0.05))
+        return fakes.ours(request)
+
+    service.clear()
+    service.expect_request("/predict", method="POST").respond_with_handler(answer)
+    queued = [job for i in range(25) for job in queue(f"{i}", variations=2)]
+    kills = 0
+    give_up = time.monotonic() + 100
+    while any(not job.has_ended for job in jobs.look()):
+        known = jobs.known()
+        assert time.monotonic() < give_up, known
+        pids = {job.runner_pid for job in known if job.state == "running"}
+        if pids and kills < 12 and rest.random() < 0.5:
+            with suppress(ProcessLookupError):
+                os.kill(pids.pop() or 0, signal.SIGKILL)
+            kills += 1
+        time.sleep(rest.uniform(0, 0.1))
+    (after,) = ended(jobs, *queue("after"))
+
+    states = {job.id: job for job in jobs.look()}
+    assert states.keys() == {job.id for job in (*queued, after)}
+    assert kills >= 8
+    made = Counter(take.client_job_id for take in store.newest(None))
+    for job in states.values():
+        assert job.state in {"complete", "failed"}
+        assert made[job.id] == (job.state == "complete"), job
+        if job.state == "complete":
+            assert job.result is not None
+            assert store.get(job.result["artifact_id"]).client_job_id == job.id
+        else:
+            assert job.error is not None
+            assert "ended before the take was made" in job.error["message"]
+    assert after.state == "complete"
+    assert Counter(job.state for job in states.values())["complete"] >= 51 - kills

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musicgen_cli.actions.library.export import NAME_BYTES, export, file_name, target
+from musicgen_cli.errors import InvalidValueError, TargetError
+from musicgen_cli.store import Artifact, Draft, Store
+from tests.support import fakes
+
+
+def take(store: Store, prompt: str = "x", **more: Any) -> Artifact:
+    origin = {"kind": "http", "model": "nano"}
+    draft = Draft(tags=(), prompt=prompt, params={}, creator="me", origin=origin, **more)
+    return store.put(fakes.tone(0.5), draft)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "slug"),
+    [
+        ("Calm, ambient piano!", "calm-ambient-piano"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("-rf", "rf"),
+        (".hidden", "hidden"),
+        ("élan vital", "elan-vital"),
+        ("x" * 500, "x" * 40),
+        ("a\tb\nc", "a-b-c"),
+    ],
+)
+def test_a_name_says_what_it_is_and_nothing_else(store: Store, prompt: str, slug: str) -> None:
+    """Prompts become plain words."""
+    assert file_name(take(store, prompt, seed=7), "{prompt_slug}-{seed}") == f"{slug}-7"
+
+
+def test_an_empty_field_goes_with_its_separator(store: Store) -> None:
+    """At the start, in the middle and at the end."""
+    artifact = take(store, "")
+    short = artifact.id.removeprefix("artifact_")
+
+    assert file_name(artifact, "{prompt_slug}-{seed}-{id}") == short
+    assert file_name(artifact, "{id}_{seed}") == short
+    assert file_name(artifact, "a-{seed}-b") == "a-b"
+    assert file_name(artifact, "{model}-{set}-{index}") == "nano"
+    assert file_name(artifact, "{seed}") == "take"
+
+
+@pytest.mark.parametrize("prompt", ["con", "NUL", "com1.wav", "lpt9"])
+def test_reserved_device_names_are_avoided(store: Store, prompt: str) -> None:
+    """A folder of takes can be copied to Windows."""
+    assert file_name(take(store, prompt), "{prompt_slug}").startswith("take-")
+
+
+@given(prompt=st.text(st.characters(codec="utf-8"), max_size=60), literal=st.text(max_size=30))
+def test_no_prompt_and_no_template_leaves_the_folder(tmp_path_factory: Any, prompt: str, literal: str) -> None:
+    """Whatever comes, the name is short, plain, and one name."""
+    artifact = Artifact(
+        id="artifact_0123456789ab", tags=(), created="2026-11-22T10:00:00.000Z", content_hash="0" * 64, bytes=1,
+        mime="audio/wav", sample_rate=1, channels=1, frames=1, duration=1.0, prompt=prompt, params={}, creator="me",
+        origin={},
+    )  # fmt: skip
+    template = literal.replace("{", "").replace("}", "") + "{prompt_slug}"
+    name = file_name(artifact, template)
+
+    assert 0 < len(name.encode()) <= NAME_BYTES + len("take-")
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-")
+    assert name[0] not in ".-"
+
+
+@pytest.mark.parametrize("template", ["{nope}", "{id!r}", "{id:>9}", "{", "{}", "{id.__class__}", "{id[0]}"])
+def test_a_template_knows_its_fields_alone(template: str) -> None:
+    """Nothing else of the program can be reached through it."""
+    with pytest.raises(InvalidValueError):
+        target("somewhere/", name=template)
+
+
+def test_a_file_made_meanwhile_is_not_overwritten(store: Store, tmp_path: Path) -> None:
+    """What appears between the check and the write stays."""
+    where = target(str(tmp_path / "x.wav"))
+    (tmp_path / "x.wav").write_bytes(b"precious")
+
+    with pytest.raises(TargetError):
+        export(take(store), store, where, set())
+
+    assert (tmp_path / "x.wav").read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "x.wav"]
+
+
+def test_a_file_system_without_links_works_too(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAT and many network shares can't link."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = export(take(store), store, target(str(tmp_path / "x.wav")), set())
+
+    assert fakes.exported(path) == fakes.tone(0.5)
+    with pytest.raises(TargetError):
+        export(take(store), store, target(str(tmp_path / "x.wav"), force=False), set())
+
+
+def test_a_full_disk_leaves_nothing_half(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the file nor its temporary."""
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    artifact = take(store)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TargetError, match="No space left"):
+        export(artifact, store, target(str(tmp_path / "x.wav"), sidecar=True), set())
+
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from musicgen_cli.actions.library.reproduce import generate_command, quoted, tag_command
+from musicgen_cli.store import Artifact, Draft, Store
+from tests.support import fakes
+
+PARAMS = {"duration": 1.0, "temperature": 0.7, "top_k": 50, "top_p": 0.95, "guidance_scale": 4.5, "do_sample": True}
+AWKWARD = [
+    "calm ambient piano", "", "-", "--", "-rf --yes", "it's \"quoted\" \\ $(reboot) `reboot` !! %s ${IFS}",
+    "two\nlines\n", "\ttab\t", "\u202eright to left\u2066", "\x85next \x9b31m", "*?[a]~#;&|<>", "ünïcödé 🎹", "\n",
+]  # fmt: skip
+
+
+def take(store: Store, prompt: str = "x", **more: Any) -> Artifact:
+    known = {"params": PARAMS, "seed": 7, "origin": {"kind": "local", "model": "nano"}} | more
+    return store.put(fakes.tone(), Draft(tags=(), prompt=prompt, creator="me", **known))
+
+
+@pytest.fixture
+def store(store_path: Path) -> Store:
+    return Store(store_path)
+
+
+def by_the_shell(command: str) -> tuple[list[str], str]:
+    """Let a POSIX shell read a command, and return the arguments and the standard input that `musicgen` would get."""
+    told = "import json, sys; print(json.dumps([sys.argv[1:], '' if sys.stdin.isatty() else sys.stdin.read()]))"
+    shell = ["/bin/sh", "-c", f'musicgen() {{ "$PYTHON" -c "$TOLD" "$@"; }}; {command}']
+    env = {"PYTHON": sys.executable, "TOLD": told}
+    done = subprocess.run(shell, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    words, stdin = json.loads(done.stdout)
+    return words, stdin
+
+
+@pytest.mark.parametrize("word", AWKWARD)
+def test_a_word_comes_out_of_the_shell_as_it_was(word: str) -> None:
+    """And a terminal obeys nothing in it but line ends."""
+    assert by_the_shell(f"musicgen {quoted(word)} end") == ([word, "end"], "")
+    assert quoted(word).replace("\n", "").isprintable()
+
+
+def test_a_local_take_is_made_again_by_its_model(store: Store) -> None:
+    """With all that its record says."""
+    origin = {"kind": "local", "model": "my model", "engine": "onnx", "precision": "int8", "device": "cpu"}
+
+    assert generate_command(take(store, "calm piano", origin=origin)) == (
+        "musicgen generate 'calm piano' --duration 1 --temperature 0.7 --top-k 50 --top-p 0.95 --guidance-scale 4.5 "
+        "--seed 7 --sample --local --model 'my model' --engine onnx --precision int8 --device cpu"
+    )
+
+
+def test_a_take_of_a_service_is_made_again_by_it(store: Store) -> None:
+    """Which chooses the model itself."""
+    origin = {"kind": "http", "model": "small", "engine": "onnx", "url": "http://gpu:2006"}
+    command = generate_command(take(store, params={"duration": 1.0, "do_sample": False}, seed=None, origin=origin))
+
+    assert command == "musicgen generate x --duration 1 --greedy --url http://gpu:2006"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"params": {}, "seed": None},
+        {"params": {"duration": 99.0}},
+        {"params": {"duration": "$(reboot)"}},
+        {"prompt": "escape \x1b[2J"},
+        {"prompt": "NUL \0"},
+        {"origin": {"kind": "local", "model": "a\0b"}},
+    ],
+)
+def test_what_generate_would_refuse_has_no_command(store: Store, more: dict[str, Any]) -> None:
+    """Nor has a take of which nothing is recorded."""
+    assert generate_command(take(store, **more)) is None
+
+
+def test_options_are_never_made_of_values(store: Store) -> None:
+    """A model that is called like an option stays a value, and so does an id."""
+    origin = {"kind": "local", "model": "--url=http://evil", "device": "; reboot"}
+    command = generate_command(take(store, origin=origin)) or ""
+    words, _ = by_the_shell(command)
+
+    assert words[-3:] == ["--model=--url=http://evil", "--device", "; reboot"]
+    one = take(store)
+    assert by_the_shell(tag_command(one))[0] == ["tag", one.id, "--add", "keeper"]
+
+
+@pytest.mark.parametrize("prompt", AWKWARD)
+def test_a_command_makes_the_very_take(
+    musicgen: Callable[..., Any], store: Store, service: HTTPServer, monkeypatch: pytest.MonkeyPatch, prompt: str
+) -> None:
+    """Whatever the prompt: the same bytes, the same record."""
+    monkeypatch.setattr(sys, "stdin", None)
+    url = service.url_for("/").rstrip("/")
+    first = take(store, prompt, origin={"kind": "http", "url": url})
+    words, stdin = by_the_shell(generate_command(first) or "")
+    if stdin:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+    done = musicgen(words[0], "-q", *words[1:])
+
+    assert done.code == 0, done.err
+    second = store.get("last")
+    assert (second.prompt, second.seed) == (first.prompt, 7)
+    assert second.params == {**PARAMS, "seed": 7}
