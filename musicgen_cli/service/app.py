@@ -19,10 +19,10 @@ from musicgen_cli._version import __version__
 from musicgen_cli.contract import GenerateRequest, GenerateResponse
 from musicgen_cli.engine.base import Clip
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.service.gate import BODY_S, Gate
+from musicgen_cli.service.admission import Queue, RefusedError
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.metrics import CONTENT_TYPE, Metrics
-from musicgen_cli.service.queue import Queue, RefusedError
+from musicgen_cli.service.middleware import BODY_S, Gate
 from musicgen_cli.service.trace import Trace
 
 

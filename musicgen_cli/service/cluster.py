@@ -20,9 +20,9 @@ from musicgen_cli.engine.base import Engine
 from musicgen_cli.engine.registry import open_local
 from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
+from musicgen_cli.service.admission import Queue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import to_stderr
-from musicgen_cli.service.queue import Queue
 
 with needs("cluster"):
     from ray import serve

@@ -9,10 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 
+from musicgen_cli.service.admission import Queue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import KeyValue
-from musicgen_cli.service.queue import Queue
-from musicgen_cli.service.run import Server, listen
+from musicgen_cli.service.server import Server, listen
 from tests.support.fake_engine import FakeEngine
 
 

@@ -13,9 +13,9 @@ from musicgen_cli import __version__
 from musicgen_cli.audio import wav
 from musicgen_cli.contract import GenerateRequest, read_answer
 from musicgen_cli.errors import InvalidValueError, MemoryNeededError
+from musicgen_cli.service.admission import REMEMBERED, Queue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.job import Job
-from musicgen_cli.service.queue import REMEMBERED, Queue
 
 
 def test_an_answer_has_the_members_of_the_contract(shared, decode):

@@ -1,4 +1,4 @@
-"""The service on Ray Serve; what any server must answer is in test_app.py and test_gate.py, for this one too."""
+"""The service on Ray Serve; what any server must answer is in test_app.py and test_middleware.py, for this one too."""
 
 import json
 import os

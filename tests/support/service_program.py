@@ -7,7 +7,7 @@ import sys
 import threading
 
 from musicgen_cli.errors import MusicgenError
-from musicgen_cli.service.run import serve
+from musicgen_cli.service.server import serve
 from tests.support.fake_engine import FakeEngine
 
 options = json.loads(sys.argv[1])

@@ -37,12 +37,12 @@ def command(
     from musicgen_cli.extras import needs
 
     with needs("serve"):
-        from musicgen_cli.service import run
+        from musicgen_cli.service import server
 
     out = Output()
     chosen = settings.load({"model": model, "api_key": api_key})
     ensure(chosen.model, out, engine=engine, device=device, precision=precision)
-    run.serve(
+    server.serve(
         lambda: open_local(
             chosen.model,
             engine=engine,

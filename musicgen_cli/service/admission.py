@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from musicgen_cli import limits
 from musicgen_cli.engine.base import Clip, Engine
+from musicgen_cli.service.fairness import Turns, most_each, to_give_way
 from musicgen_cli.service.job import AbandonedError, Job
-from musicgen_cli.service.rate import Rate
-from musicgen_cli.service.turns import Turns, most_each, to_give_way
+from musicgen_cli.service.throughput import Rate
 
 T = TypeVar("T")
 

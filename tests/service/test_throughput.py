@@ -2,8 +2,8 @@
 
 import pytest
 
-from musicgen_cli.service import rate as module
-from musicgen_cli.service.rate import Rate
+from musicgen_cli.service import throughput as module
+from musicgen_cli.service.throughput import Rate
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.service.admission import Queue, RefusedError
 from musicgen_cli.service.job import Job
-from musicgen_cli.service.queue import Queue, RefusedError
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
-from musicgen_cli.service.run import Connection, listen, serve
+from musicgen_cli.service.server import Connection, listen, serve
 from tests.support.programs import environment
 
 PREDICT = {"json": {"duration": 0.5}, "timeout": 20}

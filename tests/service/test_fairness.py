@@ -3,8 +3,8 @@
 import pytest
 
 from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.service.fairness import Turns, most_each, to_give_way
 from musicgen_cli.service.job import Job
-from musicgen_cli.service.turns import Turns, most_each, to_give_way
 
 REQUEST = GenerateRequest()
 
