@@ -31,9 +31,9 @@ from musicgen_cli.actions.jobs.poll import MODES, poll
 from musicgen_cli.actions.library.export import export, target
 from musicgen_cli.contract import RANGES
 from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, UsageError
-from musicgen_cli.printable import escaped_json
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Filter, Store
+from musicgen_cli.text import escaped_json
 
 STARTED = "MusicGen generation started. Use job_poll() to retrieve results."
 _LISTED = limits.Range(1, 1000, default=20)

@@ -22,7 +22,7 @@ from typing import IO
 
 from musicgen_cli.audio.wav import endless_header
 from musicgen_cli.errors import PlayerAbsentError, PlayerError
-from musicgen_cli.printable import one_line
+from musicgen_cli.text import one_line
 
 _PATH = "{path}"
 _AT_ONCE_S = 2.0  # a player without a sound device has given up by then

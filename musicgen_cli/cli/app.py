@@ -51,7 +51,7 @@ def run(words: Sequence[str]) -> int:
     try:
         code = table(wanted)(list(words) or ["--help"], prog_name="musicgen", standalone_mode=False)
     except TyperException as err:  # what the option parser refuses
-        from musicgen_cli.printable import printable
+        from musicgen_cli.text import printable
 
         typer.echo(f"error: {printable(err.format_message())}", err=True)
         typer.echo("hint: musicgen --help, or musicgen COMMAND --help", err=True)

@@ -12,7 +12,7 @@ from musicgen_cli.actions.batch.batch import Outcome, Tally
 from musicgen_cli.actions.batch.worklist import Wanted
 from musicgen_cli.cli.output import Notes, Output
 from musicgen_cli.engine.base import Listener
-from musicgen_cli.printable import one_line
+from musicgen_cli.text import one_line
 
 _WORDS = 36  # of a prompt, beside its bar
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from musicgen_cli.printable import one_line
+from musicgen_cli.text import one_line
 
 if TYPE_CHECKING:
     from musicgen_cli.actions.jobs.job import Job

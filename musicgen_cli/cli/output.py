@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.errors import MusicgenError, UsageError
 from musicgen_cli.limits import TAGS, number, size
-from musicgen_cli.printable import escaped_json, one_line, printable
+from musicgen_cli.text import escaped_json, one_line, printable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from musicgen_cli.printable import escaped_json
+from musicgen_cli.text import escaped_json
 
 _PLAIN = re.compile(r"[\w.:/%*+-]+", re.ASCII)
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from musicgen_cli.errors import NewerStoreError, StoreError
 from musicgen_cli.store import Store
-from musicgen_cli.store.care import repair
 from musicgen_cli.store.check import check
 from musicgen_cli.store.digest import Digest
+from musicgen_cli.store.maintenance import repair
 from tests.support.index_lines import delete, draft, head, name, put, sealed, sound, tag
 
 

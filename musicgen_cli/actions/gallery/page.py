@@ -23,8 +23,8 @@ from string import Template
 from musicgen_cli.actions.library.export import TEMPLATE, file_name
 from musicgen_cli.actions.library.reproduce import generate_command, tag_command
 from musicgen_cli.limits import TAGS, number
-from musicgen_cli.printable import one_line, printable
 from musicgen_cli.store import Artifact
+from musicgen_cli.text import one_line, printable
 
 MARK = '<meta name="generator" content="musicgen-cli gallery">'  # tells our pages from others
 BARS = 96

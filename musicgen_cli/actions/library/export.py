@@ -17,8 +17,8 @@ from types import ModuleType
 
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError
 from musicgen_cli.extras import needs
-from musicgen_cli.printable import printable
 from musicgen_cli.store import Artifact, Store
+from musicgen_cli.text import printable
 
 TEMPLATE = "{prompt_slug}-{seed}-{id}"
 FIELDS = ("prompt_slug", "seed", "id", "set", "index", "model", "creator", "duration", "date")

@@ -8,8 +8,8 @@ from typing import Any
 
 from musicgen_cli._version import __version__
 from musicgen_cli.audio.wav import read_info, with_info, without_last_info
-from musicgen_cli.printable import one_line
 from musicgen_cli.store import Artifact
+from musicgen_cli.text import one_line
 
 _TITLE_CHARS = 200
 _RECORD_BYTES = 1 << 20

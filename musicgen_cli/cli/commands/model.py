@@ -133,7 +133,7 @@ def _show_all(out: "Output", models: "list[Checkpoint]") -> None:
     """Show models: a table on a terminal, else one a line: name, bytes, precisions, licence, source."""
     from musicgen_cli import settings
     from musicgen_cli.actions.models.inventory import summary
-    from musicgen_cli.printable import one_line
+    from musicgen_cli.text import one_line
 
     known = [summary(model, settings.cache_dir()) for model in models]
     if out.is_table:

@@ -10,7 +10,7 @@ from musicgen_cli.errors import MusicgenError, UsageError
 
 if TYPE_CHECKING:
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store.care import Compaction, Garbage, Repair
+    from musicgen_cli.store.maintenance import Compaction, Garbage, Repair
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
@@ -51,8 +51,8 @@ def check(
     """Look for problems and change nothing; exit 1 if there are any."""
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.printable import one_line
     from musicgen_cli.store.check import check as problems_of
+    from musicgen_cli.text import one_line
 
     out = Output(as_json=json_)
     found = 0
@@ -82,10 +82,10 @@ def repair(
     """
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store import care
+    from musicgen_cli.store import maintenance
 
     out = Output(as_json=json_)
-    done = care.repair(settings.load({"store": store}).store, adopt=adopt, dry_run=dry_run)
+    done = maintenance.repair(settings.load({"store": store}).store, adopt=adopt, dry_run=dry_run)
     _tell(out, done)
     if done.bad_lines and not adopt:
         out.note("sound whose line was lost is there until `musicgen store gc`: --adopt makes takes of it")
@@ -109,10 +109,10 @@ def compact(
     """
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store import care
+    from musicgen_cli.store import maintenance
 
     out = Output(as_json=json_)
-    _tell(out, care.compact(settings.load({"store": store}).store, forget=forget, dry_run=dry_run))
+    _tell(out, maintenance.compact(settings.load({"store": store}).store, forget=forget, dry_run=dry_run))
 
 
 def gc(
@@ -128,13 +128,13 @@ def gc(
     """
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store import care
+    from musicgen_cli.store import maintenance
 
     if yes and dry_run:
         raise UsageError("--yes and --dry-run contradict each other")
     out = Output(as_json=json_)
     where = settings.load({"store": store}).store
-    found = care.gc(where)
+    found = maintenance.gc(where)
     if not yes:
         _tell(out, found)
         return
@@ -142,7 +142,7 @@ def gc(
         f"deleting {found.blobs} files of audio with {found.blob_bytes} bytes, "
         f"{found.temporaries} temporaries with {found.temporary_bytes} bytes"
     )
-    _tell(out, care.gc(where, yes=True))
+    _tell(out, maintenance.gc(where, yes=True))
 
 
 def _tell(out: "Output", result: "Compaction | Garbage | Repair") -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musicgen_cli.errors import MusicgenError
-from musicgen_cli.printable import one_line
+from musicgen_cli.text import one_line
 
 if TYPE_CHECKING:
     from musicgen_cli.store import Artifact

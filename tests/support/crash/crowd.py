@@ -23,7 +23,7 @@ from pathlib import Path
 import filelock  # noqa: F401  # so that no child has to
 import pydantic_core  # noqa: F401
 
-from musicgen_cli.store import Store, care
+from musicgen_cli.store import Store, maintenance
 from tests.support.crash.operations import LONG_AGO, quiet, takes
 from tests.support.index_lines import draft, sound
 
@@ -77,7 +77,7 @@ def work(root: Path, diary: Diary, writer: int, rounds: int | None) -> None:
             store.remove([gone])
             diary.add("rm", gone)
         if writer == 0 and round_ == 12 and rounds:
-            care.compact(root)
+            maintenance.compact(root)
             diary.add("compact", "")
 
 
@@ -121,7 +121,7 @@ def killed(root: Path, diaries: list[Diary]) -> list[str]:
     for path in root.rglob(".tmp-*"):
         os.utime(path, (time.time() - LONG_AGO,) * 2)
     if not stats.bad_lines:
-        care.gc(root, yes=True)
+        maintenance.gc(root, yes=True)
         if quiet(root).stats().temporaries:
             wrong.append("a clean-up left temporaries")
     return wrong

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicgen_cli.errors import DamagedError, NotFoundError
-from musicgen_cli.store import Store, care
+from musicgen_cli.store import Store, maintenance
 from tests.support.index_lines import draft, sound
 
 Takes = dict[str, tuple[str, tuple[str, ...], str, bool]]  # by id: prompt, tags, SHA-256, is the audio right
@@ -133,14 +133,14 @@ def restore(store: Store) -> None:
 
 
 def repair(store: Store) -> None:
-    _promises(care.repair(store.root))
+    _promises(maintenance.repair(store.root))
 
 
 def adopt(store: Store) -> None:
-    _promises(care.repair(store.root, adopt=True))
+    _promises(maintenance.repair(store.root, adopt=True))
 
 
-def _promises(mended: care.Repair) -> None:
+def _promises(mended: maintenance.Repair) -> None:
     if not (mended.index_rewritten or mended.quarantined or mended.adopted):
         raise NotFoundError("nothing to repair")  # it only looked, and can't say what the disk has
 
@@ -177,9 +177,9 @@ OPERATIONS = {
     "tag": _same(some, tag),
     "rm": Operation(some, remove, remove_rest),
     "restore": _same(some, restore),
-    "compact": _same(some, lambda store: care.compact(store.root)),
-    "compact --forget": _same(some, lambda store: care.compact(store.root, forget=True)),
-    "gc": _same(littered, lambda store: care.gc(store.root, yes=True)),
+    "compact": _same(some, lambda store: maintenance.compact(store.root)),
+    "compact --forget": _same(some, lambda store: maintenance.compact(store.root, forget=True)),
+    "gc": _same(littered, lambda store: maintenance.gc(store.root, yes=True)),
     "repair": _same(damaged, repair),
     "repair --adopt": _same(orphaned, adopt),
 }

@@ -13,7 +13,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from musicgen_cli.store import care
+from musicgen_cli.store import maintenance
 from tests.support.crash.operations import Expected, quiet, takes
 
 
@@ -43,7 +43,7 @@ def flaw(expected: Expected, root: Path) -> str | None:
     if wrong := expected.flaw(root, done=False, torn=0) or expected.flaw_of_rest(root, torn=1):
         return wrong
     kept = takes(root)
-    care.repair(root)
+    maintenance.repair(root)
     if (bad := quiet(root).stats().bad_lines) or takes(root) != kept:
         return f"after a repair, {bad} bad lines and {takes(root)}"
     return None

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from musicgen_cli.printable import escaped_json, one_line, printable
+from musicgen_cli.text import escaped_json, one_line, printable
 
 HOSTILE = [
     "\x1b]52;c;aGk=\x07", "\x1b[2J", "\x9b31m", "\x7f", "\r\nfake line", "\u202eevil", "\u2066a\u2069", "\ud800", "\0",

@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from musicgen_cli.errors import DamagedError, NewerStoreError, NotFoundError, StoreError
 from musicgen_cli.store import Store
-from musicgen_cli.store.care import Compaction, Garbage, Repair, compact, gc, repair
 from musicgen_cli.store.check import check
 from musicgen_cli.store.digest import Digest
+from musicgen_cli.store.maintenance import Compaction, Garbage, Repair, compact, gc, repair
 from tests.store.test_store import PUT_SOUNDS, at_the_lock, finished, python
 from tests.support.index_lines import delete, draft, head, name, put, put_record, sealed, sound, tag
 
