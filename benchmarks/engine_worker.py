@@ -24,7 +24,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import hardware
-from musicgen_cli.engine.decoding.sequence import Pattern, Sampling, Take, frames_of, guided, samples_of
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames, num_samples
+from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance
+from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.registry import open_local
 
 GUIDANCE, TOP_K, TOP_P = 3.0, 250, 0.9
@@ -110,10 +112,10 @@ class Ours:
                 reads as it samples a take.
         """
         model, decoder = self._engine._model, self._engine._shape.decoder
-        pattern = Pattern(decoder.codebooks, decoder.channels, steps - decoder.codebooks // decoder.channels + 1)
+        pattern = DelayPattern(decoder.codebooks, decoder.channels, steps - decoder.codebooks // decoder.channels + 1)
         sampling = Sampling(1.0, TOP_K, TOP_P, GUIDANCE, do_sample=True, seed=0)
-        take = Take(pattern, sampling, vocab=decoder.vocab)
-        step = model.begin(take, model.read(self._engine._ids(prompt)))
+        take = Sequence(pattern, sampling, vocab=decoder.vocab)
+        step = model.begin(take, model.encode_text(self._engine._ids(prompt)))
         given = np.load(tokens) if Path(tokens).exists() else None
         read, made = [], []
         for at in range(steps):
@@ -126,7 +128,7 @@ class Ours:
 
     def sound(self, codes: str, to: str) -> Answer:
         """Save what codes sound like, chunk by chunk."""
-        values, stream = np.load(codes), self._engine._model.sound()
+        values, stream = np.load(codes), self._engine._model.audio_stream()
         chunks = [stream.push(values[:, [frame]]) for frame in range(values.shape[1])]
         np.save(to, np.concatenate([*chunks, stream.end()], axis=1))
         return {}
@@ -160,7 +162,7 @@ class Reference:
     def clips(self, prompts: list[str], duration: float) -> Answer:
         """Make a clip of each prompt, all at once."""
         shape = Shape.of(self._model.config.to_dict())
-        steps = frames_of(samples_of(duration, shape.sound.rate), shape.sound.hop) + shape.decoder.codebooks - 1
+        steps = num_frames(num_samples(duration, shape.codec.rate), shape.codec.hop) + shape.decoder.codebooks - 1
         started = time.perf_counter()
         encoded = self._tokenizer.encode_batch(prompts)
         self._model.generate(
@@ -200,7 +202,7 @@ def divergence(exact: str, other: str) -> float:
 
     Of the whole distribution that guidance makes, at temperature 1, before top-k and top-p.
     """
-    log_p, log_q = (_log_softmax(guided(np.load(path), GUIDANCE).astype(np.float64)) for path in (exact, other))
+    log_p, log_q = (_log_softmax(apply_guidance(np.load(path), GUIDANCE).astype(np.float64)) for path in (exact, other))
     return float((np.exp(log_p) * (log_p - log_q)).sum(-1).mean())
 
 

@@ -21,7 +21,7 @@ from array import array
 from pathlib import Path
 
 from musicgen_cli.audio.wav import pcm16_wav
-from musicgen_cli.store import Draft, Store
+from musicgen_cli.store import ArtifactDraft, Store
 from tests.support import chromium
 
 RATE = 32_000
@@ -65,7 +65,7 @@ def fill(folder: Path, takes: int, seconds: float) -> None:
         sound[0] = i
         sound[1] = i >> 15
         params = {"duration": seconds, "temperature": 1.0, "top_k": 250, "top_p": 0.9, "guidance_scale": 3.0}
-        draft = Draft(
+        draft = ArtifactDraft(
             tags=("type:audio", "night" if i % 3 else "day", f"mood:{i % 20}"), prompt=f"rain on a tin roof, {i // 4}",
             params={**params, "do_sample": True, "seed": i}, creator="agent_musicgen", seed=i, license="MIT",
             origin={"kind": "local", "model": "nano", "engine": "onnx", "precision": "int8", "device": "cpu"},

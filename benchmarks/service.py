@@ -41,7 +41,7 @@ import platformdirs
 
 from musicgen_cli import limits
 from musicgen_cli.contract import GenerateRequest, read_answer
-from musicgen_cli.engine.base import Silent
+from musicgen_cli.engine.base import NullListener
 from musicgen_cli.engine.registry import open_local
 
 HERE = Path(__file__).parent
@@ -218,7 +218,7 @@ def soak(server: Server, seconds: float, clients: int) -> None:
     engine = open_local("nano", note=say)
     requests = [wanted(seed, random.Random(seed).choice((0.5, 0.7, 1.0, 1.6))) for seed in range(120)]
     with ThreadPoolExecutor(engine.slots) as pool:
-        clips = pool.map(lambda request: engine.generate(request, Silent()), requests)
+        clips = pool.map(lambda request: engine.generate(request, NullListener()), requests)
         expected = [hashlib.sha256(clip.wav).digest() for clip in clips]
     engine.close()
     tally, wrong = Tally(), []

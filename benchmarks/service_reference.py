@@ -26,7 +26,7 @@ from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.engine import hardware
 
 
-class Wanted(BaseModel):
+class BatchItem(BaseModel):
     prompt: str = ""
     duration: float = 10.0
     temperature: float = 1.0
@@ -47,7 +47,7 @@ def main() -> None:
     busy = threading.Lock()
     app = FastAPI()
 
-    def make(wanted: Wanted) -> dict[str, Any]:
+    def make(wanted: BatchItem) -> dict[str, Any]:
         ids = torch.tensor([tokenizer.encode(wanted.prompt).ids])
         samples = model.generate(
             input_ids=ids,
@@ -70,7 +70,7 @@ def main() -> None:
         }
 
     @app.post("/predict")
-    async def predict(wanted: Wanted) -> dict[str, Any]:
+    async def predict(wanted: BatchItem) -> dict[str, Any]:
         if not busy.acquire(blocking=False):
             raise HTTPException(503, "Service is busy processing another request")
         try:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from musicgen_cli.audio.wav import pcm16_wav
-from musicgen_cli.store import Draft, Store
+from musicgen_cli.store import ArtifactDraft, Store
 from musicgen_cli.store.digest import make_id
 from musicgen_cli.store.journal import INDEX, encode
 
@@ -64,7 +64,7 @@ def fill(folder: Path, takes: int) -> None:
     """Make a store of one sound and so many takes; the lines are those that putting them one by one would append."""
     store = Store(folder)
     sound = pcm16_wav(bytes(2000), sample_rate=32_000, channels=1)
-    first = store.put(sound, Draft(tags=("type:audio",), prompt="take", params={}, creator="me", origin={}))
+    first = store.put(sound, ArtifactDraft(tags=("type:audio",), prompt="take", params={}, creator="me", origin={}))
     with (folder / INDEX).open("ab") as index:
         for i in range(1, takes):
             digest = hashlib.sha256(i.to_bytes(4, "little")).hexdigest()

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from musicgen_cli.audio.wav import pcm16_wav
-from musicgen_cli.store import Draft, Store
+from musicgen_cli.store import ArtifactDraft, Store
 from musicgen_cli.store.journal import encode
 
 MOODS = ("calm", "tense", "sad", "bright", "driving", "sparse", "warm", "cold")
@@ -213,7 +213,7 @@ def puts(stores: dict[str, Path], bare_folder: Path) -> None:
     counted: it imports, and it alone reads every line's kind.
     """
     chance = random.Random(time.time_ns())
-    draft = Draft(
+    draft = ArtifactDraft(
         tags=("type:audio",), prompt="x" * 60, params={"duration": 10.0}, creator="me", origin={"kind": "local"}
     )
     bare_folder.mkdir()

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 from musicgen_cli import settings
 from musicgen_cli.actions.batch.batch import Batch, Outcome, find_parents
 from musicgen_cli.actions.batch.sweep import Sweep
-from musicgen_cli.actions.batch.worklist import Wanted, Worklist
-from musicgen_cli.actions.generate import Wish, expected_bytes, make_all, plan
-from musicgen_cli.actions.jobs.job import Means
+from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
+from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, make_all, plan
+from musicgen_cli.actions.jobs.job import EngineConfig
 from musicgen_cli.engine import registry
-from musicgen_cli.engine.base import Engine, Listener, Silent
+from musicgen_cli.engine.base import Engine, NullListener, ProgressListener
 from musicgen_cli.engine.client import RemoteEngine
 from musicgen_cli.engine.fleet import Fleet
 from musicgen_cli.errors import InvalidValueError, ServiceUnreachableError, UsageError
@@ -59,7 +59,7 @@ def generate(
     chosen = settings.load({"creator": creator, "local": local, "model": model, "url": url, "store": store})
     _check_model(model, chosen)
     kept = Store(chosen.store, warn=_log.warning)
-    wish = Wish(
+    wish = GenerateOptions(
         values={"prompt": prompt, **values} if prompt or not from_id else values,
         creator=chosen.creator,
         tags=tags,
@@ -68,11 +68,11 @@ def generate(
         variation_set_id=variation_set_id and settings.label("variation_set_id", variation_set_id),
         from_id=from_id,
     )
-    orders = plan(wish, kept)
-    kept.check_room(sum(expected_bytes(order) for order in orders))
+    planned_takes = plan(wish, kept)
+    kept.check_room(sum(expected_bytes(planned) for planned in planned_takes))
     engine = registry.open_local(chosen.model, note=_log.info) if chosen.local else registry.open_remote(chosen)
     with closing(engine):
-        takes = make_all(orders, engine, kept, _heard, jobs=engine.slots)
+        takes = make_all(planned_takes, engine, kept, _heard, jobs=engine.slots)
         return [take.artifact for take in takes]
 
 
@@ -119,7 +119,7 @@ def batch(
             return
         engine = open_engine(chosen, urls, note=_log.info, warn=_log.warning)
         made = Batch(work, kept, model=engine.origin.model, run=run, parents=parents, redo=redo, force=force)
-        with closing(engine), made.alone():
+        with closing(engine), made.exclusive_lock():
             yield from made.run(engine, _Unseen(), jobs=jobs or engine.slots, retry=retry, max_failures=max_failures)
 
 
@@ -163,9 +163,9 @@ def open_engine(
     return fleet
 
 
-def means_of(
+def engine_config_of(
     chosen: Settings, *, engine: str | None = None, device: str | None = None, precision: str | None = None
-) -> Means:
+) -> EngineConfig:
     """
     Tell what shall make the takes of jobs, checked as far as it can be without loading or sending anything.
 
@@ -180,9 +180,9 @@ def means_of(
             raise UsageError(
                 "a job can't hold an address with a password", hint="MUSICGEN_API_KEY is read when the job is run"
             )
-        return Means(local=False, url=chosen.url, timeout=chosen.timeout, max_wait=chosen.max_wait)
+        return EngineConfig(local=False, url=chosen.url, timeout=chosen.timeout, max_wait=chosen.max_wait)
     registry.check(engine, device, precision)
-    how = Means(local=True, engine=engine, device=device, precision=precision)
+    how = EngineConfig(local=True, engine=engine, device=device, precision=precision)
     with needs("local"):
         from musicgen_cli.checkpoint.checkpoint import resolve
     found = resolve(chosen.model, settings.models_dir()).directory
@@ -196,7 +196,7 @@ def _check_model(model: str | None, chosen: Settings) -> None:
         raise UsageError("a model needs local=True", hint="a service chooses its model when it starts")
 
 
-class _Logged(Silent):
+class _Logged(NullListener):
     """A listener that passes its notes on."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
@@ -213,10 +213,10 @@ class _Unseen:
     def begin(self, takes: int, audio_s: float) -> None:
         """Ignore how much there is to do."""
 
-    def making(self, _: Wanted, /) -> AbstractContextManager[Listener]:
+    def making(self, _: BatchItem, /) -> AbstractContextManager[ProgressListener]:
         """Log the notes of a take."""
         return nullcontext(_Logged(_log.info))
 
 
-def _heard(*_: object) -> AbstractContextManager[Listener]:
+def _heard(*_: object) -> AbstractContextManager[ProgressListener]:
     return nullcontext(_Logged(_log.info))

@@ -24,8 +24,8 @@ from mcp.shared.exceptions import MCPError
 
 from musicgen_cli import limits, settings
 from musicgen_cli._version import __version__
-from musicgen_cli.actions.generate import Wish, expected_bytes, plan
-from musicgen_cli.actions.jobs.job import Job, Means
+from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, plan
+from musicgen_cli.actions.jobs.job import EngineConfig, Job
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.jobs.poll import MODES, poll
 from musicgen_cli.actions.library.export import export, target
@@ -49,22 +49,22 @@ class Tools:
     """What the tools work on; each method is one, and takes the arguments as they came."""
 
     chosen: Settings
-    means: Means
+    engine_config: EngineConfig
     store: Store
     jobs: Jobs
 
     def musicgen_generate(self, given: Arguments) -> Answer:
         """Queue one take."""
-        wish = Wish(
+        wish = GenerateOptions(
             {name: given[name] for name in _VALUES if given.get(name) is not None},
             creator=settings.label("creator", _text(given, "creator") or self.chosen.creator),
             tags=_texts(given, "tags"),
             parent_id=_text(given, "parent_id"),
             variation_set_id=(name := _text(given, "variation_set_id")) and settings.label("variation_set_id", name),
         )
-        orders = plan(wish, self.store)
-        self.store.check_room(sum(map(expected_bytes, orders)))
-        (job,) = self.jobs.add(orders, self.means)
+        planned_takes = plan(wish, self.store)
+        self.store.check_room(sum(map(expected_bytes, planned_takes)))
+        (job,) = self.jobs.add(planned_takes, self.engine_config)
         return {"job_id": job.id, "status": job.state, "message": STARTED}, []
 
     def job_poll(self, given: Arguments) -> Answer:
@@ -75,7 +75,7 @@ class Tools:
 
     def job_list(self, _: Arguments) -> Answer:
         """Show all jobs."""
-        return {"jobs": [_job(job) for job in reversed(self.jobs.look())]}, []
+        return {"jobs": [_job(job) for job in reversed(self.jobs.reconcile())]}, []
 
     def job_cancel(self, given: Arguments) -> Answer:
         """Take jobs back."""
@@ -127,10 +127,10 @@ class Tools:
         return self.store.get(wanted)
 
 
-def serve(chosen: Settings, means: Means, warn: Callable[[str], None]) -> None:
+def serve(chosen: Settings, engine_config: EngineConfig, warn: Callable[[str], None]) -> None:
     """Answer on stdin and stdout until the client leaves; nothing else may be written to stdout."""
     store = Store(chosen.store, warn=warn)
-    tools = Tools(chosen, means, store, Jobs(store, settings.state_dir()))
+    tools = Tools(chosen, engine_config, store, Jobs(store, settings.state_dir()))
     asyncio.run(_serve(tools))
 
 

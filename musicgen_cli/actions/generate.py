@@ -13,16 +13,16 @@ from musicgen_cli import limits
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Engine, Listener
+from musicgen_cli.engine.base import Clip, Engine, ProgressListener
 from musicgen_cli.errors import InvalidValueError, MusicgenError
 from musicgen_cli.limits import number
-from musicgen_cli.store import Artifact, Draft, Store, check_tag
+from musicgen_cli.store import Artifact, ArtifactDraft, Store, check_tag
 
 _FIELDS = frozenset(GenerateRequest.model_fields) - {"client_job_id"}
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class GenerateOptions:
     """What somebody asks for: fields of the request that were given, and what the record should say."""
 
     values: Mapping[str, Any]  # prompt, duration, … as given; what is absent takes its default
@@ -35,15 +35,15 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PlannedTake:
     """One take that was checked and may be made: the request, and the record but for what the clip adds."""
 
     request: GenerateRequest
-    draft: Draft
+    draft: ArtifactDraft
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class StoredTake:
     """A take that is stored."""
 
     artifact: Artifact
@@ -51,7 +51,7 @@ class Take:
     warnings: tuple[str, ...] = field(default=())
 
 
-def plan(wish: Wish, store: Store) -> list[Order]:
+def plan(wish: GenerateOptions, store: Store) -> list[PlannedTake]:
     """
     Check every value and turn a wish into orders, one a variation, before anything is loaded or sent.
 
@@ -84,7 +84,7 @@ def plan(wish: Wish, store: Store) -> list[Order]:
     elif wish.variations > 1:
         set_id = f"set_{secrets.token_hex(6)}"
     return [
-        order(
+        planned_take(
             first.model_copy(update={"seed": first.seed + i}),
             tags=tags,
             creator=wish.creator,
@@ -96,7 +96,7 @@ def plan(wish: Wish, store: Store) -> list[Order]:
     ]
 
 
-def order(request: GenerateRequest, *, tags: tuple[str, ...], creator: str, **known: Any) -> Order:
+def planned_take(request: GenerateRequest, *, tags: tuple[str, ...], creator: str, **known: Any) -> PlannedTake:
     """
     Make the order of one take from what was checked; a seed and a job id are drawn where there are none.
 
@@ -110,7 +110,7 @@ def order(request: GenerateRequest, *, tags: tuple[str, ...], creator: str, **kn
             "client_job_id": request.client_job_id or str(uuid.uuid4()),
         }
     )
-    draft = Draft(
+    draft = ArtifactDraft(
         tags=tags,
         prompt=request.prompt,
         params=request.params,
@@ -120,22 +120,22 @@ def order(request: GenerateRequest, *, tags: tuple[str, ...], creator: str, **kn
         client_job_id=request.client_job_id,
         **known,
     )
-    return Order(request, draft)
+    return PlannedTake(request, draft)
 
 
-def expected_bytes(order: Order) -> int:
+def expected_bytes(planned: PlannedTake) -> int:
     """Reckon how large a take's sound will be."""
-    return round(order.request.duration * limits.SAMPLE_RATE) * limits.CHANNELS * 2
+    return round(planned.request.duration * limits.SAMPLE_RATE) * limits.CHANNELS * 2
 
 
-def make(order: Order, engine: Engine, store: Store, listener: Listener) -> Take:
+def make(planned: PlannedTake, engine: Engine, store: Store, listener: ProgressListener) -> StoredTake:
     """
     Make one take and store it; when this returns it is durable.
 
     Raises:
         MusicgenError: Nothing was stored.
     """
-    clip = engine.generate(order.request, listener)
+    clip = engine.generate(planned.request, listener)
     origin = {
         "kind": clip.origin.kind,
         "model": clip.origin.model,
@@ -146,7 +146,7 @@ def make(order: Order, engine: Engine, store: Store, listener: Listener) -> Take
         "url": clip.origin.url,
     }
     draft = replace(
-        order.draft,
+        planned.draft,
         origin={name: value for name, value in origin.items() if value is not None},
         seed=clip.seed,
         license=clip.license,
@@ -154,17 +154,17 @@ def make(order: Order, engine: Engine, store: Store, listener: Listener) -> Take
         extra=dict(clip.extra),
     )
     artifact = store.put(clip.wav, draft)
-    return Take(artifact, clip, tuple(_notes(order.request, clip)))
+    return StoredTake(artifact, clip, tuple(_notes(planned.request, clip)))
 
 
 def make_all(
-    orders: Sequence[Order],
+    planned_takes: Sequence[PlannedTake],
     engine: Engine,
     store: Store,
-    heard: Callable[[int, Order], AbstractContextManager[Listener]],
+    heard: Callable[[int, PlannedTake], AbstractContextManager[ProgressListener]],
     *,
     jobs: int,
-) -> Iterator[Take]:
+) -> Iterator[StoredTake]:
     """
     Make several takes and store them, `jobs` at once; yield them in the order of `orders`.
 
@@ -176,17 +176,17 @@ def make_all(
     """
     failure: MusicgenError | None = None
 
-    def begun() -> Iterator[tuple[int, Order]]:
-        for pair in enumerate(orders):
+    def begun() -> Iterator[tuple[int, PlannedTake]]:
+        for pair in enumerate(planned_takes):
             if failure is not None:
                 return
             yield pair
 
-    def work(pair: tuple[int, Order]) -> Take:
+    def work(pair: tuple[int, PlannedTake]) -> StoredTake:
         with heard(*pair) as listener:
             return make(pair[1], engine, store, listener)
 
-    early: dict[int, Take] = {}
+    early: dict[int, StoredTake] = {}
     due = 0
     for (i, _), result in as_done(begun(), work, jobs=jobs):
         if isinstance(result, MusicgenError):

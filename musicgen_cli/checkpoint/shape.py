@@ -57,7 +57,7 @@ class DecoderShape:
 
 
 @dataclass(frozen=True, slots=True)
-class SoundShape:
+class CodecShape:
     """EnCodec's decoder."""
 
     rate: int  # Hz
@@ -108,7 +108,7 @@ class Shape:
 
     text: TextShape
     decoder: DecoderShape
-    sound: SoundShape
+    codec: CodecShape
     projected: bool  # whether text states are brought to the decoder's width
 
     @classmethod
@@ -123,18 +123,18 @@ class Shape:
         kind = config.get("model_type")
         if kind != "musicgen":
             raise CheckpointError(f"config.json is of a {kind!r} model, only 'musicgen' is supported")
-        text_part, decoder_part, sound_part = (
+        text_part, decoder_part, codec_part = (
             _Part(config, name) for name in ("text_encoder", "decoder", "audio_encoder")
         )
-        text, decoder, sound = _text(text_part), _decoder(decoder_part), _sound(sound_part)
+        text, decoder, codec = _text(text_part), _decoder(decoder_part), _codec(codec_part)
         projected = text.width != decoder.width
         if projected and decoder_part.raw("cross_attention_hidden_size") is not None:
             raise decoder_part.unsupported("cross_attention_hidden_size")
-        if decoder.vocab > sound.codes:
+        if decoder.vocab > codec.codes:
             raise CheckpointError(
-                f"config.json doesn't fit: the decoder makes {decoder.vocab} codes, the audio encoder has {sound.codes}"
+                f"config.json doesn't fit: the decoder makes {decoder.vocab} codes, the audio encoder has {codec.codes}"
             )
-        return cls(text, decoder, sound, projected)
+        return cls(text, decoder, codec, projected)
 
 
 class _Part:
@@ -227,7 +227,7 @@ def _decoder(part: _Part) -> DecoderShape:
     return shape
 
 
-def _sound(part: _Part) -> SoundShape:
+def _codec(part: _Part) -> CodecShape:
     part.word("model_type", "encodec", ("encodec",))
     part.word("norm_type", "weight_norm", ("weight_norm",))
     if part.whole("audio_channels", 1) != 1:  # a stereo model has a mono codec, once for each channel
@@ -235,7 +235,7 @@ def _sound(part: _Part) -> SoundShape:
     strides = part.raw("upsampling_ratios", [8, 5, 4, 2])
     if not isinstance(strides, list) or not strides or not all(type(s) is int and s > 0 for s in strides):
         raise part.unsupported("upsampling_ratios")
-    shape = SoundShape(
+    shape = CodecShape(
         rate=part.whole("sampling_rate", 24_000),
         codes=part.whole("codebook_size", 1024),
         width=part.whole("hidden_size", 128),

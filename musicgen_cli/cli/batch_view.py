@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 from musicgen_cli.actions.batch.batch import Outcome, Tally
-from musicgen_cli.actions.batch.worklist import Wanted
+from musicgen_cli.actions.batch.worklist import BatchItem
 from musicgen_cli.cli.output import Notes, Output
-from musicgen_cli.engine.base import Listener
+from musicgen_cli.engine.base import ProgressListener
 from musicgen_cli.text import one_line
 
 _WORDS = 36  # of a prompt, beside its bar
@@ -66,7 +66,7 @@ class BatchView:
         self._bars.start()
 
     @contextmanager
-    def making(self, wanted: Wanted) -> Iterator[Listener]:
+    def making(self, wanted: BatchItem) -> Iterator[ProgressListener]:
         """Show one take while it is made."""
         if self._bars is None:
             yield Notes(self._out.insist)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from musicgen_cli.actions.library.lineage import Branch
-    from musicgen_cli.engine.base import Listener
+    from musicgen_cli.engine.base import ProgressListener
     from musicgen_cli.store import Artifact
 
     Rate = Callable[[float, int, int], str]  # steps a second, steps made and their total → words
@@ -194,7 +194,7 @@ class Output:
         return Console(stderr=True)
 
     @contextmanager
-    def progress(self, what: str, duration: float) -> Iterator[Listener]:
+    def progress(self, what: str, duration: float) -> Iterator[ProgressListener]:
         """
         Show how one take is getting on: real steps where the engine tells them, else the time that passes.
 
@@ -209,7 +209,7 @@ class Output:
             yield listener
 
     @contextmanager
-    def transfer(self, what: str) -> Iterator[Listener]:
+    def transfer(self, what: str) -> Iterator[ProgressListener]:
         """
         Show how a transfer is getting on, whose steps are bytes.
 
@@ -226,7 +226,7 @@ class Output:
         with self._bar(what, rate) as listener:
             yield listener
 
-    def _bar(self, what: str, rate: Rate) -> AbstractContextManager[Listener]:
+    def _bar(self, what: str, rate: Rate) -> AbstractContextManager[ProgressListener]:
         with self._making_bars:
             if self._bars is None:
                 self._bars = _Bars(self)
@@ -273,7 +273,7 @@ class _Bars:
         self._changing = Lock()
 
     @contextmanager
-    def bar(self, what: str, rate: Rate) -> Iterator[Listener]:
+    def bar(self, what: str, rate: Rate) -> Iterator[ProgressListener]:
         """Show one more; with the last one the display goes, for a terminal has room for one."""
         with self._changing:
             if not self._shown:

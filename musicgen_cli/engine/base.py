@@ -36,7 +36,7 @@ class Clip:
     warnings: tuple[str, ...] = ()
 
 
-class Listener(Protocol):
+class ProgressListener(Protocol):
     """Hears how a request is getting on. Whatever a method raises stops the request."""
 
     def step(self, done: int, total: int) -> None:
@@ -55,7 +55,7 @@ class Listener(Protocol):
         """
 
 
-class Silent:
+class NullListener:
     """A listener that doesn't care."""
 
     def step(self, done: int, total: int) -> None:
@@ -74,7 +74,7 @@ class Engine(Protocol):
     origin: Origin  # what is known before the first clip
     slots: int  # clips that are made side by side; further calls wait
 
-    def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
         """
         Make one clip.
 

@@ -26,7 +26,7 @@ from musicgen_cli import limits
 from musicgen_cli._version import __version__
 from musicgen_cli.audio.wav import is_silent
 from musicgen_cli.contract import Answer, GenerateRequest, read_answer
-from musicgen_cli.engine.base import Clip, Listener, Origin
+from musicgen_cli.engine.base import Clip, Origin, ProgressListener
 from musicgen_cli.errors import (
     BadAnswerError,
     MusicgenError,
@@ -83,7 +83,7 @@ class RemoteEngine:
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {api_key}"
 
-    def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
         """
         Send the request and wait for its clip.
 
@@ -101,7 +101,7 @@ class RemoteEngine:
         answer = asyncio.run(self._patiently(ask, listener))
         return self._clip(request, answer, time.monotonic() - started)
 
-    def model(self, listener: Listener) -> str | None:
+    def model(self, listener: ProgressListener) -> str | None:
         """
         Ask which model makes the clips, waiting as for a clip; None if the service doesn't say.
 
@@ -129,7 +129,7 @@ class RemoteEngine:
     def close(self) -> None:
         """Nothing is held between requests."""
 
-    async def _patiently(self, ask: Callable[[], Awaitable[T]], listener: Listener) -> T:
+    async def _patiently(self, ask: Callable[[], Awaitable[T]], listener: ProgressListener) -> T:
         patience = _Patience(self._max_wait_s, listener, loopback=_is_loopback(self._base.host))
         async for attempt in stamina.retry_context(on=patience, attempts=None, timeout=None):
             with attempt:
@@ -142,7 +142,7 @@ class RemoteEngine:
         path: str,
         request: GenerateRequest | None,
         timeout_s: float,
-        listener: Listener | None = None,
+        listener: ProgressListener | None = None,
     ) -> bytes:
         """Send one request under one deadline, tell how it gets on, if anybody listens; return the body of a 200."""
         content = None if request is None else request.model_dump_json().encode()
@@ -183,7 +183,7 @@ class RemoteEngine:
                 hint="not sent again: the service may still be at work on it",
             ) from err
 
-    async def _follow(self, client: httpx.AsyncClient, job_id: str, listener: Listener) -> None:
+    async def _follow(self, client: httpx.AsyncClient, job_id: str, listener: ProgressListener) -> None:
         """Tell the listener of a request's steps, as long as the service does, which not every one can."""
         misses = 0
         while misses < _PROGRESS_MISSES:
@@ -254,7 +254,7 @@ async def _beside(main: Coroutine[Any, Any, T], other: Coroutine[Any, Any, None]
 class _Patience:
     """Decides after a failure whether to try again, and when; tells each wait."""
 
-    def __init__(self, max_wait_s: float, listener: Listener, *, loopback: bool) -> None:
+    def __init__(self, max_wait_s: float, listener: ProgressListener, *, loopback: bool) -> None:
         self._left_s = max_wait_s
         self._listener = listener
         self._starting_s = limits.STARTING_S if loopback else 0.0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Engine, Listener, Origin
+from musicgen_cli.engine.base import Clip, Engine, Origin, ProgressListener
 from musicgen_cli.errors import ServiceError, ServiceUnreachableError
 from musicgen_cli.limits import BACKOFF_FIRST_S, BACKOFF_MOST_S, number
 
@@ -50,7 +50,7 @@ class Fleet:
         self._changed = threading.Condition()
         self._none_since: float | None = None
 
-    def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
         """
         Make one clip on the service that has least to do; where one can't be reached, on another.
 

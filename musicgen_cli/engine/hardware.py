@@ -22,7 +22,7 @@ _WORTH_SHARING = 1 << 19  # weights; ONNX Runtime multiplies by so many in 10 us
 _MOST_SLOTS = 8  # more than that hardly make more of it in the same time: benchmarks/NOTES.md
 
 
-def memory_needed(shape: Shape, tensors: Tensors, *, steps: int, small: bool) -> tuple[int, int]:
+def memory_needed(shape: Shape, tensors: Tensors, *, steps: int, int8: bool) -> tuple[int, int]:
     """
     Reckon the peak of a process that makes the longest clip, in bytes, and what each further clip beside it adds.
 
@@ -32,15 +32,15 @@ def memory_needed(shape: Shape, tensors: Tensors, *, steps: int, small: bool) ->
 
     Args:
         steps: Of the longest clip.
-        small: In 8 bits.
+        int8: Whether the decoder has 8-bit weights and an int8 KV cache.
     """
     decoder = shape.decoder
     width = decoder.width
-    each = 2 * decoder.layers * _ROWS * steps * width * (1 if small else 4)
+    each = 2 * decoder.layers * _ROWS * steps * width * (1 if int8 else 4)
     crossing = 2 * decoder.layers * width * width  # weights that belong to the text graph
     matrices = decoder.layers * (6 * width * width + 2 * width * decoder.ffn)  # those that 8 bits are for
-    kept = tensors.float32_bytes(*_KEPT) - 4 * crossing - (3 * matrices if small else 0)
-    text = round((tensors.float32_bytes(*_TEXT) + 4 * crossing) * _TEXT_WORK / (2 if small else 1))
+    kept = tensors.float32_bytes(*_KEPT) - 4 * crossing - (3 * matrices if int8 else 0)
+    text = round((tensors.float32_bytes(*_TEXT) + 4 * crossing) * _TEXT_WORK / (2 if int8 else 1))
     return _PROCESS_BYTES + kept + max(text, each), each
 
 

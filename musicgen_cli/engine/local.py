@@ -1,4 +1,8 @@
-"""What every engine in this process does alike: a request becomes a take, its codes sound, the sound a clip."""
+"""
+What the engines in this process share: request → sequence → codes → samples → clip.
+
+A backend subclasses `LocalEngine` and brings a `Model` and a `Scheduler` over its decoder.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 from tokenizers import Tokenizer
@@ -15,88 +18,83 @@ from musicgen_cli import limits
 from musicgen_cli.audio import wav
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Listener, Origin
+from musicgen_cli.engine.base import Clip, Origin, ProgressListener
 from musicgen_cli.engine.decoding import pcm
-from musicgen_cli.engine.decoding.audio_stream import SoundStream
-from musicgen_cli.engine.decoding.scheduler import Slots
-from musicgen_cli.engine.decoding.sequence import (
-    SAMPLER_VERSION,
-    FloatArray,
-    Pattern,
-    Sampling,
-    Take,
-    frames_of,
-    samples_of,
-)
+from musicgen_cli.engine.decoding.audio_stream import AudioStream
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames, num_samples
+from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
+from musicgen_cli.engine.decoding.scheduler import Scheduler
+from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.errors import CheckpointError, line
 
-_TEXTS = 4  # kept at most: the same prompt mostly comes again at once, with other seeds
+_CACHED_PROMPTS = 4  # the same prompt mostly comes again at once, with other seeds
 
-Text = TypeVar("Text")
-Read = TypeVar("Read", covariant=True)
-
-
-class Model(Protocol[Read]):
-    """What computes, beside the decoder that `Slots` has."""
-
-    def read(self, ids: Sequence[int]) -> Read:
-        """Look at a text, given as token ids, once for all steps."""
-
-    def sound(self) -> SoundStream:
-        """Return a clip's way from codes to samples."""
+Conditioning = TypeVar("Conditioning")
+ConditioningOut = TypeVar("ConditioningOut", covariant=True)
 
 
-class LocalEngine(Generic[Text]):
-    """Makes clips of takes; whoever inherits brings what computes them."""
+class Model(Protocol[ConditioningOut]):
+    """The parts of a model beside its decoder, which the scheduler has."""
+
+    def encode_text(self, ids: list[int]) -> ConditioningOut:
+        """Encode the prompt, given as token ids, once into cross-attention keys and values."""
+
+    def audio_stream(self) -> AudioStream:
+        """Return the codec decoder of one clip, which turns codes into samples while more codes come."""
+
+
+class LocalEngine(Generic[Conditioning]):
+    """Makes clips in this process; a subclass sets `slots`, `_model` and `_scheduler`."""
 
     slots: int
-    _model: Model[Text]
-    _slots: Slots[Text]
+    _model: Model[Conditioning]
+    _scheduler: Scheduler[Conditioning]
 
     def __init__(self, checkpoint: Checkpoint, origin: Origin) -> None:
         """
-        Begin with what needs no weights.
+        Read the config and the tokenizer; the weights are the subclass's to load.
 
         Raises:
-            CheckpointError: The config or the tokenizer is absent, damaged or of a kind that isn't supported.
+            CheckpointError: The config or the tokenizer is missing, damaged or of an unsupported kind.
         """
         self.origin = origin
         self.license = checkpoint.license
         self._checkpoint = checkpoint
         self._shape = Shape.of(checkpoint.config)
         self._tokenizer = _tokenizer(checkpoint)
-        self._reading = threading.Lock()  # guards what follows; of callers with one prompt, the first reads it
-        self._texts: OrderedDict[str, Text] = OrderedDict()  # by prompt, the one used last at the end
+        self._encoding = threading.Lock()  # guards the cache; of several callers with one prompt, the first encodes it
+        self._prompts: OrderedDict[str, Conditioning] = OrderedDict()  # least recently used first
 
-    def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
         """
-        Make one clip; from any number of threads at once.
+        Make one clip. Safe to call from any number of threads at once.
 
-        A request without a seed gets one, which the clip tells. The same request with the same seed becomes the same
-        bytes, whatever else is made meanwhile.
+        A request without a seed gets a random one, which the clip names. The same request with the same seed gives the
+        same bytes, whatever else is generated meanwhile.
 
         Raises:
-            EngineError: The model fails, or makes what is not a number.
+            EngineError: The model fails, or its output is not a number.
         """
         started = time.perf_counter()
         seed = secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed
         samples, pattern = self._plan(request.duration)
-        text = self._read(request.prompt) if request.prompt else None
-        take = Take(pattern, Sampling.of(request, seed), vocab=self._shape.decoder.vocab)
-        rate, channels = self._shape.sound.rate, self._shape.decoder.channels
-        stream, recording = self._model.sound(), pcm.Recording(samples, sample_rate=rate, channels=channels)
+        conditioning = self._encode(request.prompt) if request.prompt else None
+        sequence = Sequence(pattern, Sampling.of(request, seed), vocab=self._shape.decoder.vocab)
+        rate, channels = self._shape.codec.rate, self._shape.decoder.channels
+        stream, recording = self._model.audio_stream(), pcm.Recording(samples, sample_rate=rate, channels=channels)
 
-        def tell(sound: FloatArray) -> None:
-            if chunk := recording.add(sound):
+        def record(audio: FloatArray) -> None:
+            if chunk := recording.add(audio):
                 listener.sound(chunk, rate, channels)
 
-        def heard(done: int, total: int) -> None:
+        def on_step(done: int, total: int) -> None:
             listener.step(done, total)
-            tell(stream.push(take.codes[:, stream.frames :]))
+            record(stream.push(sequence.codes[:, stream.frames :]))
 
-        self._slots.run(take, text, heard)
-        tell(stream.end())
+        self._scheduler.run(sequence, conditioning, on_step)
+        record(stream.end())
         content, warnings = recording.wav()
         return Clip(
             wav=content,
@@ -109,25 +107,25 @@ class LocalEngine(Generic[Text]):
             warnings=warnings,
         )
 
-    def _plan(self, duration: float) -> tuple[int, Pattern]:
-        """Return the samples of one channel that `duration` seconds have, and what makes them."""
-        decoder, sound = self._shape.decoder, self._shape.sound
-        samples = samples_of(duration, sound.rate)
-        return samples, Pattern(decoder.codebooks, decoder.channels, frames_of(samples, sound.hop))
+    def _plan(self, duration: float) -> tuple[int, DelayPattern]:
+        """Return the number of samples per channel of a clip of `duration` seconds, and its delay pattern."""
+        decoder, codec = self._shape.decoder, self._shape.codec
+        samples = num_samples(duration, codec.rate)
+        return samples, DelayPattern(decoder.codebooks, decoder.channels, num_frames(samples, codec.hop))
 
-    def _read(self, prompt: str) -> Text:
-        """Look at a prompt, unless it is one of the last few."""
-        with self._reading:
-            if prompt in self._texts:
-                self._texts.move_to_end(prompt)
+    def _encode(self, prompt: str) -> Conditioning:
+        """Encode a prompt, unless it is one of the last few."""
+        with self._encoding:
+            if prompt in self._prompts:
+                self._prompts.move_to_end(prompt)
             else:
-                self._texts[prompt] = self._model.read(self._ids(prompt))
-                if len(self._texts) > _TEXTS:
-                    self._texts.popitem(last=False)
-            return self._texts[prompt]
+                self._prompts[prompt] = self._model.encode_text(self._ids(prompt))
+                if len(self._prompts) > _CACHED_PROMPTS:
+                    self._prompts.popitem(last=False)
+            return self._prompts[prompt]
 
-    def _ids(self, prompt: str) -> Sequence[int]:
-        ids = self._tokenizer.encode(prompt).ids
+    def _ids(self, prompt: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(prompt).ids
         if not ids or max(ids) >= self._shape.text.vocab:
             raise CheckpointError(f"the tokenizer.json of {self._checkpoint.name} doesn't fit its model")
         return ids

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from musicgen_cli import limits
 from musicgen_cli.engine.base import Clip, Engine
-from musicgen_cli.service.fairness import Turns, most_each, to_give_way
+from musicgen_cli.service.fairness import FairOrder, most_each, to_give_way
 from musicgen_cli.service.job import AbandonedError, Job
-from musicgen_cli.service.throughput import Rate
+from musicgen_cli.service.throughput import Throughput
 
 T = TypeVar("T")
 
@@ -38,19 +38,19 @@ class RefusedError(Exception):
         self.retry_after_s = math.ceil(min(max(retry_after_s, 1), limits.RETRY_AFTER_S.high))
 
 
-class Queue:
+class AdmissionQueue:
     """As many running requests as the engine has slots, at most `limit` waiting ones, and a fair order."""
 
     def __init__(self, make_engine: Callable[[], Engine], *, limit: int = limits.QUEUE) -> None:
         self.limit = limit
         self.engine: Engine | None = None
         self.slots = 1  # until the engine is there
-        self.rate = Rate()
+        self.throughput = Throughput()
         self._busy = 0
         self._busy_lock = threading.Lock()  # each of the engine's threads counts itself
         self._make_engine = make_engine
         self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._turns = Turns()
+        self._fair_order = FairOrder()
         self._closing = False
         self._jobs: dict[Job, asyncio.Task[Clip]] = {}  # in the order they came
         self._begins: dict[Job, asyncio.Future[None]] = {}  # of those that wait
@@ -165,24 +165,24 @@ class Queue:
             if victim is None:
                 raise self._full()
             waiting.remove(victim)
-        order = self._turns.order([*waiting, job], running)
+        order = self._fair_order.order([*waiting, job], running)
         ahead = [*running, *order[: order.index(job)]]
         if deadline_s is not None and (late := self._late(job, ahead, deadline_s)):
             if not ahead:
                 # One slow request must not shut out, for good, those that would show it was an exception.
-                self.rate.doubt()
+                self.throughput.doubt()
             raise late
         if victim is not None:
             self._send_away(victim, self._full())
 
     def _full(self) -> RefusedError:
-        pace = self.rate.pace
+        pace = self.throughput.pace
         soonest = min((job.left_s(pace) or 0 for job in self._running()), default=0)
         return RefusedError(429, f"the queue is full: {self.limit} requests wait", soonest)
 
     def _late(self, job: Job, ahead: list[Job], deadline_s: float) -> RefusedError | None:
         """Return how to refuse a job whose answer would come after so many seconds from now; None if it wouldn't."""
-        pace = self.rate.pace
+        pace = self.throughput.pace
         if pace is None:
             return None
         # The pace is that of a clip with as much company as there was: what is ahead is shared out among the slots.
@@ -197,11 +197,11 @@ class Queue:
     def _let_begin(self) -> None:
         """Let those begin for whom there is a slot."""
         while self._begins and len(running := self._running()) < self.slots:
-            job = self._turns.order(self._begins, running)[0]
+            job = self._fair_order.order(self._begins, running)[0]
             # Nobody in the order has fewer under way than the first.
             if sum(other.client == job.client for other in running) >= most_each(self.slots):
                 return
-            self._turns.took(job.client)
+            self._fair_order.took(job.client)
             job.state, job.started = "running", time.monotonic()
             self._begins.pop(job).set_result(None)
 
@@ -218,7 +218,7 @@ class Queue:
         await begin
         if deadline_s is not None and (late := self._late(job, [], deadline_s - (time.monotonic() - job.arrived))):
             raise late  # those went first whose turn it was
-        with self.rate.at_work(job.request.duration):
+        with self.throughput.at_work(job.request.duration):
             return await self._in_worker(lambda: engine.generate(job.request, job))
 
     def _leave(self, job: Job, task: asyncio.Task[Clip]) -> None:

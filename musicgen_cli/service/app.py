@@ -19,15 +19,15 @@ from musicgen_cli._version import __version__
 from musicgen_cli.contract import GenerateRequest, GenerateResponse
 from musicgen_cli.engine.base import Clip
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.service.admission import Queue, RefusedError
+from musicgen_cli.service.admission import AdmissionQueue, RefusedError
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.metrics import CONTENT_TYPE, Metrics
-from musicgen_cli.service.middleware import BODY_S, Gate
+from musicgen_cli.service.middleware import BODY_S, ServiceMiddleware
 from musicgen_cli.service.trace import Trace
 
 
 def create_app(
-    queue: Queue,
+    queue: AdmissionQueue,
     *,
     hosts: Collection[str] = (),
     api_key: str | None = None,
@@ -49,7 +49,12 @@ def create_app(
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     metrics = Metrics(queue)
     app.add_middleware(
-        Gate, hosts=hosts, api_key=api_key, log_prompts=log_prompts, body_s=body_s, answered=metrics.answered
+        ServiceMiddleware,
+        hosts=hosts,
+        api_key=api_key,
+        log_prompts=log_prompts,
+        body_s=body_s,
+        answered=metrics.answered,
     )
 
     @app.exception_handler(RefusedError)
@@ -86,7 +91,9 @@ def create_app(
             "model": origin.model,
             "engine": origin.engine,
             "queue": queue.counts(),
-            "rate": None if queue.rate.made is None else round(queue.rate.made, 2),  # seconds of sound a second
+            "rate": None
+            if queue.throughput.made is None
+            else round(queue.throughput.made, 2),  # seconds of sound a second
         }
 
     @app.get("/progress/{client_job_id}")

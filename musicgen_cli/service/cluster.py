@@ -20,7 +20,7 @@ from musicgen_cli.engine.base import Engine
 from musicgen_cli.engine.registry import open_local
 from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
-from musicgen_cli.service.admission import Queue
+from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import to_stderr
 
@@ -124,7 +124,7 @@ class Replica:
         self._logging = contextlib.ExitStack()
         self._logging.enter_context(to_stderr())
         self._arguments, self._api_key = arguments, api_key
-        self._queue = Queue(make_engine, limit=arguments.queue)
+        self._queue = AdmissionQueue(make_engine, limit=arguments.queue)
         await self._queue.load()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # the name that Ray calls it by

@@ -16,7 +16,7 @@ from musicgen_cli.service.job import Job
 _REMEMBERED = 1024  # clients whose last turn is known
 
 
-class Turns:
+class FairOrder:
     """Remembers when each client last had its turn."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from musicgen_cli.service.admission import Queue
+from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.job import Job
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -19,7 +19,7 @@ _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 class Metrics:
     """Counts for one app; `process_resident_memory_bytes` and its like are there too, on Linux."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: AdmissionQueue) -> None:
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         registry.register(_OfQueue(queue))
@@ -56,7 +56,7 @@ class Metrics:
 class _OfQueue(Collector):
     """What the queue knows by itself."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: AdmissionQueue) -> None:
         self._queue = queue
 
     def collect(self) -> Iterator[Metric]:

@@ -34,7 +34,7 @@ _ROUTINE = ("/health", "/metrics", "/progress/")  # asked every few seconds: not
 log = logging.getLogger(__name__)
 
 
-class Gate:
+class ServiceMiddleware:
     """The outermost application: lets in what is whole, small, meant for this host, and knows the key."""
 
     def __init__(

@@ -23,7 +23,7 @@ from musicgen_cli import limits
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import InvalidValueError, MusicgenError, StoppedError, UsageError
 from musicgen_cli.limits import number
-from musicgen_cli.service.admission import Queue
+from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import to_stderr
 
@@ -81,7 +81,7 @@ def serve(
     if queue_limit < 0:
         raise InvalidValueError(f"queue must be 0 or more, got {queue_limit}")
     listener = listen(host, port, keyed=bool(api_key))
-    queue = Queue(make_engine, limit=queue_limit)
+    queue = AdmissionQueue(make_engine, limit=queue_limit)
     app = create_app(
         queue, hosts={host, *allow_hosts}, api_key=api_key, max_duration=max_duration, log_prompts=log_prompts
     )
@@ -135,7 +135,12 @@ class Server(uvicorn.Server):
     """uvicorn over our app: loads the model behind the open port, and stops as `serve` says."""
 
     def __init__(
-        self, app: FastAPI, queue: Queue, *, on_ready: Callable[[str], None] = lambda _: None, stop_s: float = STOP_S
+        self,
+        app: FastAPI,
+        queue: AdmissionQueue,
+        *,
+        on_ready: Callable[[str], None] = lambda _: None,
+        stop_s: float = STOP_S,
     ) -> None:
         super().__init__(
             uvicorn.Config(

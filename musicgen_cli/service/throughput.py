@@ -10,7 +10,7 @@ _FRESH = 0.3  # weight of the latest clip in the running average
 _HALF_S = 60.0  # of work, after which sound and time count half in the rate
 
 
-class Rate:
+class Throughput:
     """Measures clips while they are made, with as much company as they have."""
 
     def __init__(self) -> None:

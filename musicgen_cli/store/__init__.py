@@ -43,8 +43,8 @@ refuse an index with a flaw. `repair` moves what is damaged to `quarantine/` and
 
 from __future__ import annotations
 
-from musicgen_cli.store.artifacts import Artifact, Draft, as_draft, check_tag
+from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, as_draft, check_tag
 from musicgen_cli.store.index import Filter
 from musicgen_cli.store.store import Stats, Store
 
-__all__ = ["Artifact", "Draft", "Filter", "Stats", "Store", "as_draft", "check_tag"]
+__all__ = ["Artifact", "ArtifactDraft", "Filter", "Stats", "Store", "as_draft", "check_tag"]

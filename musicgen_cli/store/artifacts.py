@@ -20,7 +20,7 @@ _OPS = {"op", "crc"}  # members of a line that are not the artifact's
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class ArtifactDraft:
     """What a take's maker knows; the store finds out the rest from the audio."""
 
     tags: tuple[str, ...]
@@ -87,7 +87,7 @@ class Artifact:
 
 
 _KNOWN = dict.fromkeys(each.name for each in fields(Artifact) if each.name != "unknown")  # in order
-_DRAFTED = [each.name for each in fields(Draft) if each.name != "unknown"]
+_DRAFTED = [each.name for each in fields(ArtifactDraft) if each.name != "unknown"]
 _BLANK: Record = {  # what a line needs
     **dict.fromkeys(("bytes", "sample_rate", "channels", "frames", "duration"), 0),
     **dict.fromkeys(("created", "mime", "prompt", "creator"), ""),
@@ -99,7 +99,7 @@ _BLANK: Record = {  # what a line needs
 }
 
 
-def as_draft(record: Record) -> Draft:
+def as_draft(record: Record) -> ArtifactDraft:
     """
     Make a draft of what a record from elsewhere says, or a part of one; what the audio itself says is left out.
 
@@ -109,10 +109,12 @@ def as_draft(record: Record) -> Draft:
     said = {name: record[name] for name in _DRAFTED if record.get(name) is not None}
     encode({"op": "put", **_BLANK, **said})
     blank = {"prompt": "", "params": {}, "creator": "", "origin": {}}
-    return Draft(**{**blank, **said, "tags": tuple(said.get("tags", ()))})
+    return ArtifactDraft(**{**blank, **said, "tags": tuple(said.get("tags", ()))})
 
 
-def from_draft(draft: Draft, *, artifact_id: str, created: str, digest: Digest, size: int, info: WavInfo) -> Artifact:
+def from_draft(
+    draft: ArtifactDraft, *, artifact_id: str, created: str, digest: Digest, size: int, info: WavInfo
+) -> Artifact:
     """
     Join what the maker knows with what the audio says.
 

@@ -63,7 +63,7 @@ class Filter:
 _ALL = Filter()
 
 
-class Takes:
+class ArtifactSearch:
     """
     The artifacts with some ids, alive or gone, as the index goes on about them.
 
@@ -134,7 +134,7 @@ class Takes:
 
 def by_id(snapshot: Snapshot, start: str, *, whole: bool) -> list[Record]:
     """Find the live artifact whose id is `start`, or all whose id starts so."""
-    takes = Takes([start]) if whole else Takes(start=start)
+    takes = ArtifactSearch([start]) if whole else ArtifactSearch(start=start)
     takes.search(snapshot)
     return list(takes.live.values())
 
@@ -148,7 +148,7 @@ def last_deleted(snapshot: Snapshot) -> str | None:
                 deleted[record["id"]] = None
     if not deleted:
         return None
-    takes = Takes(deleted)
+    takes = ArtifactSearch(deleted)
     takes.search(snapshot)
     return next((name for name in deleted if name in takes.gone), None)
 
@@ -235,7 +235,7 @@ class _Candidates:
         return not lines.isascii() or b"\\" in lines or self._text in lines.lower()
 
 
-class Known:
+class IdCache:
     """
     What the puts of one process have learned of an index, so that each need read only what is new.
 
@@ -248,12 +248,12 @@ class Known:
 
     def __init__(self) -> None:
         """Know nothing."""
-        self.alone = Lock()
+        self.lock = Lock()
         self.end = 0
         self._gen: str | None = None
         self._last = b""  # bytes before `end`
         self._puts = 0
-        self._begun: bytearray | None = None  # for each beginning a bit: whether an id has it
+        self._prefixes: bytearray | None = None  # for each beginning a bit: whether an id has it
 
     def count_put(self) -> None:
         """Count one more put."""
@@ -275,10 +275,10 @@ class Known:
             NewerStoreError: A line means something that this version does not know.
         """
         _refuse_unknown(block)
-        if self._begun is not None:
+        if self._prefixes is not None:
             for digits in _BEGINNING.findall(block):
                 beginning = int(digits, 16)
-                self._begun[beginning >> 3] |= 1 << (beginning & 7)
+                self._prefixes[beginning >> 3] |= 1 << (beginning & 7)
 
     def learned(self, snapshot: Snapshot) -> None:
         """Remember that all lines were looked at."""
@@ -288,12 +288,12 @@ class Known:
     def lacks(self, short: str) -> bool:
         """Tell whether no id that is known has these 12 digits."""
         beginning = int(short[:_BEGINNING_DIGITS], 16)
-        return self._begun is not None and not self._begun[beginning >> 3] & 1 << (beginning & 7)
+        return self._prefixes is not None and not self._prefixes[beginning >> 3] & 1 << (beginning & 7)
 
     def _forget(self) -> None:
         self.end, self._last = 0, b""
         if self._puts >= _REMEMBERING_FROM:
-            self._begun = bytearray(16**_BEGINNING_DIGITS // 8)
+            self._prefixes = bytearray(16**_BEGINNING_DIGITS // 8)
 
 
 class UsedIds:
@@ -307,10 +307,10 @@ class UsedIds:
         known: Is kept up to date.
     """
 
-    def __init__(self, short: str, known: Known) -> None:
-        with known.alone:
-            known.count_put()
-        self._known = known
+    def __init__(self, short: str, cache: IdCache) -> None:
+        with cache.lock:
+            cache.count_put()
+        self._cache = cache
         self._short = short
         self._form = re.compile(rb'"id":"artifact_%s(?:-([1-9][0-9]{0,8}))?"' % short.encode())
         self._start = self._form.pattern[: self._form.pattern.index(b"(")]
@@ -325,24 +325,24 @@ class UsedIds:
         Raises:
             NewerStoreError: A line means something that this version does not know.
         """
-        known = self._known
-        with known.alone:
-            known.check(snapshot)
+        cache = self._cache
+        with cache.lock:
+            cache.check(snapshot)
             if self._gen is not None and snapshot.gen == self._gen and snapshot.size >= self._end:
-                offset = min(self._end, known.end)
+                offset = min(self._end, cache.end)
             else:
-                offset = known.end if known.lacks(self._short) else 0
+                offset = cache.end if cache.lacks(self._short) else 0
             for block in snapshot.forward(offset, snapshot.size):
                 offset += len(block)
-                if offset > known.end:
-                    known.learn(block)
+                if offset > cache.end:
+                    cache.learn(block)
                 at = block.find(self._start)
                 while at >= 0:
                     if form := self._form.match(block, at):
                         self._numbers.add(int(form[1] or 1))
                     at = block.find(self._start, at + 1)
             self._gen, self._end = snapshot.gen, snapshot.end
-            known.learned(snapshot)
+            cache.learned(snapshot)
 
     def unused(self) -> str:
         """Return the id with the smallest number that is not taken."""

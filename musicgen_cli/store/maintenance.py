@@ -18,7 +18,7 @@ from musicgen_cli.audio.wav import WavInfo, inspect
 from musicgen_cli.errors import DamagedError, InvalidWavError
 from musicgen_cli.limits import CREATOR
 from musicgen_cli.store import files
-from musicgen_cli.store.artifacts import Draft, from_draft
+from musicgen_cli.store.artifacts import ArtifactDraft, from_draft
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.check import QUARANTINE, Fold, Problem, damage, ignore, layout
 from musicgen_cli.store.digest import Digest, make_id
@@ -320,7 +320,7 @@ def _unknown(blobs: Blobs, known: set[bytes]) -> Iterator[tuple[Digest, int, Wav
 
 def _adopt(root: Path, journal: Journal, found: Iterator[tuple[Digest, int, WavInfo]]) -> int:
     blobs = Blobs(root)
-    draft = Draft(tags=(RECOVERED,), prompt="", params={}, creator=CREATOR, origin={"kind": "import"})
+    draft = ArtifactDraft(tags=(RECOVERED,), prompt="", params={}, creator=CREATOR, origin={"kind": "import"})
     adopted = 0
     while batch := list(islice(found, _AT_ONCE)):
         files.make_directory(root)

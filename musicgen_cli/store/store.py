@@ -24,10 +24,10 @@ from musicgen_cli.errors import (
 )
 from musicgen_cli.limits import TAGS_EACH
 from musicgen_cli.store import files
-from musicgen_cli.store.artifacts import Artifact, Draft, check_tag, from_draft, from_record, retagged
+from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, check_tag, from_draft, from_record, retagged
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import LONGEST_NUMBER, Digest, id_wanted, make_id
-from musicgen_cli.store.index import Filter, Known, Takes, UsedIds, by_id, last_deleted, newest
+from musicgen_cli.store.index import ArtifactSearch, Filter, IdCache, UsedIds, by_id, last_deleted, newest
 from musicgen_cli.store.journal import Journal, Record, encode, locked, timestamp
 
 LAST = "last"
@@ -71,7 +71,7 @@ class Store:
         self._warned: set[str] = set()
         self._blobs = Blobs(root)
         self._journal = Journal(root, self._warn_once)
-        self._known = Known()
+        self._id_cache = IdCache()
 
     def check_room(self, size_bytes: int) -> None:
         """
@@ -94,7 +94,7 @@ class Store:
             raise StoreError(f"can't write to {str(place)!r}: {why}", hint=files.OTHER_STORE)
 
     @contextmanager
-    def alone(self, task: str) -> Iterator[None]:
+    def exclusive_lock(self, task: str) -> Iterator[None]:
         """
         Keep other processes from doing the same task in this store, until this is left or the process dies.
 
@@ -113,7 +113,7 @@ class Store:
         finally:
             held.__exit__(None, None, None)
 
-    def put(self, wav: bytes, draft: Draft) -> Artifact:
+    def put(self, wav: bytes, draft: ArtifactDraft) -> Artifact:
         """
         Store a take; it survives a crash and a power failure once this has returned.
 
@@ -133,7 +133,7 @@ class Store:
             info=info,
         )
         _line(artifact)
-        used = UsedIds(digest.short, self._known)
+        used = UsedIds(digest.short, self._id_cache)
         with files.explained("write to", self.root):
             with self._journal.reading() as snapshot:
                 used.search(snapshot)
@@ -242,7 +242,7 @@ class Store:
         with files.explained("read", self.root), self._journal.reading() as snapshot:
             named = last_deleted(snapshot) if wanted == LAST else wanted
             start, whole = id_wanted(named or "") or ("", True)
-            takes = Takes([start], to_edit=True) if whole else Takes(start=start, to_edit=True)
+            takes = ArtifactSearch([start], to_edit=True) if whole else ArtifactSearch(start=start, to_edit=True)
             takes.search(snapshot)
         if len(takes.gone) > 1:
             raise AmbiguousIdError(wanted, [*takes.gone])
@@ -310,13 +310,13 @@ class Store:
             temporaries=len(sizes) - len(blobs),
         )
 
-    def _look_up(self, ids: Sequence[str]) -> tuple[dict[str, str], Takes]:
+    def _look_up(self, ids: Sequence[str]) -> tuple[dict[str, str], ArtifactSearch]:
         """Return the whole ids, each with how it was called, and what the index says of them."""
         names: dict[str, str] = {}
         for wanted in ids:
             start, whole = id_wanted(wanted) or ("", False)
             names.setdefault(start if whole else self.get(wanted).id, wanted)
-        takes = Takes(names, to_edit=True)
+        takes = ArtifactSearch(names, to_edit=True)
         if names:
             with files.explained("read", self.root), self._journal.reading() as snapshot:
                 takes.search(snapshot)
@@ -363,13 +363,13 @@ class Store:
             self._warn(line)
 
 
-def _check_live(takes: Takes, names: Mapping[str, str]) -> None:
+def _check_live(takes: ArtifactSearch, names: Mapping[str, str]) -> None:
     for name, wanted in names.items():
         if name not in takes.live:
             raise ArtifactNotFoundError(wanted)
 
 
-def _not_removed(wanted: str, takes: Takes) -> NotFoundError:
+def _not_removed(wanted: str, takes: ArtifactSearch) -> NotFoundError:
     if takes.live:
         return NotFoundError(f"{', '.join(takes.live)} is not removed", hint="`musicgen list` shows it")
     return NotFoundError(

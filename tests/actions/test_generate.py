@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from musicgen_cli.actions.generate import Wish, make_all, plan
+from musicgen_cli.actions.generate import GenerateOptions, make_all, plan
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.audio.wav import inspect
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Listener, Origin, Silent
+from musicgen_cli.engine.base import Clip, NullListener, Origin, ProgressListener
 from musicgen_cli.errors import EngineError
 from musicgen_cli.store import Store
 from tests.support import fakes
@@ -27,7 +27,7 @@ class Together:
         self._all = threading.Barrier(slots, timeout=20)
         self._turns: dict[int, threading.Event] = {}
 
-    def generate(self, request: GenerateRequest, listener: Listener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
         assert request.seed is not None
         mine = self._turns[request.seed] = threading.Event()
         self._all.wait()
@@ -46,7 +46,7 @@ class Together:
 
 def made(store: Store, engine: Together, count: int) -> tuple[list[int | None], str]:
     """Make takes with the seeds 0, 1, …; return those that were yielded, and how it ended."""
-    orders = plan(Wish({"duration": 0.5, "seed": 0}, variations=count), store)
+    orders = plan(GenerateOptions({"duration": 0.5, "seed": 0}, variations=count), store)
     seeds = []
     try:
         for take in make_all(orders, engine, store, lambda *_: _Quiet(), jobs=engine.slots):
@@ -57,8 +57,8 @@ def made(store: Store, engine: Together, count: int) -> tuple[list[int | None], 
 
 
 class _Quiet:
-    def __enter__(self) -> Listener:
-        return Silent()
+    def __enter__(self) -> ProgressListener:
+        return NullListener()
 
     def __exit__(self, *_: Any) -> None:
         pass

@@ -13,10 +13,10 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("safetensors", reason="needs the extra local")
 
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402  # after what may skip it
-from musicgen_cli.checkpoint.names import PUBLISHED  # noqa: E402
-from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
-from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError  # noqa: E402
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.checkpoint.names import PUBLISHED
+from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError
 
 NORM = "decoder.model.decoder.layer_norm.weight"
 
@@ -320,4 +320,4 @@ def test_absent_members_have_the_published_values() -> None:
 
     assert (shape.decoder.layers, shape.decoder.codebooks, shape.decoder.head_width) == (24, 4, 64)
     assert (shape.text.width, shape.text.activation, shape.text.gated) == (512, "relu", False)
-    assert (shape.sound.hop, shape.sound.rate, shape.sound.pad_mode) == (320, 24_000, "reflect")
+    assert (shape.codec.hop, shape.codec.rate, shape.codec.pad_mode) == (320, 24_000, "reflect")

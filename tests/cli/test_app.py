@@ -15,7 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from musicgen_cli import __version__
-from musicgen_cli.store import Draft, Store
+from musicgen_cli.store import ArtifactDraft, Store
 from tests.support import fakes
 from tests.support.terminal import on_terminal
 
@@ -72,7 +72,7 @@ def test_the_table_of_commands_loads_nothing_heavy() -> None:
 
 def test_list_loads_hardly_more(store_path: Path) -> None:
     """What is stored can be read without models, HTTP or tables."""
-    Store(store_path).put(fakes.tone(), Draft(tags=(), prompt="x", params={}, creator="me", origin={}))
+    Store(store_path).put(fakes.tone(), ArtifactDraft(tags=(), prompt="x", params={}, creator="me", origin={}))
     loaded = loaded_by(["list"])
 
     assert "musicgen_cli.store" in loaded
@@ -83,7 +83,7 @@ def test_a_closed_pipe_is_no_error(store_path: Path) -> None:
     """`musicgen list | head -1` ends well, and without a word."""
     store = Store(store_path)
     for seed in range(50):
-        store.put(fakes.tone(seed=seed), Draft(tags=(), prompt="x" * 900, params={}, creator="me", origin={}))
+        store.put(fakes.tone(seed=seed), ArtifactDraft(tags=(), prompt="x" * 900, params={}, creator="me", origin={}))
     for words in (["list", "--all", "--json"], ["--help"]):
         read, write = os.pipe()
         os.close(read)
@@ -94,7 +94,7 @@ def test_a_closed_pipe_is_no_error(store_path: Path) -> None:
 
 def test_a_full_standard_output_is_an_error(store_path: Path) -> None:
     """Data that didn't arrive is exit 1."""
-    Store(store_path).put(fakes.tone(), Draft(tags=(), prompt="x", params={}, creator="me", origin={}))
+    Store(store_path).put(fakes.tone(), ArtifactDraft(tags=(), prompt="x", params={}, creator="me", origin={}))
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*MUSICGEN, "list"], stdout=full, stderr=subprocess.PIPE, check=False, text=True)
     assert done.returncode == 1

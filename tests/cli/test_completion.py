@@ -16,7 +16,7 @@ from musicgen_cli.cli.app import COMMANDS, table
 from musicgen_cli.cli.completion import SHELLS, script
 from musicgen_cli.cli.completion.tree import VALUES, Command, command_of
 from musicgen_cli.cli.completion.values import KINDS
-from musicgen_cli.store import Draft, Store
+from musicgen_cli.store import ArtifactDraft, Store
 from tests.support import fakes
 from tests.support.shells import COMPLETIONS, SCRIPTS, Shell, environment, needs_shell
 
@@ -35,7 +35,7 @@ def store(store_path: Path) -> Store:
     """Make a store of hostile takes; their ids start with different digits."""
     store = Store(store_path)
     for i, text in enumerate((*HOSTILE, "type:audio", "type:voice", "ünï")):
-        draft = Draft(
+        draft = ArtifactDraft(
             tags=(text,),
             prompt=f"{text}\n\x1b[2J\t{text}",
             params={},
@@ -111,7 +111,7 @@ def test_an_unknown_shell_is_wrong_usage() -> None:
 
 def test_ids_come_newest_first_with_their_prompts(store: Store) -> None:
     """A hint is one printable line of at most 60 characters, whatever the prompt is."""
-    long = store.put(fakes.tone(seed=99), Draft((), "x" * 900, {}, "me", {}))
+    long = store.put(fakes.tone(seed=99), ArtifactDraft((), "x" * 900, {}, "me", {}))
     found = asked("takes", "show", "")
 
     assert found[0] == ["last", "x" * 59 + "…"]
@@ -144,7 +144,7 @@ def test_what_takes_have_completes_once_each(store: Store) -> None:
 def test_values_that_cannot_be_typed_are_left_out(store_path: Path) -> None:
     """An escape would act on the line; a value that starts with a dash would be an option."""
     for i, name in enumerate(("\x1b[31mred", "a\nb", "--yes", " blank", "good")):
-        Store(store_path).put(fakes.tone(seed=i), Draft((), "", {}, name, {}))
+        Store(store_path).put(fakes.tone(seed=i), ArtifactDraft((), "", {}, name, {}))
 
     assert values_of("creators", "") == ["good"]
 
@@ -212,7 +212,7 @@ def test_models_complete_with_where_they_are() -> None:
 
 def test_it_loads_the_store_and_little_else(store_path: Path) -> None:
     """Somebody waits for their Tab."""
-    Store(store_path).put(fakes.tone(), Draft(("a",), "x", {}, "me", {}))
+    Store(store_path).put(fakes.tone(), ArtifactDraft(("a",), "x", {}, "me", {}))
     code = (
         "import sys; from musicgen_cli.__main__ import main; sys.argv = ['musicgen', 'show', '']; main()\n"
         "print('\\n'.join(sys.modules), file=sys.stderr)"

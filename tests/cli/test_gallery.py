@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 
 Run = Callable[..., Any]
@@ -22,7 +22,7 @@ def store(store_path: Path) -> Store:
 
 def put(store: Store, prompt: str, *, seed: int, tags: tuple[str, ...] = ()) -> Artifact:
     origin = {"kind": "local", "model": "nano"}
-    draft = Draft(tags=tags, prompt=prompt, params={"duration": 0.5}, creator="me", origin=origin, seed=seed)
+    draft = ArtifactDraft(tags=tags, prompt=prompt, params={"duration": 0.5}, creator="me", origin=origin, seed=seed)
     return store.put(fakes.tone(seed=seed), draft)
 
 

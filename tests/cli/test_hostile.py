@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from musicgen_cli import settings
-from musicgen_cli.actions.jobs.job import Job, Means, to_record
+from musicgen_cli.actions.jobs.job import EngineConfig, Job, to_record
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.store import Store
 from tests.support.index_lines import head, name, put, sound
@@ -114,7 +114,7 @@ def jobs_written(root: Path, texts: list[str]) -> None:
             "2026-11-22T10:00:00.000Z",
             {"prompt": text},
             {"creator": text, "tags": [text]},
-            Means(local=False),
+            EngineConfig(local=False),
         )
         record = to_record(job) | {"finished": f"9{text}", "error": {"message": text, "code": text, text: text}}
         (jobs.folder / f"{id_}.json").write_text(json.dumps(record))

@@ -12,7 +12,7 @@ import pytest
 
 from musicgen_cli import audio
 from musicgen_cli.audio.wav import inspect, read_info
-from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 from tests.support.terminal import on_terminal
 
@@ -25,7 +25,7 @@ def store(store_path: Path) -> Store:
 
 
 def put(store: Store, prompt: str = "x", *, seed: int = 1, tags: tuple[str, ...] = (), **more: Any) -> Artifact:
-    draft = Draft(
+    draft = ArtifactDraft(
         tags=("type:audio", *tags), prompt=prompt, params={}, creator=more.pop("creator", "me"),
         origin={"kind": "http", "model": more.pop("model", "nano")}, seed=seed, **more,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes, players
 
 Run = Callable[..., Any]
@@ -30,7 +30,7 @@ def bin_(tmp_path: Path) -> Path:
 
 
 def put(store: Store, prompt: str = "x", *, seed: int = 1) -> Artifact:
-    draft = Draft(tags=(), prompt=prompt, params={}, creator="me", origin={}, seed=seed)
+    draft = ArtifactDraft(tags=(), prompt=prompt, params={}, creator="me", origin={}, seed=seed)
     return store.put(fakes.tone(0.5, seed=seed), draft)
 
 

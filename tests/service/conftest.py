@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 
-from musicgen_cli.service.admission import Queue
+from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import KeyValue
 from musicgen_cli.service.server import Server, listen
@@ -30,7 +30,7 @@ class Service:
 
     def __init__(self, make_engine, *, limit=16, stop_s=60.0, **options):
         self.ready = threading.Event()
-        self.queue = Queue(make_engine, limit=limit)
+        self.queue = AdmissionQueue(make_engine, limit=limit)
         listener = listen("127.0.0.1", 0, keyed=False)
         self.port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.service.admission import Queue, RefusedError
+from musicgen_cli.service.admission import AdmissionQueue, RefusedError
 from musicgen_cli.service.job import Job
 
 
@@ -330,7 +330,7 @@ def test_clients_that_come_and_go_at_any_moment_leave_a_queue_that_works(engine)
     async def scenario():
         failures = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
-        queue = Queue(lambda: engine, limit=8)
+        queue = AdmissionQueue(lambda: engine, limit=8)
         await queue.load()
         coming = []
         for number in range(2000):

@@ -13,7 +13,7 @@ from musicgen_cli import __version__
 from musicgen_cli.audio import wav
 from musicgen_cli.contract import GenerateRequest, read_answer
 from musicgen_cli.errors import InvalidValueError, MemoryNeededError
-from musicgen_cli.service.admission import REMEMBERED, Queue
+from musicgen_cli.service.admission import REMEMBERED, AdmissionQueue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.job import Job
 
@@ -313,7 +313,7 @@ def test_a_bounded_number_of_finished_jobs_is_remembered(engine):
     """The oldest finished job is forgotten; a name used again counts as new."""
 
     async def scenario():
-        queue = Queue(lambda: engine)
+        queue = AdmissionQueue(lambda: engine)
         await queue.load()
         gone = asyncio.get_running_loop().create_future()
         for number in [0, *range(REMEMBERED), 0, REMEMBERED]:
@@ -347,7 +347,7 @@ def test_the_app_runs_without_a_port(engine):
     """Any ASGI server can have it; whoever deploys it loads the queue."""
 
     async def scenario():
-        queue = Queue(lambda: engine)
+        queue = AdmissionQueue(lambda: engine)
         app = create_app(queue)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             answers = [await client.get("/health")]
@@ -363,7 +363,7 @@ def test_the_app_may_be_mounted_below_a_path(engine):
     """What needs no key there is /health, not what is called so."""
 
     async def scenario():
-        queue = Queue(lambda: engine)
+        queue = AdmissionQueue(lambda: engine)
         await queue.load()
         transport = httpx.ASGITransport(create_app(queue, api_key="key"), root_path="/music")
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

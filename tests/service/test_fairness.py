@@ -3,7 +3,7 @@
 import pytest
 
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.service.fairness import Turns, most_each, to_give_way
+from musicgen_cli.service.fairness import FairOrder, most_each, to_give_way
 from musicgen_cli.service.job import Job
 
 REQUEST = GenerateRequest()
@@ -33,27 +33,27 @@ def served(turns, waiting, slots=1):
 )
 def test_clients_take_turns(waiting, order):
     """One with many requests waits behind its own."""
-    assert served(Turns(), jobs(waiting)) == order
+    assert served(FairOrder(), jobs(waiting)) == order
 
 
 def test_one_client_is_served_in_the_order_it_asked():
     """Among its own requests, first come, first served."""
     waiting = jobs("aaa")
 
-    assert Turns().order(waiting, []) == waiting
+    assert FairOrder().order(waiting, []) == waiting
 
 
 def test_who_has_fewer_under_way_goes_first():
     """With several slots, those of each client count."""
     (mine,) = jobs("b")
 
-    assert Turns().order([*jobs("aa"), mine], jobs("aab"))[0].client == "b"
-    assert Turns().order([*jobs("aa"), mine], jobs("abb"))[0].client == "a"
+    assert FairOrder().order([*jobs("aa"), mine], jobs("aab"))[0].client == "b"
+    assert FairOrder().order([*jobs("aa"), mine], jobs("abb"))[0].client == "a"
 
 
 def test_a_client_that_comes_back_at_once_does_not_go_before_those_who_wait():
     """Its last turn is remembered though nothing of it was left."""
-    turns, waiting, order = Turns(), jobs("aaabbb"), ""
+    turns, waiting, order = FairOrder(), jobs("aaabbb"), ""
     for _ in range(6):
         waiting += jobs("c") if not any(job.client == "c" for job in waiting) else []
         job = turns.order(waiting, [])[0]
@@ -66,7 +66,7 @@ def test_a_client_that_comes_back_at_once_does_not_go_before_those_who_wait():
 
 def test_turns_of_a_bounded_number_of_clients_are_remembered():
     """Ten thousand clients cost no more memory than a thousand."""
-    turns = Turns()
+    turns = FairOrder()
     for number in range(10_000):
         turns.took(str(number))
 

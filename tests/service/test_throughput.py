@@ -3,7 +3,7 @@
 import pytest
 
 from musicgen_cli.service import throughput as module
-from musicgen_cli.service.throughput import Rate
+from musicgen_cli.service.throughput import Throughput
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ def make(rate, clock, duration, seconds):
 
 def test_before_the_first_clip_nothing_is_known(clock):
     """Nobody is refused on a guess."""
-    assert (Rate().pace, Rate().made) == (None, None)
+    assert (Throughput().pace, Throughput().made) == (None, None)
 
 
 def test_pauses_do_not_count(clock):
     """The rate is of work: two seconds of sound in four of work, whatever lies between."""
-    rate = Rate()
+    rate = Throughput()
     make(rate, clock, 1.0, 2.0)
     clock.now += 3600
     make(rate, clock, 1.0, 2.0)
@@ -44,7 +44,7 @@ def test_pauses_do_not_count(clock):
 
 def test_clips_side_by_side_add_up(clock):
     """Four clips that take four seconds each make one second of sound a second."""
-    rate = Rate()
+    rate = Throughput()
     with rate.at_work(1.0), rate.at_work(1.0), rate.at_work(1.0):
         make(rate, clock, 1.0, 4.0)
 
@@ -54,7 +54,7 @@ def test_clips_side_by_side_add_up(clock):
 
 def test_what_is_long_ago_counts_less(clock):
     """A service that became ten times as fast says so after some minutes of work."""
-    rate = Rate()
+    rate = Throughput()
     for _ in range(100):
         make(rate, clock, 1.0, 10.0)
     for _ in range(300):
@@ -66,7 +66,7 @@ def test_what_is_long_ago_counts_less(clock):
 
 def test_a_clip_that_failed_says_nothing_of_the_pace(clock):
     """Its time was spent all the same."""
-    rate = Rate()
+    rate = Throughput()
     make(rate, clock, 1.0, 2.0)
 
     def fail():
@@ -83,7 +83,7 @@ def test_a_clip_that_failed_says_nothing_of_the_pace(clock):
 
 def test_a_doubted_pace_becomes_better(clock):
     """Doubt before the first clip changes nothing."""
-    rate = Rate()
+    rate = Throughput()
     rate.doubt()
     make(rate, clock, 1.0, 2.0)
     rate.doubt()

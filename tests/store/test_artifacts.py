@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.store import Artifact, Draft, check_tag
+from musicgen_cli.store import Artifact, ArtifactDraft, check_tag
 from musicgen_cli.store.artifacts import from_record, retagged
 from tests.support.index_lines import draft, put_record, sound
 
@@ -78,7 +78,7 @@ def test_null_is_absent():
 
 def test_a_put_keeps_all_that_the_draft_says(store):
     """Every member of a draft is one of the artifact's, and comes back from the file."""
-    said = Draft(
+    said = ArtifactDraft(
         tags=("a", "b"),
         prompt="",
         params={"duration": 2.5, "deep": [{"x": None}]},
@@ -109,7 +109,7 @@ def test_a_draft_has_no_member_that_an_artifact_lacks():
     """The two lists of members go together."""
     members = {each.name for each in dataclasses.fields(Artifact)}
 
-    assert {each.name for each in dataclasses.fields(Draft)} <= members
+    assert {each.name for each in dataclasses.fields(ArtifactDraft)} <= members
 
 
 def test_tags_are_kept_in_order_without_repeats(store):

@@ -587,13 +587,13 @@ def test_importing_the_store_loads_nothing_heavy():
 
 def test_a_task_is_done_alone(store: Store) -> None:
     """A second one of the same name is told at once, others go on; nothing is left behind."""
-    with store.alone("a"):
-        with pytest.raises(StoreBusyError), Store(store.root).alone("a"):
+    with store.exclusive_lock("a"):
+        with pytest.raises(StoreBusyError), Store(store.root).exclusive_lock("a"):
             pass
-        with store.alone("b"):
+        with store.exclusive_lock("b"):
             pass
         store.put(sound(1), draft())
-    with store.alone("a"):
+    with store.exclusive_lock("a"):
         pass
     assert not list(store.root.glob("*.lock"))
 

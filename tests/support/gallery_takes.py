@@ -8,7 +8,7 @@ from typing import Any
 
 from musicgen_cli.actions.gallery.gallery import build
 from musicgen_cli.audio.wav import pcm16_wav
-from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 
 SECONDS = 120  # of each sound: none ends while a slow machine looks at it
@@ -26,7 +26,7 @@ def put(store: Store, prompt: str, *, seed: int = 1, tags: Sequence[str] = (), *
         "creator": "me",
         "seed": seed,
     } | more
-    return store.put(SOUNDS[seed % len(SOUNDS)], Draft(tags=("type:audio", *tags), prompt=prompt, **known))
+    return store.put(SOUNDS[seed % len(SOUNDS)], ArtifactDraft(tags=("type:audio", *tags), prompt=prompt, **known))
 
 
 def made(store: Store, folder: Path, *, embed: bool = False) -> Path:

@@ -8,7 +8,7 @@ import json
 import struct
 from typing import Any
 
-from musicgen_cli.store import Draft
+from musicgen_cli.store import ArtifactDraft
 
 T = "2026-11-22T10:00:00.000Z"
 
@@ -21,8 +21,8 @@ def sound(seed: int = 0, frames: int = 64) -> bytes:
     return b"RIFF" + struct.pack("<I", len(header) + len(data)) + header + data
 
 
-def draft(prompt: str = "rain on a tin roof", tags: tuple[str, ...] = ("type:audio",), **more: Any) -> Draft:
-    return Draft(
+def draft(prompt: str = "rain on a tin roof", tags: tuple[str, ...] = ("type:audio",), **more: Any) -> ArtifactDraft:
+    return ArtifactDraft(
         **{
             "tags": tags,
             "prompt": prompt,

@@ -8,7 +8,7 @@ np = pytest.importorskip("numpy", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the recipe needs torch")
 pytest.importorskip("transformers", reason="the recipe needs transformers")
 
-from training.nano import codec, codes, composer, fidelity, plan, synthesis  # noqa: E402  # after what may skip it
+from training.nano import codec, codes, composer, fidelity, plan, synthesis
 
 pytestmark = pytest.mark.oracle
 torch.set_num_threads(1)  # several processes of tests share the cores

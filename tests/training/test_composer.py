@@ -4,8 +4,8 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from training.nano import codes, composer, plan, pulse, reading  # noqa: E402  # after what may skip it
-from training.nano.keys import KEYS, pitch_classes  # noqa: E402
+from training.nano import codes, composer, plan, pulse, reading
+from training.nano.keys import KEYS, pitch_classes
 
 SEEDS = range(60)
 

@@ -4,8 +4,8 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from training.nano import hearing  # noqa: E402  # after what may skip it
-from training.nano.hearing import RATE  # noqa: E402
+from training.nano import hearing
+from training.nano.hearing import RATE
 
 TIME = np.arange(8 * RATE) / RATE
 

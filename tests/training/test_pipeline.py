@@ -13,11 +13,11 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the recipe needs torch")
 transformers = pytest.importorskip("transformers", reason="the recipe needs transformers")
 
-from training.nano import tokenizer, words  # noqa: E402  # after what may skip it
-from training.nano.__main__ import main  # noqa: E402
-from training.nano.model import learned  # noqa: E402
-from training.nano.styles import GENRES  # noqa: E402
-from training.nano.train import STATE, Recipe, Trainer  # noqa: E402
+from training.nano import tokenizer, words
+from training.nano.__main__ import main
+from training.nano.model import learned
+from training.nano.styles import GENRES
+from training.nano.train import STATE, Recipe, Trainer
 
 pytestmark = pytest.mark.oracle
 torch.set_num_threads(1)  # several processes of tests share the cores

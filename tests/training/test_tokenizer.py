@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("tokenizers", reason="needs the extra local")
 transformers = pytest.importorskip("transformers", reason="the recipe needs transformers")
 
-from tokenizers import Tokenizer  # noqa: E402
+from tokenizers import Tokenizer
 
-from training.nano import tokenizer, words  # noqa: E402  # after what may skip it
+from training.nano import tokenizer, words
 
 pytestmark = pytest.mark.oracle
 

@@ -11,7 +11,8 @@ checkpoint, what is read from codes for those of this sound world alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections import abc
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 
 from musicgen_cli.checkpoint.checkpoint import resolve
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.decoding.sequence import Sampling, Take
+from musicgen_cli.engine.decoding.sampling import Sampling
+from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.onnx.engine import OnnxEngine
 from training.nano import ear, prompts, reading
 from training.nano.hearing import TEMPO_TOLERANCE, Ear, Heard, listen, near_tempo
@@ -47,9 +49,9 @@ class Recorder(OnnxEngine):
         """Return codes and sound of one clip, with the parameters users have if they set none."""
         request = GenerateRequest(prompt=prompt, duration=seconds, seed=seed)
         samples, pattern = self._plan(seconds)
-        take = Take(pattern, Sampling.of(request, seed), vocab=self._shape.decoder.vocab)
-        codes = self._slots.run(take, self._model.read(self._ids(prompt)), lambda *_: None)
-        stream = self._model.sound()
+        take = Sequence(pattern, Sampling.of(request, seed), vocab=self._shape.decoder.vocab)
+        codes = self._scheduler.run(take, self._model.encode_text(self._ids(prompt)), lambda *_: None)
+        stream = self._model.audio_stream()
         sound = np.concatenate([stream.push(codes), stream.end()], axis=1)[0, :samples]
         return codes, sound.astype(np.float64)
 
@@ -142,7 +144,7 @@ class Extent:
     long_seconds: float = 30.0
 
 
-def evaluate(checkpoints: Sequence[Path], cache: Path, extent: Extent) -> None:
+def evaluate(checkpoints: abc.Sequence[Path], cache: Path, extent: Extent) -> None:
     """
     Print the table.
 
@@ -167,7 +169,7 @@ def _kinds() -> list[str]:
     return list(dict.fromkeys(asked.kind for asked in prompts.ALL))
 
 
-def _clips(checkpoint: Path, chosen: Sequence[Asked], cache: Path, extent: Extent) -> list[Made]:
+def _clips(checkpoint: Path, chosen: abc.Sequence[Asked], cache: Path, extent: Extent) -> list[Made]:
     """Make all clips of a checkpoint, but for those that are there."""
     opened = resolve(str(checkpoint), Path("nowhere"))
     folder = cache / opened.digest[:16]
@@ -208,7 +210,7 @@ def _name(prompt: str, seed: int, seconds: float) -> str:
     return hashlib.sha256(f"{prompt}\0{seed}\0{seconds}".encode()).hexdigest()[:24] + ".npz"
 
 
-def _cell(clips: Sequence[Made], question: Question) -> str:
+def _cell(clips: abc.Sequence[Made], question: Question) -> str:
     """Return the share of clips of which it is true, its interval, and the same with the prompts exchanged."""
     own = [answer for made in clips if (answer := question(made, made.asked)) is not None]
     if not own:
@@ -233,7 +235,7 @@ def interval(successes: int, count: int) -> tuple[float, float]:
     return float(max(0, middle - half)), float(min(1, middle + half))
 
 
-def _pace(column: Sequence[Made], tempo: Callable[[Made], float | None]) -> str:
+def _pace(column: abc.Sequence[Made], tempo: Callable[[Made], float | None]) -> str:
     """Return how often `fast X` is faster than `slow X`, of the same seed."""
     clips = [made for made in column if made.asked.kind == "slow or fast"]
     seeds = max(1, len(clips) // max(1, len({made.asked for made in clips})))
@@ -249,12 +251,12 @@ def _pace(column: Sequence[Made], tempo: Callable[[Made], float | None]) -> str:
     return f"{right / len(known):.0%} [{low:.0%}, {high:.0%}]; {means[0]:.0f} and {means[1]:.0f}"
 
 
-def _clock(column: Sequence[Made], kinds: Iterable[str] | None = None) -> str:
+def _clock(column: abc.Sequence[Made], kinds: Iterable[str] | None = None) -> str:
     right = [m.read.clock for m in column if m.read and (kinds is None or m.asked.kind in kinds)]
     return f"{np.mean(right):.2%}, least {np.min(right):.1%}" if right else "–"
 
 
-def _levels(column: Sequence[Made]) -> str:
+def _levels(column: abc.Sequence[Made]) -> str:
     levels = np.array([made.heard.level_db for made in column])
     by_genre = [
         np.mean([made.heard.level_db for made in column if made.asked.kind == "genre" and made.asked.wanted == name])
@@ -264,7 +266,7 @@ def _levels(column: Sequence[Made]) -> str:
     return f"{levels.mean():.1f} ± {levels.std():.1f}{spread}"
 
 
-_SUMMARIES: dict[str, Callable[[Sequence[Made]], str]] = {
+_SUMMARIES: dict[str, Callable[[abc.Sequence[Made]], str]] = {
     "sound: fast X faster than slow X; mean tempi": lambda column: _pace(column, lambda made: made.heard.tempo),
     "sound: fast X has more onsets than slow X; a second": lambda column: _pace(column, lambda made: made.heard.onsets),
     "codes: fast X faster than slow X; mean tempi": lambda column: _pace(

@@ -232,7 +232,7 @@ class Trainer:
         if guide is not None:
             read, ids, mask = torch.cat([read, read]), torch.cat([ids, ids]), torch.cat([mask, torch.zeros_like(mask)])
         states = hidden(self.model, read, ids, mask)
-        losses, plain, guided = [], [], []
+        losses, plain, apply_guidance = [], [], []
         for stream, head in enumerate(self.model.decoder.lm_heads):
             wanted = tokens[:, stream, 1:]
             there = (wanted != PAD).float()
@@ -257,21 +257,21 @@ class Trainer:
                 given, free = logits[:n], logits[n:]
                 both = cost(free + guide * (given - free))
                 costs = 0.35 * with_text + 0.15 * cost(free) + 0.5 * both
-                guided.append(float((both.detach() * there).sum() / there.sum()))
+                apply_guidance.append(float((both.detach() * there).sum() / there.sum()))
             losses.append((costs * weight).sum() / weight.sum())
         nothing = [math.nan] * codes.STREAMS
-        return torch.stack(losses).mean(), torch.tensor([*plain, *(guided or nothing)])
+        return torch.stack(losses).mean(), torch.tensor([*plain, *(apply_guidance or nothing)])
 
     def _report(self, heard: torch.Tensor, pace_s: float) -> None:
-        plain, guided = heard[: codes.STREAMS].tolist(), heard[codes.STREAMS :].tolist()
+        plain, apply_guidance = heard[: codes.STREAMS].tolist(), heard[codes.STREAMS :].tolist()
         left = timedelta(seconds=round(pace_s * (self._recipe.steps - self.step)))
         shown = " ".join(f"{loss:.3f}" for loss in plain)
-        also = "" if math.isnan(guided[0]) else "  guided " + " ".join(f"{loss:.3f}" for loss in guided)
+        also = "" if math.isnan(apply_guidance[0]) else "  guided " + " ".join(f"{loss:.3f}" for loss in apply_guidance)
         self._tell(f"{self.step}/{self._recipe.steps}  nats a frame {shown}{also}  {pace_s:.2f} s a step, {left} left")
         if self._rank == 0:
             record = {"step": self.step, "pace_s": round(pace_s, 3), "loss": [round(x, 4) for x in plain]}
             if also:
-                record["guided"] = [round(x, 4) for x in guided]
+                record["guided"] = [round(x, 4) for x in apply_guidance]
             with (self._run / LOG).open("a") as log:
                 log.write(json.dumps(record) + "\n")
 

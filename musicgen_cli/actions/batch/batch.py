@@ -29,11 +29,11 @@ from secrets import token_bytes
 from typing import Protocol
 
 from musicgen_cli.actions.batch.rows import Row
-from musicgen_cli.actions.batch.worklist import Wanted, Worklist
-from musicgen_cli.actions.generate import Order, expected_bytes, make, order
+from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
+from musicgen_cli.actions.generate import PlannedTake, expected_bytes, make, planned_take
 from musicgen_cli.actions.library.export import Target, export, file_name, target
 from musicgen_cli.actions.pool import as_done
-from musicgen_cli.engine.base import Engine, Listener
+from musicgen_cli.engine.base import Engine, ProgressListener
 from musicgen_cli.engine.fleet import NoServiceError
 from musicgen_cli.errors import (
     AmbiguousIdError,
@@ -59,7 +59,7 @@ _MAY_PASS = (TryAgainError, ServiceError)  # another try of the same request may
 class Outcome:
     """What became of one take: it is stored, or there is an error, or both where only the export failed."""
 
-    wanted: Wanted
+    wanted: BatchItem
     artifact: Artifact | None = None
     error: MusicgenError | None = None
     path: Path | None = None  # the exported file
@@ -97,7 +97,7 @@ class Watch(Protocol):
     def begin(self, takes: int, audio_s: float) -> None:
         """See how many takes are to be made, and how much sound that is in all."""
 
-    def making(self, wanted: Wanted) -> AbstractContextManager[Listener]:
+    def making(self, wanted: BatchItem) -> AbstractContextManager[ProgressListener]:
         """See one take while it is made."""
 
 
@@ -137,7 +137,7 @@ class Batch:
         self.tally = Tally()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive_lock(self) -> Iterator[None]:
         """
         Keep other processes from running the same batch into this store.
 
@@ -147,7 +147,7 @@ class Batch:
         name = blake2b(self._work.digest + self._family.encode(), digest_size=8).hexdigest()
         with ExitStack() as held:
             try:
-                held.enter_context(self._store.alone(f"batch-{name}"))
+                held.enter_context(self._store.exclusive_lock(f"batch-{name}"))
             except StoreBusyError as err:
                 raise StoreBusyError(
                     "the same batch is under way in this store", hint="wait for it, or tell them apart with --run NAME"
@@ -186,11 +186,11 @@ class Batch:
         finally:
             self._stopped.set()
 
-    def fingerprint(self, wanted: Wanted) -> str:
+    def fingerprint(self, wanted: BatchItem) -> str:
         """Return what a take is known by."""
         return f"{self._family}-{wanted.key.hex()}-{wanted.occurrence}"
 
-    def row_of(self, wanted: Wanted) -> Row:
+    def row_of(self, wanted: BatchItem) -> Row:
         """Return a row that asks for just this take, and is known again as this take."""
         set_id, index = self._place(wanted)
         place = {"variation_set_id": set_id, "variation_index": index}
@@ -201,7 +201,7 @@ class Batch:
             self.tally.add(outcome)
             yield outcome
 
-    def _until(self, max_failures: int | None) -> Iterator[Wanted]:
+    def _until(self, max_failures: int | None) -> Iterator[BatchItem]:
         for wanted in self._work:
             if max_failures is not None and self.tally.failed.total() >= max_failures:
                 return
@@ -223,16 +223,16 @@ class Batch:
                 yield self._export(wanted, artifact, missing, is_new=False)
         self.tally.skipped = self._work.takes - self._work.missing()
 
-    def _make(self, wanted: Wanted, engine: Engine, watch: Watch, retry: int) -> Outcome:
+    def _make(self, wanted: BatchItem, engine: Engine, watch: Watch, retry: int) -> Outcome:
         """Make one take, in a thread of its own."""
         with watch.making(wanted) as heard:
             listener = _Stoppable(heard, self._stopped)
             where = None if wanted.output is None else target(wanted.output, force=self._force)
-            ordered = self._order(wanted)
-            self._store.check_room(expected_bytes(ordered))
+            planned = self._plan(wanted)
+            self._store.check_room(expected_bytes(planned))
             while True:
                 try:
-                    take = make(ordered, engine, self._store, listener)
+                    take = make(planned, engine, self._store, listener)
                     break
                 except _MAY_PASS as err:
                     if not retry:
@@ -243,13 +243,13 @@ class Batch:
                 return Outcome(wanted, take.artifact, warnings=take.warnings)
             return self._export(wanted, take.artifact, where, warnings=take.warnings)
 
-    def _order(self, wanted: Wanted) -> Order:
+    def _plan(self, wanted: BatchItem) -> PlannedTake:
         set_id, index = self._place(wanted)
         if set_id is not None and index is None:
             with self._indexing:
                 index = self._indices[set_id]
                 self._indices[set_id] += 1
-        return order(
+        return planned_take(
             wanted.request,
             tags=wanted.tags,
             creator=wanted.creator,
@@ -259,7 +259,7 @@ class Batch:
             fingerprint=self.fingerprint(wanted),
         )
 
-    def _place(self, wanted: Wanted) -> tuple[str | None, int | None]:
+    def _place(self, wanted: BatchItem) -> tuple[str | None, int | None]:
         """Return a take's variation set and its index; the set of a row is the same whenever its takes are made."""
         if wanted.variation_set_id is not None or wanted.siblings is None:
             return wanted.variation_set_id, wanted.variation_index
@@ -268,7 +268,13 @@ class Batch:
         return f"set_{blake2b(mark, key=self._family.encode(), digest_size=6).hexdigest()}", wanted.variation
 
     def _export(
-        self, wanted: Wanted, artifact: Artifact, where: Target, *, is_new: bool = True, warnings: tuple[str, ...] = ()
+        self,
+        wanted: BatchItem,
+        artifact: Artifact,
+        where: Target,
+        *,
+        is_new: bool = True,
+        warnings: tuple[str, ...] = (),
     ) -> Outcome:
         try:
             path = export(artifact, self._store, where, set())
@@ -306,7 +312,7 @@ def find_parents(work: Worklist, store: Store) -> tuple[dict[str, str], dict[str
 class _Stoppable:
     """A listener that ends what it listens to once the batch has ended."""
 
-    def __init__(self, heard: Listener, stopped: threading.Event) -> None:
+    def __init__(self, heard: ProgressListener, stopped: threading.Event) -> None:
         self._heard = heard
         self._stopped = stopped
 
@@ -327,7 +333,7 @@ class _Stoppable:
         self._heard.sound(pcm, sample_rate, channels)
 
 
-def _outcomes(results: Iterator[tuple[Wanted, Outcome | MusicgenError]]) -> Iterator[Outcome]:
+def _outcomes(results: Iterator[tuple[BatchItem, Outcome | MusicgenError]]) -> Iterator[Outcome]:
     for wanted, result in results:
         if isinstance(result, Outcome):
             yield result
@@ -349,7 +355,7 @@ def _is_fatal(err: MusicgenError) -> bool:
     return False
 
 
-def _missing_output(wanted: Wanted, artifact: Artifact) -> Target | None:
+def _missing_output(wanted: BatchItem, artifact: Artifact) -> Target | None:
     """Return where a stored take is to be exported to, if nothing is there."""
     assert wanted.output is not None
     where = target(wanted.output, force=True)

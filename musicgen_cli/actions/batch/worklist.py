@@ -46,7 +46,7 @@ _TABLES = """
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class BatchItem:
     """
     One take to be made.
 
@@ -166,7 +166,7 @@ class Worklist:
         self.takes -= gone.rowcount
         return lines
 
-    def found(self, key: bytes, occurrence: int) -> Wanted | None:
+    def found(self, key: bytes, occurrence: int) -> BatchItem | None:
         """Note that a take is there; return it if its row names an output, for that may still be missing."""
         with _explained():
             changed = self._db.execute(
@@ -182,7 +182,7 @@ class Worklist:
         ((count,),) = self._db.execute("SELECT count(*) FROM take WHERE NOT is_there")
         return int(count)
 
-    def __iter__(self) -> Iterator[Wanted]:
+    def __iter__(self) -> Iterator[BatchItem]:
         """Yield the takes that are not there, in the order of their rows."""
         return self._select("NOT is_there")
 
@@ -190,7 +190,7 @@ class Worklist:
         """Remove the temporary file."""
         self._db.close()
 
-    def _select(self, where: str, values: tuple[Any, ...] = ()) -> Iterator[Wanted]:
+    def _select(self, where: str, values: tuple[Any, ...] = ()) -> Iterator[BatchItem]:
         found = self._db.execute(
             "SELECT take.id, line, said, combination, variation, request, occurrence"  # noqa: S608  # ours alone
             f" FROM take JOIN row ON row.id = take.row WHERE {where} ORDER BY take.id",
@@ -202,7 +202,7 @@ class Worklist:
             if checked.variations > 1:
                 first = "SELECT request, occurrence FROM take WHERE id = ?"
                 (siblings,) = self._db.execute(first, (number - variation,))
-            yield Wanted(
+            yield BatchItem(
                 number=number,
                 line=line,
                 request=checked.request(combination, variation),

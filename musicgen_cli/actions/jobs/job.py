@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from musicgen_cli.actions.generate import Order, order
+from musicgen_cli.actions.generate import PlannedTake, planned_take
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, MusicgenError
 from musicgen_cli.store import Artifact
@@ -19,7 +19,7 @@ ENDED = frozenset({COMPLETE, FAILED, CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class EngineConfig:
     """What makes a take: a service, or a model in the runner's process; jobs of equal means share it."""
 
     local: bool
@@ -42,7 +42,7 @@ class Job:
     created: str
     request: Mapping[str, Any]
     known: Mapping[str, Any]  # what else of the record is known: tags, creator, lineage
-    means: Means
+    engine_config: EngineConfig
     started: str | None = None
     finished: str | None = None
     runner_pid: int | None = None
@@ -52,7 +52,7 @@ class Job:
     error: Mapping[str, Any] | None = None  # of a failed one: code, message, hint, exit_code
 
     @property
-    def order(self) -> Order:
+    def planned(self) -> PlannedTake:
         """
         The take to make.
 
@@ -60,7 +60,7 @@ class Job:
             InvalidValueError: The file was changed into what can't be asked for.
         """
         known = dict(self.known)
-        return order(GenerateRequest.checked(self.request), tags=tuple(known.pop("tags")), **known)
+        return planned_take(GenerateRequest.checked(self.request), tags=tuple(known.pop("tags")), **known)
 
     @property
     def prompt(self) -> str:
@@ -98,7 +98,7 @@ class Job:
         return replace(self, state=CANCELLED, finished=at)
 
 
-def new_job(asked: Order, means: Means, *, place: int, created: str) -> Job:
+def new_job(asked: PlannedTake, engine_config: EngineConfig, *, place: int, created: str) -> Job:
     """Make the pending job of an order that was checked."""
     draft = asked.draft
     known = {
@@ -116,13 +116,13 @@ def new_job(asked: Order, means: Means, *, place: int, created: str) -> Job:
         created=created,
         request=asked.request.model_dump(),
         known=known,
-        means=means,
+        engine_config=engine_config,
     )
 
 
 def to_record(job: Job) -> dict[str, Any]:
     """Return what is written to the job's file."""
-    return asdict(job)
+    return {_ON_DISK.get(name, name): value for name, value in asdict(job).items()}
 
 
 def from_record(record: object) -> Job:
@@ -133,7 +133,7 @@ def from_record(record: object) -> Job:
         InvalidValueError: It isn't a job.
     """
     try:
-        job = _JOB.validate_python(record)
+        job = _JOB.validate_python(_renamed(record))
         datetime.fromisoformat(job.created)
     except ValueError as err:  # a ValidationError is one
         raise InvalidValueError("a job's file doesn't hold a job") from err
@@ -142,4 +142,13 @@ def from_record(record: object) -> Job:
     return job
 
 
+def _renamed(record: object) -> object:
+    """Give the members of a record the names of the fields."""
+    if not isinstance(record, dict):
+        return record
+    fields = {on_disk: name for name, on_disk in _ON_DISK.items()}
+    return {fields.get(name, name): value for name, value in record.items()}
+
+
+_ON_DISK = {"engine_config": "means"}  # fields whose name in a job's file is another one
 _JOB = TypeAdapter(Job)

@@ -30,9 +30,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from musicgen_cli.actions.generate import Order
+from musicgen_cli.actions.generate import PlannedTake
 from musicgen_cli.actions.jobs.folder import is_job_id, job_folder
-from musicgen_cli.actions.jobs.job import PENDING, RUNNING, Job, Means, from_record, new_job, to_record
+from musicgen_cli.actions.jobs.job import PENDING, RUNNING, EngineConfig, Job, from_record, new_job, to_record
 from musicgen_cli.errors import (
     AmbiguousIdError,
     InvalidValueError,
@@ -96,23 +96,25 @@ class Jobs:
         self.folder = job_folder(store.root, state_dir)
         self._read: dict[str, tuple[tuple[int, int], Job]] = {}
 
-    def add(self, orders: Sequence[Order], means: Means) -> list[Job]:
+    def add(self, planned_takes: Sequence[PlannedTake], engine_config: EngineConfig) -> list[Job]:
         """Queue takes that were checked, and see that somebody makes them."""
         with self._changing():
             known = self.known()
-            shift = _next_index(known, orders[0].draft.variation_set_id) - (orders[0].draft.variation_index or 0)
+            shift = _next_index(known, planned_takes[0].draft.variation_set_id) - (
+                planned_takes[0].draft.variation_index or 0
+            )
             place = max([time.time_ns(), *(job.place + 1 for job in known)])
             added = []
-            for i, asked in enumerate(orders):
+            for i, asked in enumerate(planned_takes):
                 index = asked.draft.variation_index
                 if index is not None and shift > 0:  # others of the set are queued already
                     asked = replace(asked, draft=replace(asked.draft, variation_index=index + shift))
-                added.append(new_job(asked, means, place=place + i, created=_now()))
+                added.append(new_job(asked, engine_config, place=place + i, created=_now()))
                 self._write(added[-1])
-        self.look()
+        self.reconcile()
         return added
 
-    def look(self) -> list[Job]:
+    def reconcile(self) -> list[Job]:
         """
         Return all jobs, in the order in which they were queued, as they really are.
 
@@ -141,7 +143,7 @@ class Jobs:
             JobNotFoundError: None answers to it.
             AmbiguousIdError: Several start so.
         """
-        known = self.look() if among is None else among
+        known = self.reconcile() if among is None else among
         if wanted == LAST and known:
             return max(known, key=lambda job: job.place)
         found = [job for job in known if job.id.startswith(wanted)] if len(wanted) >= _SHORTEST else []
@@ -164,7 +166,7 @@ class Jobs:
         Raises:
             JobNotFoundError, AmbiguousIdError: An id answers to none, or to several; nothing was cancelled.
         """
-        known = self.look()
+        known = self.reconcile()
         names = list(dict.fromkeys(self.find(wanted, known).id for wanted in ids))
         with self._changing():
             now = {job.id: job for job in self.known()}
@@ -175,7 +177,7 @@ class Jobs:
                     os.close(files.open_fd(self._flag(job), os.O_CREAT | os.O_WRONLY))
         give_up = time.monotonic() + wait_s
         while True:
-            now = {job.id: job for job in self.look()}
+            now = {job.id: job for job in self.reconcile()}
             asked = [now[name] for name in names if name in now]
             if all(job.has_ended for job in asked) or time.monotonic() > give_up:
                 return asked
@@ -383,7 +385,9 @@ def _read_job(path: Path) -> Job:
     try:
         job = from_record(json.loads(data))
     except (ValueError, RecursionError, InvalidValueError):
-        blank = Job(path.stem, PENDING, place=0, created=written, request={}, known={}, means=Means(local=False))
+        blank = Job(
+            path.stem, PENDING, place=0, created=written, request={}, known={}, engine_config=EngineConfig(local=False)
+        )
         return blank.failed(StoreError(f"the job's file is damaged: {str(path)!r}"), written)
     return replace(job, id=path.stem)
 

@@ -47,7 +47,7 @@ def poll(jobs: Jobs, ids: Sequence[str] = (), *, timeout_ms: int = int(POLL_MS.d
     if mode not in MODES:
         raise InvalidValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}"[:200])
     started = time.monotonic()
-    known = jobs.look()
+    known = jobs.reconcile()
     wanted: dict[str, str] = {}  # a job's id by how it was called
     for name in ids or [job.id for job in known if not job.has_ended]:
         try:
@@ -66,7 +66,7 @@ def poll(jobs: Jobs, ids: Sequence[str] = (), *, timeout_ms: int = int(POLL_MS.d
         if left_s <= 0:
             return polled
         time.sleep(min(_LOOK_S, left_s))
-        known = jobs.look()
+        known = jobs.reconcile()
 
 
 def _sorted(wanted: dict[str, Job | None]) -> Polled:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from musicgen_cli import settings
 from musicgen_cli.actions.generate import expected_bytes, make
-from musicgen_cli.actions.jobs.job import Job, Means
+from musicgen_cli.actions.jobs.job import EngineConfig, Job
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.engine import registry
@@ -61,7 +61,7 @@ class Runner:
     def _run_row(self, first: Job) -> None:
         """Run jobs by the same means."""
         try:
-            engine = _open(first.means)
+            engine = _open(first.engine_config)
         except MusicgenError as err:
             self._jobs.end(first, err)
             return
@@ -77,14 +77,14 @@ class Runner:
             with self._changing:
                 self._busy += 1
             yield job
-            job = self._next(first.means)
+            job = self._next(first.engine_config)
 
-    def _next(self, means: Means | None) -> Job | None:
+    def _next(self, engine_config: EngineConfig | None) -> Job | None:
         """Claim the next job, waiting a while for it; None if there is none, or it is not by the same means."""
         while True:
             job = self._jobs.head()
             if job is not None:
-                if means is not None and job.means != means:
+                if engine_config is not None and job.engine_config != engine_config:
                     return None
                 if (claimed := self._jobs.claim(job)) is not None:
                     return claimed
@@ -99,9 +99,9 @@ class Runner:
         listener = _Heard(self._jobs, job)
         try:
             with self._recallable(job, engine):
-                ordered = job.order
-                self._store.check_room(expected_bytes(ordered))
-                take = make(ordered, engine, self._store, listener)
+                planned = job.planned
+                self._store.check_room(expected_bytes(planned))
+                take = make(planned, engine, self._store, listener)
             self._jobs.end(listener.job, take.artifact)
         except StoppedError:
             self._jobs.end(listener.job, None)
@@ -168,12 +168,18 @@ class _Heard:
             raise StoppedError
 
 
-def _open(means: Means) -> Engine:
-    if means.local:
+def _open(engine_config: EngineConfig) -> Engine:
+    if engine_config.local:
         return registry.open_local(
-            means.model, engine=means.engine, device=means.device, precision=means.precision, note=_log
+            engine_config.model,
+            engine=engine_config.engine,
+            device=engine_config.device,
+            precision=engine_config.precision,
+            note=_log,
         )
-    chosen = settings.load({"url": means.url, "timeout": means.timeout, "max_wait": means.max_wait})
+    chosen = settings.load(
+        {"url": engine_config.url, "timeout": engine_config.timeout, "max_wait": engine_config.max_wait}
+    )
     return registry.open_remote(chosen)
 
 

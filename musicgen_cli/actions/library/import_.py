@@ -15,7 +15,7 @@ from musicgen_cli._version import __version__
 from musicgen_cli.actions.library.metadata import original, record_in
 from musicgen_cli.errors import InvalidValueError, InvalidWavError, MusicgenError, UsageError
 from musicgen_cli.limits import TAGS_EACH
-from musicgen_cli.store import Artifact, Draft, Store, as_draft, check_tag
+from musicgen_cli.store import Artifact, ArtifactDraft, Store, as_draft, check_tag
 from musicgen_cli.store.digest import Digest
 
 TAGS = ("type:audio", "format:wav", "phase:import")
@@ -149,7 +149,7 @@ class Importer:
             wav = path.read_bytes()
         except OSError as err:
             return Failed(str(path), _unreadable(err))
-        bare = Draft(TAGS, "", {}, self._creator, _origin({}))
+        bare = ArtifactDraft(TAGS, "", {}, self._creator, _origin({}))
         beside = path.with_suffix(".json")
         said, source = self._sidecar(beside, bare), str(beside)
         if (record := record_in(wav)) is not None:
@@ -166,7 +166,7 @@ class Importer:
             self._warn(f"{source} is left out: {err}")
             return self._put(str(path), wav, bare)
 
-    def _sidecar(self, path: Path, bare: Draft) -> Draft | None:
+    def _sidecar(self, path: Path, bare: ArtifactDraft) -> ArtifactDraft | None:
         """Read what `export --sidecar` wrote, or part of it; whatever is wrong with it must not cost the sound."""
         try:
             if not path.is_file():
@@ -183,7 +183,7 @@ class Importer:
             return None
         return self._of_import(said, bare)
 
-    def _metadata(self, path: Path, record: dict[str, Any], bare: Draft) -> Draft | None:
+    def _metadata(self, path: Path, record: dict[str, Any], bare: ArtifactDraft) -> ArtifactDraft | None:
         """Read what `export` wrote into a WAV; other programs put JSON there, too."""
         try:
             said = as_draft(record)
@@ -192,7 +192,7 @@ class Importer:
             return None
         return None if said == as_draft({}) else self._of_import(said, bare)
 
-    def _of_import(self, said: Draft, bare: Draft) -> Draft:
+    def _of_import(self, said: ArtifactDraft, bare: ArtifactDraft) -> ArtifactDraft:
         return replace(
             said,
             tags=(*TAGS, *(tag for tag in said.tags if not tag.startswith("phase:"))),
@@ -249,7 +249,7 @@ class Importer:
                 used.add(sets[name])
         return sets
 
-    def _put(self, source: str, wav: bytes, draft: Draft, old_id: str | None = None) -> Imported | Known:
+    def _put(self, source: str, wav: bytes, draft: ArtifactDraft, old_id: str | None = None) -> Imported | Known:
         known = self._here.get(_identity(draft, Digest.of(wav).hex))
         if known is not None:
             return Known(source, known[0])
@@ -265,7 +265,7 @@ class Importer:
             self._sets.add(take.variation_set_id)
 
 
-def _identity(take: Draft | Artifact, content_hash: str) -> bytes:
+def _identity(take: ArtifactDraft | Artifact, content_hash: str) -> bytes:
     said: list[Any] = [content_hash, take.created or None, take.extra or None]
     said += [take.origin.get(name) for name in _OF_ORIGIN]
     said += [getattr(take, name) for name in _SAME]

@@ -9,7 +9,7 @@ and the same two models always give the same number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,11 @@ from musicgen_cli.actions.models.inventory import graphs_here
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.digest_cache import recall, remember
 from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine import hardware, registry
-from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray, Pattern, Sampling, Step, Take, guided
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray
+from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance
+from musicgen_cli.engine.decoding.sequence import Sequence, Step
 from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, Graphs
 
 if TYPE_CHECKING:
@@ -104,7 +107,7 @@ def mean_kl(checkpoint: Checkpoint, exact: Path, other: Path, *, threads: int, f
     told = _lead(other, shape, ids, made.tokens, threads=threads, frames=frames)
     pattern = _pattern(shape, frames)
     steps = zip(made.logits, told, strict=True)
-    return float(np.mean(np.concatenate([_kl(a, b)[pattern.makes(step)] for step, (a, b) in enumerate(steps)])))
+    return float(np.mean(np.concatenate([_kl(a, b)[pattern.codebooks_at(step)] for step, (a, b) in enumerate(steps)])))
 
 
 @dataclass(slots=True)
@@ -119,7 +122,7 @@ class _Led:
         """Take each row one position further."""
         logits = self.step(tokens, positions)
         self.tokens.append(tokens.copy())
-        self.logits.append(guided(logits, _GUIDANCE).copy())
+        self.logits.append(apply_guidance(logits, _GUIDANCE).copy())
         return logits
 
 
@@ -129,35 +132,35 @@ def _load(directory: Path, shape: Shape, threads: int) -> OnnxModel:
     return OnnxModel(directory, shape, threads=threads, scales=Graphs(directory).scales())
 
 
-def _make(directory: Path, shape: Shape, ids: Sequence[int], *, threads: int, frames: int) -> _Led:
+def _make(directory: Path, shape: Shape, ids: list[int], *, threads: int, frames: int) -> _Led:
     """Let a model make a take."""
     model = _load(directory, shape, threads)
     take = _take(shape, frames)
-    led = _Led(model.begin(take, model.read(ids)))
+    led = _Led(model.begin(take, model.encode_text(ids)))
     while not take.done:
         take.advance(led(take.tokens, np.full(take.rows, take.position)))
     return led
 
 
 def _lead(
-    directory: Path, shape: Shape, ids: Sequence[int], tokens: Sequence[IntArray], *, threads: int, frames: int
+    directory: Path, shape: Shape, ids: list[int], tokens: list[IntArray], *, threads: int, frames: int
 ) -> list[FloatArray]:
     """Lead a model through the codes that another one made."""
     model = _load(directory, shape, threads)
     take = _take(shape, frames)
-    led = _Led(model.begin(take, model.read(ids)))
+    led = _Led(model.begin(take, model.encode_text(ids)))
     for position, newest in enumerate(tokens):
         led(newest, np.full(take.rows, position, np.int64))
     return led.logits
 
 
-def _take(shape: Shape, frames: int) -> Take:
+def _take(shape: Shape, frames: int) -> Sequence:
     sampling = Sampling(temperature=1.0, top_k=_TOP_K, top_p=1.0, guidance_scale=_GUIDANCE, do_sample=True, seed=_SEED)
-    return Take(_pattern(shape, frames), sampling, vocab=shape.decoder.vocab)
+    return Sequence(_pattern(shape, frames), sampling, vocab=shape.decoder.vocab)
 
 
-def _pattern(shape: Shape, frames: int) -> Pattern:
-    return Pattern(shape.decoder.codebooks, shape.decoder.channels, frames)
+def _pattern(shape: Shape, frames: int) -> DelayPattern:
+    return DelayPattern(shape.decoder.codebooks, shape.decoder.channels, frames)
 
 
 def _kl(exact: FloatArray, other: FloatArray) -> FloatArray:

@@ -115,7 +115,7 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
         "width": shape.decoder.width,
         "codebooks": shape.decoder.codebooks,
         "channels": shape.decoder.channels,
-        "sample_rate": shape.sound.rate,
+        "sample_rate": shape.codec.rate,
         "parameters": sum(math.prod(of_tensor) for of_tensor in checkpoint.tensors().shapes.values()),
         "files": files,
         "precisions": {

@@ -32,7 +32,7 @@ from musicgen_cli.checkpoint.names import NAMES, PUBLISHED, is_name
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import INDEX, PICKLE, WHOLE, shards_of
 from musicgen_cli.engine import registry
-from musicgen_cli.engine.base import Listener
+from musicgen_cli.engine.base import ProgressListener
 from musicgen_cli.errors import (
     CheckpointError,
     DamagedError,
@@ -64,7 +64,7 @@ _WEIGHTS = ".safetensors"
 def pull(
     name: str,
     models_dir: Path,
-    listener: Listener,
+    listener: ProgressListener,
     *,
     revision: str | None = None,
     precision: str | None = None,
@@ -112,7 +112,7 @@ def pull(
 
 
 def pull_absent(
-    name: str, models_dir: Path, listener: Listener, *, precision: str | None = None, keep_weights: bool = False
+    name: str, models_dir: Path, listener: ProgressListener, *, precision: str | None = None, keep_weights: bool = False
 ) -> None:
     """
     Pull a model that was only asked for.
@@ -136,7 +136,7 @@ class _Task:
 
     name: str
     models_dir: Path
-    listener: Listener
+    listener: ProgressListener
     precision: str
     keep_weights: bool
 

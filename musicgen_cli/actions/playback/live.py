@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from musicgen_cli.actions.playback.play import Playback, Speakers
 from musicgen_cli.audio.player import Player
-from musicgen_cli.engine.base import Listener
+from musicgen_cli.engine.base import ProgressListener
 from musicgen_cli.errors import PlayerError
 from musicgen_cli.limits import number
 from musicgen_cli.store import Artifact, Store
@@ -35,7 +35,7 @@ class Sounding:
         self._live: Live | None = None
 
     @contextmanager
-    def live(self, listener: AbstractContextManager[Listener], duration: float) -> Iterator[Listener]:
+    def live(self, listener: AbstractContextManager[ProgressListener], duration: float) -> Iterator[ProgressListener]:
         """Let the one take that is being made sound meanwhile, where a player and the engine allow it."""
         with listener as told:
             if not self._speakers.take_samples:
@@ -89,7 +89,7 @@ class Live:
 
     def __init__(
         self,
-        listener: Listener,
+        listener: ProgressListener,
         speakers: Speakers,
         playback: Playback,
         duration: float,

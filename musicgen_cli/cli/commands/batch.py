@@ -153,7 +153,7 @@ def command(
     maker = open_engine(chosen, url or (), note=out.note, warn=out.warn, **loading)
     batch = Batch(work, kept, model=maker.origin.model, run=run, parents=parents, redo=redo, force=force)
     view = BatchView(out, batch.tally)
-    with closing(maker), batch.alone(), _failures(failed) as note_failure, view:
+    with closing(maker), batch.exclusive_lock(), _failures(failed) as note_failure, view:
         for outcome in batch.run(maker, view, jobs=jobs or maker.slots, retry=retry, max_failures=max_failures):
             view.ended(outcome)
             if outcome.error is not None:

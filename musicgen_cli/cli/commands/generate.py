@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from musicgen_cli.actions.generate import Order
+    from musicgen_cli.actions.generate import PlannedTake
     from musicgen_cli.actions.library.export import Target
     from musicgen_cli.actions.playback.live import Sounding
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.engine.base import Engine, Listener
+    from musicgen_cli.engine.base import Engine, ProgressListener
     from musicgen_cli.settings import Settings
     from musicgen_cli.store import Artifact, Store
 
@@ -68,7 +68,7 @@ def command(
 ) -> None:
     """Make one or more takes and keep each."""
     from musicgen_cli import settings
-    from musicgen_cli.actions.generate import Wish, expected_bytes, make_all, plan
+    from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, make_all, plan
     from musicgen_cli.cli.maker import choose
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
@@ -97,7 +97,7 @@ def command(
         "do_sample": do_sample,
         "seed": seed,
     }
-    wish = Wish(
+    wish = GenerateOptions(
         values={name: value for name, value in values.items() if value is not None},
         creator=chosen.creator,
         tags=tag or (),
@@ -107,15 +107,15 @@ def command(
         from_id=from_,
     )
     kept = Store(chosen.store, warn=out.warn)
-    orders = plan(wish, kept)
-    kept.check_room(sum(expected_bytes(order) for order in orders))
+    planned_takes = plan(wish, kept)
+    kept.check_room(sum(expected_bytes(planned) for planned in planned_takes))
     if detach:
         if output is not None or play:
             option, later = ("--play", "play") if play else ("--output", "export")
             raise UsageError(
                 f"--detach and {option} contradict each other", hint=f"`musicgen {later}` takes what was made"
             )
-        _detach(orders, chosen, loading, kept, out)
+        _detach(planned_takes, chosen, loading, kept, out)
         return
     where = _target(output, many=variations > 1, force=force, out=out)
     sounding = _sounding(kept, out) if play else None
@@ -123,14 +123,14 @@ def command(
     made: list[Artifact] = []
     taken: set[Path] = set()
 
-    def heard(i: int, order: "Order") -> "AbstractContextManager[Listener]":
-        shown = out.progress(f"{i + 1}/{variations}" if variations > 1 else "generating", order.request.duration)
+    def heard(i: int, planned: "PlannedTake") -> "AbstractContextManager[ProgressListener]":
+        shown = out.progress(f"{i + 1}/{variations}" if variations > 1 else "generating", planned.request.duration)
         if sounding is None or variations > 1:
             return shown
-        return sounding.live(shown, order.request.duration)
+        return sounding.live(shown, planned.request.duration)
 
     try:
-        for take in make_all(orders, maker, kept, heard, jobs=maker.slots):
+        for take in make_all(planned_takes, maker, kept, heard, jobs=maker.slots):
             made.append(take.artifact)
             if sounding is not None:
                 sounding.stored(take.artifact)
@@ -196,16 +196,18 @@ def _target(output: str | None, *, many: bool, force: bool, out: "Output") -> "T
     return target(output, many=many, force=force)
 
 
-def _detach(orders: "list[Order]", chosen: "Settings", loading: "dict[str, Any]", kept: "Store", out: "Output") -> None:
+def _detach(
+    planned_takes: "list[PlannedTake]", chosen: "Settings", loading: "dict[str, Any]", kept: "Store", out: "Output"
+) -> None:
     from musicgen_cli import settings
     from musicgen_cli.actions.jobs.jobs import Jobs
-    from musicgen_cli.api import means_of
+    from musicgen_cli.api import engine_config_of
     from musicgen_cli.cli.maker import ensure
 
     if chosen.local:
         ensure(chosen.model, out, **loading)
-    means = means_of(chosen, **loading)
-    for job in Jobs(kept, settings.state_dir()).add(orders, means):
+    engine_config = engine_config_of(chosen, **loading)
+    for job in Jobs(kept, settings.state_dir()).add(planned_takes, engine_config):
         if out.as_json:
             out.json({"job_id": job.id, "status": job.state})
         else:

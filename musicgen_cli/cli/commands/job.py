@@ -36,7 +36,7 @@ def list_(store: options.StoreOption = None, json_: options.Json = False, quiet:
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
-    show_jobs(reversed(_jobs(store, out).look()), out)
+    show_jobs(reversed(_jobs(store, out).reconcile()), out)
 
 
 def show(

@@ -16,7 +16,7 @@ def command(
     store: options.StoreOption = None,
 ) -> None:
     """Serve MCP on stdin and stdout until the client leaves."""
-    from musicgen_cli.api import means_of
+    from musicgen_cli.api import engine_config_of
     from musicgen_cli.cli.maker import choose, ensure
     from musicgen_cli.cli.output import Output
 
@@ -30,4 +30,4 @@ def command(
     )
     if chosen.local:
         ensure(chosen.model, out, **loading)
-    mcp_server.serve(chosen, means_of(chosen, **loading), out.warn)
+    mcp_server.serve(chosen, engine_config_of(chosen, **loading), out.warn)

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from musicgen_cli.checkpoint.shape import SoundShape
-from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray
+from musicgen_cli.checkpoint.shape import CodecShape
+from musicgen_cli.checkpoint.tensors import FloatArray
+from musicgen_cli.engine.decoding.delay_pattern import IntArray
 
 _FIRST = 25  # frames of the first chunk, 0.5 s of a published model: somebody may be waiting for it
 _FURTHER = 32  # frames of each other: little memory, and mostly in the processor's caches
@@ -40,10 +41,10 @@ class Codec(Protocol):
         """Turn states, shape ``(channels, filters, n)``, into samples, shape ``(channels, n * hop)``."""
 
 
-class SoundStream:
+class AudioStream:
     """One clip's way from codes to samples."""
 
-    def __init__(self, codec: Codec, shape: SoundShape, *, codebooks: int, channels: int) -> None:
+    def __init__(self, codec: Codec, shape: CodecShape, *, codebooks: int, channels: int) -> None:
         """
         Begin.
 

@@ -1,9 +1,9 @@
 """
-Many takes in one loop: each joins and leaves at any step, at a position of its own.
+Continuous batching: sequences join and leave the decoder batch at any step, each at its own position.
 
-A `Slots` knows takes, threads and a `Decoder`, and nothing of what computes. Each caller waits for its own take; one
-thread, which is there only while there is work, takes all of them step by step. Rows are kept close together, so that a
-step computes those of living takes alone.
+Every caller waits for its own sequence. One thread, which exists only while there is work, advances all running
+sequences step by step. Rows are kept contiguous, so that a step computes the rows of running sequences and no others.
+The scheduler knows sequences, threads and a `Decoder`; how a decoder computes is none of its concern.
 """
 
 from __future__ import annotations
@@ -16,153 +16,157 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray, Take
+from musicgen_cli.checkpoint.tensors import FloatArray
+from musicgen_cli.engine.decoding.delay_pattern import IntArray
+from musicgen_cli.engine.decoding.sequence import Sequence
 
-Text = TypeVar("Text")
-Read = TypeVar("Read", contravariant=True)
+Conditioning = TypeVar("Conditioning")
+ConditioningIn = TypeVar("ConditioningIn", contravariant=True)
 
 
-class Decoder(Protocol[Read]):
+class Decoder(Protocol[ConditioningIn]):
     """
-    Rows of keys and values, of which a step computes the first ones; what the others hold is of no account.
+    A KV cache by row; a step computes the first n rows and ignores the rest.
 
-    A row's result must not depend, not even in its last bit, on which row it is and on what is in the others.
+    A row's result must not depend, not even in its last bit, on its index or on the other rows.
     """
 
-    def look_at(self, row: int, text: Read | None) -> None:
-        """Let a row look at a text from now on, or at none."""
+    def set_conditioning(self, row: int, conditioning: ConditioningIn | None) -> None:
+        """Set what a row's cross-attention reads from now on; None for an unconditional row."""
 
     def move(self, source: int, target: int, *, positions: int) -> None:
-        """Put a row, which has so many positions, in another's place; it looks at the same text there."""
+        """Move a row, with its first `positions` cache entries and its conditioning, to another index."""
 
     def __call__(self, tokens: IntArray, positions: IntArray) -> FloatArray:
-        """Take the first rows one position further, as a `decode.Step` does."""
+        """Advance the first rows by one position, as `sequence.Step` does."""
 
 
 @dataclass(eq=False, slots=True)
-class _Seat(Generic[Text]):
-    """A take, and how it is getting on."""
+class _Entry(Generic[Conditioning]):
+    """A sequence and its state in the scheduler."""
 
-    take: Take
-    text: Text | None
-    rows: list[int] = field(default_factory=list)  # that with the text first
-    unwanted: bool = False
-    over: bool = False  # the loop won't touch it any more
+    sequence: Sequence
+    conditioning: Conditioning | None
+    rows: list[int] = field(default_factory=list)  # the conditional row first
+    cancelled: bool = False
+    finished: bool = False  # the loop will not touch it any more
     error: BaseException | None = None
 
 
-class Slots(Generic[Text]):
-    """Room for some takes at once; more wait, first come first served."""
+class Scheduler(Generic[Conditioning]):
+    """Decodes up to a fixed number of sequences at once; further ones wait, first come, first served."""
 
-    def __init__(self, decoder: Decoder[Text], count: int) -> None:
+    def __init__(self, decoder: Decoder[Conditioning], slots: int) -> None:
         """
-        Begin.
+        Start without sequences.
 
         Args:
             decoder: With two rows for each slot.
-            count: Takes at once.
+            slots: Sequences that are decoded at once.
         """
         self._decoder = decoder
-        self._count = count
+        self._slots = slots
         self._changed = threading.Condition()  # guards what follows
-        self._waiting: deque[_Seat[Text]] = deque()
-        self._living: list[_Seat[Text]] = []
-        self._looping = False
+        self._waiting: deque[_Entry[Conditioning]] = deque()
+        self._running: list[_Entry[Conditioning]] = []
+        self._has_thread = False
 
-    def run(self, take: Take, text: Text | None, heard: Callable[[int, int], None]) -> IntArray:
+    def run(
+        self, sequence: Sequence, conditioning: Conditioning | None, on_step: Callable[[int, int], None]
+    ) -> IntArray:
         """
-        Make one take; from many threads at once.
+        Decode one sequence. Safe to call from many threads at once.
 
         Args:
-            take: A new one.
-            text: What the first of its rows looks at.
-            heard: Called on this thread with the steps made and their total, whenever there are more. What it raises
-                ends this take, whose rows are free when it comes out here.
+            sequence: A sequence that has not been run before.
+            conditioning: What the cross-attention of its conditional row reads.
+            on_step: Called on this thread with the steps done and their total, whenever there are more. An exception
+                from it cancels this sequence, whose rows are free again when the exception comes out here.
 
         Returns:
             Codes, shape ``(codebooks, frames)``.
 
         Raises:
-            Exception: What the decoder raised, or the take.
+            Exception: Whatever the decoder or the sequence raised.
         """
-        seat = _Seat(take, text)
+        entry = _Entry(sequence, conditioning)
         with self._changed:
-            self._waiting.append(seat)
-            if not self._looping:
-                self._looping = True
+            self._waiting.append(entry)
+            if not self._has_thread:
+                self._has_thread = True
                 threading.Thread(target=self._loop, name="decode", daemon=True).start()
-        told = 0
+        reported = 0
         try:
-            while not take.done or told < take.position:
+            while not sequence.done or reported < sequence.position:
                 with self._changed:
-                    while not seat.over and told == take.position:
+                    while not entry.finished and reported == sequence.position:
                         self._changed.wait()
-                if seat.error is not None:
-                    raise seat.error
-                told = take.position
-                heard(told, take.pattern.steps)
-            return take.codes
+                if entry.error is not None:
+                    raise entry.error
+                reported = sequence.position
+                on_step(reported, sequence.pattern.steps)
+            return sequence.codes
         finally:
             with self._changed:
-                seat.unwanted = True
-                if seat in self._waiting:
-                    self._waiting.remove(seat)
+                entry.cancelled = True
+                if entry in self._waiting:
+                    self._waiting.remove(entry)
                 else:
-                    self._changed.wait_for(lambda: seat.over)
+                    self._changed.wait_for(lambda: entry.finished)
 
     def _loop(self) -> None:
         while True:
             try:
                 with self._changed:
-                    self._let_leave()
-                    self._let_join()
+                    self._remove_finished()
+                    self._admit_waiting()
                     self._changed.notify_all()
-                    if not self._living:
-                        self._looping = False
+                    if not self._running:
+                        self._has_thread = False
                         return
                 self._step()
-            except BaseException as err:  # noqa: BLE001  # whatever it is, those who wait must hear of it
+            except BaseException as err:  # noqa: BLE001  # every waiting caller must get it, whatever it is
                 with self._changed:
-                    for seat in self._living:
-                        seat.error, seat.over = err, True
-                    self._living.clear()
+                    for entry in self._running:
+                        entry.error, entry.finished = err, True
+                    self._running.clear()
 
     def _step(self) -> None:
-        """Take everyone one step further."""
-        tokens = np.empty((self._rows, self._living[0].take.pattern.codebooks), np.int64)
+        """Advance all running sequences by one step."""
+        tokens = np.empty((self._rows, self._running[0].sequence.pattern.codebooks), np.int64)
         positions = np.empty(self._rows, np.int64)
-        for seat in self._living:
-            tokens[seat.rows] = seat.take.tokens
-            positions[seat.rows] = seat.take.position
+        for entry in self._running:
+            tokens[entry.rows] = entry.sequence.tokens
+            positions[entry.rows] = entry.sequence.position
         logits = self._decoder(tokens, positions)
-        for seat in self._living:
+        for entry in self._running:
             try:
-                seat.take.advance(logits[seat.rows])
-            except BaseException as err:  # noqa: BLE001  # it is this take's own
-                seat.error, seat.unwanted = err, True
+                entry.sequence.advance(logits[entry.rows])
+            except BaseException as err:  # noqa: BLE001  # the caller of this sequence gets it
+                entry.error, entry.cancelled = err, True
 
     @property
     def _rows(self) -> int:
-        return sum(len(seat.rows) for seat in self._living)
+        return sum(len(entry.rows) for entry in self._running)
 
-    def _let_join(self) -> None:
-        while self._waiting and len(self._living) < self._count:
-            seat = self._waiting.popleft()
+    def _admit_waiting(self) -> None:
+        while self._waiting and len(self._running) < self._slots:
+            entry = self._waiting.popleft()
             first = self._rows
-            self._living.append(seat)
-            seat.rows = list(range(first, first + seat.take.rows))
-            for row in seat.rows:
-                self._decoder.look_at(row, seat.text if row == first else None)
+            self._running.append(entry)
+            entry.rows = list(range(first, first + entry.sequence.rows))
+            for row in entry.rows:
+                self._decoder.set_conditioning(row, entry.conditioning if row == first else None)
 
-    def _let_leave(self) -> None:
-        """Close the gaps that takes leave, with the last rows."""
-        for seat in [seat for seat in self._living if seat.unwanted or seat.take.done]:
+    def _remove_finished(self) -> None:
+        """Remove sequences that are done or cancelled, and move the last rows into the gaps."""
+        for entry in [entry for entry in self._running if entry.cancelled or entry.sequence.done]:
             last = self._rows - 1
-            self._living.remove(seat)
-            seat.over = True  # though its caller comes out only when all have moved, for it needs the lock
-            for row in sorted(seat.rows, reverse=True):
+            self._running.remove(entry)
+            entry.finished = True  # its caller still needs the lock to return, so rows are moved before it does
+            for row in sorted(entry.rows, reverse=True):
                 if row != last:
-                    owner = next(other for other in self._living if last in other.rows)
-                    self._decoder.move(last, row, positions=owner.take.position)
+                    owner = next(other for other in self._running if last in other.rows)
+                    self._decoder.move(last, row, positions=owner.sequence.position)
                     owner.rows[owner.rows.index(last)] = row
                 last -= 1

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from musicgen_cli.checkpoint.shape import SoundShape
+from musicgen_cli.checkpoint.shape import CodecShape
 from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
 from musicgen_cli.engine.onnx.graph_builder import FLOAT, INT64, Dims, Graph
 from musicgen_cli.errors import CheckpointError
@@ -22,7 +22,7 @@ from musicgen_cli.errors import CheckpointError
 _PADS = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}  # torch's word → ONNX's
 
 
-def write_frames(graph: Graph, shape: SoundShape, tensors: Tensors, *, codebooks: int) -> None:
+def write_codec_lstm(graph: Graph, shape: CodecShape, tensors: Tensors, *, codebooks: int) -> None:
     """
     Write the graph up to the recurrent layers.
 
@@ -52,7 +52,7 @@ def write_frames(graph: Graph, shape: SoundShape, tensors: Tensors, *, codebooks
     decoder.lstm(graph.node("Slice", x, start, end, graph.ints(2)), 1, shape.top_filters)
 
 
-def write_sound(graph: Graph, shape: SoundShape, tensors: Tensors) -> None:
+def write_codec_decoder(graph: Graph, shape: CodecShape, tensors: Tensors) -> None:
     """
     Write the graph from the recurrent layers on.
 
@@ -78,7 +78,7 @@ def write_sound(graph: Graph, shape: SoundShape, tensors: Tensors) -> None:
 class _Decoder:
     """EnCodec's decoder; every value is (channels, filters, length)."""
 
-    def __init__(self, graph: Graph, shape: SoundShape, tensors: Tensors) -> None:
+    def __init__(self, graph: Graph, shape: CodecShape, tensors: Tensors) -> None:
         self._graph, self._shape, self._tensors = graph, shape, tensors
 
     def conv(self, x: str, at: int | str, inputs: int, outputs: int, kernel: int, dilation: int = 1) -> str:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from musicgen_cli.checkpoint.shape import DecoderShape
-from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray
+from musicgen_cli.checkpoint.tensors import FloatArray
+from musicgen_cli.engine.decoding.delay_pattern import IntArray
 from musicgen_cli.errors import EngineError, line
 
 Buffer = NDArray[np.float32] | NDArray[np.int8]
@@ -25,7 +26,7 @@ _FAILURES: tuple[type[Exception], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Conditioning:
     """
     What cross-attention looks at.
 
@@ -38,7 +39,7 @@ class Text:
 
 
 class OnnxDecoder:
-    """Rows of the decoder; a `slots.Decoder` that copies nothing but codes as long as the same rows go on."""
+    """Rows of the decoder; a `scheduler.Decoder` that copies nothing but codes as long as the same rows go on."""
 
     def __init__(
         self, session: ort.InferenceSession, shape: DecoderShape, *, rows: int, steps: int, scales: FloatArray | None
@@ -53,7 +54,7 @@ class OnnxDecoder:
             scales: Of keys and values in 8 bits, shape ``(layers, 2, heads, head width)``; None: they are float32.
         """
         self._session, self._shape = session, shape
-        self._texts: list[Text | None] = [None] * rows
+        self._texts: list[Conditioning | None] = [None] * rows
         size = (rows, shape.heads, steps, shape.head_width)
         self._buffers: dict[str, Buffer] = {
             f"{part}.{i}": np.zeros(size, np.float32) if scales is None else np.zeros(size, np.int8)
@@ -67,7 +68,7 @@ class OnnxDecoder:
                     self._scales[f"{part}_scale.{i}"] = np.ascontiguousarray(scales[i, j][None, :, None, :])
         self._bound: _Bound | None = None
 
-    def look_at(self, row: int, text: Text | None) -> None:
+    def set_conditioning(self, row: int, text: Conditioning | None) -> None:
         """Let a row look at a text from now on, or at none."""
         if self._texts[row] is not text:
             self._texts[row] = text
@@ -77,7 +78,7 @@ class OnnxDecoder:
         """Put a row, which has so many positions, in another's place; it looks at the same text there."""
         for buffer in self._buffers.values():
             buffer[target, :, :positions] = buffer[source, :, :positions]
-        self.look_at(target, self._texts[source])
+        self.set_conditioning(target, self._texts[source])
 
     def __call__(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         """Take the first rows one position further; the logits are good until the next call."""
@@ -107,7 +108,7 @@ class _Bound:
         self,
         session: ort.InferenceSession,
         shape: DecoderShape,
-        texts: list[Text | None],
+        texts: list[Conditioning | None],
         buffers: dict[str, Buffer],
         scales: dict[str, FloatArray],
     ) -> None:
@@ -147,7 +148,7 @@ class _Bound:
         return self._logits
 
 
-def _side_by_side(texts: list[Text], shape: DecoderShape) -> dict[str, FloatArray]:
+def _side_by_side(texts: list[Conditioning], shape: DecoderShape) -> dict[str, FloatArray]:
     """Return the texts as one input of each name, all as long as the longest."""
     length = max((text.mask.shape[-1] for text in texts), default=1)
     heads, width = shape.heads, shape.head_width

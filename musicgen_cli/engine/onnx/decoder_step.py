@@ -17,8 +17,8 @@ from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
 from musicgen_cli.engine.onnx.graph_builder import FLOAT, INT8, INT32, INT64, Dims, Graph
 
 
-def write_step(
-    graph: Graph, shape: DecoderShape, tensors: Tensors, *, positions: int, small_cache: bool = False
+def write_decoder_step(
+    graph: Graph, shape: DecoderShape, tensors: Tensors, *, positions: int, int8_kv: bool = False
 ) -> None:
     """
     Write the graph.
@@ -60,7 +60,7 @@ def write_step(
     x = graph.node("Add", graph.node("Sum", *embedded), x)
     at = graph.node("Unsqueeze", text_rows, graph.ints(1))
     for i in range(shape.layers):
-        x = _layer(graph, shape, tensors, x, i, text_rows, at, small_cache=small_cache)
+        x = _layer(graph, shape, tensors, x, i, text_rows, at, int8_kv=int8_kv)
     x = _norm(graph, shape, tensors, x, "decoder.model.decoder.layer_norm")
     heads = [tensors.read(f"decoder.lm_heads.{k}.weight", shape.vocab, shape.width) for k in range(shape.codebooks)]
     # In 8 bits they alone would make a third of the error, and they are 2 % of the weights.
@@ -83,7 +83,7 @@ def sinusoids(positions: int, width: int) -> FloatArray:
     return np.concatenate([np.cos(exact), np.sin(exact)], axis=1).astype(np.float32)
 
 
-def widest(shape: DecoderShape, tensors: Tensors) -> FloatArray:
+def kv_bounds(shape: DecoderShape, tensors: Tensors) -> FloatArray:
     """
     Return what no key and no value can exceed, by its weights: shape (layers, 2, heads, head width).
 
@@ -111,7 +111,7 @@ def _layer(
     text_rows: str,
     at: str,
     *,
-    small_cache: bool,
+    int8_kv: bool,
 ) -> str:
     layer = f"decoder.model.decoder.layers.{i}"
     width = shape.width
@@ -122,10 +122,10 @@ def _layer(
     h = _norm(graph, shape, tensors, x, f"{layer}.self_attn_layer_norm")
     qkv = graph.linear(h, *(matrix(f"self_attn.{part}_proj") for part in "qkv"))
     buffer: Dims = ["R", shape.heads, "T", shape.head_width]
-    kind = INT8 if small_cache else FLOAT
+    kind = INT8 if int8_kv else FLOAT
     scales: list[str] = []
     attributes: dict[str, str | int] = {"num_heads": shape.heads, "kv_num_heads": shape.heads}
-    if small_cache:
+    if int8_kv:
         dims: Dims = [1, shape.heads, 1, shape.head_width]
         scales = [""] * 5 + [graph.input(f"{part}_scale.{i}", FLOAT, dims) for part in ("key", "value")]
         attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}

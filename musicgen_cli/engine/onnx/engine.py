@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,15 +13,17 @@ import onnxruntime as ort
 from musicgen_cli import limits
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import Origin
-from musicgen_cli.engine.decoding.audio_stream import SoundStream
-from musicgen_cli.engine.decoding.scheduler import Slots
-from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray, Pattern, Step, Take
+from musicgen_cli.engine.decoding.audio_stream import AudioStream
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray
+from musicgen_cli.engine.decoding.scheduler import Scheduler
+from musicgen_cli.engine.decoding.sequence import Sequence, Step
 from musicgen_cli.engine.local import LocalEngine
 from musicgen_cli.engine.onnx import calibrate
-from musicgen_cli.engine.onnx.decoder import OnnxDecoder, Text, explained
-from musicgen_cli.engine.onnx.graph_cache import FRAMES, SOUND, STEP, TEXT, graphs_of
+from musicgen_cli.engine.onnx.decoder import Conditioning, OnnxDecoder, explained
+from musicgen_cli.engine.onnx.graph_cache import CODEC_DECODER, CODEC_LSTM, DECODER_STEP, TEXT_ENCODER, graphs_of
 from musicgen_cli.errors import AbsentError
 
 ENGINE, DEVICE, PRECISIONS = "onnx", "cpu", ("int8", "fp32")
@@ -29,7 +31,7 @@ ENGINE, DEVICE, PRECISIONS = "onnx", "cpu", ("int8", "fp32")
 _TEXT_LENGTH = 64  # tokens; what looks at a text looks at a multiple of it
 
 
-class OnnxEngine(LocalEngine[Text]):
+class OnnxEngine(LocalEngine[Conditioning]):
     """Makes clips on the CPU; those that are asked for from several threads, side by side."""
 
     def __init__(
@@ -50,8 +52,8 @@ class OnnxEngine(LocalEngine[Text]):
         Args:
             cache_dir: Where its graphs are kept.
             precision: Of PRECISIONS.
-            threads: For one operation; None means as many as `machine.threads` finds right.
-            slots: Clips made side by side, more wait; None means as many as `machine.slots` finds right.
+            threads: For one operation; None means as many as `hardware.threads` finds right.
+            slots: Clips made side by side, more wait; None means as many as `hardware.slots` finds right.
             note: Hears what takes long.
             free: Tells how many bytes of memory are free; where it answers None, nothing is checked.
 
@@ -69,7 +71,7 @@ class OnnxEngine(LocalEngine[Text]):
         _, longest = self._plan(limits.DURATION.high)
         free_bytes = free()
         needed, each = hardware.memory_needed(
-            self._shape, checkpoint.tensors(), steps=longest.steps, small=precision == "int8"
+            self._shape, checkpoint.tensors(), steps=longest.steps, int8=precision == "int8"
         )
         hardware.check_memory(checkpoint.name, needed, free_bytes)
         self.slots = slots or hardware.slots(each, free_bytes and free_bytes - needed)
@@ -91,22 +93,22 @@ class OnnxEngine(LocalEngine[Text]):
         except BaseException:
             self._graphs.close()
             raise
-        self._slots = Slots(decoder, self.slots)
+        self._scheduler = Scheduler(decoder, self.slots)
 
     def close(self) -> None:
         """Free the model; the engine can't be used any more."""
-        del self._model, self._slots
+        del self._model, self._scheduler
         self._graphs.close()
 
-    def _calibrate(self, directory: Path, widest: FloatArray) -> FloatArray:
+    def _calibrate(self, directory: Path, kv_bounds: FloatArray) -> FloatArray:
         """Find the scales of keys and values by making a few takes."""
         shape = self._shape.decoder
-        pattern = Pattern(shape.codebooks, shape.channels, calibrate.FRAMES)
-        model = OnnxModel(directory, self._shape, threads=self._threads, scales=calibrate.coarse(widest))
-        texts = [model.read(self._ids(prompt)) for prompt in calibrate.PROMPTS]
+        pattern = DelayPattern(shape.codebooks, shape.channels, calibrate.FRAMES)
+        model = OnnxModel(directory, self._shape, threads=self._threads, scales=calibrate.coarse(kv_bounds))
+        texts = [model.encode_text(self._ids(prompt)) for prompt in calibrate.PROMPTS]
         decoder = model.decoder(rows=2 * len(texts), steps=pattern.steps)
         calibrate.wander(decoder, texts, pattern, vocab=shape.vocab)
-        return calibrate.fine(widest, decoder.peaks(pattern.steps))
+        return calibrate.fine(kv_bounds, decoder.peaks(pattern.steps))
 
 
 class OnnxModel:
@@ -124,18 +126,18 @@ class OnnxModel:
             EngineError: ONNX Runtime can't load them.
         """
         self._shape, self._scales, self._threads = shape, scales, threads
-        self._text = directory / TEXT
+        self._text = directory / TEXT_ENCODER
         # One at a time, for each has the graph in memory; and always on one thread: what another one frees, the C
         # library keeps for that thread alone. Eight callers' prompts took 2.4 GB more so.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="text")
         self._sounding = threading.Lock()
         with explained("load the model"):
-            self._step = _session(directory / STEP, threads, keep_memory=True)
+            self._step = _session(directory / DECODER_STEP, threads, keep_memory=True)
             # These two run between steps, whose threads would wait for a core: measured, nano took twice as long.
-            self._frames = _session(directory / FRAMES, 1, keep_memory=True)
-            self._sound = _session(directory / SOUND, threads, keep_memory=True, spin_on=False)
+            self._frames = _session(directory / CODEC_LSTM, 1, keep_memory=True)
+            self._sound = _session(directory / CODEC_DECODER, threads, keep_memory=True, spin_on=False)
 
-    def read(self, ids: Sequence[int]) -> Text:
+    def encode_text(self, ids: list[int]) -> Conditioning:
         """
         Look at a text, given as token ids, once for all steps.
 
@@ -145,11 +147,11 @@ class OnnxModel:
         mask = np.zeros((1, 1, 1, len(ids)), np.float32)
         mask = np.pad(mask, [(0, 0)] * 3 + [(0, -len(ids) % _TEXT_LENGTH)], constant_values=-np.inf)
 
-        def run() -> Text:
+        def run() -> Conditioning:
             session = _session(self._text, self._threads, keep_memory=False, as_it_is=True)
             names = [output.name for output in session.get_outputs()]
             values = session.run(names, {"ids": np.array([ids], np.int64)})
-            return Text(mask, dict(zip(names, values, strict=True)))
+            return Conditioning(mask, dict(zip(names, values, strict=True)))
 
         with explained("read the prompt"):
             return self._reader.submit(run).result()
@@ -158,16 +160,16 @@ class OnnxModel:
         """Make room for so many rows, each with keys and values for so many steps."""
         return OnnxDecoder(self._step, self._shape.decoder, rows=rows, steps=steps, scales=self._scales)
 
-    def begin(self, take: Take, text: Text | None) -> Step:
+    def begin(self, take: Sequence, text: Conditioning | None) -> Step:
         """Return the step of one take, with keys and values of its own; the first of its rows looks at the text."""
         decoder = self.decoder(rows=take.rows, steps=take.pattern.steps)
-        decoder.look_at(0, text)
+        decoder.set_conditioning(0, text)
         return decoder
 
-    def sound(self) -> SoundStream:
+    def audio_stream(self) -> AudioStream:
         """Return a clip's way from codes to samples."""
         decoder = self._shape.decoder
-        return SoundStream(self, self._shape.sound, codebooks=decoder.codebooks, channels=decoder.channels)
+        return AudioStream(self, self._shape.codec, codebooks=decoder.codebooks, channels=decoder.channels)
 
     def states(self, codes: IntArray, start: int, end: int, memory: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Go on through the recurrent layers; see `Codec`."""

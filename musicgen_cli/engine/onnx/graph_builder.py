@@ -45,7 +45,7 @@ class Graph:
             bits: Of a weight in `linear`: 32, or 16, which become float32 as they are used, or 8, where what it is
                 multiplied with has 8, too.
             signed: Keep weights of 8 bits with a sign. Results are the same to the bit; which is faster depends on the
-                machine, see `machine.prefers_signed`.
+                machine, see `hardware.prefers_signed`.
         """
         self._bits = bits
         self._signed = signed

@@ -36,8 +36,8 @@ from musicgen_cli.errors import EngineError
 from musicgen_cli.extras import needs
 
 GRAPH_FORMAT = 4  # raised with every change of what graphs make of a request
-TEXT, STEP, FRAMES, SOUND = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
-SCALES, MANIFEST = "scales.npy", "manifest.json"
+TEXT_ENCODER, DECODER_STEP, CODEC_LSTM, CODEC_DECODER = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
+KV_SCALES, MANIFEST = "scales.npy", "manifest.json"
 
 _MAKING = ".making-"
 _ABANDONED_S = 24 * 3600.0  # whoever has been making a folder for so long is gone
@@ -57,7 +57,7 @@ class Graphs:
 
     def scales(self) -> FloatArray | None:
         """Return the scales of keys and values, or None if they are kept in float32."""
-        path = self.directory / SCALES
+        path = self.directory / KV_SCALES
         return np.load(path) if path.exists() else None
 
     def close(self) -> None:
@@ -141,32 +141,32 @@ def is_whole(directory: Path, label: Label) -> bool:
 def _make(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> None:
     with needs("local"):  # onnx, which nothing else needs
         from musicgen_cli.engine.onnx.graph_builder import Graph
-    from musicgen_cli.engine.onnx.codec_decoder import write_frames, write_sound
-    from musicgen_cli.engine.onnx.decoder_step import widest, write_step
-    from musicgen_cli.engine.onnx.text_encoder import write_text
+    from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
+    from musicgen_cli.engine.onnx.decoder_step import kv_bounds, write_decoder_step
+    from musicgen_cli.engine.onnx.text_encoder import write_text_encoder
 
     tensors = checkpoint.tensors()
-    small = label["precision"] == "int8"
+    int8 = label["precision"] == "int8"
     # Read once for a prompt, the text needn't be fast, and in 8 bits it alone would make a quarter of the error.
-    with Graph(directory, Path(TEXT).stem, bits=16 if small else 32) as text:
-        write_text(text, shape, tensors)
-    with Graph(directory, Path(STEP).stem, bits=8 if small else 32, signed=prefers_signed()) as step:
-        write_step(step, shape.decoder, tensors, positions=int(label["positions"]), small_cache=small)
-    with Graph(directory, Path(FRAMES).stem) as frames:
-        write_frames(frames, shape.sound, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)
-    with Graph(directory, Path(SOUND).stem) as sound:
-        write_sound(sound, shape.sound, tensors)
+    with Graph(directory, Path(TEXT_ENCODER).stem, bits=16 if int8 else 32) as text:
+        write_text_encoder(text, shape, tensors)
+    with Graph(directory, Path(DECODER_STEP).stem, bits=8 if int8 else 32, signed=prefers_signed()) as step:
+        write_decoder_step(step, shape.decoder, tensors, positions=int(label["positions"]), int8_kv=int8)
+    with Graph(directory, Path(CODEC_LSTM).stem) as frames:
+        write_codec_lstm(frames, shape.codec, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)
+    with Graph(directory, Path(CODEC_DECODER).stem) as sound:
+        write_codec_decoder(sound, shape.codec, tensors)
     files = {
         name: {"bytes": size, "sha256": sha256}
         for graph in (text, step, frames, sound)
         for name, (size, sha256) in graph.files.items()
     }
-    if small:
+    if int8:
         content = io.BytesIO()
-        np.save(content, calibrate(directory, widest(shape.decoder, tensors)))
-        (directory / SCALES).write_bytes(content.getvalue())
+        np.save(content, calibrate(directory, kv_bounds(shape.decoder, tensors)))
+        (directory / KV_SCALES).write_bytes(content.getvalue())
         sha256 = hashlib.sha256(content.getvalue()).hexdigest()
-        files[SCALES] = {"bytes": len(content.getvalue()), "sha256": sha256}
+        files[KV_SCALES] = {"bytes": len(content.getvalue()), "sha256": sha256}
     (directory / MANIFEST).write_text(json.dumps({**label, "files": files}, indent=1) + "\n", "utf-8")
 
 

@@ -15,7 +15,7 @@ from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
 from musicgen_cli.engine.onnx.graph_builder import INT64, Dims, Graph
 
 
-def write_text(graph: Graph, shape: Shape, tensors: Tensors) -> None:
+def write_text_encoder(graph: Graph, shape: Shape, tensors: Tensors) -> None:
     """
     Write the graph.
 

@@ -11,7 +11,7 @@ others. For the same reason attention goes page by page: pages that only a longe
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,11 +25,12 @@ from transformers.utils import logging
 from musicgen_cli import limits
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import Origin
-from musicgen_cli.engine.decoding.audio_stream import SoundStream
-from musicgen_cli.engine.decoding.scheduler import Slots
-from musicgen_cli.engine.decoding.sequence import FloatArray, IntArray
+from musicgen_cli.engine.decoding.audio_stream import AudioStream
+from musicgen_cli.engine.decoding.delay_pattern import IntArray
+from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.local import LocalEngine
 from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError, ModelAbsentError, line
 
@@ -43,7 +44,7 @@ _PROCESS_BYTES = 600_000_000  # Python, torch, transformers and what a piece of 
 _DEVICE_BYTES = 800_000_000  # CUDA's own, its libraries' workspaces and what a piece of sound takes; not measured
 
 
-class TorchEngine(LocalEngine["Text"]):
+class TorchEngine(LocalEngine["Conditioning"]):
     """Makes clips on a GPU, or on the CPU; those that are asked for from several threads, side by side."""
 
     def __init__(
@@ -85,11 +86,11 @@ class TorchEngine(LocalEngine["Text"]):
         blocks = -(-2 * self.slots // _ROWS)
         self._check_memory(where, precision, blocks * -(-longest.steps // _PAGE) * _PAGE, free)
         self._model = TorchModel(checkpoint, self._shape, where, PRECISIONS[precision])
-        self._slots = Slots(self._model.decoder(rows=2 * self.slots, steps=longest.steps), self.slots)
+        self._scheduler = Scheduler(self._model.decoder(rows=2 * self.slots, steps=longest.steps), self.slots)
 
     def close(self) -> None:
         """Free the model; the engine can't be used any more."""
-        del self._model, self._slots
+        del self._model, self._scheduler
         if self.origin.device == "cuda":
             torch.cuda.empty_cache()
 
@@ -112,7 +113,7 @@ class TorchEngine(LocalEngine["Text"]):
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Conditioning:
     """What cross-attention looks at, in pages."""
 
     keys: torch.Tensor  # (layers, pages, heads, _TEXT_PAGE, head width)
@@ -166,7 +167,7 @@ class TorchModel:
             except RuntimeError as err:
                 raise EngineError(f"torch couldn't {task}: {line(err)}") from err
 
-    def read(self, ids: Sequence[int]) -> Text:
+    def encode_text(self, ids: list[int]) -> Conditioning:
         """Look at a text, given as token ids, once for all steps."""
         shape, pages = self._shape.decoder, -(-len(ids) // _TEXT_PAGE)
 
@@ -181,7 +182,7 @@ class TorchModel:
             mask = torch.zeros(pages * _TEXT_PAGE, device=self.device)
             mask[len(ids) :] = -torch.inf
             crossing = [layer.encoder_attn for layer in self.layers]
-            return Text(
+            return Conditioning(
                 torch.stack([paged(each.k_proj.weight) for each in crossing]),
                 torch.stack([paged(each.v_proj.weight) for each in crossing]),
                 mask.view(pages, 1, _TEXT_PAGE),
@@ -191,10 +192,10 @@ class TorchModel:
         """Make room for so many rows, each with keys and values for so many steps."""
         return TorchDecoder(self, self._shape, rows=rows, steps=steps)
 
-    def sound(self) -> SoundStream:
+    def audio_stream(self) -> AudioStream:
         """Return a clip's way from codes to samples."""
         decoder = self._shape.decoder
-        return SoundStream(self, self._shape.sound, codebooks=decoder.codebooks, channels=decoder.channels)
+        return AudioStream(self, self._shape.codec, codebooks=decoder.codebooks, channels=decoder.channels)
 
     def states(self, codes: IntArray, start: int, end: int, memory: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Go on through the recurrent layers; see `Codec`."""
@@ -218,7 +219,7 @@ class TorchModel:
 
 
 class TorchDecoder:
-    """Rows of the decoder, a `slots.Decoder`: blocks of _ROWS, of which one is enough for four guided takes."""
+    """Rows of the decoder, a `scheduler.Decoder`: blocks of _ROWS, of which one is enough for four guided takes."""
 
     def __init__(self, model: TorchModel, shape: Shape, *, rows: int, steps: int) -> None:
         """
@@ -232,10 +233,10 @@ class TorchDecoder:
         with model.at_work("make room for keys and values"):
             self._blocks = [_Block(model, shape, -(-steps // _PAGE)) for _ in range(0, rows, _ROWS)]
 
-    def look_at(self, row: int, text: Text | None) -> None:
+    def set_conditioning(self, row: int, text: Conditioning | None) -> None:
         """Let a row look at a text from now on, or at none."""
         with self._model.at_work("look at the prompt"):
-            self._blocks[row // _ROWS].look_at(row % _ROWS, text)
+            self._blocks[row // _ROWS].set_conditioning(row % _ROWS, text)
 
     def move(self, source: int, target: int, *, positions: int) -> None:
         """Put a row, which has so many positions, in another's place; it looks at the same text there."""
@@ -260,7 +261,7 @@ class _Block:
 
     def __init__(self, model: TorchModel, shape: Shape, pages: int) -> None:
         self._model, self._shape = model, shape.decoder
-        self._texts: list[Text | None] = [None] * _ROWS
+        self._texts: list[Conditioning | None] = [None] * _ROWS
         self._keys, self._values = self._pages(pages, _PAGE), self._pages(pages, _PAGE)
         # A row without a text looks at values of zero: as there are no biases, all that it sees is exactly zero.
         self._text_keys, self._text_values = self._pages(1, _TEXT_PAGE), self._pages(1, _TEXT_PAGE)
@@ -272,7 +273,7 @@ class _Block:
         self._vectors = model.vectors(pages * _PAGE, shape.decoder.width).to(model.device, model.dtype)
         self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
 
-    def look_at(self, row: int, text: Text | None) -> None:
+    def set_conditioning(self, row: int, text: Conditioning | None) -> None:
         self._texts[row] = text
         if text and (more := len(text.mask) - len(self._text_mask)) > 0:
             self._graphs.clear()  # they know the old places
@@ -290,7 +291,7 @@ class _Block:
         pages = -(-positions // _PAGE)
         self._keys[:, :pages, row] = other._keys[:, :pages, source]
         self._values[:, :pages, row] = other._values[:, :pages, source]
-        self.look_at(row, other._texts[source])
+        self.set_conditioning(row, other._texts[source])
 
     def step(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         living = len(tokens)

@@ -10,7 +10,7 @@ import pytest
 from musicgen_cli.actions.gallery.gallery import Gallery, build, check
 from musicgen_cli.errors import DamagedError, TargetError, UsageError
 from musicgen_cli.limits import EMBED_BYTES
-from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 
 
@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> Store:
 
 def put(store: Store, seed: int, **more: Any) -> Artifact:
     known = {"tags": (), "prompt": f"take {seed}", "params": {}, "creator": "me", "origin": {}} | more
-    return store.put(fakes.tone(seed=seed), Draft(**known))
+    return store.put(fakes.tone(seed=seed), ArtifactDraft(**known))
 
 
 def make(folder: Path, store: Store, **more: Any) -> Gallery:

@@ -19,8 +19,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from musicgen_cli import settings
-from musicgen_cli.actions.generate import Wish, plan
-from musicgen_cli.actions.jobs.job import Job, Means
+from musicgen_cli.actions.generate import GenerateOptions, plan
+from musicgen_cli.actions.jobs.job import EngineConfig, Job
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.jobs.poll import poll
 from musicgen_cli.errors import AmbiguousIdError, InvalidValueError, NotFoundError
@@ -46,9 +46,9 @@ def queue(jobs: Jobs, store: Store, service: HTTPServer) -> Iterator[Queue]:
     """Queue takes of the fake service."""
 
     def add(prompt: str = "x", **more: Any) -> list[Job]:
-        wish = Wish({"prompt": prompt, "duration": 0.5}, **more)
+        wish = GenerateOptions({"prompt": prompt, "duration": 0.5}, **more)
         url = service.url_for("/").rstrip("/")
-        return jobs.add(plan(wish, store), Means(local=False, url=url, timeout=60, max_wait=5))
+        return jobs.add(plan(wish, store), EngineConfig(local=False, url=url, timeout=60, max_wait=5))
 
     yield add
     for job in jobs.known():
@@ -74,7 +74,7 @@ def gate(service: HTTPServer) -> Iterator[threading.Event]:
 def ended(jobs: Jobs, *wanted: Job, within_s: float = 60) -> list[Job]:
     give_up = time.monotonic() + within_s
     while True:
-        now = {job.id: job for job in jobs.look()}
+        now = {job.id: job for job in jobs.reconcile()}
         if all(now[job.id].has_ended for job in wanted):
             return [now[job.id] for job in wanted]
         assert time.monotonic() < give_up, now
@@ -170,7 +170,7 @@ def test_a_running_job_is_cancelled_and_its_connection_ends(queue: Queue, jobs: 
             left.set()
 
     with fakes.raw_server(talk) as url:
-        (job,) = jobs.add(plan(Wish({}), store), Means(local=False, url=url, timeout=60, max_wait=5))
+        (job,) = jobs.add(plan(GenerateOptions({}), store), EngineConfig(local=False, url=url, timeout=60, max_wait=5))
         assert asked.wait(60)
         assert [job.state for job in jobs.cancel([job.id])] == ["cancelled"]
         assert left.wait(10)
@@ -206,9 +206,9 @@ def test_looks_do_not_start_a_runner_each(queue: Queue, jobs: Jobs, gate: thread
 
 def test_a_model_is_loaded_once_for_the_jobs_in_a_row(jobs: Jobs, store: Store) -> None:
     """Another kind of job waits until those before it are made."""
-    orders = plan(Wish({"duration": 0.5}, variations=4), store)
-    nano = Means(local=True, model="nano")
-    lost = Means(local=True, model="/nowhere/at/all")
+    orders = plan(GenerateOptions({"duration": 0.5}, variations=4), store)
+    nano = EngineConfig(local=True, model="nano")
+    lost = EngineConfig(local=True, model="/nowhere/at/all")
     queued = [*jobs.add(orders[:2], nano), *jobs.add(orders[2:3], lost), *jobs.add(orders[3:], nano)]
     states = [job.state for job in ended(jobs, *queued)]
 
@@ -229,7 +229,7 @@ def test_after_a_reboot_running_jobs_have_failed_and_pending_ones_run(queue: Que
         path.rename(jobs.folder / "00000000-0000-4000-8000-000000000000.json")
     change(jobs, waiting, state="pending", **blank)
     (jobs.folder / f"{made.id}.tmp-1").touch()
-    states = {job.prompt: job.state for job in jobs.look()}
+    states = {job.prompt: job.state for job in jobs.reconcile()}
 
     assert not [*jobs.folder.glob("*.tmp-*")]
     assert states == {"made": "complete", "lost": "failed", "waiting": "pending"}
@@ -244,7 +244,7 @@ def test_what_ended_a_week_ago_is_forgotten_and_its_take_is_not(queue: Queue, jo
     change(jobs, old, finished=long_ago)
     change(jobs, young, finished=lately)
 
-    assert [job.id for job in jobs.look()] == [young.id]
+    assert [job.id for job in jobs.reconcile()] == [young.id]
     assert not (jobs.folder / f"{old.id}.json").exists()
     assert {take.prompt for take in store.newest(None)} == {"old", "young"}
 
@@ -254,7 +254,7 @@ def test_a_damaged_file_is_a_failed_job(jobs: Jobs, queue: Queue) -> None:
     damaged, good = ended(jobs, *queue(), *queue())
     for text in ("", "{}", "[]", '{"state":"running"}', "[" * 100_000, '{"means":{"x":1}}'):
         (jobs.folder / f"{damaged.id}.json").write_text(text)
-        now = {job.id: job for job in Jobs(Store(jobs._store.root), settings.state_dir()).look()}
+        now = {job.id: job for job in Jobs(Store(jobs._store.root), settings.state_dir()).reconcile()}
         assert now[damaged.id].state == "failed"
         assert "damaged" in str(now[damaged.id].error)
         assert now[good.id].state == "complete"
@@ -280,7 +280,7 @@ def test_two_stores_have_two_runners(queue: Queue, jobs: Jobs, gate: threading.E
     (job,) = queue()
     other = Store(tmp_path / "other")
     others = Jobs(other, settings.state_dir())
-    (second,) = others.add(plan(Wish({"duration": 0.5}), other), job.means)
+    (second,) = others.add(plan(GenerateOptions({"duration": 0.5}), other), job.engine_config)
     pids = {running(jobs, job).runner_pid, running(others, second).runner_pid}
     gate.set()
 
@@ -330,7 +330,7 @@ def test_whatever_kills_runners_every_job_ends_and_no_take_is_made_twice(
     queued = [job for i in range(25) for job in queue(f"{i}", variations=2)]
     kills = 0
     give_up = time.monotonic() + 100
-    while any(not job.has_ended for job in jobs.look()):
+    while any(not job.has_ended for job in jobs.reconcile()):
         known = jobs.known()
         assert time.monotonic() < give_up, known
         pids = {job.runner_pid for job in known if job.state == "running"}
@@ -341,7 +341,7 @@ def test_whatever_kills_runners_every_job_ends_and_no_take_is_made_twice(
         time.sleep(rest.uniform(0, 0.1))
     (after,) = ended(jobs, *queue("after"))
 
-    states = {job.id: job for job in jobs.look()}
+    states = {job.id: job for job in jobs.reconcile()}
     assert states.keys() == {job.id for job in (*queued, after)}
     assert kills >= 8
     made = Counter(take.client_job_id for take in store.newest(None))

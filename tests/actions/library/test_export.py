@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from musicgen_cli.actions.library.export import NAME_BYTES, export, file_name, target
 from musicgen_cli.errors import InvalidValueError, TargetError
-from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 
 
 def take(store: Store, prompt: str = "x", **more: Any) -> Artifact:
     origin = {"kind": "http", "model": "nano"}
-    draft = Draft(tags=(), prompt=prompt, params={}, creator="me", origin=origin, **more)
+    draft = ArtifactDraft(tags=(), prompt=prompt, params={}, creator="me", origin=origin, **more)
     return store.put(fakes.tone(0.5), draft)
 
 

@@ -10,7 +10,7 @@ import pytest
 from musicgen_cli import __version__
 from musicgen_cli.actions.library.import_ import TAGS, Failed, Imported, Importer, Known, Result
 from musicgen_cli.errors import InvalidValueError, StoreError, UsageError
-from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support.index_lines import draft, head, name, put, sound
 
 
@@ -71,7 +71,7 @@ def test_a_file_becomes_a_take(store: Store, folder: Path) -> None:
 def test_a_sidecar_says_the_rest(store: Store, folder: Path) -> None:
     """All that `export --sidecar` wrote is kept, but for the id, the phase and who stored it."""
     made = store.put(
-        sound(), Draft(
+        sound(), ArtifactDraft(
             tags=("type:audio", "phase:generation", "calm"), prompt="rain", params={"top_k": 250}, creator="anna",
             origin={"kind": "http", "model": "small", "engine": "onnx", "version": "9", "url": "http://x"}, seed=7,
             license="MIT", requested_duration=1.0, elapsed_s=0.5, extra={"a": 1}, parent_id=name(1),

@@ -16,7 +16,7 @@ from musicgen_cli.actions.library.import_ import Imported, Importer, Known
 from musicgen_cli.actions.library.metadata import described, original, record_in
 from musicgen_cli.audio.wav import inspect, read_info, with_info, without_last_info
 from musicgen_cli.errors import InvalidWavError
-from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 
 PROMPT = "élan \x1b[31m\u202e“piano”\n\t音楽"
@@ -33,7 +33,7 @@ def take(store: Store, wav: bytes = b"", **more: Any) -> Artifact:
         "origin": {"kind": "http", "model": "small", "engine": "onnx", "url": "http://secret.example"}, "seed": 7,
         "license": "CC-BY-NC-4.0", "requested_duration": 0.5, "extra": {"checkpoint": "abc"},
     }  # fmt: skip
-    return store.put(wav or fakes.tone(0.5), Draft(**{**draft, **more}))
+    return store.put(wav or fakes.tone(0.5), ArtifactDraft(**{**draft, **more}))
 
 
 def probed(path: Path) -> dict[str, Any]:

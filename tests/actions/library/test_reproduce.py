@@ -12,7 +12,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from musicgen_cli.actions.library.reproduce import generate_command, quoted, tag_command
-from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 
 PARAMS = {"duration": 1.0, "temperature": 0.7, "top_k": 50, "top_p": 0.95, "guidance_scale": 4.5, "do_sample": True}
@@ -24,7 +24,7 @@ AWKWARD = [
 
 def take(store: Store, prompt: str = "x", **more: Any) -> Artifact:
     known = {"params": PARAMS, "seed": 7, "origin": {"kind": "local", "model": "nano"}} | more
-    return store.put(fakes.tone(), Draft(tags=(), prompt=prompt, creator="me", **known))
+    return store.put(fakes.tone(), ArtifactDraft(tags=(), prompt=prompt, creator="me", **known))
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("safetensors", reason="writes checkpoints")
 
-from musicgen_cli.actions.models.fidelity import _kl, _Led, fidelity_of, mean_kl  # noqa: E402
-from musicgen_cli.actions.models.inventory import graphs_here  # noqa: E402
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
-from musicgen_cli.engine import registry  # noqa: E402  # after what may skip it
-from musicgen_cli.settings import cache_dir  # noqa: E402
+from musicgen_cli.actions.models.fidelity import _kl, _Led, fidelity_of, mean_kl
+from musicgen_cli.actions.models.inventory import graphs_here
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.engine import registry
+from musicgen_cli.settings import cache_dir
 
 FRAMES = 60
 

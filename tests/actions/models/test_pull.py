@@ -23,9 +23,9 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra local")
 pytest.importorskip("safetensors", reason="writes checkpoints")
 
-from musicgen_cli.audio.wav import inspect  # noqa: E402
-from musicgen_cli.checkpoint.checkpoint import resolve  # noqa: E402  # after what may skip it
-from musicgen_cli.settings import models_dir  # noqa: E402
+from musicgen_cli.audio.wav import inspect
+from musicgen_cli.checkpoint.checkpoint import resolve
+from musicgen_cli.settings import models_dir
 
 Run = Callable[..., Any]
 MUSICGEN = [sys.executable, "-m", "musicgen_cli"]

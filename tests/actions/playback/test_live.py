@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from musicgen_cli.actions.playback.live import Live, Sounding, head_start
 from musicgen_cli.actions.playback.play import Playback, Speakers
 from musicgen_cli.audio import player
-from musicgen_cli.engine.base import Silent
-from musicgen_cli.store import Artifact, Draft, Store
+from musicgen_cli.engine.base import NullListener
+from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes, players
 
 RATE = 32_000
@@ -20,7 +20,7 @@ CHUNK = 20_480  # samples that an engine delivers at once, 0.64 s
 
 
 def take(store: Store, seconds: float = 4.0) -> Artifact:
-    return store.put(fakes.tone(seconds), Draft(tags=(), prompt="x", params={}, creator="me", origin={}))
+    return store.put(fakes.tone(seconds), ArtifactDraft(tags=(), prompt="x", params={}, creator="me", origin={}))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ class Clock:
         return self.now
 
 
-class Noting(Silent):
+class Noting(NullListener):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
@@ -78,7 +78,7 @@ def test_a_fast_engine_is_heard_while_it_makes(store: Store, tmp_path: Path, mon
 
     speakers.stream = watched  # type: ignore[method-assign]
     playback = Playback(speakers, warn=pytest.fail)
-    live = Live(Silent(), speakers, playback, 4.0, now=Clock(10))
+    live = Live(NullListener(), speakers, playback, 4.0, now=Clock(10))
     artifact = take(store)
     samples = store.read_blob(artifact)[44:]
     chunks = [samples[at : at + 2 * CHUNK] for at in range(0, len(samples), 2 * CHUNK)]
@@ -116,7 +116,7 @@ def test_a_slow_engine_says_so_and_is_heard_in_the_end(
 def heard_of(store: Store, artifact: Artifact, warned: list[str]) -> None:
     """Make a take as an engine does that is fast, with what is on PATH."""
     sounding = Sounding(player.find(), store, warn=warned.append)
-    with sounding.live(nullcontext(Silent()), artifact.duration) as listener:
+    with sounding.live(nullcontext(NullListener()), artifact.duration) as listener:
         if isinstance(listener, Live):
             listener._now = Clock(10)
         samples = store.read_blob(artifact)[44:]
@@ -189,7 +189,7 @@ def test_takes_of_different_forms_are_repeated_one_by_one(
 ) -> None:
     """Until a player fails for good."""
     bin_ = players.install(tmp_path / "bin", monkeypatch, aplay=players.TWICE)
-    stereo = store.put(fakes.tone(0.5, channels=2), Draft(tags=(), prompt="", params={}, creator="", origin={}))
+    stereo = store.put(fakes.tone(0.5, channels=2), ArtifactDraft(tags=(), prompt="", params={}, creator="", origin={}))
     mono = take(store, 0.5)
     with pytest.raises(player.PlayerError):
         Speakers(player.find(), warn=pytest.fail).repeat([mono, stereo], store)

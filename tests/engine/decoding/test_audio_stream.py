@@ -7,11 +7,11 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 
-from musicgen_cli.checkpoint.shape import SoundShape  # noqa: E402
-from musicgen_cli.engine.decoding.audio_stream import SoundStream  # noqa: E402
-from musicgen_cli.engine.onnx.engine import OnnxEngine, OnnxModel  # noqa: E402  # after what may skip it
+from musicgen_cli.checkpoint.shape import CodecShape
+from musicgen_cli.engine.decoding.audio_stream import AudioStream
+from musicgen_cli.engine.onnx.engine import OnnxEngine, OnnxModel
 
-SHAPE = SoundShape(
+SHAPE = CodecShape(
     rate=16_000,
     codes=64,
     width=4,
@@ -35,7 +35,7 @@ def codes_of(frames: int, codebooks: int = 4) -> Any:
     return np.random.default_rng(frames).integers(0, 512, (codebooks, frames))
 
 
-def streamed(stream: SoundStream, codes: Any, bounds: list[int]) -> Any:
+def streamed(stream: AudioStream, codes: Any, bounds: list[int]) -> Any:
     return np.concatenate([*(stream.push(part) for part in np.split(codes, bounds, axis=1)), stream.end()], axis=1)
 
 
@@ -49,7 +49,7 @@ def test_chunks_of_sound_join_without_a_seam(model: OnnxModel) -> None:
     codes = codes_of(200)
     states, _ = model.states(codes[None], 0, 200, np.zeros((2, 1, 384), np.float32))
     whole = model.samples(states)
-    chunks = streamed(model.sound(), codes, [])
+    chunks = streamed(model.audio_stream(), codes, [])
 
     assert chunks.shape == whole.shape == (1, 200 * 640)
     assert np.abs(chunks - whole).max() <= 3e-6 * np.abs(whole).max()
@@ -59,20 +59,20 @@ def test_chunks_of_sound_join_without_a_seam(model: OnnxModel) -> None:
 def test_how_codes_come_changes_nothing(model: OnnxModel, frames: int) -> None:
     """One by one, all at once or in any parts: the same samples to the bit."""
     codes, random = codes_of(frames), np.random.default_rng(1)
-    once = streamed(model.sound(), codes, [])
+    once = streamed(model.audio_stream(), codes, [])
 
     assert once.shape == (1, frames * 640)
-    assert np.array_equal(streamed(model.sound(), codes, list(range(frames))), once)
+    assert np.array_equal(streamed(model.audio_stream(), codes, list(range(frames))), once)
     for _ in range(3):
         bounds = sorted(random.integers(0, frames + 1, 5).tolist())
-        assert np.array_equal(streamed(model.sound(), codes, bounds), once)
+        assert np.array_equal(streamed(model.audio_stream(), codes, bounds), once)
 
 
 def test_streams_dont_disturb_each_other(model: OnnxModel) -> None:
     """Each has a memory of its own."""
     takes = [codes_of(70), codes_of(90)]
-    alone = [streamed(model.sound(), codes, []) for codes in takes]
-    streams = [model.sound(), model.sound()]
+    alone = [streamed(model.audio_stream(), codes, []) for codes in takes]
+    streams = [model.audio_stream(), model.audio_stream()]
     heard: list[list[Any]] = [[], []]
     for t in range(90):
         for stream, codes, chunks in zip(streams, takes, heard, strict=True):
@@ -102,7 +102,7 @@ class Echo:
 def test_each_frame_is_made_once_and_memory_stays_flat() -> None:
     """In order, each channel by itself; a long clip's chunks have no more around them than a short one's."""
     echo = Echo()
-    stream = SoundStream(echo, SHAPE, codebooks=8, channels=2)
+    stream = AudioStream(echo, SHAPE, codebooks=8, channels=2)
     codes = np.arange(1000) + np.array([[0], [5000], *[[0]] * 6])
     heard = streamed(stream, codes, list(range(1000)))
 
@@ -114,7 +114,7 @@ def test_each_frame_is_made_once_and_memory_stays_flat() -> None:
 
 def test_a_chunk_comes_as_soon_as_what_it_looks_ahead_to() -> None:
     """The first of 25 frames, then of 32."""
-    stream = SoundStream(Echo(), SHAPE, codebooks=4, channels=1)
+    stream = AudioStream(Echo(), SHAPE, codebooks=4, channels=1)
     came = [(t + 1, stream.push(codes_of(1)).shape[1] // SHAPE.hop) for t in range(100)]
     ahead = SHAPE.reach + 3  # of the convolution's seven frames
 

@@ -4,9 +4,9 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from musicgen_cli.audio.wav import inspect  # noqa: E402
-from musicgen_cli.engine.decoding.pcm import Recording  # noqa: E402  # after what may skip it
-from musicgen_cli.errors import EngineError  # noqa: E402
+from musicgen_cli.audio.wav import inspect
+from musicgen_cli.engine.decoding.pcm import Recording
+from musicgen_cli.errors import EngineError
 
 
 def recorded(*chunks: list[list[float]], samples: int = 100, rate: int = 32_000) -> tuple[bytes, tuple[str, ...]]:

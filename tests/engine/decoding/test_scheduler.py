@@ -10,8 +10,10 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from musicgen_cli.engine.decoding.scheduler import Slots  # noqa: E402
-from musicgen_cli.engine.decoding.sequence import Pattern, Sampling, Take  # noqa: E402  # after what may skip it
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
+from musicgen_cli.engine.decoding.sampling import Sampling
+from musicgen_cli.engine.decoding.scheduler import Scheduler
+from musicgen_cli.engine.decoding.sequence import Sequence
 
 VOCAB, CODEBOOKS = 32, 4
 
@@ -26,7 +28,7 @@ class Remembering:
         self.widths: list[int] = []
         self.before: Callable[[], None] = lambda: None
 
-    def look_at(self, row: int, text: int | None) -> None:
+    def set_conditioning(self, row: int, text: int | None) -> None:
         self.texts[row] = text
         self.looked.append(text)
 
@@ -46,8 +48,10 @@ class Remembering:
         return np.stack(logits).astype(np.float32)
 
 
-def take(seed: int, *, frames: int = 12, scale: float = 3.0) -> Take:
-    return Take(Pattern(CODEBOOKS, 1, frames), Sampling(1.0, 0, 1.0, scale, do_sample=True, seed=seed), vocab=VOCAB)
+def take(seed: int, *, frames: int = 12, scale: float = 3.0) -> Sequence:
+    return Sequence(
+        DelayPattern(CODEBOOKS, 1, frames), Sampling(1.0, 0, 1.0, scale, do_sample=True, seed=seed), vocab=VOCAB
+    )
 
 
 def nothing(done: int, total: int) -> None:
@@ -57,7 +61,7 @@ def nothing(done: int, total: int) -> None:
 def alone(seed: int, text: int | None, **shape: Any) -> list[list[int]]:
     """Step one take by hand."""
     decoder, one = Remembering(2), take(seed, **shape)
-    decoder.look_at(0, text)
+    decoder.set_conditioning(0, text)
     while not one.done:
         one.advance(decoder(one.tokens, np.full(one.rows, one.position)))
     return one.codes.tolist()
@@ -66,7 +70,7 @@ def alone(seed: int, text: int | None, **shape: Any) -> list[list[int]]:
 def test_takes_of_many_threads_are_what_they_are_alone() -> None:
     """Of different length, guidance, text and seed; some are given up on their way."""
     decoder = Remembering(6)
-    slots = Slots(decoder, 3)
+    scheduler = Scheduler(decoder, 3)
     chance = random.Random(1)
     jobs = [
         (seed, chance.choice([None, 5, 9]), chance.randint(1, 40), chance.choice([1.0, 3.0]), chance.random() < 0.3)
@@ -81,7 +85,7 @@ def test_takes_of_many_threads_are_what_they_are_alone() -> None:
                 raise KeyboardInterrupt
 
         try:
-            return slots.run(take(seed, frames=frames, scale=scale), text, heard).tolist()
+            return scheduler.run(take(seed, frames=frames, scale=scale), text, heard).tolist()
         except KeyboardInterrupt:
             return None
 
@@ -97,9 +101,9 @@ def test_takes_of_many_threads_are_what_they_are_alone() -> None:
 def test_a_lone_take_computes_no_rows_but_its_own() -> None:
     """Two if it is guided, else one; also after others were there."""
     decoder = Remembering(8)
-    slots = Slots(decoder, 4)
-    slots.run(take(1), 5, nothing)
-    slots.run(take(1, scale=1.0), 5, nothing)
+    scheduler = Scheduler(decoder, 4)
+    scheduler.run(take(1), 5, nothing)
+    scheduler.run(take(1, scale=1.0), 5, nothing)
 
     assert decoder.widths == [2] * 15 + [1] * 15
 
@@ -107,13 +111,13 @@ def test_a_lone_take_computes_no_rows_but_its_own() -> None:
 def test_more_takes_than_slots_come_in_their_order() -> None:
     """First come, first served."""
     decoder = Remembering(2)
-    slots = Slots(decoder, 1)
+    scheduler = Scheduler(decoder, 1)
     begun, go = threading.Event(), threading.Event()
     decoder.before = lambda: (begun.set(), go.wait())  # type: ignore[assignment, return-value]
-    callers = [threading.Thread(target=slots.run, args=(take(number), number, nothing)) for number in range(5)]
+    callers = [threading.Thread(target=scheduler.run, args=(take(number), number, nothing)) for number in range(5)]
     for number, caller in enumerate(callers):
         caller.start()
-        while number and len(slots._waiting) < number:
+        while number and len(scheduler._waiting) < number:
             pass
         begun.wait()
     go.set()
@@ -126,39 +130,39 @@ def test_more_takes_than_slots_come_in_their_order() -> None:
 def test_what_a_listener_raises_reaches_its_caller_alone() -> None:
     """Its rows are free when it comes out; the other take goes on."""
     decoder = Remembering(4)
-    slots = Slots(decoder, 2)
+    scheduler = Scheduler(decoder, 2)
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(slots.run, take(2, frames=50), 7, nothing)
+        other = pool.submit(scheduler.run, take(2, frames=50), 7, nothing)
         with pytest.raises(KeyboardInterrupt):
-            slots.run(take(1, frames=50), 5, stop)
-        assert len(slots._living) <= 1
+            scheduler.run(take(1, frames=50), 5, stop)
+        assert len(scheduler._running) <= 1
         assert other.result().tolist() == alone(2, 7, frames=50)
 
 
 def test_one_who_waits_can_give_up() -> None:
     """What is raised while there is nothing to hear yet takes the place in the queue along."""
     decoder = Remembering(2)
-    slots = Slots(decoder, 1)
+    scheduler = Scheduler(decoder, 1)
     begun, go = threading.Event(), threading.Event()
     decoder.before = lambda: (begun.set(), go.wait())  # type: ignore[assignment, return-value]
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(slots.run, take(1), None, nothing)
+        first = pool.submit(scheduler.run, take(1), None, nothing)
         begun.wait()
-        here, wait = threading.get_ident(), slots._changed.wait
+        here, wait = threading.get_ident(), scheduler._changed.wait
 
         def interrupt(timeout: float | None = None) -> bool:
             if threading.get_ident() == here:  # the first take's thread may come to wait only now
                 raise InterruptedError
             return wait(timeout)
 
-        slots._changed.wait = interrupt  # type: ignore[method-assign]
+        scheduler._changed.wait = interrupt  # type: ignore[method-assign]
         with pytest.raises(InterruptedError):
-            slots.run(take(2), None, nothing)
-        assert not slots._waiting
+            scheduler.run(take(2), None, nothing)
+        assert not scheduler._waiting
         go.set()
         assert first.result().tolist() == alone(1, None)
 
@@ -166,30 +170,30 @@ def test_one_who_waits_can_give_up() -> None:
 def test_a_decoder_that_fails_tells_everyone_and_goes_on() -> None:
     """The error reaches each caller; the next take is made."""
     decoder = Remembering(4)
-    slots = Slots(decoder, 2)
+    scheduler = Scheduler(decoder, 2)
 
     def fail() -> None:
-        while len(slots._living) + len(slots._waiting) < 2:
+        while len(scheduler._running) + len(scheduler._waiting) < 2:
             pass
-        if len(slots._living) == 2:
+        if len(scheduler._running) == 2:
             raise MemoryError("no room")
 
     decoder.before = fail
 
     def make(seed: int) -> str:
         with pytest.raises(MemoryError) as err:
-            slots.run(take(seed), None, nothing)
+            scheduler.run(take(seed), None, nothing)
         return str(err.value)
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(make, [1, 2])) == ["no room", "no room"]
     decoder.before = lambda: None
-    assert slots.run(take(3), 5, nothing).tolist() == alone(3, 5)
+    assert scheduler.run(take(3), 5, nothing).tolist() == alone(3, 5)
 
 
 def test_a_take_that_fails_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as one whose logits are no numbers."""
-    slots = Slots(Remembering(4), 2)
+    scheduler = Scheduler(Remembering(4), 2)
     bad = take(1, frames=40)
 
     def broken(logits: Any) -> None:
@@ -197,16 +201,16 @@ def test_a_take_that_fails_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(bad, "advance", broken)
     with ThreadPoolExecutor(1) as pool:
-        good = pool.submit(slots.run, take(2, frames=40), 7, nothing)
+        good = pool.submit(scheduler.run, take(2, frames=40), 7, nothing)
         with pytest.raises(ValueError, match="bad"):
-            slots.run(bad, 5, nothing)
+            scheduler.run(bad, 5, nothing)
         assert good.result().tolist() == alone(2, 7, frames=40)
 
 
 def test_a_move_that_fails_leaves_nobody_waiting() -> None:
     """Neither the one that leaves nor the one that should have moved."""
     decoder = Remembering(4)
-    slots = Slots(decoder, 2)
+    scheduler = Scheduler(decoder, 2)
 
     def fail(source: int, target: int, *, positions: int) -> None:
         raise MemoryError("no room")
@@ -214,14 +218,14 @@ def test_a_move_that_fails_leaves_nobody_waiting() -> None:
     decoder.move = fail  # type: ignore[method-assign]
 
     def until_both_are_there() -> None:
-        while not decoder.widths and len(slots._living) + len(slots._waiting) < 2:
+        while not decoder.widths and len(scheduler._running) + len(scheduler._waiting) < 2:
             pass
 
     decoder.before = until_both_are_there
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(slots.run, take(1, frames=5), 5, nothing)
-        while not slots._living:
+        first = pool.submit(scheduler.run, take(1, frames=5), 5, nothing)
+        while not scheduler._running:
             pass
         with pytest.raises(MemoryError):
-            slots.run(take(2, frames=30), 7, nothing)
+            scheduler.run(take(2, frames=30), 7, nothing)
         assert first.result().tolist() == alone(1, 5, frames=5)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections import abc
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +16,17 @@ np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("tokenizers", reason="needs the extra local")
 
-from musicgen_cli.audio.wav import inspect  # noqa: E402
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
-from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
-from musicgen_cli.contract import GenerateRequest  # noqa: E402  # after what may skip it
-from musicgen_cli.engine import hardware  # noqa: E402
-from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
-from musicgen_cli.engine.decoding.sequence import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
-from musicgen_cli.engine.onnx.engine import OnnxEngine  # noqa: E402
-from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError  # noqa: E402
+from musicgen_cli.audio.wav import inspect
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.engine import hardware
+from musicgen_cli.engine.base import NullListener, Origin
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
+from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
+from musicgen_cli.engine.decoding.sequence import Sequence
+from musicgen_cli.engine.onnx.engine import OnnxEngine
+from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError
 
 
 def request(**values: Any) -> GenerateRequest:
@@ -32,19 +35,19 @@ def request(**values: Any) -> GenerateRequest:
 
 def test_the_same_seed_gives_the_same_bytes(engine: OnnxEngine, nano: Checkpoint, session_cache: Path) -> None:
     """Again, after another take, and from a model loaded anew with more threads; another seed gives another sound."""
-    first = engine.generate(request(), Silent())
-    other = engine.generate(request(seed=2, duration=1.5), Silent())
-    again = engine.generate(request(), Silent())
+    first = engine.generate(request(), NullListener())
+    other = engine.generate(request(seed=2, duration=1.5), NullListener())
+    again = engine.generate(request(), NullListener())
     fresh = OnnxEngine(nano, cache_dir=session_cache, threads=2)
 
-    assert first.wav == again.wav == fresh.generate(request(), Silent()).wav
+    assert first.wav == again.wav == fresh.generate(request(), NullListener()).wav
     assert other.wav[44:][: len(first.wav) - 44] != first.wav[44:]
     fresh.close()
 
 
 def test_a_clip_tells_what_a_remake_needs(engine: OnnxEngine, nano: Checkpoint) -> None:
     """Where it came from, the seed, the weights and their license."""
-    clip = engine.generate(request(), Silent())
+    clip = engine.generate(request(), NullListener())
 
     assert clip.origin == Origin("local", model="nano", engine="onnx", precision="int8", device="cpu")
     assert (clip.seed, clip.license) == (1, "MIT")
@@ -55,21 +58,21 @@ def test_a_clip_tells_what_a_remake_needs(engine: OnnxEngine, nano: Checkpoint) 
 
 def test_a_seed_that_wasnt_given_is_drawn_and_told(engine: OnnxEngine) -> None:
     """And it is honoured like one that was."""
-    drawn = engine.generate(request(seed=None), Silent())
+    drawn = engine.generate(request(seed=None), NullListener())
 
-    assert drawn.seed != engine.generate(request(seed=None), Silent()).seed
-    assert engine.generate(request(seed=drawn.seed), Silent()).wav == drawn.wav
+    assert drawn.seed != engine.generate(request(seed=None), NullListener()).seed
+    assert engine.generate(request(seed=drawn.seed), NullListener()).wav == drawn.wav
 
 
 @pytest.mark.parametrize("duration", [0.5, 0.51, 0.58, 2 / 3, 0.7501, 9.99, 30.0])
 def test_a_clip_is_as_long_as_was_asked_to_the_sample(engine: OnnxEngine, duration: float) -> None:
     """16-bit mono at the model's rate."""
-    info = engine.generate(request(duration=duration, do_sample=False), Silent()).info
+    info = engine.generate(request(duration=duration, do_sample=False), NullListener()).info
 
     assert (info.frames, info.sample_rate, info.channels, info.bits) == (round(duration * 32_000), 32_000, 1, 16)
 
 
-class Counting(Silent):
+class Counting(NullListener):
     def __init__(self, stop_at: int | None = None) -> None:
         self.steps: list[tuple[int, int]] = []
         self.stop_at = stop_at
@@ -90,7 +93,7 @@ def test_the_listener_hears_how_far_it_is(engine: OnnxEngine) -> None:
     assert listener.steps[-1] == (53, 53)
 
 
-class Hearing(Silent):
+class Hearing(NullListener):
     def __init__(self) -> None:
         self.steps = 0
         self.chunks: list[tuple[bytes, int, int]] = []
@@ -129,11 +132,11 @@ def test_what_hears_the_sound_can_stop_it(engine: OnnxEngine) -> None:
 
 def test_ctrl_c_goes_through_and_leaves_the_engine_usable(engine: OnnxEngine) -> None:
     """What was begun leaves no trace in what comes next."""
-    before = engine.generate(request(), Silent()).wav
+    before = engine.generate(request(), NullListener()).wav
     with pytest.raises(KeyboardInterrupt):
         engine.generate(request(seed=9), Counting(stop_at=20))
 
-    assert engine.generate(request(), Silent()).wav == before
+    assert engine.generate(request(), NullListener()).wav == before
 
 
 def test_parameters_matter(engine: OnnxEngine) -> None:
@@ -150,7 +153,7 @@ def test_parameters_matter(engine: OnnxEngine) -> None:
         {"do_sample": False},
     ]
     asked = [{"prompt": "jazz", "duration": 6.0} | values for values in variants]  # where there is much to choose
-    sounds = [engine.generate(request(**values), Silent()).wav for values in asked]
+    sounds = [engine.generate(request(**values), NullListener()).wav for values in asked]
 
     assert len(set(sounds)) == len(variants)
 
@@ -159,12 +162,12 @@ def test_one_candidate_is_greedy(engine: OnnxEngine) -> None:
     """Whichever way there is only one."""
     ways: list[dict[str, Any]] = [{"do_sample": False}, {"top_k": 1}, {"top_p": 0.0}]
 
-    assert len({engine.generate(request(**values), Silent()).wav for values in ways}) == 1
+    assert len({engine.generate(request(**values), NullListener()).wav for values in ways}) == 1
 
 
 def test_without_a_prompt_guidance_means_nothing(engine: OnnxEngine) -> None:
     """There is nothing to be guided to."""
-    one, five = (engine.generate(request(prompt="", guidance_scale=scale), Silent()).wav for scale in (1.0, 5.0))
+    one, five = (engine.generate(request(prompt="", guidance_scale=scale), NullListener()).wav for scale in (1.0, 5.0))
 
     assert one == five
 
@@ -173,19 +176,20 @@ def test_without_a_prompt_guidance_means_nothing(engine: OnnxEngine) -> None:
 def test_a_prompt_of_any_length_is_read_whole(engine: OnnxEngine, words: int, length: int) -> None:
     """Padded to a multiple of 64 tokens, of which its own are seen: the words and the end."""
     prompt = "piano " * words
-    text = engine._model.read(engine._ids(prompt))
+    text = engine._model.encode_text(engine._ids(prompt))
 
     assert text.mask.ravel().tolist() == [0.0] * (words + 1) + [-np.inf] * (length - words - 1)
-    assert engine.generate(request(prompt=prompt), Silent()).info.frames == 32_000
+    assert engine.generate(request(prompt=prompt), NullListener()).info.frames == 32_000
 
 
 def test_rows_at_their_own_positions_are_what_they_are_alone(engine: OnnxEngine) -> None:
     """To the bit: so requests can join and leave at any step."""
     model = engine._model
-    text = model.read(engine._ids("calm ambient piano"))
+    text = model.encode_text(engine._ids("calm ambient piano"))
     tokens = np.random.default_rng(0).integers(0, 512, (2, 12, 4))
     both, one = (
-        Take(Pattern(4, 1, 20), Sampling(1.0, 0, 1.0, scale, do_sample=True, seed=1), vocab=512) for scale in (3.0, 1.0)
+        Sequence(DelayPattern(4, 1, 20), Sampling(1.0, 0, 1.0, scale, do_sample=True, seed=1), vocab=512)
+        for scale in (3.0, 1.0)
     )
     alone = []
     for row, seen in ((0, text), (1, None)):
@@ -203,17 +207,17 @@ def test_rows_at_their_own_positions_are_what_they_are_alone(engine: OnnxEngine)
 def test_a_row_that_moves_takes_its_text_along(engine: OnnxEngine) -> None:
     """It goes on to the bit as if it had been there from the start."""
     model = engine._model
-    here, there = (model.read(engine._ids(prompt)) for prompt in ("calm ambient piano", "drums " * 70))
+    here, there = (model.encode_text(engine._ids(prompt)) for prompt in ("calm ambient piano", "drums " * 70))
     tokens = np.random.default_rng(0).integers(0, 512, (12, 1, 4))
 
     def go_on(decoder: Any, steps: range) -> Any:
         return [decoder(np.repeat(tokens[at], 2, axis=0), np.full(2, at)).copy() for at in steps]
 
     stayed, moved = (model.decoder(rows=3, steps=20) for _ in range(2))
-    stayed.look_at(1, there)
+    stayed.set_conditioning(1, there)
     wanted = go_on(stayed, range(12))
-    moved.look_at(0, here)
-    moved.look_at(1, there)
+    moved.set_conditioning(0, here)
+    moved.set_conditioning(1, there)
     go_on(moved, range(6))
     moved.move(1, 0, positions=6)
     found = go_on(moved, range(6, 12))
@@ -251,15 +255,15 @@ def test_a_prompt_that_comes_again_is_read_once(
     model, read = engine._model, []
     ids = {tuple(engine._ids(prompt)): prompt for prompt in ("piano", "jazz", "rock", "folk", "house")}
 
-    def reading(tokens: Sequence[int], look: Any = model.read) -> Any:
+    def reading(tokens: abc.Sequence[int], look: Any = model.encode_text) -> Any:
         read.append(ids[tuple(tokens)])
         return look(tokens)
 
-    monkeypatch.setattr(model, "read", reading)
+    monkeypatch.setattr(model, "encode_text", reading)
     with ThreadPoolExecutor(4) as pool:
-        clips = list(pool.map(lambda _: engine.generate(request(prompt="piano"), Silent()).wav, range(4)))
+        clips = list(pool.map(lambda _: engine.generate(request(prompt="piano"), NullListener()).wav, range(4)))
     for prompt in ("jazz", "rock", "piano", "folk", "house", "piano", "jazz"):
-        engine.generate(request(prompt=prompt, duration=0.5), Silent())
+        engine.generate(request(prompt=prompt, duration=0.5), NullListener())
 
     assert len(set(clips)) == 1
     assert read == ["piano", "jazz", "rock", "folk", "house", "jazz"]
@@ -275,10 +279,10 @@ def test_int8_needs_less_and_sounds_alike(nano: Checkpoint, session_cache: Path,
     exact = OnnxEngine(nano, cache_dir=session_cache, threads=1, precision="fp32")
     sizes = [(loaded._graphs.directory / "step.data").stat().st_size for loaded in (engine, exact)]
     tokens = np.random.default_rng(0).integers(0, 752, (4, 60))
-    take = Take(Pattern(4, 1, 57), Sampling(1.0, 0, 1.0, 3.0, do_sample=True, seed=1), vocab=752)
+    take = Sequence(DelayPattern(4, 1, 57), Sampling(1.0, 0, 1.0, 3.0, do_sample=True, seed=1), vocab=752)
     scores = []
     for loaded in (engine, exact):
-        step = loaded._model.begin(take, loaded._model.read(loaded._ids("calm ambient piano")))
+        step = loaded._model.begin(take, loaded._model.encode_text(loaded._ids("calm ambient piano")))
         logits = np.stack([step(np.tile(tokens[:, at], (2, 1)), np.full(2, at)).copy() for at in range(60)])
         scores.append(logits[:, 0].astype(np.float64))
     exact.close()
@@ -305,16 +309,16 @@ def test_memory_is_reckoned_near_what_is_measured(nano: Checkpoint, session_cach
     """Peak of a fresh process with a clip of 10 s: no more than reckoned for 30 s, no less than 60 % of it."""
     program = (
         "import resource, sys; from pathlib import Path; from musicgen_cli.contract import GenerateRequest;"
-        "from musicgen_cli.engine.base import Silent; from musicgen_cli.checkpoint.checkpoint import resolve;"
+        "from musicgen_cli.engine.base import NullListener; from musicgen_cli.checkpoint.checkpoint import resolve;"
         "from musicgen_cli.engine.onnx.engine import OnnxEngine;"
         "e = OnnxEngine(resolve('nano', Path()), cache_dir=Path(sys.argv[1]), threads=1);"
-        "e.generate(GenerateRequest(prompt='piano', duration=10.0), Silent());"
+        "e.generate(GenerateRequest(prompt='piano', duration=10.0), NullListener());"
         "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(session_cache)], capture_output=True, text=True, check=True
     )
-    needed, _ = hardware.memory_needed(Shape.of(nano.config), nano.tensors(), steps=1503, small=True)
+    needed, _ = hardware.memory_needed(Shape.of(nano.config), nano.tensors(), steps=1503, int8=True)
 
     assert 0.6 * needed < int(done.stdout) * 1024 <= needed
 
@@ -453,7 +457,7 @@ def test_a_foreign_tokenizer_is_noticed(write: Any, tmp_path: Path) -> None:
     mine = OnnxEngine(resolve(str(folder), folder), cache_dir=tmp_path / "cache")
 
     with pytest.raises(CheckpointError, match="doesn't fit"):
-        mine.generate(request(prompt="zither"), Silent())
+        mine.generate(request(prompt="zither"), NullListener())
     mine.close()
 
 
@@ -468,5 +472,5 @@ def test_weights_that_overflow_are_an_error_and_no_sound(
         OnnxEngine(checkpoint, cache_dir=tmp_path / "cache")
     mine = OnnxEngine(checkpoint, cache_dir=tmp_path / "cache", precision="fp32")
     with pytest.raises(EngineError, match="not a number"):
-        mine.generate(request(), Silent())
+        mine.generate(request(), NullListener())
     mine.close()

@@ -14,19 +14,19 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 onnx = pytest.importorskip("onnx", reason="needs the extra local")
 
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402  # after what may skip it
-from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
-from musicgen_cli.engine.onnx.decoder_step import sinusoids  # noqa: E402
-from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, GRAPHS, MANIFEST, Graphs, graphs_of  # noqa: E402
-from musicgen_cli.engine.onnx.text_encoder import position_buckets  # noqa: E402
-from musicgen_cli.errors import CheckpointError, EngineError  # noqa: E402
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.engine.onnx.decoder_step import sinusoids
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, GRAPHS, MANIFEST, Graphs, graphs_of
+from musicgen_cli.engine.onnx.text_encoder import position_buckets
+from musicgen_cli.errors import CheckpointError, EngineError
 
 STEPS = 1503
 
 
-def halves(folder: Path, widest: Any) -> Any:
+def halves(folder: Path, kv_bounds: Any) -> Any:
     assert all((folder / name).is_file() for name in GRAPHS)
-    return widest / 2
+    return kv_bounds / 2
 
 
 def made(checkpoint: Checkpoint, cache: Path, notes: list[str] | None = None, *, precision: str = "int8") -> Graphs:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections import abc
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +23,19 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the oracle needs torch")
 transformers = pytest.importorskip("transformers", reason="the oracle needs transformers")
 
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
-from musicgen_cli.checkpoint.shape import Shape, TextShape  # noqa: E402
-from musicgen_cli.engine.decoding.scheduler import Slots  # noqa: E402
-from musicgen_cli.engine.decoding.sequence import Pattern, Sampling, Step, Take, guided, weights  # noqa: E402
-from musicgen_cli.engine.onnx import calibrate  # noqa: E402
-from musicgen_cli.engine.onnx.decoder import Text  # noqa: E402
-from musicgen_cli.engine.onnx.decoder_step import sinusoids  # noqa: E402
-from musicgen_cli.engine.onnx.engine import OnnxModel  # noqa: E402
-from musicgen_cli.engine.onnx.graph_cache import graphs_of  # noqa: E402
-from musicgen_cli.engine.onnx.text_encoder import position_buckets  # noqa: E402
-from tests.support.oracle import FRAMES, MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: E402, F401  # after what may skip it
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.checkpoint.shape import Shape, TextShape
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
+from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance, probabilities
+from musicgen_cli.engine.decoding.scheduler import Scheduler
+from musicgen_cli.engine.decoding.sequence import Sequence, Step
+from musicgen_cli.engine.onnx import calibrate
+from musicgen_cli.engine.onnx.decoder import Text
+from musicgen_cli.engine.onnx.decoder_step import sinusoids
+from musicgen_cli.engine.onnx.engine import OnnxModel
+from musicgen_cli.engine.onnx.graph_cache import graphs_of
+from musicgen_cli.engine.onnx.text_encoder import position_buckets
+from tests.support.oracle import FRAMES, MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: F401  # after what may skip it
 
 pytestmark = pytest.mark.oracle
 
@@ -56,7 +59,7 @@ def load(checkpoint: Checkpoint, cache: Path, precision: str) -> OnnxModel:
         positions=2000,
         cache_dir=cache / "oracle",
         precision=precision,
-        calibrate=lambda folder, widest: calibrate.coarse(widest),
+        calibrate=lambda folder, kv_bounds: calibrate.coarse(kv_bounds),
         note=lambda text: None,
     )
     return OnnxModel(graphs.directory, shape, threads=1, scales=graphs.scales())
@@ -85,23 +88,23 @@ def nano_pair(nano: Checkpoint, session_cache: Path) -> Pair:
 
 def our_take(
     pair: Pair,
-    ids: Sequence[int],
+    ids: abc.Sequence[int],
     scale: float,
     *,
     frames: int = FRAMES,
-    pattern: type[Pattern] = Pattern,
+    pattern: type[DelayPattern] = DelayPattern,
     seen: Any = lambda text: text,
     through: Any = lambda step: step,
 ) -> Any:
     """Make one greedy take; `pattern`, `seen` and `through` are where a test puts a mistake in."""
     decoder = pair.shape.decoder
     sampling = Sampling(1.0, 0, 1.0, scale if ids else 1.0, do_sample=False, seed=0)
-    take = Take(pattern(decoder.codebooks, decoder.channels, frames), sampling, vocab=decoder.vocab)
-    text = seen(pair.ours.read(ids)) if ids else None
+    take = Sequence(pattern(decoder.codebooks, decoder.channels, frames), sampling, vocab=decoder.vocab)
+    text = seen(pair.ours.encode_text(ids)) if ids else None
     return run(through(pair.ours.begin(take, text)), take)
 
 
-def run(step: Step, take: Take) -> Any:
+def run(step: Step, take: Sequence) -> Any:
     while not take.done:
         take.advance(step(take.tokens, np.full(take.rows, take.position)))
     return take.codes
@@ -109,7 +112,7 @@ def run(step: Step, take: Take) -> Any:
 
 def sound_of(pair: Pair, codes: Any) -> Any:
     """Turn codes into samples as they come: frame by frame."""
-    stream = pair.ours.sound()
+    stream = pair.ours.audio_stream()
     return np.concatenate([*(stream.push(codes[:, [t]]) for t in range(codes.shape[1])), stream.end()], axis=1)
 
 
@@ -123,7 +126,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("prompts", "scale"), CASES)
-def test_greedy_codes_and_their_sound_are_equal(pair: Pair, prompts: Sequence[Sequence[int]], scale: float) -> None:
+def test_greedy_codes_and_their_sound_are_equal(
+    pair: Pair, prompts: abc.Sequence[abc.Sequence[int]], scale: float
+) -> None:
     """Every code of every take, over at least 100 different ones; the sound to a millionth of its peak."""
     codes, sound = their_take(pair.theirs, prompts, scale)
 
@@ -138,13 +143,15 @@ def test_greedy_codes_and_their_sound_are_equal(pair: Pair, prompts: Sequence[Se
 def test_takes_side_by_side_are_what_they_are_alone(pair: Pair, precision: str) -> None:
     """Of every shape, to the last code: of other lengths, texts and guidances, some given up on their way."""
     model, shape = load(pair.checkpoint, pair.cache, precision), pair.shape.decoder
-    slots = Slots(model.decoder(rows=6, steps=100), 3)
+    slots = Scheduler(model.decoder(rows=6, steps=100), 3)
 
-    def begin(number: int) -> tuple[Take, Text | None]:
+    def begin(number: int) -> tuple[Sequence, Text | None]:
         scale = (3.0, 1.0, 2.0)[number % 3]
         sampling = Sampling(1.0, 50, 0.9, scale, do_sample=True, seed=number)
-        take = Take(Pattern(shape.codebooks, shape.channels, 20 + number * 7 % 31), sampling, vocab=shape.vocab)
-        return take, (model.read(PROMPTS[number % 3] * (1 + 5 * (number % 2))) if number % 4 else None)
+        take = Sequence(
+            DelayPattern(shape.codebooks, shape.channels, 20 + number * 7 % 31), sampling, vocab=shape.vocab
+        )
+        return take, (model.encode_text(PROMPTS[number % 3] * (1 + 5 * (number % 2))) if number % 4 else None)
 
     def together(number: int) -> Any:
         def heard(done: int, total: int) -> None:
@@ -203,8 +210,8 @@ class Kept:
 def test_nano_is_equal_along_a_sampled_take(nano_pair: Pair, nano: Checkpoint) -> None:
     """Every choice and every logit, over at least 100 different tokens, with the text and without."""
     ids = transformers.AutoTokenizer.from_pretrained(nano.directory)("happy rock with drums").input_ids
-    take = Take(Pattern(4, 1, 250), Sampling(2.0, 0, 1.0, 3.0, do_sample=True, seed=4), vocab=512)
-    step = Kept(nano_pair.ours.begin(take, nano_pair.ours.read(ids)))
+    take = Sequence(DelayPattern(4, 1, 250), Sampling(2.0, 0, 1.0, 3.0, do_sample=True, seed=4), vocab=512)
+    step = Kept(nano_pair.ours.begin(take, nano_pair.ours.encode_text(ids)))
     codes = run(step, take)
     tokens, ours = np.stack(step.tokens, axis=2), np.stack(step.logits, axis=2)
     wanted = their_logits(nano_pair.theirs, ids, tokens)
@@ -214,7 +221,7 @@ def test_nano_is_equal_along_a_sampled_take(nano_pair: Pair, nano: Checkpoint) -
     assert np.array_equal(ours.argmax(-1), wanted.argmax(-1))
 
 
-def their_logits(model: Any, ids: Sequence[int], tokens: Any) -> Any:
+def their_logits(model: Any, ids: abc.Sequence[int], tokens: Any) -> Any:
     """
     Let transformers read tokens, shape (2, codebooks, positions), with the text and without.
 
@@ -231,7 +238,7 @@ def their_logits(model: Any, ids: Sequence[int], tokens: Any) -> Any:
     return logits.reshape(*tokens.shape, -1)
 
 
-class LatePattern(Pattern):
+class LatePattern(DelayPattern):
     """One step too late from the second codebook on."""
 
     @property
@@ -318,8 +325,8 @@ def test_logits_of_a_larger_model_are_equal(tmp_path: Path) -> None:
     tokens = np.random.default_rng(0).integers(0, 2049, (4, 150))
     wanted = their_logits(theirs, PROMPTS[1], np.stack([tokens, tokens]))
 
-    take = Take(Pattern(4, 1, 150), Sampling(1.0, 0, 1.0, 3.0, do_sample=False, seed=0), vocab=2048)
-    step = pair.ours.begin(take, pair.ours.read(PROMPTS[1]))
+    take = Sequence(DelayPattern(4, 1, 150), Sampling(1.0, 0, 1.0, 3.0, do_sample=False, seed=0), vocab=2048)
+    step = pair.ours.begin(take, pair.ours.encode_text(PROMPTS[1]))
     ours = np.stack([step(np.tile(tokens[:, at], (2, 1)), np.full(2, at)).copy() for at in range(150)], axis=2)
     assert np.abs(ours - wanted).max() <= 1e-4 * wanted.std()
 
@@ -348,7 +355,7 @@ def test_probabilities_are_those_of_the_processors(temperature: float, scale: fl
             wanted = scores.double().softmax(-1).numpy()
 
             sampling = Sampling(temperature, top_k, top_p, scale, do_sample=True, seed=0)
-            found = weights(guided(logits, scale), sampling)
+            found = probabilities(apply_guidance(logits, scale), sampling)
             ours = found / found.sum(-1, keepdims=True)
             wanted[3].sort()  # the codebook with equal logits
             ours[3].sort()

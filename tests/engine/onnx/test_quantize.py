@@ -7,9 +7,9 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from musicgen_cli.engine import hardware  # noqa: E402  # after what may skip it
-from musicgen_cli.engine.onnx import calibrate  # noqa: E402  # after what may skip it
-from musicgen_cli.engine.onnx.quantize import ZERO, quantize, unsigned  # noqa: E402
+from musicgen_cli.engine import hardware
+from musicgen_cli.engine.onnx import calibrate
+from musicgen_cli.engine.onnx.quantize import ZERO, quantize, unsigned
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -114,9 +114,9 @@ def test_what_comes_from_an_activation_is_finer(tmp_path: Path, activation: str)
 
 def test_scales_leave_room_beyond_what_came_up() -> None:
     """Half as much again, and never more than the weights allow."""
-    widest = np.full((1, 2, 1, 3), 127.0, np.float32)  # so that a coarse step is 1
+    kv_bounds = np.full((1, 2, 1, 3), 127.0, np.float32)  # so that a coarse step is 1
     peaks = np.array([[[[0.0, 10.0, 127.0]], [[1.0, 2.0, 3.0]]]], np.float32)
-    scales = calibrate.fine(widest, peaks)
+    scales = calibrate.fine(kv_bounds, peaks)
 
     assert np.allclose(scales[0, 0, 0] * 127, [0.75, 15.75, 127])
-    assert (scales <= calibrate.coarse(widest)).all()
+    assert (scales <= calibrate.coarse(kv_bounds)).all()

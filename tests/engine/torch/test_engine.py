@@ -19,17 +19,19 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 transformers = pytest.importorskip("transformers", reason="needs the extra torch")
 
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve  # noqa: E402
-from musicgen_cli.checkpoint.shape import Shape  # noqa: E402
-from musicgen_cli.contract import GenerateRequest  # noqa: E402
-from musicgen_cli.engine import registry  # noqa: E402
-from musicgen_cli.engine.base import Origin, Silent  # noqa: E402
-from musicgen_cli.engine.decoding.sequence import SAMPLER_VERSION, Pattern, Sampling, Take  # noqa: E402
-from musicgen_cli.engine.onnx.engine import OnnxEngine, OnnxModel  # noqa: E402
-from musicgen_cli.engine.onnx.graph_cache import graphs_of  # noqa: E402
-from musicgen_cli.engine.torch.engine import TorchEngine, TorchModel  # noqa: E402
-from musicgen_cli.errors import AbsentError, CheckpointError, MemoryNeededError, ModelAbsentError  # noqa: E402
-from tests.support.oracle import MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: E402, F401  # after what may skip it
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.engine import registry
+from musicgen_cli.engine.base import NullListener, Origin
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
+from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
+from musicgen_cli.engine.decoding.sequence import Sequence
+from musicgen_cli.engine.onnx.engine import OnnxEngine, OnnxModel
+from musicgen_cli.engine.onnx.graph_cache import graphs_of
+from musicgen_cli.engine.torch.engine import TorchEngine, TorchModel
+from musicgen_cli.errors import AbsentError, CheckpointError, MemoryNeededError, ModelAbsentError
+from tests.support.oracle import MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: F401  # after what may skip it
 
 pytestmark = pytest.mark.oracle
 
@@ -72,7 +74,7 @@ def stereo(tmp_path_factory: pytest.TempPathFactory) -> Any:
         positions=200,
         cache_dir=folder / "cache",
         precision="fp32",
-        calibrate=lambda made, widest: widest,  # nobody asks for it
+        calibrate=lambda made, kv_bounds: kv_bounds,  # nobody asks for it
         note=lambda text: None,
     )
     return theirs, checkpoint, OnnxModel(graphs.directory, shape, threads=1)
@@ -86,11 +88,13 @@ def take_of(model: Any, shape: Shape, ids: Any, frames: int, **sampling: Any) ->
     """Make one take; return its codes, and its logits, shape (steps, rows, codebooks, vocabulary)."""
     decoder = shape.decoder
     values = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance_scale": 3.0, "do_sample": False, "seed": 0}
-    take = Take(
-        Pattern(decoder.codebooks, decoder.channels, frames), Sampling(**{**values, **sampling}), vocab=decoder.vocab
+    take = Sequence(
+        DelayPattern(decoder.codebooks, decoder.channels, frames),
+        Sampling(**{**values, **sampling}),
+        vocab=decoder.vocab,
     )
     step = model.decoder(rows=take.rows, steps=take.pattern.steps)
-    step.look_at(0, model.read(ids) if ids else None)
+    step.set_conditioning(0, model.encode_text(ids) if ids else None)
     logits = []
     while not take.done:
         logits.append(step(take.tokens, np.full(take.rows, take.position)).copy())
@@ -99,7 +103,7 @@ def take_of(model: Any, shape: Shape, ids: Any, frames: int, **sampling: Any) ->
 
 
 def sound_of(model: TorchModel, codes: Any) -> Any:
-    stream = model.sound()
+    stream = model.audio_stream()
     return np.concatenate([*(stream.push(codes[:, [t]]) for t in range(codes.shape[1])), stream.end()], axis=1)
 
 
@@ -151,15 +155,15 @@ def test_a_row_is_the_same_in_any_company(stereo: Any, dtype: Any) -> None:
     model = model_of(stereo[1], dtype)
     random = np.random.default_rng(0)
     tokens = random.integers(0, 256, (5, 300, 8))
-    texts = [model.read(random.integers(1, 60, size).tolist()) for size in (5, 64, 200)]
+    texts = [model.encode_text(random.integers(1, 60, size).tolist()) for size in (5, 64, 200)]
     alone = model.decoder(rows=1, steps=300)
-    alone.look_at(0, texts[0])
+    alone.set_conditioning(0, texts[0])
     wanted = [alone(tokens[0, at : at + 1], np.array([at])).copy() for at in range(300)]
 
     crowd = model.decoder(rows=12, steps=600)
     for row in range(12):
-        crowd.look_at(row, texts[row % 3])
-    crowd.look_at(9, texts[0])
+        crowd.set_conditioning(row, texts[row % 3])
+    crowd.set_conditioning(9, texts[0])
     place = 9
     for at in range(300):
         if at in (20, 40, 270):  # into the other block, within it, and back with two pages
@@ -182,14 +186,14 @@ def test_clips_made_side_by_side_are_the_bytes_they_are_alone(ours: TorchEngine,
         for i in range(10)
     ]
 
-    class Stopped(Silent):
+    class Stopped(NullListener):
         def step(self, done: int, total: int) -> None:
             if done >= 20:
                 raise KeyboardInterrupt
 
     def make(engine: TorchEngine, number: int) -> bytes | None:
         try:
-            return engine.generate(requests[number], Stopped() if number % 5 == 4 else Silent()).wav
+            return engine.generate(requests[number], Stopped() if number % 5 == 4 else NullListener()).wav
         except KeyboardInterrupt:
             return None
 
@@ -206,7 +210,7 @@ def test_clips_made_side_by_side_are_the_bytes_they_are_alone(ours: TorchEngine,
 def test_a_clip_tells_what_a_remake_needs_and_is_heard_as_it_is_made(ours: TorchEngine, nano: Checkpoint) -> None:
     """The chunks are the WAV's samples, the first half second soon; the length is exact."""
 
-    class Hearing(Silent):
+    class Hearing(NullListener):
         steps = 0
         chunks: list[tuple[int, bytes]] = []  # noqa: RUF012
 
@@ -235,7 +239,7 @@ def test_bf16_runs_on_the_cpu_and_sounds_alike(ours: TorchEngine, nano: Checkpoi
     scores = []
     for engine in (half, ours):
         step = engine._model.decoder(rows=1, steps=60)
-        step.look_at(0, engine._model.read(ids))
+        step.set_conditioning(0, engine._model.encode_text(ids))
         logits = np.stack([step(tokens[at : at + 1], np.array([at])).copy() for at in range(60)]).astype(np.float64)
         scores.append(logits - np.logaddexp.reduce(logits, -1, keepdims=True))
     given, wanted = scores
@@ -243,7 +247,7 @@ def test_bf16_runs_on_the_cpu_and_sounds_alike(ours: TorchEngine, nano: Checkpoi
     assert 0 < (np.exp(wanted) * (wanted - given)).sum(-1).mean() < 0.01
     codes = tokens.T.copy()
     assert np.array_equal(sound_of(half._model, codes), sound_of(ours._model, codes))
-    clip = half.generate(request(), Silent())
+    clip = half.generate(request(), NullListener())
     assert np.frombuffer(clip.wav[44:], "<i2").std() > 100
     assert clip.origin.precision == "bf16"
     half.close()
@@ -308,9 +312,9 @@ def test_on_a_gpu_a_seed_means_the_same_bytes(nano: Checkpoint, precision: str) 
     """Alone, beside others, and again; recorded graphs and their pages change nothing."""
     gpu = TorchEngine(nano, device="cuda", precision=precision)
     requests = [request(seed=i, duration=1.0 + i, prompt="piano " * (1 + 30 * i)) for i in range(6)]
-    alone = [gpu.generate(each, Silent()).wav for each in requests]
+    alone = [gpu.generate(each, NullListener()).wav for each in requests]
     with ThreadPoolExecutor(6) as pool:
-        together = list(pool.map(lambda each: gpu.generate(each, Silent()).wav, requests))
+        together = list(pool.map(lambda each: gpu.generate(each, NullListener()).wav, requests))
     gpu.close()
 
     assert together == alone

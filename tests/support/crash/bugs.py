@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from musicgen_cli.store import Draft, Store, files, journal
+from musicgen_cli.store import ArtifactDraft, Store, files, journal
 from musicgen_cli.store.artifacts import Artifact
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import Digest
@@ -28,7 +28,7 @@ def _never_syncs(what: Callable[[Path], bool]) -> Callable[[], None]:
 def _writes_the_index_first() -> None:
     put_blob, put = Blobs.put, Store.put
 
-    def put_in_wrong_order(self: Store, wav: bytes, draft: Draft) -> Artifact:
+    def put_in_wrong_order(self: Store, wav: bytes, draft: ArtifactDraft) -> Artifact:
         Blobs.put = lambda self, digest, data: None
         Blobs.holds = lambda self, digest: True
         artifact = put(self, wav, draft)
