@@ -1,35 +1,31 @@
 """
-The actions for other Python programs: `from musicgen_cli import generate, batch, Store`.
+The public functions for other Python programs: `from musicgen_cli import generate, batch, Store`.
 
-Settings come from where the command's come from; nothing is printed, what would be goes to the logger `musicgen`.
+Settings come from the same places as the command's. Nothing is printed: notes and warnings go to the logger `musicgen`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from musicgen_cli import settings
-from musicgen_cli.actions.batch.batch import Batch, Outcome, find_parents
+from musicgen_cli import settings as configuration
+from musicgen_cli.actions.batch.batch import Batch, Outcome
+from musicgen_cli.actions.batch.parents import find_parents
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
+from musicgen_cli.actions.engines import LogReporter, configure, open_engine, open_fleet
 from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, make_all, plan
-from musicgen_cli.actions.jobs.job import EngineConfig
-from musicgen_cli.engine import registry
-from musicgen_cli.engine.base import Engine, NullListener, ProgressListener
-from musicgen_cli.engine.client import RemoteEngine
-from musicgen_cli.engine.fleet import Fleet
-from musicgen_cli.errors import InvalidValueError, ServiceUnreachableError, UsageError
-from musicgen_cli.extras import needs
+from musicgen_cli.engine.base import LogListener, ProgressListener
+from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Store
 
 _log = logging.getLogger("musicgen")
+_reporter = LogReporter(_log.info, _log.warning)
 
 
 def generate(
@@ -45,34 +41,43 @@ def generate(
     model: str | None = None,
     url: str | None = None,
     store: Path | None = None,
-    **values: Any,
+    **fields: Any,
 ) -> list[Artifact]:
     """
-    Make one or more takes and keep each.
+    Make one or more takes and store each.
 
     Args:
-        values: Further fields of the request: `duration`, `seed`, …
+        prompt: What it should sound like; "" makes an unconditional take.
+        variations: The number of takes, of one variation set, with seeds counting up.
+        tags: Of each take.
+        creator: Recorded with each take; None means the setting.
+        parent_id: The take that these come from: an id, the start of one, or `last`.
+        variation_set_id: The variation set that they join.
+        from_id: A take whose prompt and parameters are the defaults.
+        local: Run the model in this process; None means the setting.
+        model: Of a local model: a name or a folder. A published model that isn't on this machine is pulled first.
+        url: Of the service; None means the setting.
+        store: The store's folder; None means the setting.
+        fields: Further fields of the request: `duration` in seconds, `seed`, `temperature`, …
 
     Raises:
-        MusicgenError: As the command `generate`; takes that were made before it are in the store.
+        MusicgenError: As the command `generate`; takes that were made before the failure are in the store.
     """
-    chosen = settings.load({"creator": creator, "local": local, "model": model, "url": url, "store": store})
-    _check_model(model, chosen)
-    kept = Store(chosen.store, warn=_log.warning)
-    wish = GenerateOptions(
-        values={"prompt": prompt, **values} if prompt or not from_id else values,
-        creator=chosen.creator,
+    settings = _settings(creator=creator, local=local, model=model, url=url, store=store)
+    archive = Store(settings.store, warn=_log.warning)
+    options = GenerateOptions(
+        fields={"prompt": prompt, **fields} if prompt or not from_id else fields,
+        creator=settings.creator,
         tags=tags,
         variations=variations,
         parent_id=parent_id,
-        variation_set_id=variation_set_id and settings.label("variation_set_id", variation_set_id),
+        variation_set_id=variation_set_id and configuration.label("variation_set_id", variation_set_id),
         from_id=from_id,
     )
-    planned_takes = plan(wish, kept)
-    kept.check_room(sum(expected_bytes(planned) for planned in planned_takes))
-    engine = registry.open_local(chosen.model, note=_log.info) if chosen.local else registry.open_remote(chosen)
-    with closing(engine):
-        takes = make_all(planned_takes, engine, kept, _heard, jobs=engine.slots)
+    planned_takes = plan(options, archive)
+    archive.check_room(sum(map(expected_bytes, planned_takes)))
+    with closing(open_engine(configure(settings), _reporter, api_key=settings.api_key)) as engine:
+        takes = make_all(planned_takes, engine, archive, _listener, jobs=engine.slots)
         return [take.artifact for take in takes]
 
 
@@ -92,131 +97,65 @@ def batch(
     store: Path | None = None,
 ) -> Iterator[Outcome]:
     """
-    Make a take of each row that the store hasn't got; yield each with its artifact or its error, as it ends.
+    Make a take of each row that the store doesn't have yet; yield each with its artifact or its error, as it ends.
 
     Args:
         rows: Fields as in a batch file; they are counted from 1.
+        sweep: Values that multiply each row, such as `guidance_scale=3,5,7` and `seed=1..4`.
+        run: A name; the same rows under another name are made again.
+        redo: Make takes again that the store has.
+        force: Let exports replace files.
+        jobs: Requests at once; None means as many as the engine makes at once.
+        retry: How many more times a request is tried that failed in a way that may pass.
+        max_failures: Begin no more takes after so many failures.
+        local: Run the model in this process; None means the setting.
+        model: Of a local model: a name or a folder. A published model that isn't on this machine is pulled first.
+        urls: Of one or more services with the same model; none means the setting.
+        store: The store's folder; None means the setting.
 
     Raises:
         InvalidValueError: Rows are wrong, and nothing was made.
         MusicgenError: As `Batch.run`.
     """
-    chosen = settings.load({"local": local, "model": model, "url": urls[0] if urls else None, "store": store})
-    _check_model(model, chosen)
-    kept = Store(chosen.store, warn=_log.warning)
-    with closing(Worklist({"creator": chosen.creator}, Sweep(sweep))) as work:
+    settings = _settings(local=local, model=model, url=urls[0] if urls else None, store=store)
+    archive = Store(settings.store, warn=_log.warning)
+    with closing(Worklist({"creator": settings.creator}, Sweep(sweep))) as worklist:
         wrong = []
         for line, row in enumerate(rows, 1):
             try:
-                work.add(line, dict(row))
+                worklist.add(line, dict(row))
             except InvalidValueError as err:
                 wrong.append(f"row {line}: {err}")
-        parents, lost = find_parents(work, kept)
-        wrong += [f"row {line}: {err}" for name, err in lost.items() for line in work.drop(name)]
+        parents, missing = find_parents(worklist, archive)
+        wrong += [f"row {line}: {err}" for name, err in missing.items() for line in worklist.drop(name)]
         if wrong:
             raise InvalidValueError("; ".join(wrong))
-        if not work.takes:
+        if not worklist.takes:
             return
-        engine = open_engine(chosen, urls, note=_log.info, warn=_log.warning)
-        made = Batch(work, kept, model=engine.origin.model, run=run, parents=parents, redo=redo, force=force)
-        with closing(engine), made.exclusive_lock():
-            yield from made.run(engine, _Unseen(), jobs=jobs or engine.slots, retry=retry, max_failures=max_failures)
+        engine = open_fleet(configure(settings), _reporter, api_key=settings.api_key, urls=urls)
+        work = Batch(worklist, archive, model=engine.origin.model, run=run, parents=parents, redo=redo, force=force)
+        with closing(engine), work.exclusive_lock():
+            yield from work.run(engine, _BatchLog(), jobs=jobs or engine.slots, retry=retry, max_failures=max_failures)
 
 
-def open_engine(
-    chosen: Settings,
-    urls: Sequence[str] = (),
-    *,
-    note: Callable[[str], None],
-    warn: Callable[[str], None],
-    **loading: Any,
-) -> Engine:
-    """
-    Open what makes the takes of a batch: the model in this process, or one or more services.
-
-    Args:
-        urls: Of the services; none means the one of the settings.
-        loading: `engine`, `device` and `precision` of a local model.
-
-    Raises:
-        ServiceUnreachableError: None of the services can be reached.
-        UsageError: The services have different models.
-    """
-    if chosen.local:
-        return registry.open_local(chosen.model, note=note, **loading)
-    services = [registry.open_remote(replace(chosen, url=url)) for url in dict.fromkeys(urls or [chosen.url])]
-    models: set[str | None] = set()
-    lost: dict[Engine, ServiceUnreachableError] = {}
-    for service in services:
-        assert isinstance(service, RemoteEngine)
-        try:
-            models.add(service.model(_Logged(note)))
-        except ServiceUnreachableError as err:
-            lost[service] = err
-    if len(lost) == len(services):
-        raise lost[services[0]]
-    if len(models) > 1:
-        raise UsageError(f"the services have different models: {', '.join(sorted(map(str, models)))}")
-    fleet = Fleet(services, model=models.pop(), patience_s=chosen.max_wait, warn=warn)
-    for service, why in lost.items():
-        fleet.leave_out(service, why)
-    return fleet
+def _settings(**options: Any) -> Settings:
+    """Load the settings, and refuse a model where a service is to be used."""
+    settings = configuration.load(options)
+    if options["model"] is not None and not settings.local:
+        raise UsageError("model needs local=True", hint="a service chooses its model when it starts")
+    return settings
 
 
-def engine_config_of(
-    chosen: Settings, *, engine: str | None = None, device: str | None = None, precision: str | None = None
-) -> EngineConfig:
-    """
-    Tell what shall make the takes of jobs, checked as far as it can be without loading or sending anything.
-
-    Raises:
-        UsageError: The address is none, or holds a password, which no job's file may.
-        InvalidValueError: There is no such engine, device or precision.
-        UnknownModelError, AbsentError, CheckpointError: The model can't be used.
-    """
-    if not chosen.local:
-        registry.open_remote(chosen).close()
-        if urlsplit(chosen.url).username is not None:
-            raise UsageError(
-                "a job can't hold an address with a password", hint="MUSICGEN_API_KEY is read when the job is run"
-            )
-        return EngineConfig(local=False, url=chosen.url, timeout=chosen.timeout, max_wait=chosen.max_wait)
-    registry.check(engine, device, precision)
-    how = EngineConfig(local=True, engine=engine, device=device, precision=precision)
-    with needs("local"):
-        from musicgen_cli.checkpoint.checkpoint import resolve
-    found = resolve(chosen.model, settings.models_dir()).directory
-    folder = Path(chosen.model).expanduser()
-    is_folder = folder.is_dir() and folder.samefile(found)
-    return replace(how, model=str(folder.resolve()) if is_folder else chosen.model)
-
-
-def _check_model(model: str | None, chosen: Settings) -> None:
-    if model is not None and not chosen.local:
-        raise UsageError("a model needs local=True", hint="a service chooses its model when it starts")
-
-
-class _Logged(NullListener):
-    """A listener that passes its notes on."""
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
-
-    def note(self, text: str) -> None:
-        """Pass a note on."""
-        self._note(text)
-
-
-class _Unseen:
-    """Watches a batch for nobody."""
+class _BatchLog:
+    """Logs the notes of a batch's takes."""
 
     def begin(self, takes: int, audio_s: float) -> None:
         """Ignore how much there is to do."""
 
     def making(self, _: BatchItem, /) -> AbstractContextManager[ProgressListener]:
-        """Log the notes of a take."""
-        return nullcontext(_Logged(_log.info))
+        """Return the listener of one take."""
+        return _listener()
 
 
-def _heard(*_: object) -> AbstractContextManager[ProgressListener]:
-    return nullcontext(_Logged(_log.info))
+def _listener(*_: object) -> AbstractContextManager[ProgressListener]:
+    return nullcontext(LogListener(_log.info))

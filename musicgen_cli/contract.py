@@ -20,16 +20,9 @@ from musicgen_cli import limits
 from musicgen_cli.audio import wav
 from musicgen_cli.audio.wav import WavInfo
 from musicgen_cli.errors import BadAnswerError, InvalidValueError, InvalidWavError
+from musicgen_cli.request_fields import BY_NAME, FIELDS, PARAMETERS, RANGES
 
-RANGES = {
-    "duration": limits.DURATION,
-    "temperature": limits.TEMPERATURE,
-    "top_k": limits.TOP_K,
-    "top_p": limits.TOP_P,
-    "guidance_scale": limits.GUIDANCE_SCALE,
-    "seed": limits.SEED,
-}
-_WHOLE = frozenset({"top_k", "seed"})
+_WHOLE = frozenset(field.name for field in FIELDS if field.type is int)
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")
 
 
@@ -49,22 +42,28 @@ def _job_id(text: str | None) -> str | None:
     return text
 
 
+def _field(name: str) -> Any:
+    """Return pydantic's description of a request field: its default and its bounds."""
+    row = BY_NAME[name]
+    if row.range is None:
+        return Field(row.default)
+    return Field(row.default, ge=row.type(row.range.low), le=row.type(row.range.high))
+
+
 class GenerateRequest(BaseModel):
     """The body of `POST /predict`. `prompt` "" means unconditional; `duration` in seconds."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
-    prompt: Annotated[str, AfterValidator(_prompt)] = ""
-    duration: float = Field(limits.DURATION.default, ge=limits.DURATION.low, le=limits.DURATION.high)
-    temperature: float = Field(limits.TEMPERATURE.default, ge=limits.TEMPERATURE.low, le=limits.TEMPERATURE.high)
-    top_k: int = Field(int(limits.TOP_K.default), ge=int(limits.TOP_K.low), le=int(limits.TOP_K.high))
-    top_p: float = Field(limits.TOP_P.default, ge=limits.TOP_P.low, le=limits.TOP_P.high)
-    guidance_scale: float = Field(
-        limits.GUIDANCE_SCALE.default, ge=limits.GUIDANCE_SCALE.low, le=limits.GUIDANCE_SCALE.high
-    )
-    do_sample: bool = True
-    client_job_id: Annotated[str | None, AfterValidator(_job_id)] = None
-    seed: int | None = Field(None, ge=int(limits.SEED.low), le=int(limits.SEED.high))
+    prompt: Annotated[str, AfterValidator(_prompt)] = _field("prompt")
+    duration: float = _field("duration")
+    temperature: float = _field("temperature")
+    top_k: int = _field("top_k")
+    top_p: float = _field("top_p")
+    guidance_scale: float = _field("guidance_scale")
+    do_sample: bool = _field("do_sample")
+    client_job_id: Annotated[str | None, AfterValidator(_job_id)] = _field("client_job_id")
+    seed: int | None = _field("seed")
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> GenerateRequest:
@@ -111,7 +110,7 @@ class GenerateRequest(BaseModel):
     @property
     def params(self) -> dict[str, Any]:
         """The parameters as sent, without the prompt and the job id."""
-        return self.model_dump(exclude={"prompt", "client_job_id"}, exclude_none=True)
+        return self.model_dump(include={field.name for field in PARAMETERS}, exclude_none=True)
 
 
 class GenerateResponse(BaseModel):

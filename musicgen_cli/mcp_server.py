@@ -1,8 +1,8 @@
 """
 The actions as MCP tools over stdio; the only file that imports mcp.
 
-Schemas tell bounds, but what is wrong is found by the actions, so that an assistant reads the same sentences as a
-person does. Takes are made as jobs, which go on when the assistant has gone.
+Schemas state bounds, but values are checked by the actions, so that an assistant reads the same messages as a person.
+Takes are made as jobs, which go on after the assistant has disconnected.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 
-from musicgen_cli import limits, settings
+from musicgen_cli import limits
+from musicgen_cli import settings as configuration
 from musicgen_cli._version import __version__
+from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, plan
-from musicgen_cli.actions.jobs.job import EngineConfig, Job
+from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.jobs.poll import MODES, poll
 from musicgen_cli.actions.library.export import export, target
-from musicgen_cli.contract import RANGES
 from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, UsageError
+from musicgen_cli.request_fields import FIELDS, RequestField
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Filter, Store
 from musicgen_cli.text import escaped_json
@@ -38,99 +40,104 @@ from musicgen_cli.text import escaped_json
 STARTED = "MusicGen generation started. Use job_poll() to retrieve results."
 _LISTED = limits.Range(1, 1000, default=20)
 _URI = "artifact://"
-_VALUES = ("prompt", "duration", "temperature", "top_k", "top_p", "guidance_scale", "do_sample", "seed")
+_REQUEST_FIELDS = tuple(field for field in FIELDS if field.name != "client_job_id")  # a job has an id of its own
+
+_JSON_TYPES = {str: "string", float: "number", int: "integer", bool: "boolean"}
 
 Arguments = Mapping[str, Any]
-Answer = tuple[dict[str, Any], list[types.ContentBlock]]  # an object, and what else is to be heard
+Answer = tuple[dict[str, Any], list[types.ContentBlock]]  # an object, and further content such as audio
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the tools work on; each method is one, and takes the arguments as they came."""
+    """The tools: each method is one, and takes its arguments unchecked."""
 
-    chosen: Settings
+    settings: Settings
     engine_config: EngineConfig
     store: Store
     jobs: Jobs
 
-    def musicgen_generate(self, given: Arguments) -> Answer:
+    def musicgen_generate(self, arguments: Arguments) -> Answer:
         """Queue one take."""
-        wish = GenerateOptions(
-            {name: given[name] for name in _VALUES if given.get(name) is not None},
-            creator=settings.label("creator", _text(given, "creator") or self.chosen.creator),
-            tags=_texts(given, "tags"),
-            parent_id=_text(given, "parent_id"),
-            variation_set_id=(name := _text(given, "variation_set_id")) and settings.label("variation_set_id", name),
+        options = GenerateOptions(
+            {field.name: arguments[field.name] for field in _REQUEST_FIELDS if arguments.get(field.name) is not None},
+            creator=configuration.label("creator", _text(arguments, "creator") or self.settings.creator),
+            tags=_texts(arguments, "tags"),
+            parent_id=_text(arguments, "parent_id"),
+            variation_set_id=(name := _text(arguments, "variation_set_id"))
+            and configuration.label("variation_set_id", name),
         )
-        planned_takes = plan(wish, self.store)
+        planned_takes = plan(options, self.store)
         self.store.check_room(sum(map(expected_bytes, planned_takes)))
         (job,) = self.jobs.add(planned_takes, self.engine_config)
         return {"job_id": job.id, "status": job.state, "message": STARTED}, []
 
-    def job_poll(self, given: Arguments) -> Answer:
+    def job_poll(self, arguments: Arguments) -> Answer:
         """Wait for jobs."""
-        timeout_ms = given.get("timeout_ms", int(limits.POLL_MS.default))
-        mode = _text(given, "mode") or MODES[0]
-        return asdict(poll(self.jobs, _texts(given, "job_ids"), timeout_ms=timeout_ms, mode=mode)), []
+        timeout_ms = arguments.get("timeout_ms", int(limits.POLL_MS.default))
+        mode = _text(arguments, "mode") or MODES[0]
+        return asdict(poll(self.jobs, _texts(arguments, "job_ids"), timeout_ms=timeout_ms, mode=mode)), []
 
     def job_list(self, _: Arguments) -> Answer:
-        """Show all jobs."""
+        """List all jobs."""
         return {"jobs": [_job(job) for job in reversed(self.jobs.reconcile())]}, []
 
-    def job_cancel(self, given: Arguments) -> Answer:
-        """Take jobs back."""
-        return {"jobs": [_job(job) for job in self.jobs.cancel(_needed(given, "job_ids"))]}, []
+    def job_cancel(self, arguments: Arguments) -> Answer:
+        """Cancel jobs."""
+        return {"jobs": [_job(job) for job in self.jobs.cancel(_required_texts(arguments, "job_ids"))]}, []
 
-    def artifact_list(self, given: Arguments) -> Answer:
-        """Show what is stored."""
-        limit = given.get("limit", int(_LISTED.default))
+    def artifact_list(self, arguments: Arguments) -> Answer:
+        """List stored takes."""
+        limit = arguments.get("limit", int(_LISTED.default))
         if isinstance(limit, bool) or not isinstance(limit, int) or limit not in _LISTED:
             raise InvalidValueError(f"limit must be a whole number, {_LISTED}, got {str(limit)[:40]}")
-        tag = _text(given, "tag")
+        tag = _text(arguments, "tag")
         where = Filter(
             tags=(tag,) if tag else (),
-            creator=_text(given, "creator"),
-            variation_set_id=_text(given, "set"),
-            search=_text(given, "search"),
+            creator=_text(arguments, "creator"),
+            variation_set_id=_text(arguments, "set"),
+            search=_text(arguments, "search"),
         )
         return {"artifacts": [artifact.record for artifact in self.store.newest(limit, where)]}, []
 
-    def artifact_get(self, given: Arguments) -> Answer:
-        """Show one take, and play it if that is asked for."""
-        artifact = self._artifact(given)
+    def artifact_get(self, arguments: Arguments) -> Answer:
+        """Show one take, with its audio if that is asked for."""
+        artifact = self._artifact(arguments)
         answer = {"artifact": artifact.record, "path": str(self.store.blob_path(artifact))}
-        if not _flag(given, "audio"):
+        if not _flag(arguments, "audio"):
             return answer, []
         data = base64.b64encode(self.store.read_blob(artifact)).decode()
         return answer, [types.AudioContent(data=data, mime_type=artifact.mime)]
 
-    def artifact_tag(self, given: Arguments) -> Answer:
+    def artifact_tag(self, arguments: Arguments) -> Answer:
         """Change a take's tags."""
-        (artifact,) = self.store.tag([self._artifact(given).id], add=_texts(given, "add"), rm=_texts(given, "remove"))
+        (artifact,) = self.store.tag(
+            [self._artifact(arguments).id], add=_texts(arguments, "add"), rm=_texts(arguments, "remove")
+        )
         return {"artifact": artifact.record}, []
 
-    def artifact_export(self, given: Arguments) -> Answer:
-        """Copy a take to a file below the one folder that the settings name."""
-        if self.chosen.export_dir is None:
+    def artifact_export(self, arguments: Arguments) -> Answer:
+        """Copy a take to a file below the export folder of the settings."""
+        if self.settings.export_dir is None:
             raise UsageError(
                 "there is no folder to export to", hint="MUSICGEN_EXPORT_DIR, or export_dir in config.toml, names one"
             )
-        artifact = self._artifact(given)
-        where = _below(self.chosen.export_dir, _text(given, "path"))
-        path = export(artifact, self.store, target(where, force=_flag(given, "force")), set())
+        artifact = self._artifact(arguments)
+        where = _below(self.settings.export_dir, _text(arguments, "path"))
+        path = export(artifact, self.store, target(where, force=_flag(arguments, "force")), set())
         return {"artifact_id": artifact.id, "path": str(path)}, []
 
-    def _artifact(self, given: Arguments) -> Artifact:
-        wanted = _text(given, "artifact_id")
-        if not wanted:
+    def _artifact(self, arguments: Arguments) -> Artifact:
+        artifact_id = _text(arguments, "artifact_id")
+        if not artifact_id:
             raise InvalidValueError("artifact_id is missing")
-        return self.store.get(wanted)
+        return self.store.get(artifact_id)
 
 
-def serve(chosen: Settings, engine_config: EngineConfig, warn: Callable[[str], None]) -> None:
+def serve(settings: Settings, engine_config: EngineConfig, warn: Callable[[str], None]) -> None:
     """Answer on stdin and stdout until the client leaves; nothing else may be written to stdout."""
-    store = Store(chosen.store, warn=warn)
-    tools = Tools(chosen, engine_config, store, Jobs(store, settings.state_dir()))
+    store = Store(settings.store, warn=warn)
+    tools = Tools(settings, engine_config, store, Jobs(store, configuration.state_dir()))
     asyncio.run(_serve(tools))
 
 
@@ -146,19 +153,19 @@ def make_server(tools: Tools) -> Server[Any]:
     async def list_tools(_: Any, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return types.ListToolsResult(tools=[*TOOLS.values()])
 
-    async def call_tool(_: Any, asked: types.CallToolRequestParams) -> types.CallToolResult:
-        if asked.name not in TOOLS:
-            raise MCPError(types.INVALID_PARAMS, f"no tool is called {asked.name[:40]!r}")
+    async def call_tool(_: Any, call: types.CallToolRequestParams) -> types.CallToolResult:
+        if call.name not in TOOLS:
+            raise MCPError(types.INVALID_PARAMS, f"no tool is called {call.name[:40]!r}")
         try:
-            given = asked.arguments or {}
-            if unknown := given.keys() - TOOLS[asked.name].input_schema["properties"].keys():
-                raise InvalidValueError(f"{asked.name} has no {sorted(unknown)[0][:40]!r}")
-            answer, heard = await asyncio.to_thread(getattr(tools, asked.name), given)
+            arguments = call.arguments or {}
+            if unknown := arguments.keys() - TOOLS[call.name].input_schema["properties"].keys():
+                raise InvalidValueError(f"{call.name} has no {sorted(unknown)[0][:40]!r}")
+            answer, further = await asyncio.to_thread(getattr(tools, call.name), arguments)
         except MusicgenError as err:
             hint = f" ({err.hint})" if err.hint else ""
             return types.CallToolResult(content=[types.TextContent(text=f"{err}{hint}")], is_error=True)
         text = types.TextContent(text=escaped_json(json.dumps(answer, ensure_ascii=False)))
-        return types.CallToolResult(content=[text, *heard], structured_content=answer)
+        return types.CallToolResult(content=[text, *further], structured_content=answer)
 
     async def list_resources(_: Any, __: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
         artifacts = await asyncio.to_thread(lambda: [*tools.store.newest(int(_LISTED.default))])
@@ -180,8 +187,8 @@ def make_server(tools: Tools) -> Server[Any]:
         )
         return types.ListResourceTemplatesResult(resource_templates=[template])
 
-    async def read_resource(_: Any, asked: types.ReadResourceRequestParams) -> types.ReadResourceResult:
-        uri = str(asked.uri)
+    async def read_resource(_: Any, request: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        uri = str(request.uri)
         try:
             if not uri.startswith(_URI):
                 raise InvalidValueError(f"resources are {_URI}ID, got {uri[:80]!r}")
@@ -217,21 +224,21 @@ def _job(job: Job) -> dict[str, Any]:
     }
 
 
-def _below(folder: Path, wanted: str | None) -> str:
+def _below(folder: Path, relative: str | None) -> str:
     """
-    Return where in the folder a file is to go.
+    Return the path of a file in the export folder.
 
     Raises:
-        TargetError: It would be elsewhere, also by way of a symbolic link, or the folder isn't there.
+        TargetError: The path leads out of the folder, also through a symbolic link, or the folder doesn't exist.
     """
     with _explained(folder):
         top = folder.resolve(strict=True)
-        if not wanted:
+        if not relative:
             return f"{top}{os.sep}"
-        path = Path(os.path.normpath(top / wanted))
+        path = Path(os.path.normpath(top / relative))
         is_below = path.is_relative_to(top) and path.resolve().is_relative_to(top)
-    if not is_below or "\0" in wanted or ".." in Path(wanted).parts:
-        raise TargetError(f"path must lie below the export folder, got {wanted[:80]!r}")
+    if not is_below or "\0" in relative or ".." in Path(relative).parts:
+        raise TargetError(f"path must lie below the export folder, got {relative[:80]!r}")
     return f"{path}{os.sep}" if path == top else str(path)
 
 
@@ -245,133 +252,147 @@ def _explained(folder: Path) -> Iterator[None]:
         raise TargetError(f"path is no file's name: {err}") from err
 
 
-def _text(given: Arguments, name: str) -> str | None:
-    value = given.get(name)
+def _text(arguments: Arguments, name: str) -> str | None:
+    value = arguments.get(name)
     if value is not None and not isinstance(value, str):
         raise InvalidValueError(f"{name} must be text, got {str(value)[:40]}")
     return value
 
 
-def _texts(given: Arguments, name: str) -> list[str]:
-    value = given.get(name) or []
+def _texts(arguments: Arguments, name: str) -> list[str]:
+    value = arguments.get(name) or []
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise InvalidValueError(f"{name} must be a list of texts, got {str(value)[:40]}")
     return value
 
 
-def _needed(given: Arguments, name: str) -> list[str]:
-    if not (values := _texts(given, name)):
+def _required_texts(arguments: Arguments, name: str) -> list[str]:
+    if not (values := _texts(arguments, name)):
         raise InvalidValueError(f"{name} must name at least one")
     return values
 
 
-def _flag(given: Arguments, name: str) -> bool:
-    value = given.get(name, False)
+def _flag(arguments: Arguments, name: str) -> bool:
+    value = arguments.get(name, False)
     if not isinstance(value, bool):
         raise InvalidValueError(f"{name} must be true or false, got {str(value)[:40]}")
     return value
 
 
-def _string(what: str, **more: Any) -> dict[str, Any]:
-    return {"type": "string", "description": what, **more}
+def _string(description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "description": description, **more}
 
 
-def _strings(what: str, **more: Any) -> dict[str, Any]:
-    return {"type": "array", "items": {"type": "string"}, "description": what, **more}
+def _strings(description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "array", "items": {"type": "string"}, "description": description, **more}
 
 
-def _number(name: str, what: str, allowed: limits.Range | None = None, kind: str = "number") -> dict[str, Any]:
-    allowed = allowed or RANGES[name]
-    bounds = {"minimum": allowed.low, "maximum": allowed.high, "default": allowed.default}
-    if kind == "integer":
-        bounds = {key: int(value) for key, value in bounds.items()}
-    if name == "seed":
-        del bounds["default"]
-    return {"type": kind, "description": what, **bounds}
+def _boolean(description: str) -> dict[str, Any]:
+    return {"type": "boolean", "description": description, "default": False}
+
+
+def _integer(description: str, allowed: limits.Range) -> dict[str, Any]:
+    bounds = {"minimum": int(allowed.low), "maximum": int(allowed.high), "default": int(allowed.default)}
+    return {"type": "integer", "description": description, **bounds}
+
+
+def _request_field(field: RequestField) -> dict[str, Any]:
+    """Return the JSON schema of a request field."""
+    schema: dict[str, Any] = {"type": _JSON_TYPES[field.type], "description": f"{field.meaning}."}
+    if field.type is str:
+        schema["maxLength"] = limits.PROMPT_CHARS
+    if field.range is not None:
+        schema |= {"minimum": field.type(field.range.low), "maximum": field.type(field.range.high)}
+    return schema if field.default is None else schema | {"default": field.default}
 
 
 def _tool(
-    name: str, what: str, required: tuple[str, ...] = (), *, reads: bool = False, **properties: Any
+    name: str,
+    description: str,
+    properties: Mapping[str, Mapping[str, Any]],
+    *,
+    required: tuple[str, ...] = (),
+    reads: bool = False,
 ) -> types.Tool:
     schema = {"type": "object", "properties": properties, "required": [*required], "additionalProperties": False}
     return types.Tool(
         name=name,
-        description=what,
+        description=description,
         input_schema=schema,
         annotations=types.ToolAnnotations(read_only_hint=reads, destructive_hint=name == "job_cancel"),
     )
 
 
-_ID = _string("A take's id, the start of it, or `last`.")
+_ARTIFACT_ID = {"artifact_id": _string("A take's id, the start of one, or `last`.")}
 TOOLS = {
     tool.name: tool
     for tool in (
         _tool(
             "musicgen_generate",
             "Start making music from text. Answers at once with a job's id; job_poll waits for the take.",
-            prompt=_string(
-                "What it should sound like; empty: unconditional.", maxLength=limits.PROMPT_CHARS, default=""
-            ),
-            duration=_number("duration", "Length in seconds."),
-            temperature=_number("temperature", "Higher is wilder."),
-            top_k=_number("top_k", "Choose among so many; 0: all.", kind="integer"),
-            top_p=_number("top_p", "Choose among this share; 1: all."),
-            guidance_scale=_number("guidance_scale", "How closely to follow the prompt."),
-            do_sample={"type": "boolean", "description": "Draw, or take the likeliest.", "default": True},
-            seed=_number("seed", "Same seed, same take; else one is drawn and recorded.", kind="integer"),
-            variation_set_id=_string("Join this variation set.", minLength=1, maxLength=settings.LABEL_CHARS),
-            parent_id=_string("The take this one comes from."),
-            tags=_strings("Tags of the take.", maxItems=limits.TAGS_EACH - len(limits.TAGS)),
-            creator=_string("Who asks for it.", minLength=1, maxLength=settings.LABEL_CHARS, default=limits.CREATOR),
+            {field.name: _request_field(field) for field in _REQUEST_FIELDS}
+            | {
+                "variation_set_id": _string(
+                    "The variation set to join.", minLength=1, maxLength=configuration.LABEL_CHARS
+                ),
+                "parent_id": _string("The take that this one comes from."),
+                "tags": _strings("Tags of the take.", maxItems=limits.TAGS_EACH - len(limits.TAGS)),
+                "creator": _string(
+                    "Who makes it.", minLength=1, maxLength=configuration.LABEL_CHARS, default=limits.CREATOR
+                ),
+            },
         ),
         _tool(
             "job_poll",
-            "Wait for jobs. Unknown and cancelled ones count as failed; `results` name the takes.",
+            "Wait for jobs. Unknown and cancelled jobs count as failed; `results` name the takes.",
+            {
+                "job_ids": _strings("Ids of jobs; without any: all that haven't ended."),
+                "timeout_ms": _integer("The longest wait in milliseconds.", limits.POLL_MS),
+                "mode": _string("Wait until one job has ended, or all of them.", enum=[*MODES], default=MODES[0]),
+            },
             reads=True,
-            job_ids=_strings("Jobs; none: all that haven't ended."),
-            timeout_ms=_number("timeout_ms", "The longest wait in milliseconds.", limits.POLL_MS, "integer"),
-            mode=_string("Until one has ended, or all.", enum=[*MODES], default=MODES[0]),
         ),
-        _tool("job_list", "Show the jobs of the last 7 days, newest first, with the steps that are done.", reads=True),
+        _tool("job_list", "List the jobs of the last 7 days, newest first, with their progress.", {}, reads=True),
         _tool(
             "job_cancel",
-            "Take jobs back; one that is running stops.",
-            ("job_ids",),
-            job_ids=_strings("Jobs.", minItems=1),
+            "Cancel jobs; a running one stops.",
+            {"job_ids": _strings("Ids of jobs.", minItems=1)},
+            required=("job_ids",),
         ),
         _tool(
             "artifact_list",
-            "Show stored takes, newest first.",
+            "List stored takes, newest first.",
+            {
+                "tag": _string("Only takes with this tag."),
+                "creator": _string("Only takes of this creator."),
+                "set": _string("Only takes of this variation set."),
+                "search": _string("Only takes with this text in their prompt; upper and lower case are the same."),
+                "limit": _integer("The largest number of takes to list.", _LISTED),
+            },
             reads=True,
-            tag=_string("Those with this tag."),
-            creator=_string("Those of this creator."),
-            set=_string("Those of this variation set."),
-            search=_string("Those with this in their prompt, upper and lower case alike."),
-            limit=_number("limit", "At most so many.", _LISTED, "integer"),
         ),
         _tool(
             "artifact_get",
-            "Show all that is known of a take, where its sound is, and the sound itself if asked for.",
-            ("artifact_id",),
+            "Show everything that is known of a take, where its audio is, and the audio itself if asked for.",
+            _ARTIFACT_ID | {"audio": _boolean("Return the audio as well, as a WAV.")},
+            required=("artifact_id",),
             reads=True,
-            artifact_id=_ID,
-            audio={"type": "boolean", "description": "The sound, too, as a WAV.", "default": False},
         ),
         _tool(
             "artifact_tag",
             "Add tags to a take, or remove them.",
-            ("artifact_id",),
-            artifact_id=_ID,
-            add=_strings("Tags to add."),
-            remove=_strings("Tags to remove."),
+            _ARTIFACT_ID | {"add": _strings("Tags to add."), "remove": _strings("Tags to remove.")},
+            required=("artifact_id",),
         ),
         _tool(
             "artifact_export",
-            "Copy a take to a WAV file below the export folder, never over an existing one unless forced.",
-            ("artifact_id",),
-            artifact_id=_ID,
-            path=_string("A file or folder, relative to the export folder; none: a name is made."),
-            force={"type": "boolean", "description": "Replace a file that exists.", "default": False},
+            "Copy a take to a WAV file below the export folder, never over an existing file unless forced.",
+            _ARTIFACT_ID
+            | {
+                "path": _string("A file or folder, relative to the export folder; without one a name is made."),
+                "force": _boolean("Replace a file that exists."),
+            },
+            required=("artifact_id",),
         ),
     )
 }

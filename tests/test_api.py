@@ -36,7 +36,7 @@ def test_takes_can_be_made_from_python(
 @pytest.mark.usefixtures("healthy")
 def test_batches_can_be_run_from_python(store_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Each take as it ends; what is there isn't made again."""
-    assert [outcome.wanted.line for outcome in batch(ROWS)] == [1, 2, 3]
+    assert [outcome.item.line for outcome in batch(ROWS)] == [1, 2, 3]
     assert list(batch(ROWS)) == []
     assert len(list(batch(ROWS, run="again", sweep=["seed=1,2"]))) == 6
     assert len(list(Store(store_path).newest(None))) == 9

@@ -19,7 +19,8 @@ BELOW = {
     "text": set(),
     "extras": {"errors"},
     "settings": {"errors", "limits"},
-    "contract": {"audio", "errors", "limits"},
+    "request_fields": {"limits"},
+    "contract": {"audio", "errors", "limits", "request_fields"},
     "audio": {"errors", "text"},
     "store": {"audio", "errors", "limits"},
     "checkpoint": {"_version", "errors", "extras", "limits"},
@@ -29,16 +30,17 @@ BELOW = {
     "engine/torch": {"checkpoint", "engine", "engine/decoding", "errors", "limits"},
     "engine/registry": {"checkpoint", "engine", "engine/onnx", "engine/torch", "errors", "extras", "settings"},
     "actions": {"_version", "actions/models", "audio", "checkpoint", "contract", "engine", "engine/registry", "errors",
-                "extras", "limits", "text", "settings", "store"},
+                "extras", "limits", "request_fields", "settings", "store", "text"},
     "actions/models": {"checkpoint", "engine", "engine/decoding", "engine/onnx", "engine/registry", "errors", "extras",
                        "limits"},
-    "service": {"_version", "audio", "contract", "engine", "engine/registry", "errors", "extras", "limits", "text",
-                "settings"},
-    "mcp_server": {"_version", "actions", "contract", "errors", "limits", "text", "settings", "store"},
-    "api": {"actions", "checkpoint", "engine", "engine/registry", "errors", "extras", "settings", "store"},
+    "service": {"_version", "audio", "contract", "engine", "errors", "extras", "limits", "settings", "text"},
+    "service/cluster": {"actions", "engine", "errors", "extras", "limits", "service", "settings"},
+    "mcp_server": {"_version", "actions", "contract", "errors", "limits", "request_fields", "settings", "store",
+                   "text"},
+    "api": {"actions", "engine", "errors", "settings", "store"},
 }  # fmt: skip
 
-ENGINES_ARE_OPENED_IN = {"actions/jobs/runner.py"}
+ENGINES_ARE_OPENED_IN = {"actions/engines.py"}
 SEAM = {"musicgen_cli.engine.base", "musicgen_cli.engine.fleet"}
 
 ONLY_IN = {

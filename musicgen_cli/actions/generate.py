@@ -6,7 +6,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from musicgen_cli import limits
@@ -16,18 +16,17 @@ from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, ProgressListener
 from musicgen_cli.errors import InvalidValueError, MusicgenError
 from musicgen_cli.limits import number
+from musicgen_cli.request_fields import PARAMETERS
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, check_tag
-
-_FIELDS = frozenset(GenerateRequest.model_fields) - {"client_job_id"}
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateOptions:
-    """What somebody asks for: fields of the request that were given, and what the record should say."""
+    """What a user asks for: the fields of the request that were given, and what the records should say."""
 
-    values: Mapping[str, Any]  # prompt, duration, … as given; what is absent takes its default
+    fields: Mapping[str, Any]  # prompt, duration, … as given; a missing one gets its default
     creator: str = limits.CREATOR
-    tags: Sequence[str] = ()  # the user's
+    tags: Sequence[str] = ()  # the user's own
     variations: int = 1
     parent_id: str | None = None  # any form that `Store.get` takes
     variation_set_id: str | None = None
@@ -36,7 +35,7 @@ class GenerateOptions:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTake:
-    """One take that was checked and may be made: the request, and the record but for what the clip adds."""
+    """One take that was checked and can be made: its request, and its record without what the clip adds."""
 
     request: GenerateRequest
     draft: ArtifactDraft
@@ -44,65 +43,76 @@ class PlannedTake:
 
 @dataclass(frozen=True, slots=True)
 class StoredTake:
-    """A take that is stored."""
+    """A take that was made and stored."""
 
     artifact: Artifact
     clip: Clip
     warnings: tuple[str, ...] = field(default=())
 
 
-def plan(wish: GenerateOptions, store: Store) -> list[PlannedTake]:
+def plan(options: GenerateOptions, store: Store) -> list[PlannedTake]:
     """
-    Check every value and turn a wish into orders, one a variation, before anything is loaded or sent.
+    Check every value and plan one take for each variation, before anything is loaded or sent.
 
     Raises:
         InvalidValueError: A value is out of range or of the wrong form.
-        ArtifactNotFoundError, AmbiguousIdError: The parent or the take to start from isn't there.
+        ArtifactNotFoundError, AmbiguousIdError: The parent or the take to start from isn't in the store.
     """
-    if wish.variations not in limits.VARIATIONS:
-        raise InvalidValueError(f"variations must be a whole number, {limits.VARIATIONS}, got {wish.variations}")
-    tags = tuple(dict.fromkeys((*limits.TAGS, *(check_tag(tag) for tag in wish.tags))))
-    if len(tags) > limits.TAGS_EACH:
-        raise InvalidValueError(f"a take can have {limits.TAGS_EACH} tags, got {len(tags)}")
-    values = dict(wish.values)
-    parent_id = wish.parent_id and store.get(wish.parent_id).id
-    if wish.from_id:
-        origin = store.get(wish.from_id)
-        values = parameters_of(origin) | values
-        parent_id = parent_id or origin.id
-    if values.get("seed") is None:
-        values["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - wish.variations)
-    first = GenerateRequest.checked(values)
+    if options.variations not in limits.VARIATIONS:
+        raise InvalidValueError(f"variations must be a whole number, {limits.VARIATIONS}, got {options.variations}")
+    tags = all_tags(options.tags)
+    fields = dict(options.fields)
+    parent_id = options.parent_id and store.get(options.parent_id).id
+    if options.from_id:
+        source = store.get(options.from_id)
+        fields = fields_of(source) | fields
+        parent_id = parent_id or source.id
+    if fields.get("seed") is None:
+        fields["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - options.variations)
+    first = GenerateRequest.checked(fields)
     assert first.seed is not None
-    if first.seed + wish.variations - 1 not in limits.SEED:
+    if first.seed + options.variations - 1 not in limits.SEED:
         raise InvalidValueError(
-            f"seed must be {limits.SEED} for every variation, got {first.seed} with {wish.variations} variations"
+            f"seed must be {limits.SEED} for every variation, got {first.seed} with {options.variations} variations"
         )
-    set_id, index = wish.variation_set_id, 0
+    set_id, index = options.variation_set_id, 0
     if set_id is not None:
         index = store.next_variation_index(set_id)
-    elif wish.variations > 1:
+    elif options.variations > 1:
         set_id = f"set_{secrets.token_hex(6)}"
     return [
         planned_take(
             first.model_copy(update={"seed": first.seed + i}),
             tags=tags,
-            creator=wish.creator,
+            creator=options.creator,
             parent_id=parent_id,
             variation_set_id=set_id,
             variation_index=None if set_id is None else index + i,
         )
-        for i in range(wish.variations)
+        for i in range(options.variations)
     ]
 
 
-def planned_take(request: GenerateRequest, *, tags: tuple[str, ...], creator: str, **known: Any) -> PlannedTake:
+def all_tags(tags: Sequence[str]) -> tuple[str, ...]:
     """
-    Make the order of one take from what was checked; a seed and a job id are drawn where there are none.
+    Return the tags of a new take: those that every take has, then the user's, without repeats.
+
+    Raises:
+        InvalidValueError: One is of the wrong form, or there are too many.
+    """
+    every = tuple(dict.fromkeys((*limits.TAGS, *(check_tag(tag) for tag in tags))))
+    if len(every) > limits.TAGS_EACH:
+        raise InvalidValueError(f"a take can have {limits.TAGS_EACH} tags, got {len(every)}")
+    return every
+
+
+def planned_take(request: GenerateRequest, *, tags: tuple[str, ...], creator: str, **record: Any) -> PlannedTake:
+    """
+    Plan one take from values that were checked; a seed and a job id are drawn where there are none.
 
     Args:
         tags: All of them.
-        known: What else of a `Draft` is known before the take is made.
+        record: Further members of the `ArtifactDraft` that are known before the take is made.
     """
     request = request.model_copy(
         update={
@@ -118,33 +128,26 @@ def planned_take(request: GenerateRequest, *, tags: tuple[str, ...], creator: st
         origin={},
         requested_duration=request.duration,
         client_job_id=request.client_job_id,
-        **known,
+        **record,
     )
     return PlannedTake(request, draft)
 
 
 def expected_bytes(planned: PlannedTake) -> int:
-    """Reckon how large a take's sound will be."""
+    """Estimate the size of a take's audio."""
     return round(planned.request.duration * limits.SAMPLE_RATE) * limits.CHANNELS * 2
 
 
 def make(planned: PlannedTake, engine: Engine, store: Store, listener: ProgressListener) -> StoredTake:
     """
-    Make one take and store it; when this returns it is durable.
+    Make one take and store it; it is durable when this returns.
 
     Raises:
         MusicgenError: Nothing was stored.
     """
     clip = engine.generate(planned.request, listener)
-    origin = {
-        "kind": clip.origin.kind,
-        "model": clip.origin.model,
-        "engine": clip.origin.engine,
-        "precision": clip.origin.precision,
-        "device": clip.origin.device,
-        "version": __version__,
-        "url": clip.origin.url,
-    }
+    origin = asdict(clip.origin)
+    origin |= {"version": __version__, "url": origin.pop("url")}  # the order of a record's members
     draft = replace(
         planned.draft,
         origin={name: value for name, value in origin.items() if value is not None},
@@ -154,41 +157,41 @@ def make(planned: PlannedTake, engine: Engine, store: Store, listener: ProgressL
         extra=dict(clip.extra),
     )
     artifact = store.put(clip.wav, draft)
-    return StoredTake(artifact, clip, tuple(_notes(planned.request, clip)))
+    return StoredTake(artifact, clip, tuple(_warnings(planned.request, clip)))
 
 
 def make_all(
     planned_takes: Sequence[PlannedTake],
     engine: Engine,
     store: Store,
-    heard: Callable[[int, PlannedTake], AbstractContextManager[ProgressListener]],
+    listener_of: Callable[[int, PlannedTake], AbstractContextManager[ProgressListener]],
     *,
     jobs: int,
 ) -> Iterator[StoredTake]:
     """
-    Make several takes and store them, `jobs` at once; yield them in the order of `orders`.
+    Make several takes and store them, up to `jobs` at once; yield them in the order in which they were planned.
 
     Args:
-        heard: Gives a listener to each order, counted from 0; called by any thread.
+        listener_of: Returns the listener of each take, counted from 0; called from any thread.
 
     Raises:
-        MusicgenError: The first failure; no more takes were begun after it, and those that were made are yielded.
+        MusicgenError: The first failure. No more takes were begun after it, and those that were made are yielded first.
     """
     failure: MusicgenError | None = None
 
-    def begun() -> Iterator[tuple[int, PlannedTake]]:
+    def tasks() -> Iterator[tuple[int, PlannedTake]]:
         for pair in enumerate(planned_takes):
             if failure is not None:
                 return
             yield pair
 
     def work(pair: tuple[int, PlannedTake]) -> StoredTake:
-        with heard(*pair) as listener:
+        with listener_of(*pair) as listener:
             return make(pair[1], engine, store, listener)
 
     early: dict[int, StoredTake] = {}
     due = 0
-    for (i, _), result in as_done(begun(), work, jobs=jobs):
+    for (i, _), result in as_done(tasks(), work, jobs=jobs):
         if isinstance(result, MusicgenError):
             failure = failure or result
             continue
@@ -196,26 +199,25 @@ def make_all(
         while due in early:
             yield early.pop(due)
             due += 1
-    for i in sorted(early):  # what stands after the one that failed
+    for i in sorted(early):  # planned after the one that failed
         yield early[i]
     if failure is not None:
         raise failure
 
 
-def parameters_of(artifact: Artifact) -> dict[str, Any]:
-    """Return the prompt and the parameters that made a take, as fields of a request."""
-    values = {name: value for name, value in artifact.params.items() if name in _FIELDS}
-    values["prompt"] = artifact.prompt
+def fields_of(artifact: Artifact) -> dict[str, Any]:
+    """Return the prompt and the parameters of a take as fields of a request."""
+    fields = {field.name: artifact.params[field.name] for field in PARAMETERS if field.name in artifact.params}
+    fields["prompt"] = artifact.prompt
     if artifact.seed is not None:
-        values["seed"] = artifact.seed
-    return values
+        fields["seed"] = artifact.seed
+    return fields
 
 
-def _notes(request: GenerateRequest, clip: Clip) -> list[str]:
-    notes = list(clip.warnings)
-    wanted, got = request.duration, clip.info.frames / clip.info.sample_rate
-    if abs(wanted - got) >= 0.001:
-        notes.append(f"asked for {number(wanted)} s, got {number(round(got, 3))} s")
+def _warnings(request: GenerateRequest, clip: Clip) -> Iterator[str]:
+    yield from clip.warnings
+    actual = clip.info.frames / clip.info.sample_rate
+    if abs(request.duration - actual) >= 0.001:
+        yield f"asked for {number(request.duration)} s, got {number(round(actual, 3))} s"
     if clip.seed is None:
-        notes.append("the service doesn't say that it used the seed: this take may not come out the same again")
-    return notes
+        yield "the service doesn't say that it used the seed: this take may not come out the same again"

@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from musicgen_cli._version import __version__
+from musicgen_cli.cli.option_groups import grouped
 from musicgen_cli.errors import MusicgenError, StoppedError
 
 # Each name is a module of `commands` (`import_` for `import`), with a function `command`, or for a group a table
@@ -80,7 +81,7 @@ def table(wanted: Container[str]) -> typer.Typer:
             continue
         module = import_module(f"musicgen_cli.cli.commands.{name}{'_' * iskeyword(name)}")
         if hasattr(module, "command"):
-            app.command(name, help=what)(explained(module.command))
+            app.command(name, help=what)(explained(grouped(module.command)))
         else:
             group = typer.Typer(help=what, rich_markup_mode=None)
             for inner, command in module.commands.items():

@@ -66,13 +66,13 @@ class BatchView:
         self._bars.start()
 
     @contextmanager
-    def making(self, wanted: BatchItem) -> Iterator[ProgressListener]:
+    def making(self, item: BatchItem) -> Iterator[ProgressListener]:
         """Show one take while it is made."""
         if self._bars is None:
             yield Notes(self._out.insist)
             return
-        what = one_line(wanted.request.prompt or "(unconditional)")[:_WORDS]
-        bar = self._bars.add_task(f"  {what}", total=None, says=f"line {wanted.line}")
+        what = one_line(item.request.prompt or "(unconditional)")[:_WORDS]
+        bar = self._bars.add_task(f"  {what}", total=None, says=f"line {item.line}")
         try:
             yield _Steps(self._out, self._bars, bar)
         finally:
@@ -81,13 +81,13 @@ class BatchView:
     def ended(self, outcome: Outcome) -> None:
         """Show one more take that has ended, as a line where no table of people's is."""
         if outcome.artifact is not None and not self._out.is_table:
-            self._out.artifact(outcome.artifact, line=outcome.wanted.line)
+            self._out.artifact(outcome.artifact, line=outcome.item.line)
         if outcome.path is not None:
             self._out.note(f"wrote {outcome.path}")
         for text in outcome.warnings:
             self._out.warn(text)
         if outcome.error is not None:
-            self._out.failed(outcome.wanted.line, outcome.error)
+            self._out.failed(outcome.item.line, outcome.error)
         if self._bars is not None:
             self._advance()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -66,6 +66,18 @@ class NullListener:
 
     def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
         """Ignore samples."""
+
+
+class LogListener(NullListener):
+    """Passes the notes on to a function."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        """Choose the function, which is called with each line."""
+        self._log = log
+
+    def note(self, text: str) -> None:
+        """Pass a note on."""
+        self._log(text)
 
 
 class Engine(Protocol):

@@ -1,32 +1,113 @@
-"""The only door to an engine: the chosen one is imported on demand, the others not at all."""
+"""
+The backends that run a model in this process: one row each, imported only when it is chosen.
+
+A new backend is a new file with a subclass of `LocalEngine`, and a row here. Names, devices and precisions in help
+texts, in checks and in messages come from the rows.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from musicgen_cli import settings as places
-from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import AbsentError, InvalidValueError
 from musicgen_cli.extras import needs
-from musicgen_cli.settings import Settings
 
 if TYPE_CHECKING:
     from musicgen_cli.checkpoint.checkpoint import Checkpoint
+    from musicgen_cli.engine.base import Engine
 
-ENGINES = ("onnx", "torch")
-DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("int8", "fp32", "bf16")
+Note = Callable[[str], None]
 
 
-def open_remote(settings: Settings) -> Engine:
-    """Open the HTTP service that the settings name; nothing is sent yet."""
-    from musicgen_cli.engine.client import RemoteEngine
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load a model; None leaves a choice to the backend."""
 
-    return RemoteEngine(
-        settings.url, timeout_s=settings.timeout, max_wait_s=settings.max_wait, api_key=settings.api_key
+    device: str = "auto"
+    precision: str | None = None
+    slots: int | None = None  # clips that are made at once
+    threads: int | None = None  # of one operation on the CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A runtime that computes a model in this process."""
+
+    name: str
+    extra: str  # the optional extra that brings its packages
+    devices: tuple[str, ...]  # beside "auto"
+    precisions: tuple[str, ...]
+    needs_weights: bool  # or graphs that were prepared from them are enough
+    load: Callable[[str, LoadOptions, Note], Engine]
+
+
+def _load_onnx(model: str, options: LoadOptions, note: Note) -> Engine:
+    # Since 1.29 the official ONNX Runtime reports usage to its maker and leaves a device id in the cache folder. Only
+    # this variable, set before the import, stops all of it (its docs/Privacy.md). Whoever wants that can set it to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    with needs("local"):
+        from musicgen_cli.engine.onnx.engine import OnnxEngine
+    checkpoint = resolve_model(model, note)
+    return OnnxEngine(
+        checkpoint,
+        cache_dir=checkpoint.home(places.cache_dir()),
+        precision=options.precision or "int8",
+        threads=options.threads,
+        slots=options.slots,
+        note=note,
     )
+
+
+def _load_torch(model: str, options: LoadOptions, note: Note) -> Engine:
+    with needs("torch"), needs("local"):
+        from musicgen_cli.engine.torch.engine import TorchEngine
+    return TorchEngine(
+        resolve_model(model, note), precision=options.precision, device=options.device, slots=options.slots
+    )
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        # No bf16: ONNX Runtime's CPU kernels have no product of bfloat16 for x86 and use none on ARM.
+        Backend("onnx", "local", ("cpu",), ("int8", "fp32"), needs_weights=False, load=_load_onnx),
+        Backend("torch", "torch", ("cpu", "cuda", "mps"), ("fp32", "bf16"), needs_weights=True, load=_load_torch),
+    )
+}
+DEFAULT_BACKEND = "onnx"
+ENGINES = tuple(BACKENDS)
+DEVICES = ("auto", *dict.fromkeys(device for backend in BACKENDS.values() for device in backend.devices))
+PRECISIONS = tuple(dict.fromkeys(precision for backend in BACKENDS.values() for precision in backend.precisions))
+
+
+def backend_of(engine: str | None, device: str | None = None, precision: str | None = None) -> Backend:
+    """
+    Return the backend of that name, if it has the device and the precision; None stands for the default.
+
+    Raises:
+        InvalidValueError: No backend has that name, device or precision.
+        AbsentError: Another backend has it.
+    """
+    for kind, name, names in (("engine", engine, ENGINES), ("device", device, DEVICES),
+                              ("precision", precision, PRECISIONS)):  # fmt: skip
+        if name is not None and name not in names:
+            raise InvalidValueError(f"{kind} must be one of {', '.join(names)}, got {name[:40]!r}")
+    backend = BACKENDS[engine or DEFAULT_BACKEND]
+    for kind, name, own in (
+        ("device", device, ("auto", *backend.devices)),
+        ("precision", precision, backend.precisions),
+    ):
+        if name is not None and name not in own:
+            other = next(each.name for each in BACKENDS.values() if name in each.devices + each.precisions)
+            raise AbsentError(
+                f"the engine {backend.name} has no {kind} {name!r}",
+                hint=f"`--engine {other} --{kind} {name}` has, or `--{kind} {own[0]}`",
+            )
+    return backend
 
 
 def open_local(
@@ -37,7 +118,7 @@ def open_local(
     precision: str | None = None,
     slots: int | None = None,
     threads: int | None = None,
-    note: Callable[[str], None],
+    note: Note,
 ) -> Engine:
     """
     Load a model into this process.
@@ -46,65 +127,22 @@ def open_local(
         model: A name or the path of a checkpoint.
         engine: Of ENGINES; None means onnx.
         device: Of DEVICES; None means auto.
-        precision: Of PRECISIONS; None means int8 with onnx, with torch bf16 on CUDA and else fp32.
-        slots: Clips made side by side; None leaves it to the engine.
+        precision: Of PRECISIONS; None means int8 with onnx, and with torch bf16 on CUDA, else fp32.
+        slots: Clips that are made at once; None leaves it to the engine.
         threads: For one operation of onnx; None means one for each physical core. Torch has settings of its own.
-        note: Hears which model was chosen and what is being prepared.
+        note: Called with a line about which model was chosen, and what is being prepared.
 
     Raises:
         InvalidValueError: There is no such engine, device or precision.
         AbsentError: What was asked for isn't in this installation, or not on this machine.
         EngineError: The checkpoint can't be loaded.
     """
-    check(engine, device, precision)
-    device = device or "auto"
-    if engine == "torch":
-        with needs("torch"), needs("local"):
-            from musicgen_cli.engine.torch.engine import TorchEngine
-        return TorchEngine(_resolved(model, note), precision=precision, device=device, slots=slots)
-    if device not in {"auto", "cpu"}:
-        raise AbsentError(
-            f"the engine onnx has no {device!r}", hint=f"`--engine torch --device {device}`, or `--device cpu`"
-        )
-    if precision == "bf16":
-        # It would only be slower: there is no product of bfloat16 among its kernels for x86, and none is used on ARM.
-        raise AbsentError("ONNX Runtime has no bf16 on this processor", hint="`--precision int8` is the fast one")
-    # Since 1.29 the official ONNX Runtime reports to its maker and leaves a device id in the cache folder; nothing but
-    # this, before it is imported, stops all of it (its docs/Privacy.md). Whoever wants that can set 0.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    with needs("local"):
-        from musicgen_cli.engine.onnx.engine import OnnxEngine
-    checkpoint = _resolved(model, note)
-    home = checkpoint.home(places.cache_dir())
-    return OnnxEngine(
-        checkpoint,
-        cache_dir=home,
-        precision=precision or "int8",
-        device="cpu",
-        threads=threads,
-        slots=slots,
-        note=note,
-    )
+    backend = backend_of(engine, device, precision)
+    return backend.load(model, LoadOptions(device or "auto", precision, slots, threads), note)
 
 
-def check(engine: str | None, device: str | None, precision: str | None) -> None:
-    """
-    See that there are engines, devices and precisions of these names; None stands for none in particular.
-
-    Raises:
-        InvalidValueError: There is none of that name.
-    """
-    for kind, name, known in (
-        ("engine", engine, ENGINES),
-        ("device", device, DEVICES),
-        ("precision", precision, PRECISIONS),
-    ):
-        if name is not None and name not in known:
-            raise InvalidValueError(f"{kind} must be one of {', '.join(known)}, got {name[:40]!r}")
-
-
-def _resolved(model: str, note: Callable[[str], None]) -> Checkpoint:
-    """Find a model, and tell which it is if that was left to us."""
+def resolve_model(model: str, note: Note) -> Checkpoint:
+    """Find a model's files, and say which model it is if the choice was left to us."""
     from musicgen_cli.checkpoint.checkpoint import resolve
 
     checkpoint = resolve(model, places.models_dir(), places.cache_dir())

@@ -9,6 +9,7 @@ model, slots and a queue of its own, and refuses what it has no room for, as `mu
 # No `annotations` from __future__: Ray reads the builder's own to make Arguments of words.
 
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp
 
 from musicgen_cli import limits, settings
+from musicgen_cli.actions.engines import EngineConfig, LogReporter, open_engine
 from musicgen_cli.engine.base import Engine
-from musicgen_cli.engine.registry import open_local
 from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
 from musicgen_cli.service.admission import AdmissionQueue
@@ -65,15 +66,15 @@ def build(arguments: Arguments) -> Application:
     """
 
     def make_engine() -> Engine:
-        return open_local(
-            arguments.model,
+        config = EngineConfig(
+            local=True,
+            model=arguments.model,
             engine=arguments.engine,
             device=arguments.device,
             precision=arguments.precision,
-            slots=arguments.slots,
-            threads=arguments.cpus,
-            note=lambda _: None,
         )
+        log = logging.getLogger(__name__)
+        return open_engine(config, LogReporter(log.info, log.warning), slots=arguments.slots, threads=arguments.cpus)
 
     return application(make_engine, arguments)
 

@@ -28,8 +28,13 @@ def test_unknown_names_are_wrong_usage(values: Mapping[str, str], message: str) 
 @pytest.mark.parametrize(
     ("values", "message", "hint"),
     [
-        ({"device": "cuda"}, "the engine onnx has no 'cuda'", "--engine torch --device cuda"),
-        ({"precision": "bf16"}, "ONNX Runtime has no bf16", "--precision int8"),
+        ({"device": "cuda"}, "the engine onnx has no device 'cuda'", "--engine torch --device cuda"),
+        ({"precision": "bf16"}, "the engine onnx has no precision 'bf16'", "--precision int8"),
+        (
+            {"engine": "torch", "precision": "int8"},
+            "the engine torch has no precision 'int8'",
+            "--engine onnx --precision int8",
+        ),
     ],
 )
 def test_what_isnt_there_is_refused_before_anything_is_imported(

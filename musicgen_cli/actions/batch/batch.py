@@ -1,14 +1,14 @@
 """
-Many requests, one result each: a failure stops only itself, and what is in the store is not made twice.
+Many requests, one result each: a failure stops only itself, and a take that the store has is not made twice.
 
 Each take's record carries a fingerprint, `<family>-<request>-<occurrence>`:
 
 - family: `1`, the version of this form, and 16 hex digits of a BLAKE2 of the model and of the name given with `--run`;
-- request: 32 hex digits of a BLAKE2 of the prompt and all parameters, defaults included. A seed belongs to it where one
-  was given; where it is drawn for the take, its absence does, so that another run doesn't depend on what was drawn;
+- request: 32 hex digits of a BLAKE2 of the prompt and all parameters, defaults included. A seed that was given is part
+  of it. A seed that is drawn for the take is not, so that another run doesn't depend on what was drawn;
 - occurrence: numbers equal requests of one file from 0.
 
-Tags, creator, parent, set and output don't change the sound and are not in it; nor is the engine, so that a batch begun
+Tags, creator, parent, set and output don't change the sound and are not in it. Nor is the engine, so that a batch begun
 over HTTP can be finished locally.
 """
 
@@ -28,16 +28,14 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import Protocol
 
-from musicgen_cli.actions.batch.rows import Row
+from musicgen_cli.actions.batch.checked_row import RowFields
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
-from musicgen_cli.actions.generate import PlannedTake, expected_bytes, make, planned_take
+from musicgen_cli.actions.generate import PlannedTake, StoredTake, expected_bytes, make, planned_take
 from musicgen_cli.actions.library.export import Target, export, file_name, target
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.engine.base import Engine, ProgressListener
 from musicgen_cli.engine.fleet import NoServiceError
 from musicgen_cli.errors import (
-    AmbiguousIdError,
-    ArtifactNotFoundError,
     MusicgenError,
     ServiceError,
     StoppedError,
@@ -46,20 +44,18 @@ from musicgen_cli.errors import (
     TryAgainError,
 )
 from musicgen_cli.store import Artifact, Store
-from musicgen_cli.store.digest import id_wanted
-from musicgen_cli.store.store import LAST
 
-_FORM = "1"
-_REST = re.compile(r"-([0-9a-f]{32})-(\d{1,18})")
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_MAY_PASS = (TryAgainError, ServiceError)  # another try of the same request may go better
+_FINGERPRINT_VERSION = "1"
+_AFTER_FAMILY = re.compile(r"-([0-9a-f]{32})-(\d{1,18})")
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_RETRIED = (TryAgainError, ServiceError)  # another try of the same request may succeed
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one take: it is stored, or there is an error, or both where only the export failed."""
+    """What became of one take: an artifact, or an error, or both where only the export failed."""
 
-    wanted: BatchItem
+    item: BatchItem
     artifact: Artifact | None = None
     error: MusicgenError | None = None
     path: Path | None = None  # the exported file
@@ -69,12 +65,12 @@ class Outcome:
 
 @dataclass(slots=True)
 class Tally:
-    """A batch, counted."""
+    """Counts the takes of a batch."""
 
     made: int = 0
     skipped: int = 0  # in the store already
-    failed: Counter[str] = field(default_factory=Counter)  # by code
-    audio_s: float = 0.0  # of what was made
+    failed: Counter[str] = field(default_factory=Counter)  # by error code
+    audio_s: float = 0.0  # of the takes that were made
     started: float = field(default_factory=time.monotonic)
 
     def add(self, outcome: Outcome) -> None:
@@ -87,35 +83,35 @@ class Tally:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the batch was begun."""
+        """Seconds since the batch was started."""
         return time.monotonic() - self.started
 
 
-class Watch(Protocol):
-    """Sees how a batch is getting on; both methods may be called by any thread."""
+class BatchListener(Protocol):
+    """Follows the progress of a batch; both methods may be called from any thread."""
 
     def begin(self, takes: int, audio_s: float) -> None:
-        """See how many takes are to be made, and how much sound that is in all."""
+        """Learn how many takes are missing, and the seconds of audio of all of them."""
 
-    def making(self, wanted: BatchItem) -> AbstractContextManager[ProgressListener]:
-        """See one take while it is made."""
+    def making(self, item: BatchItem) -> AbstractContextManager[ProgressListener]:
+        """Return the listener of one take, entered while it is made."""
 
 
 class Batch:
     """
-    The takes of a worklist that its store hasn't got.
+    Makes the takes of a worklist that are missing in the store.
 
     Args:
-        model: Which model will make them, None if the service doesn't say.
-        run: A name; under another one the same file is made anew.
-        parents: A parent's id by what rows call it, as `find_parents` returns them.
-        redo: Make also what is there.
-        force: Exports may replace files.
+        model: The model that will make them; None if the service doesn't say.
+        run: A name; under another name the same file is made again.
+        parents: The ids of parents by the names that rows give them, from `find_parents`.
+        redo: Make takes again that the store has.
+        force: Let exports replace files.
     """
 
     def __init__(
         self,
-        work: Worklist,
+        worklist: Worklist,
         store: Store,
         *,
         model: str | None,
@@ -124,16 +120,16 @@ class Batch:
         redo: bool = False,
         force: bool = False,
     ) -> None:
-        self._work = work
+        self._worklist = worklist
         self._store = store
         self._parents = parents or {}
         self._redo = redo
         self._force = force
-        self._family = _FORM + blake2b(json.dumps([model, run]).encode(), digest_size=8).hexdigest()
-        self._salt = token_bytes(8) if redo else b""  # what is made again is a set of its own
-        self._indices: dict[str, int] = {}
+        self._family = _FINGERPRINT_VERSION + blake2b(json.dumps([model, run]).encode(), digest_size=8).hexdigest()
+        self._salt = token_bytes(8) if redo else b""  # takes made again are a set of their own
+        self._next_indices: dict[str, int] = {}  # by variation set
         self._indexing = threading.Lock()
-        self._stopped = threading.Event()
+        self._ended = threading.Event()
         self.tally = Tally()
 
     @contextmanager
@@ -142,12 +138,12 @@ class Batch:
         Keep other processes from running the same batch into this store.
 
         Raises:
-            StoreBusyError: One does.
+            StoreBusyError: Another process is running it.
         """
-        name = blake2b(self._work.digest + self._family.encode(), digest_size=8).hexdigest()
-        with ExitStack() as held:
+        name = blake2b(self._worklist.digest + self._family.encode(), digest_size=8).hexdigest()
+        with ExitStack() as stack:
             try:
-                held.enter_context(self._store.exclusive_lock(f"batch-{name}"))
+                stack.enter_context(self._store.exclusive_lock(f"batch-{name}"))
             except StoreBusyError as err:
                 raise StoreBusyError(
                     "the same batch is under way in this store", hint="wait for it, or tell them apart with --run NAME"
@@ -157,44 +153,44 @@ class Batch:
     def run(
         self,
         engine: Engine,
-        watch: Watch,
+        listener: BatchListener,
         *,
         jobs: int = 1,
         retry: int = 0,
         max_failures: int | None = None,
     ) -> Iterator[Outcome]:
         """
-        Make what is missing, while `alone`; yield each take as it ends, and each export that was missing.
+        Make the missing takes, with the `exclusive_lock` held; yield each as it ends, and each export that was missing.
 
         Args:
             engine: Safe to use from `jobs` threads.
-            jobs: How many are made at once.
+            jobs: How many takes are made at once.
             retry: How many more times a request is tried that failed in a way that may pass.
-            max_failures: After so many no more are begun.
+            max_failures: Begin no more takes after so many failures.
 
         Raises:
             StoreError, TargetError: The disk is full, or the store can't be written: nothing more can succeed.
-            NoServiceError: No service has been there for too long.
+            NoServiceError: No service could be reached for too long.
         """
         try:
-            yield from self._counted(self._look())
-            missing = self._work.missing()
-            watch.begin(missing, self._work.audio_s * missing / self._work.takes)
-            tasks = self._until(max_failures)
-            results = as_done(tasks, lambda wanted: self._make(wanted, engine, watch, retry), jobs=jobs)
+            yield from self._counted(self._compare_with_store())
+            missing = self._worklist.missing()
+            listener.begin(missing, self._worklist.audio_s * missing / self._worklist.takes)
+            items = self._until(max_failures)
+            results = as_done(items, lambda item: self._make(item, engine, listener, retry), jobs=jobs)
             yield from self._counted(_outcomes(results))
         finally:
-            self._stopped.set()
+            self._ended.set()
 
-    def fingerprint(self, wanted: BatchItem) -> str:
-        """Return what a take is known by."""
-        return f"{self._family}-{wanted.key.hex()}-{wanted.occurrence}"
+    def fingerprint(self, item: BatchItem) -> str:
+        """Return what identifies a take from one run to the next."""
+        return f"{self._family}-{item.key.hex()}-{item.occurrence}"
 
-    def row_of(self, wanted: BatchItem) -> Row:
-        """Return a row that asks for just this take, and is known again as this take."""
-        set_id, index = self._place(wanted)
-        place = {"variation_set_id": set_id, "variation_index": index}
-        return wanted.as_row() | {name: value for name, value in place.items() if value is not None}
+    def row_of(self, item: BatchItem) -> RowFields:
+        """Return a row that asks for just this take and gets the same fingerprint."""
+        set_id, index = self._set_and_index(item)
+        members = {"variation_set_id": set_id, "variation_index": index}
+        return item.as_row() | {name: value for name, value in members.items() if value is not None}
 
     def _counted(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
         for outcome in outcomes:
@@ -202,74 +198,78 @@ class Batch:
             yield outcome
 
     def _until(self, max_failures: int | None) -> Iterator[BatchItem]:
-        for wanted in self._work:
+        for item in self._worklist:
             if max_failures is not None and self.tally.failed.total() >= max_failures:
                 return
-            yield wanted
+            yield item
 
-    def _look(self) -> Iterator[Outcome]:
-        """Pass over the store once: what is there, what of it was not exported, and how far variation sets go."""
-        self._indices = dict.fromkeys(self._work.sets(), 0)
+    def _compare_with_store(self) -> Iterator[Outcome]:
+        """Read the store once: mark takes that it has, make missing exports, and find the next index of each set."""
+        self._next_indices = dict.fromkeys(self._worklist.sets(), 0)
         for artifact in self._store.newest(None):
-            if artifact.variation_set_id in self._indices and artifact.variation_index is not None:
+            if artifact.variation_set_id in self._next_indices and artifact.variation_index is not None:
                 set_id = artifact.variation_set_id
-                self._indices[set_id] = max(self._indices[set_id], artifact.variation_index + 1)
-            mark = artifact.fingerprint or ""
-            rest = mark.startswith(self._family) and _REST.fullmatch(mark, len(self._family))
-            if self._redo or not rest:
+                self._next_indices[set_id] = max(self._next_indices[set_id], artifact.variation_index + 1)
+            fingerprint = artifact.fingerprint or ""
+            match = fingerprint.startswith(self._family) and _AFTER_FAMILY.fullmatch(fingerprint, len(self._family))
+            if self._redo or not match:
                 continue
-            wanted = self._work.found(bytes.fromhex(rest[1]), int(rest[2]))
-            if wanted is not None and (missing := _missing_output(wanted, artifact)) is not None:
-                yield self._export(wanted, artifact, missing, is_new=False)
-        self.tally.skipped = self._work.takes - self._work.missing()
+            item = self._worklist.mark_stored(bytes.fromhex(match[1]), int(match[2]))
+            if item is not None and (missing := _missing_output(item, artifact)) is not None:
+                yield self._export(item, artifact, missing, is_new=False)
+        self.tally.skipped = self._worklist.takes - self._worklist.missing()
 
-    def _make(self, wanted: BatchItem, engine: Engine, watch: Watch, retry: int) -> Outcome:
+    def _make(self, item: BatchItem, engine: Engine, listener: BatchListener, retry: int) -> Outcome:
         """Make one take, in a thread of its own."""
-        with watch.making(wanted) as heard:
-            listener = _Stoppable(heard, self._stopped)
-            where = None if wanted.output is None else target(wanted.output, force=self._force)
-            planned = self._plan(wanted)
+        with listener.making(item) as progress:
+            stopping = _StoppingListener(progress, self._ended)
+            where = None if item.row.output is None else target(item.row.output, force=self._force)
+            planned = self._plan(item)
             self._store.check_room(expected_bytes(planned))
-            while True:
-                try:
-                    take = make(planned, engine, self._store, listener)
-                    break
-                except _MAY_PASS as err:
-                    if not retry:
-                        raise
-                    retry -= 1
-                    listener.note(f"line {wanted.line}: {err}, trying again")
+            take = self._try(item, planned, engine, stopping, retry)
             if where is None:
-                return Outcome(wanted, take.artifact, warnings=take.warnings)
-            return self._export(wanted, take.artifact, where, warnings=take.warnings)
+                return Outcome(item, take.artifact, warnings=take.warnings)
+            return self._export(item, take.artifact, where, warnings=take.warnings)
 
-    def _plan(self, wanted: BatchItem) -> PlannedTake:
-        set_id, index = self._place(wanted)
+    def _try(
+        self, item: BatchItem, planned: PlannedTake, engine: Engine, listener: ProgressListener, retry: int
+    ) -> StoredTake:
+        while True:
+            try:
+                return make(planned, engine, self._store, listener)
+            except _RETRIED as err:
+                if not retry:
+                    raise
+                retry -= 1
+                listener.note(f"line {item.line}: {err}, trying again")
+
+    def _plan(self, item: BatchItem) -> PlannedTake:
+        set_id, index = self._set_and_index(item)
         if set_id is not None and index is None:
             with self._indexing:
-                index = self._indices[set_id]
-                self._indices[set_id] += 1
+                index = self._next_indices[set_id]
+                self._next_indices[set_id] += 1
         return planned_take(
-            wanted.request,
-            tags=wanted.tags,
-            creator=wanted.creator,
-            parent_id=wanted.parent and self._parents[wanted.parent],
+            item.request,
+            tags=item.row.tags,
+            creator=item.row.creator,
+            parent_id=item.row.parent_id and self._parents[item.row.parent_id],
             variation_set_id=set_id,
             variation_index=index,
-            fingerprint=self.fingerprint(wanted),
+            fingerprint=self.fingerprint(item),
         )
 
-    def _place(self, wanted: BatchItem) -> tuple[str | None, int | None]:
+    def _set_and_index(self, item: BatchItem) -> tuple[str | None, int | None]:
         """Return a take's variation set and its index; the set of a row is the same whenever its takes are made."""
-        if wanted.variation_set_id is not None or wanted.siblings is None:
-            return wanted.variation_set_id, wanted.variation_index
-        key, occurrence = wanted.siblings
-        mark = b"%s %s %d" % (self._salt, key, occurrence)
-        return f"set_{blake2b(mark, key=self._family.encode(), digest_size=6).hexdigest()}", wanted.variation
+        if item.row.variation_set_id is not None or item.siblings is None:
+            return item.row.variation_set_id, item.row.variation_index
+        key, occurrence = item.siblings
+        message = b"%s %s %d" % (self._salt, key, occurrence)
+        return f"set_{blake2b(message, key=self._family.encode(), digest_size=6).hexdigest()}", item.variation
 
     def _export(
         self,
-        wanted: BatchItem,
+        item: BatchItem,
         artifact: Artifact,
         where: Target,
         *,
@@ -281,66 +281,42 @@ class Batch:
         except MusicgenError as err:
             if _is_fatal(err):
                 raise
-            return Outcome(wanted, artifact, err, None, warnings, is_new)
-        return Outcome(wanted, artifact, None, path, warnings, is_new)
+            return Outcome(item, artifact, err, None, warnings, is_new)
+        return Outcome(item, artifact, None, path, warnings, is_new)
 
 
-def find_parents(work: Worklist, store: Store) -> tuple[dict[str, str], dict[str, MusicgenError]]:
-    """Find the takes that rows name as their parents, in one pass; return their ids, and what is wrong with others."""
-    named = work.parents()
-    starts = {name: id_wanted(name) for name in named}
-    found: dict[str, list[str]] = {start[0]: [] for start in starts.values() if start}
-    last = None
-    if named:
-        digits = range(len("artifact_") + 4, len("artifact_") + 12)  # a start of 12 is a whole id
-        for artifact in store.newest(None):
-            last = last or artifact.id
-            for named_so in (artifact.id, *(artifact.id[:length] for length in digits)):
-                if named_so in found:
-                    found[named_so].append(artifact.id)
-    ids: dict[str, str] = {}
-    wrong: dict[str, MusicgenError] = {}
-    for name, start in starts.items():
-        candidates = [last] if name == LAST and last else found[start[0]] if start else []
-        if len(candidates) == 1:
-            ids[name] = candidates[0]
-        else:
-            wrong[name] = AmbiguousIdError(name, candidates) if candidates else ArtifactNotFoundError(name)
-    return ids, wrong
+class _StoppingListener:
+    """Passes progress on, and stops the take once the batch has ended."""
 
-
-class _Stoppable:
-    """A listener that ends what it listens to once the batch has ended."""
-
-    def __init__(self, heard: ProgressListener, stopped: threading.Event) -> None:
-        self._heard = heard
-        self._stopped = stopped
+    def __init__(self, listener: ProgressListener, ended: threading.Event) -> None:
+        self._listener = listener
+        self._ended = ended
 
     def step(self, done: int, total: int) -> None:
         """Pass a step on."""
-        if self._stopped.is_set():
+        if self._ended.is_set():
             raise StoppedError
-        self._heard.step(done, total)
+        self._listener.step(done, total)
 
     def note(self, text: str) -> None:
         """Pass a note on."""
-        if self._stopped.is_set():
+        if self._ended.is_set():
             raise StoppedError
-        self._heard.note(text)
+        self._listener.note(text)
 
     def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
         """Pass samples on."""
-        self._heard.sound(pcm, sample_rate, channels)
+        self._listener.sound(pcm, sample_rate, channels)
 
 
 def _outcomes(results: Iterator[tuple[BatchItem, Outcome | MusicgenError]]) -> Iterator[Outcome]:
-    for wanted, result in results:
+    for item, result in results:
         if isinstance(result, Outcome):
             yield result
         elif _is_fatal(result):
             raise result
         else:
-            yield Outcome(wanted, error=result)
+            yield Outcome(item, error=result)
 
 
 def _is_fatal(err: MusicgenError) -> bool:
@@ -349,17 +325,17 @@ def _is_fatal(err: MusicgenError) -> bool:
         return True
     cause: BaseException | None = err
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _FULL:
+        if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
             return True
         cause = cause.__cause__
     return False
 
 
-def _missing_output(wanted: BatchItem, artifact: Artifact) -> Target | None:
-    """Return where a stored take is to be exported to, if nothing is there."""
-    assert wanted.output is not None
-    where = target(wanted.output, force=True)
+def _missing_output(item: BatchItem, artifact: Artifact) -> Target | None:
+    """Return where a stored take is to be exported to, if no file is there."""
+    assert item.row.output is not None
+    where = target(item.row.output, force=True)
     path = where.path / f"{file_name(artifact, where.template)}.wav" if where.is_folder else where.path
     if path.is_symlink() or path.exists():
         return None
-    return target(wanted.output)
+    return target(item.row.output)

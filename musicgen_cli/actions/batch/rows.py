@@ -1,9 +1,8 @@
-"""The lines of a batch file, in three forms: JSON Lines, CSV with a header, one prompt a line."""
+"""Reads the rows of a batch file, in one of three forms: JSON Lines, CSV with a header, or one prompt a line."""
 
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, count
@@ -11,36 +10,26 @@ from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
-from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.actions.batch.checked_row import COLUMNS, NOT_TEXT, RowFields, unknown_column
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.limits import ROW_BYTES
 
 FORMS = ("jsonl", "csv", "text")
-FIELDS = (
-    *GenerateRequest.model_fields,
-    *("tags", "creator", "parent_id", "variation_set_id", "variation_index", "variations", "output", "occurrence"),
-)
-
-_NOT_TEXT = frozenset(  # what a CSV cell must be turned into
-    {name for name, field in GenerateRequest.model_fields.items() if field.annotation in {int, float, bool, int | None}}
-    | {"variation_index", "variations", "occurrence"}
-)
 _DELIMITERS = ",;\t"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-Row = dict[str, Any]  # field → value as it was given
 Line = tuple[int, bytes | None]  # number, counted from 1; bytes without line end, None if there are too many
 
 
-def read_rows(file: BinaryIO, form: str | None = None) -> Iterator[tuple[int, Row | InvalidValueError]]:
+def read_rows(file: BinaryIO, form: str | None = None) -> Iterator[tuple[int, RowFields | InvalidValueError]]:
     """
-    Yield the rows with their line numbers; a bad one is yielded as what is wrong with it.
+    Yield the rows with their line numbers; a bad row is yielded as the error that says what is wrong with it.
 
     Args:
-        form: Of FORMS; None finds out from the first line that isn't blank.
+        form: Of FORMS; None: the first line that isn't blank decides.
 
     Raises:
-        UsageError: What holds for all rows is wrong: the header, or the encoding.
+        UsageError: Something is wrong for all rows: the header, or the encoding.
     """
     lines = _lines(file)
     blank = []
@@ -63,12 +52,6 @@ def read_rows(file: BinaryIO, form: str | None = None) -> Iterator[tuple[int, Ro
     yield from read(chain(blank, lines))
 
 
-def unknown_field(name: str) -> str:
-    """Say that there is no such field, and which one may be meant."""
-    nearest = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0)[0]
-    return f"unknown field {name[:40]!r}, the nearest known one is {nearest!r}"
-
-
 def _lines(file: BinaryIO) -> Iterator[Line]:
     for number in count(1):
         line = file.readline(ROW_BYTES + 1)
@@ -89,11 +72,11 @@ def _form(first: bytes) -> str:
     if re.fullmatch(r"\[\s*(\{.*)?", text):
         raise UsageError("the rows are one JSON array; JSON Lines has an object a line", hint="jq -c '.[]' FILE")
     names, _ = _header(text)
-    known = [name for name in names if name in FIELDS]
+    known = [name for name in names if name in COLUMNS]
     return "csv" if len(known) > 1 or (known and (len(names) > 1 or known == ["prompt"])) else "text"
 
 
-def _json_rows(lines: Iterator[Line]) -> Iterator[tuple[int, Row | InvalidValueError]]:
+def _json_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | InvalidValueError]]:
     for number, line in lines:
         if line is None:
             yield number, _too_long()
@@ -101,7 +84,7 @@ def _json_rows(lines: Iterator[Line]) -> Iterator[tuple[int, Row | InvalidValueE
             yield number, _object(line)
 
 
-def _object(line: bytes) -> Row | InvalidValueError:
+def _object(line: bytes) -> RowFields | InvalidValueError:
     try:
         row = from_json(line.decode(), allow_inf_nan=False)
     except UnicodeDecodeError:
@@ -111,7 +94,7 @@ def _object(line: bytes) -> Row | InvalidValueError:
     return row if isinstance(row, dict) else InvalidValueError("it is not a JSON object")
 
 
-def _text_rows(lines: Iterator[Line]) -> Iterator[tuple[int, Row | InvalidValueError]]:
+def _text_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | InvalidValueError]]:
     for number, line in lines:
         try:
             prompt = None if line is None else line.decode().strip()
@@ -124,50 +107,50 @@ def _text_rows(lines: Iterator[Line]) -> Iterator[tuple[int, Row | InvalidValueE
             yield number, {"prompt": prompt}
 
 
-def _csv_rows(lines: Iterator[Line]) -> Iterator[tuple[int, Row | InvalidValueError]]:
-    eaten: list[int] = []  # the numbers of the lines that the reader took for one row
+def _csv_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | InvalidValueError]]:
+    consumed: list[int] = []  # the numbers of the lines that the CSV reader has read for one row
     too_long: list[int] = []
 
-    def fed() -> Iterator[str]:
+    def decoded() -> Iterator[str]:
         for number, line in lines:
             if line is None:
                 too_long.append(number)
             else:
-                eaten.append(number)
+                consumed.append(number)
                 yield line.decode(errors="surrogateescape") + "\n"
 
-    feed = fed()
-    header = next((line for line in feed if line.strip()), "")
-    last = eaten[-1] if eaten else 1
+    source = decoded()
+    header = next((line for line in source if line.strip()), "")
+    last = consumed[-1] if consumed else 1
     names, delimiter = _header(header.strip("\n"))
-    if wrong := [unknown_field(name) for name in names if name not in FIELDS]:
+    if wrong := [unknown_column(name) for name in names if name not in COLUMNS]:
         raise UsageError(f"line {last}, the header: {'; '.join(wrong)}")
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"line {last}, the header: {', '.join(sorted(twice))} stands there twice")
-    reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
     while True:
-        eaten.clear()
+        consumed.clear()
         try:
             cells = next(reader, None)
         except csv.Error as err:
-            yield eaten[0], InvalidValueError(f"it is not CSV: {err}")
+            yield consumed[0], InvalidValueError(f"it is not CSV: {err}")
             continue
         while too_long:
             yield too_long.pop(0), _too_long()
         if cells is None:
             return
         if cells:
-            yield eaten[0], _from_cells(names, cells)
+            yield consumed[0], _from_cells(names, cells)
 
 
 def _header(text: str) -> tuple[list[str], str]:
-    """Split a CSV header at the delimiter that makes most sense; return the names and the delimiter."""
+    """Split a CSV header at the delimiter that gives the most known names; return the names and the delimiter."""
     split = {each: [name.strip().strip('"').lower() for name in text.split(each)] for each in _DELIMITERS}
-    delimiter = max(split, key=lambda each: sum(name in FIELDS for name in split[each]))
+    delimiter = max(split, key=lambda each: sum(name in COLUMNS for name in split[each]))
     return split[delimiter], delimiter
 
 
-def _from_cells(names: Sequence[str], cells: Sequence[str]) -> Row | InvalidValueError:
+def _from_cells(names: Sequence[str], cells: Sequence[str]) -> RowFields | InvalidValueError:
     if len(cells) > len(names):
         return InvalidValueError(f"it has {len(cells)} cells, the header {len(names)}")
     if any(_SURROGATE.search(cell) for cell in cells):
@@ -176,7 +159,7 @@ def _from_cells(names: Sequence[str], cells: Sequence[str]) -> Row | InvalidValu
 
 
 def _value(name: str, cell: str) -> Any:
-    if name not in _NOT_TEXT:
+    if name not in NOT_TEXT:
         return cell
     try:
         return from_json(cell.strip().lower(), allow_inf_nan=False)  # spreadsheets write TRUE

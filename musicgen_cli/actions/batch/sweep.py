@@ -12,19 +12,20 @@ from pydantic_core import from_json
 
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, UsageError
+from musicgen_cli.request_fields import PARAMETERS
 
-FIELDS = ("duration", "temperature", "top_k", "top_p", "guidance_scale", "do_sample", "seed")
+_FIELDS = tuple(field.name for field in PARAMETERS)
 
 
 class Sweep:
     """
-    Every combination of some fields' values.
+    All combinations of the values of some fields.
 
     Args:
         texts: `FIELD=VALUE,VALUE,…` or `FIELD=FIRST..LAST`, each field once.
 
     Raises:
-        UsageError: One is neither, its field can't be swept, or a value is out of range.
+        UsageError: A text is neither, its field can't be swept, or a value is out of range.
     """
 
     def __init__(self, texts: Sequence[str] = ()) -> None:
@@ -34,8 +35,8 @@ class Sweep:
             name = name.strip().replace("-", "_")
             if not sign or not values.strip():
                 raise UsageError(f"a sweep must be like guidance_scale=3,5,7 or seed=1..4, got {text[:40]!r}")
-            if name not in FIELDS:
-                nearest = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0)[0]
+            if name not in _FIELDS:
+                nearest = difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0)[0]
                 raise UsageError(f"{name[:40]!r} can't be swept, the nearest that can is {nearest!r}")
             if name in self._axes:
                 raise UsageError(f"{name} is swept twice", hint=f"name all values at once: {name}=…,…")
@@ -44,11 +45,11 @@ class Sweep:
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """Return a combination, 0 to `size - 1`; the last field changes first."""
-        found = {}
+        combination = {}
         for name, values in reversed(self._axes.items()):
-            number, at = divmod(number, len(values))
-            found[name] = values[at]
-        return found
+            number, index = divmod(number, len(values))
+            combination[name] = values[index]
+        return combination
 
 
 def _values(name: str, text: str) -> Sequence[Any]:
@@ -63,7 +64,7 @@ def _values(name: str, text: str) -> Sequence[Any]:
 
 
 def _checked(name: str, text: str) -> Any:
-    """Return a value as a request holds it, so that 3 and 3.0 are one."""
+    """Return a value as a request holds it, so that 3 and 3.0 are the same."""
     try:
         value = from_json(text.strip().lower(), allow_inf_nan=False)
     except ValueError:

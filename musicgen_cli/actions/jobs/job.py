@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.generate import PlannedTake, planned_take
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, MusicgenError
@@ -16,20 +17,6 @@ from musicgen_cli.store import Artifact
 
 PENDING, RUNNING, COMPLETE, FAILED, CANCELLED = STATES = ("pending", "running", "complete", "failed", "cancelled")
 ENDED = frozenset({COMPLETE, FAILED, CANCELLED})
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """What makes a take: a service, or a model in the runner's process; jobs of equal means share it."""
-
-    local: bool
-    url: str | None = None  # of a service; without user info
-    timeout: float | None = None  # s
-    max_wait: float | None = None  # s
-    model: str = "auto"  # a local one: a name or a whole path
-    engine: str | None = None  # this and the rest as `engine.select.open_local` takes them
-    device: str | None = None
-    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.generate import PlannedTake
 from musicgen_cli.actions.jobs.folder import is_job_id, job_folder
-from musicgen_cli.actions.jobs.job import PENDING, RUNNING, EngineConfig, Job, from_record, new_job, to_record
+from musicgen_cli.actions.jobs.job import PENDING, RUNNING, Job, from_record, new_job, to_record
 from musicgen_cli.errors import (
     AmbiguousIdError,
     InvalidValueError,

@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 
 from musicgen_cli import settings
+from musicgen_cli.actions.engines import EngineConfig, LogReporter, open_engine
 from musicgen_cli.actions.generate import expected_bytes, make
-from musicgen_cli.actions.jobs.job import EngineConfig, Job
+from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.pool import as_done
-from musicgen_cli.engine import registry
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import MusicgenError, StoppedError, StoreBusyError
 from musicgen_cli.store import Store
@@ -61,7 +61,7 @@ class Runner:
     def _run_row(self, first: Job) -> None:
         """Run jobs by the same means."""
         try:
-            engine = _open(first.engine_config)
+            engine = open_engine(first.engine_config, LogReporter(_log), api_key=settings.load().api_key)
         except MusicgenError as err:
             self._jobs.end(first, err)
             return
@@ -166,21 +166,6 @@ class _Heard:
     def _stop_if_unwanted(self) -> None:
         if self._jobs.is_unwanted(self.job):
             raise StoppedError
-
-
-def _open(engine_config: EngineConfig) -> Engine:
-    if engine_config.local:
-        return registry.open_local(
-            engine_config.model,
-            engine=engine_config.engine,
-            device=engine_config.device,
-            precision=engine_config.precision,
-            note=_log,
-        )
-    chosen = settings.load(
-        {"url": engine_config.url, "timeout": engine_config.timeout, "max_wait": engine_config.max_wait}
-    )
-    return registry.open_remote(chosen)
 
 
 def _begin_anew() -> None:

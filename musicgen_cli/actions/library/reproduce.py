@@ -6,7 +6,7 @@ import re
 import shlex
 from itertools import groupby
 
-from musicgen_cli.actions.generate import parameters_of
+from musicgen_cli.actions.generate import fields_of
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.limits import number
@@ -26,7 +26,7 @@ def generate_command(take: Artifact) -> str | None:
         None if nothing of the kind is recorded, or if `generate` would refuse it.
     """
     try:
-        values = GenerateRequest.checked(parameters_of(take)).model_dump()
+        values = GenerateRequest.checked(fields_of(take)).model_dump()
     except InvalidValueError:
         return None
     words = []

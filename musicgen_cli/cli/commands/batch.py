@@ -1,82 +1,117 @@
-"""`musicgen batch`: the rows of a file become stored takes, and those that are there already don't."""
+"""`musicgen batch`: the rows of a file become stored takes; takes that are stored already are not made again."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from musicgen_cli.cli import options
+from musicgen_cli.cli.option_groups import OptionGroup
 from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from musicgen_cli.actions.batch.batch import Tally
+    from musicgen_cli.actions.batch.batch import Batch, Tally
     from musicgen_cli.actions.batch.worklist import Worklist
     from musicgen_cli.cli.output import Output
+    from musicgen_cli.engine.base import Engine
+    from musicgen_cli.settings import Settings
     from musicgen_cli.store import Store
 
 _JOBS = 256
 
 
-def command(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The rows; -: from stdin.")],
+@dataclass(frozen=True)
+class RowOptions(OptionGroup):
+    """How the rows are read, and which of their takes are made."""
+
     input_format: Annotated[
-        str | None, typer.Option(metavar="jsonl|csv|text", help="[found out]", show_default=False)
-    ] = None,
+        str | None,
+        typer.Option(
+            metavar="jsonl|csv|text", help="How rows are written. [found out from the first line]", show_default=False
+        ),
+    ] = None
     sweep: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FIELD=VALUES",
-            help="Each row with each value: guidance_scale=3,5,7, seed=1..4 (repeatable).",
+            help="Make each row with each value: guidance_scale=3,5,7, seed=1..4 (repeatable).",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     run: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Under another name all is made anew.", show_default=False)
-    ] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Make also what is in the store.")] = False,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out rows that are wrong.")] = False,
-    jobs: Annotated[int | None, typer.Option(help="Requests at once. [one for each --url]", show_default=False)] = None,
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Name of this run; under another name all is made again.", show_default=False
+        ),
+    ] = None
+    redo: Annotated[bool, typer.Option("--redo", help="Make takes again that the store has.")] = False
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out rows that are wrong.")] = False
+
+
+@dataclass(frozen=True)
+class RunOptions(OptionGroup):
+    """How the takes are made, and what happens when one fails."""
+
+    jobs: Annotated[int | None, typer.Option(help="Requests at once. [one for each --url]", show_default=False)] = None
     retry: Annotated[
-        int, typer.Option(metavar="N", help="Try a request again that failed. [1]", show_default=False)
-    ] = 1,
+        int,
+        typer.Option(metavar="N", help="Retry a failed request up to N times. [1]", show_default=False),
+    ] = 1
     max_failures: Annotated[
-        int | None, typer.Option(metavar="N", help="Begin no more after so many.", show_default=False)
-    ] = None,
+        int | None, typer.Option(metavar="N", help="Begin no more takes after N failures.", show_default=False)
+    ] = None
     failed: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Gets the rows that failed, ready to run again.", show_default=False),
-    ] = None,
-    duration: options.Duration = None,
-    temperature: options.Temperature = None,
-    top_k: options.TopK = None,
-    top_p: options.TopP = None,
-    guidance_scale: options.GuidanceScale = None,
-    do_sample: options.DoSample = None,
-    seed: options.Seed = None,
-    variations: options.Variations = 1,
-    tag: options.Tag = None,
-    creator: options.Creator = None,
-    parent: options.Parent = None,
-    variation_set: options.VariationSet = None,
-    from_: options.From = None,
-    local: options.Local = None,
-    model: options.ModelOption = None,
-    engine: options.EngineOption = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
+        typer.Option(
+            metavar="FILE", help="Write the rows that failed to FILE, ready to run again.", show_default=False
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """
+        Check the numbers.
+
+        Raises:
+            InvalidValueError: One is out of its range.
+        """
+        for name, number, low, high in (
+            ("--jobs", self.jobs, 1, _JOBS),
+            ("--retry", self.retry, 0, 1000),
+            ("--max-failures", self.max_failures, 1, None),
+        ):
+            if number is not None and (number < low or (high is not None and number > high)):
+                raise InvalidValueError(f"{name} must be {low}{'-' + str(high) if high else ' or more'}, got {number}")
+
+
+@dataclass(frozen=True)
+class ServicesOptions(OptionGroup):
+    """How to reach one or more services."""
+
     url: Annotated[
-        list[str] | None, typer.Option(help="A service (repeatable); else MUSICGEN_URL.", show_default=False)
-    ] = None,
-    timeout: options.Timeout = None,
-    max_wait: options.MaxWait = None,
+        list[str] | None,
+        typer.Option(help="A service's address (repeatable); else MUSICGEN_URL.", show_default=False),
+    ] = None
+    timeout: options.Timeout = None
+    max_wait: options.MaxWait = None
+
+
+def command(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file of rows; -: standard input.")],
+    rows: RowOptions,
+    run: RunOptions,
+    request: options.RequestOptions,
+    record: options.RecordOptions,
+    local: options.LocalOptions,
+    services: ServicesOptions,
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", metavar="PATH", help="Export each, too: a folder.", show_default=False),
+        typer.Option("-o", "--output", metavar="PATH", help="Export each take as well: a folder.", show_default=False),
     ] = None,
     force: options.Force = False,
     store: options.StoreOption = None,
@@ -84,81 +119,82 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """
-    Make a take of each row: JSON Lines, CSV with a header, or one prompt a line.
+    Make a take of each row of a file: JSON Lines, CSV with a header, or one prompt a line.
 
-    The same command again makes what is missing. Other options are defaults for every row.
+    The same command again makes what is missing. The options of a take are defaults for every row.
     """
     from musicgen_cli.actions.batch.batch import Batch
     from musicgen_cli.actions.batch.rows import FORMS
     from musicgen_cli.actions.batch.sweep import Sweep
     from musicgen_cli.actions.batch.worklist import Worklist
-    from musicgen_cli.actions.generate import parameters_of
-    from musicgen_cli.api import open_engine
-    from musicgen_cli.cli.batch_view import BatchView
-    from musicgen_cli.cli.maker import choose, ensure
+    from musicgen_cli.actions.engines import open_fleet
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
     out = Output(as_json=json_, quiet=quiet)
-    loading = {"engine": engine, "device": device, "precision": precision}
-    chosen = choose(
-        {
-            "url": url[0] if url else None,
-            "store": store,
-            "model": model,
-            "local": local,
-            "creator": creator,
-            "timeout": timeout,
-            "max_wait": max_wait,
-        },
-        loading,
+    settings = local.load_settings(
+        url=services.url[0] if services.url else None,
+        store=store,
+        creator=record.creator,
+        timeout=services.timeout,
+        max_wait=services.max_wait,
     )
-    if input_format is not None and input_format not in FORMS:
-        raise InvalidValueError(f"--input-format must be one of {', '.join(FORMS)}, got {input_format[:40]!r}")
-    for name, number, least, most in (
-        ("--jobs", jobs, 1, _JOBS),
-        ("--retry", retry, 0, 1000),
-        ("--max-failures", max_failures, 1, None),
-    ):
-        if number is not None and (number < least or (most is not None and number > most)):
-            raise InvalidValueError(f"{name} must be {least}{'-' + str(most) if most else ' or more'}, got {number}")
-    if chosen.local and (jobs or url):
+    if rows.input_format is not None and rows.input_format not in FORMS:
+        raise InvalidValueError(f"--input-format must be one of {', '.join(FORMS)}, got {rows.input_format[:40]!r}")
+    run.check()
+    if settings.local and (run.jobs or services.url):
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
-    kept = Store(chosen.store, warn=out.warn)
-    given: dict[str, Any] = {
-        "duration": duration,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "guidance_scale": guidance_scale,
-        "do_sample": do_sample,
-        "seed": seed,
-        "variations": variations,
-        "tags": tag,
-        "creator": chosen.creator,
-        "parent_id": parent and kept.get(parent).id,
-        "variation_set_id": variation_set,
+    archive = Store(settings.store, warn=out.warn)
+    worklist = Worklist(_defaults(request, record, settings, archive, output), Sweep(rows.sweep or ()))
+    parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
+    if run.failed is not None:
+        _check_failures(run.failed, file)
+    engine = open_fleet(local.configure(settings), out, api_key=settings.api_key, urls=services.url or ())
+    with closing(engine):
+        batch = Batch(
+            worklist, archive, model=engine.origin.model, run=rows.run, parents=parents, redo=rows.redo, force=force
+        )
+        _run(batch, engine, run, out)
+    _conclude(batch.tally, worklist.takes, run.max_failures, out)
+
+
+def _defaults(
+    request: options.RequestOptions,
+    record: options.RecordOptions,
+    settings: "Settings",
+    archive: "Store",
+    output: str | None,
+) -> dict[str, Any]:
+    """Collect the options of a take as the defaults of rows."""
+    from musicgen_cli.actions.generate import fields_of
+
+    columns: dict[str, Any] = {
+        "variations": record.variations,
+        "tags": record.tag,
+        "creator": settings.creator,
+        "parent_id": record.parent and archive.get(record.parent).id,
+        "variation_set_id": record.variation_set,
         "output": output,
     }
-    defaults = {name: value for name, value in given.items() if value is not None}
-    if from_:
-        origin = kept.get(from_)
-        defaults = parameters_of(origin) | {"parent_id": origin.id} | defaults
-    work = Worklist(defaults, Sweep(sweep or ()))
-    parents = _read(file, input_format, work, kept, out, skip_invalid=skip_invalid)
-    if failed is not None:
-        _check_failures(failed, file)
-    if chosen.local:
-        ensure(chosen.model, out, **loading)
-    maker = open_engine(chosen, url or (), note=out.note, warn=out.warn, **loading)
-    batch = Batch(work, kept, model=maker.origin.model, run=run, parents=parents, redo=redo, force=force)
+    defaults = request.fields | {name: value for name, value in columns.items() if value is not None}
+    if record.from_:
+        source = archive.get(record.from_)
+        defaults = fields_of(source) | {"parent_id": source.id} | defaults
+    return defaults
+
+
+def _run(batch: "Batch", engine: "Engine", run: RunOptions, out: "Output") -> None:
+    """Make the missing takes, show each outcome, and write down the rows that failed."""
+    from musicgen_cli.cli.batch_view import BatchView
+
     view = BatchView(out, batch.tally)
-    with closing(maker), batch.exclusive_lock(), _failures(failed) as note_failure, view:
-        for outcome in batch.run(maker, view, jobs=jobs or maker.slots, retry=retry, max_failures=max_failures):
+    with batch.exclusive_lock(), _failures(run.failed) as write_failure, view:
+        for outcome in batch.run(
+            engine, view, jobs=run.jobs or engine.slots, retry=run.retry, max_failures=run.max_failures
+        ):
             view.ended(outcome)
             if outcome.error is not None:
-                note_failure(batch.row_of(outcome.wanted))
-    _conclude(batch.tally, work.takes, max_failures, out)
+                write_failure(batch.row_of(outcome.item))
 
 
 class InvalidRowsError(UsageError):
@@ -182,15 +218,15 @@ class PartlyFailedError(MusicgenError):
 
 
 def _read(
-    file: str, form: str | None, work: "Worklist", kept: "Store", out: "Output", *, skip_invalid: bool
+    file: str, form: str | None, worklist: "Worklist", archive: "Store", out: "Output", *, skip_invalid: bool
 ) -> dict[str, str]:
-    """Put every row on the list, telling each that is wrong; return the parents that rows name."""
-    from musicgen_cli.actions.batch.batch import find_parents
+    """Read every row and show what is wrong; return the ids of the parents that rows name."""
+    from musicgen_cli.actions.batch.parents import find_parents
     from musicgen_cli.actions.batch.rows import read_rows
 
     wrong = 0
 
-    def tell(line: int, err: MusicgenError) -> None:
+    def refuse(line: int, err: MusicgenError) -> None:
         nonlocal wrong
         wrong += 1
         out.failed(line, err)
@@ -198,19 +234,19 @@ def _read(
     with _opened(file) as source:
         for line, row in read_rows(source, form):
             if isinstance(row, InvalidValueError):
-                tell(line, row)
+                refuse(line, row)
                 continue
             try:
-                work.add(line, row)
+                worklist.add(line, row)
             except InvalidValueError as err:
-                tell(line, err)
-    parents, lost = find_parents(work, kept)
-    for name, why in lost.items():
-        for line in work.drop(name):
-            tell(line, why)
+                refuse(line, err)
+    parents, errors = find_parents(worklist, archive)
+    for name, error in errors.items():
+        for line in worklist.drop(name):
+            refuse(line, error)
     if wrong and not skip_invalid:
         raise InvalidRowsError(wrong)
-    if not work.takes:
+    if not worklist.takes:
         raise UsageError(f"there is no {'good ' if wrong else ''}row in {_named(file)}")
     if wrong:
         out.note(f"{wrong} left out")
@@ -235,7 +271,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _failures(path: Path | None) -> Iterator["Callable[[Mapping[str, Any]], None]"]:
-    """Open the file for the rows that failed; what an earlier batch wrote there goes."""
+    """Open the file for the rows that failed; what an earlier batch wrote there is replaced."""
     if path is None:
         yield lambda _: None
         return
@@ -244,13 +280,13 @@ def _failures(path: Path | None) -> Iterator["Callable[[Mapping[str, Any]], None
     with _writing(path):
         file = path.open("w", encoding="utf-8")
 
-    def note(row: "Mapping[str, Any]") -> None:
+    def write(row: "Mapping[str, Any]") -> None:
         with _writing(path):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
 
     with file:
-        yield note
+        yield write
 
 
 def _check_failures(path: Path, batch: str) -> None:
@@ -260,7 +296,8 @@ def _check_failures(path: Path, batch: str) -> None:
     Raises:
         TargetError: It can't be written, holds something else than rows, or is the batch's own file.
     """
-    from musicgen_cli.actions.batch.rows import FIELDS, read_rows
+    from musicgen_cli.actions.batch.checked_row import COLUMNS
+    from musicgen_cli.actions.batch.rows import read_rows
 
     with _writing(path):
         if not path.is_file():  # nothing there, or nothing that keeps anything, such as a pipe
@@ -269,7 +306,7 @@ def _check_failures(path: Path, batch: str) -> None:
             raise TargetError(f"{path} is the batch itself", hint="`--failed` names another file")
         with path.open("rb") as old:
             _, row = next(read_rows(old, "jsonl"), (0, {}))
-    if not isinstance(row, dict) or not row.keys() <= set(FIELDS):
+    if not isinstance(row, dict) or not row.keys() <= set(COLUMNS):
         raise TargetError(f"{path} exists already, and doesn't hold rows", hint="`--failed` names another file")
 
 

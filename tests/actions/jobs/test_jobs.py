@@ -19,8 +19,9 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from musicgen_cli import settings
+from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.generate import GenerateOptions, plan
-from musicgen_cli.actions.jobs.job import EngineConfig, Job
+from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.jobs.poll import poll
 from musicgen_cli.errors import AmbiguousIdError, InvalidValueError, NotFoundError

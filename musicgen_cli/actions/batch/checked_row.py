@@ -1,0 +1,172 @@
+"""
+One row of a batch: which columns it may have, and a row that was checked.
+
+A row's columns are the fields of a request, and beside them what the record and the export of its takes should be.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from musicgen_cli.actions.batch.sweep import Sweep
+from musicgen_cli.actions.generate import all_tags
+from musicgen_cli.actions.library.export import target
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.errors import InvalidValueError, MusicgenError
+from musicgen_cli.limits import CREATOR, SEED, VARIATIONS
+from musicgen_cli.request_fields import FIELDS
+from musicgen_cli.settings import label
+
+RowFields = dict[str, Any]  # column → value as it was given
+
+_TEXTS = ("creator", "parent_id", "variation_set_id", "output")
+_NUMBERS = ("variation_index", "occurrence")  # they concern a row of one take
+COLUMNS = (
+    *(field.name for field in FIELDS),
+    "tags",
+    *_TEXTS[:3],
+    "variation_index",
+    "variations",
+    "output",
+    "occurrence",
+)
+NOT_TEXT = frozenset(  # columns whose cells in a CSV file are numbers or booleans
+    {field.name for field in FIELDS if field.type is not str} | {*_NUMBERS, "variations"}
+)
+
+
+def unknown_column(name: str) -> str:
+    """Say that there is no such column, and which one may be meant."""
+    nearest = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0)[0]
+    return f"unknown field {name[:40]!r}, the nearest known one is {nearest!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRow:
+    """A row that was found to be good, with the defaults of its batch."""
+
+    first: GenerateRequest  # of its first combination and variation; without a seed unless one was given
+    tags: tuple[str, ...]  # all of them
+    creator: str
+    parent_id: str | None
+    variation_set_id: str | None
+    variation_index: int | None
+    variations: int
+    output: str | None
+    occurrence: int | None
+
+    @classmethod
+    def check(cls, row: RowFields, sweep: Sweep) -> CheckedRow:
+        """
+        Check a row.
+
+        Raises:
+            InvalidValueError: Something is wrong with it; the message names all of that.
+        """
+        wrong = [unknown_column(name) for name in row if name not in COLUMNS]
+        fields = {field.name: row[field.name] for field in FIELDS if field.name in row} | sweep[0]
+        first = GenerateRequest()
+        try:
+            first = GenerateRequest.checked(fields)
+        except InvalidValueError:
+            wrong += _each_wrong(fields)
+        for name in _NUMBERS:
+            value = row.get(name)
+            if value is not None and (type(value) is not int or value not in SEED):
+                wrong.append(f"{name} must be a whole number, 0 or more, got {value!r:.40}")
+        variations = row.get("variations", 1)
+        if type(variations) is not int or variations not in VARIATIONS:
+            wrong.append(f"variations must be a whole number, {VARIATIONS}, got {variations!r:.40}")
+            variations = 1
+        has_several = variations * sweep.size > 1
+        if has_several:
+            wrong += [f"{name} is for a row of one take" for name in _NUMBERS if row.get(name) is not None]
+        if first.seed is not None and first.seed + variations - 1 not in SEED:
+            wrong.append(f"seed must be {SEED} for every variation, got {first.seed}")
+        for name in _TEXTS:
+            if not isinstance(row.get(name, ""), str):
+                wrong.append(f"{name} must be text, got {row[name]!r:.40}")
+        tags: tuple[str, ...] = ()
+        if not wrong:
+            try:
+                tags = _checked_texts(row, has_several=has_several)
+            except MusicgenError as err:
+                wrong.append(str(err))
+        if wrong:
+            raise InvalidValueError("; ".join(wrong))
+        return cls(
+            first=first,
+            tags=tags,
+            creator=row.get("creator", CREATOR),
+            parent_id=row.get("parent_id"),
+            variation_set_id=row.get("variation_set_id"),
+            variation_index=row.get("variation_index"),
+            variations=variations,
+            output=row.get("output"),
+            occurrence=row.get("occurrence"),
+        )
+
+    @property
+    def file(self) -> str | None:
+        """The file that its take is exported to, as an absolute path; None where there is none or it is a folder."""
+        if self.output is None or target(self.output, force=True).is_folder:
+            return None
+        return os.path.abspath(self.output)  # noqa: PTH100  # Path.resolve would follow links
+
+    def request(self, sweep: Sweep, combination: int, variation: int) -> GenerateRequest:
+        """Return the request of one of its takes."""
+        changes = sweep[combination]
+        seed = changes.get("seed", self.first.seed)
+        if seed is not None and variation:
+            changes["seed"] = seed + variation
+        return self.first.model_copy(update=changes) if changes else self.first
+
+    def to_json(self) -> str:
+        """Return it as a JSON text."""
+        return json.dumps(asdict(self) | {"first": self.first.model_dump()})
+
+    @classmethod
+    def from_json(cls, text: str) -> CheckedRow:
+        """Return the row of a JSON text that `to_json` made; it isn't checked again."""
+        values = json.loads(text)
+        values["first"] = GenerateRequest.model_construct(**values["first"])
+        values["tags"] = tuple(values["tags"])
+        return cls(**values)
+
+
+def listed_tags(tags: Any) -> list[str]:
+    """
+    Return the tags of a row as a list; a text has commas between them, which no tag can hold.
+
+    Raises:
+        InvalidValueError: They are neither a list of texts nor a text.
+    """
+    if isinstance(tags, str):
+        return [tag for piece in tags.split(",") if (tag := piece.strip())]
+    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
+        raise InvalidValueError(f"tags must be a list of texts, got {tags!r:.40}")
+    return [*tags]
+
+
+def _checked_texts(row: RowFields, *, has_several: bool) -> tuple[str, ...]:
+    """Check the columns that are texts; return all tags."""
+    tags = all_tags(listed_tags(row.get("tags", ())))
+    label("creator", row.get("creator", CREATOR))
+    if row.get("variation_set_id") is not None:
+        label("variation_set_id", row["variation_set_id"])
+    if row.get("output") is not None:
+        target(row["output"], many=has_several, force=True)
+    return tags
+
+
+def _each_wrong(fields: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in fields.items():
+        try:
+            GenerateRequest.checked({name: value})
+        except InvalidValueError as err:
+            yield str(err)

@@ -1,0 +1,243 @@
+"""
+From settings to an engine: the one way, for the command line, Python, jobs, batches, MCP, the service and the cluster.
+
+`configure` turns settings and options into an `EngineConfig`, `prepare` pulls a model that isn't on this machine, and
+`open_engine` opens the engine: a model in this process, one service, or several services as a fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from musicgen_cli import settings as places
+from musicgen_cli.engine import registry
+from musicgen_cli.errors import ServiceUnreachableError, UsageError
+from musicgen_cli.extras import needs
+from musicgen_cli.settings import Settings
+
+if TYPE_CHECKING:
+    from musicgen_cli.engine.base import Engine, ProgressListener
+    from musicgen_cli.engine.client import RemoteEngine
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """
+    What makes takes: a service, or a model in this process.
+
+    Jobs of equal configurations share an engine. The API key is no part of it, because a job's file holds it.
+    """
+
+    local: bool
+    url: str | None = None  # of a service
+    timeout: float | None = None  # s
+    max_wait: float | None = None  # s
+    model: str = "auto"  # a local one: a name, or a path
+    engine: str | None = None  # this and the rest: as in `registry.open_local`
+    device: str | None = None
+    precision: str | None = None
+
+
+class Reporter(Protocol):
+    """Shows what happens while an engine is opened."""
+
+    @property
+    def note(self) -> Callable[[str], None]:
+        """Shows one line of information."""
+
+    @property
+    def warn(self) -> Callable[[str], None]:
+        """Shows one line about something that may be wrong."""
+
+    def transfer(self, title: str) -> AbstractContextManager[ProgressListener]:
+        """Show the progress of a download, in bytes."""
+
+
+class LogReporter:
+    """A reporter without a terminal."""
+
+    def __init__(self, note: Callable[[str], None], warn: Callable[[str], None] | None = None) -> None:
+        """
+        Choose where lines go.
+
+        Args:
+            note: Called with each line of information.
+            warn: Called with each warning; None means `note`.
+        """
+        self.note = note
+        self.warn = warn or note
+
+    @contextmanager
+    def transfer(self, title: str) -> Iterator[ProgressListener]:
+        """Pass the notes of a download on; its bytes are not shown."""
+        from musicgen_cli.engine.base import LogListener
+
+        self.note(title)
+        yield LogListener(self.note)
+
+
+def configure(
+    settings: Settings, *, engine: str | None = None, device: str | None = None, precision: str | None = None
+) -> EngineConfig:
+    """
+    Turn settings and the options of a local model into a configuration; nothing is loaded or sent.
+
+    Raises:
+        InvalidValueError: There is no such engine, device or precision.
+        AbsentError: The engine doesn't have that device or precision.
+    """
+    if not settings.local:
+        return EngineConfig(local=False, url=settings.url, timeout=settings.timeout, max_wait=settings.max_wait)
+    registry.backend_of(engine, device, precision)
+    return EngineConfig(local=True, model=settings.model, engine=engine, device=device, precision=precision)
+
+
+def check_local_options(settings: Settings, options: Mapping[str, object]) -> None:
+    """
+    Refuse options that concern a local model where a service is to be used.
+
+    Args:
+        options: By name; None where one wasn't given.
+
+    Raises:
+        UsageError: One was given, but neither `--local` nor the setting of that name.
+    """
+    for name, value in options.items():
+        if value is not None and not settings.local:
+            raise UsageError(f"--{name} needs --local", hint="a service chooses its model when it starts")
+
+
+def prepare(config: EngineConfig, reporter: Reporter) -> None:
+    """
+    Pull the model of a configuration if it is not on this machine.
+
+    Raises:
+        ModelAbsentError: It can't be fetched.
+        MusicgenError: As `pull.pull`; what the backend lacks is found out before anything is fetched.
+    """
+    if not config.local:
+        return
+    with needs("local"):
+        from musicgen_cli.checkpoint.checkpoint import is_absent
+    if not is_absent(config.model, places.models_dir()):
+        return
+    from musicgen_cli.actions.models.pull import pull_absent
+
+    backend = registry.backend_of(config.engine, config.device, config.precision)
+    precision = config.precision
+    if backend.needs_weights:  # a pull prepares graphs of the other backend, so this one is tried out here
+        open_engine(replace(config, model="nano"), reporter).close()
+        precision = None
+    with reporter.transfer(f"pulling {config.model}") as listener:
+        pull_absent(
+            config.model, places.models_dir(), listener, precision=precision, keep_weights=backend.needs_weights
+        )
+
+
+def open_engine(
+    config: EngineConfig,
+    reporter: Reporter,
+    *,
+    api_key: str | None = None,
+    slots: int | None = None,
+    threads: int | None = None,
+) -> Engine:
+    """
+    Open the engine of a configuration; a model that is not on this machine is pulled first.
+
+    Args:
+        api_key: Sent to the service as a Bearer token.
+        slots: Of a local model: clips that are made at once.
+        threads: Of a local model: for one operation on the CPU.
+
+    Raises:
+        UsageError: The address is not one.
+        AbsentError, EngineError, InvalidValueError: As `registry.open_local`.
+    """
+    if not config.local:
+        return _service(config, api_key)
+    prepare(config, reporter)
+    return registry.open_local(
+        config.model,
+        engine=config.engine,
+        device=config.device,
+        precision=config.precision,
+        slots=slots,
+        threads=threads,
+        note=reporter.note,
+    )
+
+
+def open_fleet(
+    config: EngineConfig, reporter: Reporter, *, api_key: str | None = None, urls: Sequence[str] = ()
+) -> Engine:
+    """
+    Open one or more services that share the work, or the local model of the configuration.
+
+    Args:
+        urls: Of the services; none means the one of the configuration.
+
+    Raises:
+        ServiceUnreachableError: None of the services can be reached.
+        UsageError: The services have different models.
+        MusicgenError: As `open_engine`.
+    """
+    if config.local:
+        return open_engine(config, reporter)
+    from musicgen_cli.engine.base import LogListener
+    from musicgen_cli.engine.fleet import Fleet
+
+    services = [_service(replace(config, url=url), api_key) for url in dict.fromkeys(urls or [config.url or ""])]
+    models: set[str | None] = set()
+    unreachable: dict[RemoteEngine, ServiceUnreachableError] = {}
+    for service in services:
+        try:
+            models.add(service.model(LogListener(reporter.note)))
+        except ServiceUnreachableError as err:
+            unreachable[service] = err
+    if len(unreachable) == len(services):
+        raise unreachable[services[0]]
+    if len(models) > 1:
+        raise UsageError(f"the services have different models: {', '.join(sorted(map(str, models)))}")
+    fleet = Fleet(services, model=models.pop(), patience_s=config.max_wait or 0.0, warn=reporter.warn)
+    for service, failure in unreachable.items():
+        fleet.leave_out(service, failure)
+    return fleet
+
+
+def for_jobs(config: EngineConfig) -> EngineConfig:
+    """
+    Check a configuration as far as that can be done without loading or sending anything, and make its paths absolute.
+
+    Raises:
+        UsageError: The address is not one, or holds a password, which no job's file may.
+        UnknownModelError, AbsentError, CheckpointError: The model can't be used.
+    """
+    if not config.local:
+        _service(config, None).close()
+        if urlsplit(config.url or "").username is not None:
+            raise UsageError(
+                "a job can't hold an address with a password", hint="MUSICGEN_API_KEY is read when the job is run"
+            )
+        return config
+    with needs("local"):
+        from musicgen_cli.checkpoint.checkpoint import resolve
+    directory = resolve(config.model, places.models_dir()).directory
+    folder = Path(config.model).expanduser()
+    if folder.is_dir() and folder.samefile(directory):
+        return replace(config, model=str(folder.resolve()))
+    return config
+
+
+def _service(config: EngineConfig, api_key: str | None) -> RemoteEngine:
+    from musicgen_cli.engine.client import RemoteEngine
+
+    assert config.url is not None
+    assert config.timeout is not None
+    assert config.max_wait is not None
+    return RemoteEngine(config.url, timeout_s=config.timeout, max_wait_s=config.max_wait, api_key=api_key)

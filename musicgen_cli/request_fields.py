@@ -1,0 +1,59 @@
+"""
+The fields of a request: one row each.
+
+From these rows are made the HTTP contract's model and ranges, the options of `generate` and `batch`, the columns of a
+batch file, what `--sweep` and `--from` take, the schema of the MCP tool, and the table in docs/generate.md. This file
+imports nothing heavy, because the command line reads it at every start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from musicgen_cli import limits
+
+Scalar = str | float | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class RequestField:
+    """One field of a request."""
+
+    name: str
+    type: type[Scalar]
+    default: Scalar | None  # None: drawn or left out
+    meaning: str  # a phrase for help texts, schemas and docs
+    range: limits.Range | None = None
+    flags: tuple[str, ...] = ()  # names of the command line's option; without any the field isn't an option
+    is_parameter: bool = True  # part of what a take's record calls `params`, and can be swept
+
+    @property
+    def allowed(self) -> str:
+        """The default and the range as help texts show them: `[10; 0.5-30 s]`."""
+        if self.range is None or self.default is None:
+            return ""
+        return f"[{limits.number(self.range.default)}; {self.range}]"
+
+
+def _number(name: str, type_: type[Scalar], allowed: limits.Range, meaning: str, *flags: str) -> RequestField:
+    option = f"--{name.replace('_', '-')}"
+    return RequestField(name, type_, type_(allowed.default), meaning, allowed, (*flags, option))
+
+
+FIELDS = (
+    RequestField("prompt", str, "", "What it should sound like; empty: unconditional", is_parameter=False),
+    _number("duration", float, limits.DURATION, "Length in seconds", "-d"),
+    _number("temperature", float, limits.TEMPERATURE, "Sampling temperature: higher is more random"),
+    _number("top_k", int, limits.TOP_K, "Sample from the k most likely codes; 0: all"),
+    _number("top_p", float, limits.TOP_P, "Sample from the most likely codes up to this total probability; 1: all"),
+    _number("guidance_scale", float, limits.GUIDANCE_SCALE, "How strongly to follow the prompt; 1: no guidance", "-g"),
+    RequestField("do_sample", bool, True, "Sample; otherwise always take the most likely code",
+                 flags=("--sample/--greedy",)),
+    RequestField("client_job_id", str, None, "An id of the client's own for the request", is_parameter=False),
+    RequestField("seed", int, None, "The same seed gives the same take; without one, a random one is recorded",
+                 limits.SEED, ("--seed",)),
+)  # fmt: skip
+
+BY_NAME = {field.name: field for field in FIELDS}
+PARAMETERS = tuple(field for field in FIELDS if field.is_parameter)
+RANGES = {field.name: field.range for field in FIELDS if field.range is not None}
