@@ -9,11 +9,12 @@ They can be found out again at any time, so whatever goes wrong here is as if no
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from musicgen_cli import atomic
 
 _SETTLED_S = 2.0  # a file system's clock may be as coarse as this (FAT): a younger file can change unseen
 
@@ -29,14 +30,9 @@ def recall(cache_dir: Path, kind: str, key: str) -> str | None:
 def remember(cache_dir: Path, kind: str, key: str, fact: str) -> None:
     """Keep a fact, which is ASCII and not empty."""
     path = _path(cache_dir, kind, key)
-    making = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            making.write_text(f"{fact}\n", "ascii")
-            making.replace(path)
-        finally:
-            making.unlink(missing_ok=True)
+        atomic.write(path, f"{fact}\n".encode("ascii"), mode=atomic.SHARED, durable=False)
 
 
 def state_of(files: Sequence[Path]) -> str | None:

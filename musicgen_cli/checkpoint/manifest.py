@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from musicgen_cli import atomic
 from musicgen_cli.checkpoint.names import MANIFEST
 from musicgen_cli.errors import CheckpointError
 
@@ -56,7 +57,7 @@ class Manifest(BaseModel):
 
     def write(self, directory: Path) -> None:
         """Write it into a model's folder."""
-        (directory / MANIFEST).write_text(self.model_dump_json(indent=1) + "\n", "utf-8")
+        atomic.write(directory / MANIFEST, f"{self.model_dump_json(indent=1)}\n".encode(), mode=atomic.SHARED)
 
 
 def read_manifest(directory: Path) -> Manifest | None:

@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from musicgen_cli import atomic
 from musicgen_cli.errors import DamagedError
 from musicgen_cli.store import files
 from musicgen_cli.store.digest import Digest, is_sha256
 
-_TEMPORARY = ".tmp-"
 _SUFFIX = ".wav"
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 
@@ -57,15 +57,15 @@ class Blobs:
         """
         path = self.path(digest)
         for folder in (self._folder, path.parent):
-            files.refuse_link(folder)  # nothing is written to where it points
+            atomic.refuse_link(folder)  # nothing is written to where it points
         if not self.is_right(digest):
             self._write(path, data)
         self.sync(digest)
 
     def sync(self, digest: Digest) -> None:
         """Make sure that the disk has the name of a blob: who gave it may have died before doing so."""
-        files.sync_directory(self.path(digest).parent)
-        files.sync_directory(self._folder)
+        atomic.sync_directory(self.path(digest).parent)
+        atomic.sync_directory(self._folder)
 
     def holds(self, digest: Digest) -> bool:
         """Tell whether a file has the digest's name, without looking into it."""
@@ -114,7 +114,7 @@ class Blobs:
             for name in files.names(folder):
                 stem = name.removesuffix(_SUFFIX)
                 is_blob = stem != name and is_sha256(stem) and stem.startswith(folder.name)
-                if is_blob or name.startswith(_TEMPORARY):
+                if is_blob or name.startswith(atomic.TEMPORARY):
                     with suppress(FileNotFoundError):  # a write ended just now
                         path = folder / name
                         yield Entry(path, Digest(stem) if is_blob else None, path.lstat())
@@ -128,17 +128,10 @@ class Blobs:
             return False
 
     def _write(self, path: Path, data: bytes) -> None:
-        # In the same directory, since a rename across directories is not safe everywhere; with a random name, since
-        # no lock is held here.
-        temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}")
-        try:
+        with atomic.replacing(path) as temporary:
             try:
-                files.write_new(temporary, data)
+                atomic.write_new(temporary, data, mode=atomic.READ_ONLY)
             except FileNotFoundError:
                 with suppress(FileExistsError):
                     path.parent.mkdir(0o700)
-                files.write_new(temporary, data)
-            files.replace(temporary, path)
-        except BaseException:  # Ctrl-C too
-            files.discard(temporary)
-            raise
+                atomic.write_new(temporary, data, mode=atomic.READ_ONLY)

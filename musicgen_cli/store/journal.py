@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from musicgen_cli import atomic
 from musicgen_cli.errors import InvalidValueError, NewerStoreError, StoreBusyError, StoreError
 from musicgen_cli.limits import LINE_BYTES
 from musicgen_cli.store import files
@@ -33,7 +34,7 @@ LOCK = "lock"
 LOCK_S = 30.0
 INDEX = "index.jsonl"
 OLD = INDEX + ".old"  # as it was before the last rewriting
-TEMPORARY = INDEX + ".tmp-"
+TEMPORARY = INDEX + atomic.TEMPORARY
 FORWARD = 1 << 16  # bytes read at once: several searches of what the nearest cache holds beat one long read
 BACKWARD = 1 << 16  # the newest few lines are all that most commands want
 
@@ -230,19 +231,19 @@ class Appender:
         No lines are fine, too: what was found to be so already may still be on its way to the disk.
         """
         if not lines:
-            files.sync(self._fd)
+            atomic.sync(self._fd)
             return
         buffer = b"".join(lines)
         old_size = self.snapshot.size
         if not old_size:
-            files.sync_directory(self._root, follow=True)
+            atomic.sync_directory(self._root, follow=True)
             buffer = new_head() + buffer
         written = 0
         try:
             written = os.write(self._fd, buffer)
             landed_at = os.lseek(self._fd, 0, os.SEEK_CUR) - written
             if written == len(buffer):
-                files.sync(self._fd)
+                atomic.sync(self._fd)
         except OSError:
             self._take_back(written)
             raise
@@ -300,7 +301,7 @@ class Journal:
             StoreError: The file system has no locks.
         """
         with locked(self._root):
-            fd = files.open_fd(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            fd = atomic.open_fd(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             with os.fdopen(fd, "rb") as file:
                 snapshot = Snapshot(file)
                 if snapshot.end != snapshot.size:
@@ -325,40 +326,29 @@ class Journal:
         Returns:
             How many lines and how many bytes were written.
         """
-        new = self._temporary()
         count = size = 0
-        try:
-            with os.fdopen(files.open_fd(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb") as file:
-                with self.reading() as snapshot:
-                    for line in chain([new_head()], lines(snapshot)):
-                        file.write(line)
-                        count, size = count + 1, size + len(line)
-                file.flush()
-                files.sync(file.fileno())
+        with atomic.replacing(self._path, prefix=TEMPORARY) as new:
+            with atomic.new_file(new) as file, self.reading() as snapshot:
+                for line in chain([new_head()], lines(snapshot)):
+                    file.write(line)
+                    count, size = count + 1, size + len(line)
             if keep_old:
                 self._keep_old()
-            files.replace(new, self._path)
-        except BaseException:  # Ctrl-C too
-            files.discard(new)
-            raise
         if not keep_old:
             for name in files.names(self._root):
                 if name == OLD or name.startswith(TEMPORARY):
-                    files.remove(self._root / name)
-        files.sync_directory(self._root, follow=True)
+                    atomic.remove(self._root / name)
+        atomic.sync_directory(self._root, follow=True)
         return count, size
 
     def _keep_old(self) -> None:
         # First under another name, so that there is never a moment without any `index.jsonl.old`.
-        temporary = self._temporary()
+        temporary = self._root / f"{TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
         try:
-            files.link_or_copy(self._path, temporary)
-            files.replace(temporary, self._root / OLD)
+            atomic.link_or_copy(self._path, temporary)
+            atomic.replace(temporary, self._root / OLD)
         finally:  # also afterwards: renaming one name of a file to another name of it does nothing
-            files.discard(temporary)
-
-    def _temporary(self) -> Path:
-        return self._root / f"{TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
+            atomic.discard(temporary)
 
     def _tell_bad(self, snapshot: Snapshot) -> None:
         if snapshot.bad:
@@ -404,7 +394,7 @@ def locked(root: Path, name: str = LOCK, wait_s: float | None = None) -> Iterato
         yield
     finally:
         if name != LOCK:
-            files.discard(root / name)  # while it is held; who has opened it already finds out in `_refuse_removed`
+            atomic.discard(root / name)  # while it is held; who has opened it already finds out in `_refuse_removed`
         lock.release()
 
 

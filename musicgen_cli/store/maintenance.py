@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from itertools import chain, count, islice
 from pathlib import Path
 
+from musicgen_cli import atomic
 from musicgen_cli.audio.wav import WavInfo, inspect
 from musicgen_cli.errors import DamagedError, InvalidWavError
 from musicgen_cli.limits import CREATOR
@@ -124,7 +125,7 @@ def gc(root: Path, *, yes: bool = False) -> Garbage:
     counted = [0, 0]  # audio, temporaries
     freed = [0, 0]
     with files.explained("write to" if yes else "read", root):
-        files.refuse_link(root / "blobs")
+        atomic.refuse_link(root / "blobs")
         if os.path.lexists(root):
             with _turn(root, take=yes):
                 live = _live(Journal(root, ignore), blobs)
@@ -134,7 +135,7 @@ def gc(root: Path, *, yes: bool = False) -> Garbage:
                         counted[is_temporary] += 1
                         freed[is_temporary] += status.st_size
                         if yes:
-                            files.remove(path)
+                            atomic.remove(path)
     return Garbage(yes, counted[0], freed[0], counted[1], freed[1])
 
 
@@ -199,24 +200,17 @@ class _Quarantine:
         """Take a file out of the store, or whatever is in the place of one."""
         self.moved += 1
         if not self._dry_run:
-            files.replace(path, self._unused(path.stem, path.suffix))
-            files.sync_directory(self._folder)
-            files.sync_directory(path.parent, follow=path.parent == self._root)
+            atomic.replace(path, self._unused(path.stem, path.suffix))
+            atomic.sync_directory(self._folder)
+            atomic.sync_directory(path.parent, follow=path.parent == self._root)
 
     def write(self, lines: Iterator[bytes]) -> None:
         """Keep lines in a file, if there are any."""
         if (first := next(lines, None)) is None:
             return
-        path = self._unused("index", ".jsonl")
-        try:
-            with os.fdopen(files.open_fd(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb") as file:
-                file.writelines(chain([first], lines))
-                file.flush()
-                files.sync(file.fileno())
-        except BaseException:
-            files.discard(path)
-            raise
-        files.sync_directory(self._folder)
+        with atomic.new_file(self._unused("index", ".jsonl")) as file:
+            file.writelines(chain([first], lines))
+        atomic.sync_directory(self._folder)
 
     def _unused(self, stem: str, suffix: str) -> Path:
         files.make_directory(self._folder)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from musicgen_cli import atomic
 from musicgen_cli.actions.gallery.page import BARS, MARK, Sound, page
 from musicgen_cli.audio.waveform import peaks
 from musicgen_cli.errors import DamagedError, InvalidWavError, TargetError, UsageError
@@ -104,7 +104,7 @@ def build(
                 sounds.append(Sound(take, href, drawn))
             copied += take.bytes
             done(copied, total)
-        _place(page(sounds, embedded=embed), folder / PAGE, durable=True)
+        atomic.write(folder / PAGE, page(sounds, embedded=embed), mode=atomic.SHARED)
         unused = _unused(folder, {sound.take.content_hash for sound in sounds} if not embed else set())
     except OSError as err:
         raise _unreadable("write", folder, err) from err
@@ -127,7 +127,8 @@ def _copy(wav: bytes, digest: Digest, folder: Path) -> str:
     path = folder / AUDIO / f"{digest.hex}.wav"
     path.parent.mkdir(exist_ok=True)
     if not _holds(path, digest):
-        _place(wav, path, durable=False)
+        # Not durable, since `_holds` checks it when the gallery is next made.
+        atomic.write(path, wav, mode=atomic.SHARED, durable=False)
     return f"{AUDIO}/{path.name}"
 
 
@@ -136,20 +137,6 @@ def _holds(path: Path, digest: Digest) -> bool:
         return False
     with path.open("rb") as file:
         return Digest.of_file(file) == digest
-
-
-def _place(data: bytes, path: Path, *, durable: bool) -> None:
-    """Write beside `path`, then give it the name in one step; what isn't `durable` is checked when it is met again."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _unused(folder: Path, used: set[str]) -> int:

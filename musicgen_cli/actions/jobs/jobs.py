@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 import threading
@@ -30,6 +29,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from musicgen_cli import atomic
 from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.generate import PlannedTake
 from musicgen_cli.actions.jobs.folder import is_job_id, job_folder
@@ -50,7 +50,6 @@ LAST = "last"
 
 _RUNNER_LOCK = "runner.lock"
 _LOG = "runner.log"
-_TEMPORARY = ".tmp-"
 _STARTING = "runner.starting"
 _STARTING_S = 10.0  # a runner that has no lock by then won't come
 _LOG_BYTES = 1024 * 1024
@@ -175,7 +174,7 @@ class Jobs:
                 if job.state == PENDING:
                     self._write(job.cancelled(_now()))
                 elif job.state == RUNNING:
-                    os.close(files.open_fd(self._flag(job), os.O_CREAT | os.O_WRONLY))
+                    os.close(atomic.open_fd(self._flag(job), os.O_CREAT | os.O_WRONLY))
         give_up = time.monotonic() + wait_s
         while True:
             now = {job.id: job for job in self.reconcile()}
@@ -218,7 +217,7 @@ class Jobs:
         with self._changing():
             lock = locked(self.folder, _RUNNER_LOCK, wait_s=0)
             lock.__enter__()
-            files.discard(self.folder / _STARTING)
+            atomic.discard(self.folder / _STARTING)
             self._settle()
         is_held = True
 
@@ -277,13 +276,13 @@ class Jobs:
             self._write(job.complete(outcome, _now()))
         else:
             self._write(job.failed(outcome, _now()))
-        files.discard(self._flag(job))
+        atomic.discard(self._flag(job))
 
     def _settle(self) -> None:
         """Write down what became of jobs whose runner is dead; the caller holds both locks, so nobody writes a job."""
         for name in files.names(self.folder):
-            if _TEMPORARY in name:
-                files.discard(self.folder / name)
+            if atomic.TEMPORARY in name:
+                atomic.discard(self.folder / name)
         left = {job.id: job for job in self.known() if job.state == RUNNING}
         if not left:
             return
@@ -302,8 +301,8 @@ class Jobs:
         kept = []
         for job in self.known():
             if job.has_ended and (job.finished or "") < oldest:
-                files.discard(self._flag(job))
-                files.discard(self._path(job))
+                atomic.discard(self._flag(job))
+                atomic.discard(self._path(job))
             else:
                 kept.append(job)
         return kept
@@ -321,9 +320,9 @@ class Jobs:
         words = [sys.executable, "-m", "musicgen_cli.actions.jobs.runner", str(self._store.root)]
         log = self.folder / _LOG
         with files.explained("write to", self.folder):
-            files.discard(self.folder / _STARTING)
-            os.close(files.open_fd(self.folder / _STARTING, os.O_CREAT | os.O_WRONLY))
-            fd = files.open_fd(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+            atomic.discard(self.folder / _STARTING)
+            os.close(atomic.open_fd(self.folder / _STARTING, os.O_CREAT | os.O_WRONLY))
+            fd = atomic.open_fd(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         try:
             if os.fstat(fd).st_size > _LOG_BYTES:
                 os.ftruncate(fd, 0)
@@ -355,20 +354,10 @@ class Jobs:
         return next((known for known in self.known() if known.id == job.id), None)
 
     def _write(self, job: Job) -> Job:
-        path = self._path(job)
-        new = path.with_suffix(f"{_TEMPORARY}{secrets.token_hex(4)}")
         data = json.dumps(to_record(job), ensure_ascii=True, separators=(",", ":")).encode()
         with files.explained("write to", self.folder):
-            try:
-                with os.fdopen(files.open_fd(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    files.sync(file.fileno())
-                files.replace(new, path)
-            except BaseException:
-                files.discard(new)
-                raise
-            files.sync_directory(self.folder)
+            atomic.write(self._path(job), data, prefix=f"{job.id}{atomic.TEMPORARY}")
+            atomic.sync_directory(self.folder)
         return job
 
     def _path(self, job: Job) -> Path:

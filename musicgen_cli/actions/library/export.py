@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import secrets
 import string
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from musicgen_cli import atomic
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError
 from musicgen_cli.extras import needs
 from musicgen_cli.store import Artifact, Store
@@ -239,56 +237,12 @@ def _write(sound: bytes, record: bytes, path: Path, where: Target) -> bool:
 
 
 def _place(data: bytes, path: Path, *, force: bool) -> bool:
-    """Write beside the target, then give it its name in one step; False if somebody was quicker."""
-    with _temporary(data, path) as temporary:
-        if force:
-            os.replace(temporary, path)  # noqa: PTH105  # replaces a symlink instead of following it
-            return True
-        try:
-            os.link(temporary, path, follow_symlinks=False)
-        except FileExistsError:
-            return False
-        except OSError as err:
-            if err.errno not in {
-                errno.EPERM,
-                errno.ENOTSUP,
-                errno.EOPNOTSUPP,
-                errno.EMLINK,
-                errno.ENOSYS,
-                errno.EACCES,
-            }:
-                raise
-            return _copy(data, path)  # a file system without links
-        return True
-
-
-@contextmanager
-def _temporary(data: bytes, path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    """Write a file whole; False, and nothing written, if another program has made it meanwhile and it may not go."""
     try:
-        _create(data, temporary)
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _copy(data: bytes, path: Path) -> bool:
-    try:
-        _create(data, path)
+        atomic.write(path, data, mode=atomic.SHARED, overwrite=force)
     except FileExistsError:
         return False
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
     return True
-
-
-def _create(data: bytes, path: Path) -> None:
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags, 0o666), "wb") as file:  # noqa: PTH123  # the mode is cut by the umask
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _exists(path: Path) -> TargetError:

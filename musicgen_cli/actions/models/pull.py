@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from musicgen_cli import atomic
 from musicgen_cli.actions.models import inventory
 from musicgen_cli.actions.models.fidelity import EXACT, measure
 from musicgen_cli.checkpoint.checkpoint import (
@@ -307,7 +308,7 @@ class _Task:
         for path in staging.rglob("*"):
             if path.is_file():
                 with path.open("r+b") as file:  # Windows syncs only what may be written
-                    os.fsync(file.fileno())
+                    atomic.sync(file.fileno())
         kept, old = self.models_dir / self.name, staging.with_name(f"{self.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if kept.exists():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from musicgen_cli.store import ArtifactDraft, Store, files, journal
+from musicgen_cli import atomic
+from musicgen_cli.store import ArtifactDraft, Store, journal
 from musicgen_cli.store.artifacts import Artifact
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import Digest
@@ -14,13 +15,13 @@ from musicgen_cli.store.journal import Appender
 
 def _never_syncs(what: Callable[[Path], bool]) -> Callable[[], None]:
     def seed() -> None:
-        real = files.sync
+        real = atomic.sync
 
         def sync(fd: int) -> None:
             if not what(Path(f"/proc/self/fd/{fd}").readlink()):
                 real(fd)
 
-        files.sync = sync
+        atomic.sync = sync
 
     return seed
 
@@ -47,14 +48,14 @@ def _never_seals() -> None:
 
 
 def _syncs_the_directory_after_the_first_line() -> None:
-    append, sync_directory = Appender.append, files.sync_directory
+    append, sync_directory = Appender.append, atomic.sync_directory
 
     def append_then_sync(self: Appender, lines: Sequence[bytes]) -> None:
-        files.sync_directory = lambda path, *, follow=False: None
+        atomic.sync_directory = lambda path, *, follow=False: None
         try:
             append(self, lines)
         finally:
-            files.sync_directory = sync_directory
+            atomic.sync_directory = sync_directory
         if not self.snapshot.size:
             sync_directory(self._root, follow=True)
 

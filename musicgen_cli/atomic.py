@@ -1,0 +1,226 @@
+"""
+Write files whole or not at all: to a temporary beside the target, synced, then renamed.
+
+The few system calls that this takes are here, too, each with its care: no name that is written to is followed if it is
+a symbolic link, a sync reaches the disk itself, and Windows gets a second try.
+"""
+
+# Every system call is made through `os`, where a test can watch it and make it fail.
+# ruff: noqa: PTH101, PTH105, PTH108
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+if sys.platform == "darwin":
+    import fcntl
+
+TEMPORARY = ".tmp-"  # how the name of an unfinished write begins, unless the caller says otherwise
+PRIVATE = 0o600  # readable by the owner alone
+READ_ONLY = 0o400
+SHARED = 0o666  # what the umask leaves of it, as for any file that a program creates
+
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+_FLAGS = 0
+for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
+    _FLAGS |= getattr(os, _name, 0)
+
+_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}  # the file system has no such call
+_NO_LINKS = _UNSUPPORTED | {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EACCES}  # EACCES: Android forbids them
+_REPLACE_S = 1.0  # Windows refuses to replace a file that is open; readers are quick
+
+
+def write(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = PRIVATE,
+    durable: bool = True,
+    overwrite: bool = True,
+    prefix: str = TEMPORARY,
+) -> None:
+    """
+    Write a file that appears under its name whole, or not at all.
+
+    Args:
+        path: The file; its folder must exist. A symbolic link there is replaced, not followed.
+        data: All its bytes.
+        mode: Permissions, less the umask.
+        durable: Wait until the disk has the bytes. The file's name is on the disk after `sync_directory`.
+        overwrite: Replace a file that is there.
+        prefix: How the name of the temporary begins.
+
+    Raises:
+        FileExistsError: The file is there already, and `overwrite` is false.
+        OSError: A step failed; the file is as it was.
+    """
+    with replacing(path, overwrite=overwrite, prefix=prefix) as temporary:
+        write_new(temporary, data, mode=mode, durable=durable)
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool = True, prefix: str = TEMPORARY) -> Iterator[Path]:
+    """
+    Yield the name of a temporary for the block to write; the file takes the name `path` when the block ends.
+
+    The temporary lies in the same folder, since a rename across file systems is a copy, and has a random name, since
+    no lock is held. If the block raises, Ctrl-C included, it is removed and `path` is as it was.
+
+    Raises:
+        FileExistsError: `path` is there already, and `overwrite` is false.
+    """
+    temporary = path.with_name(f"{prefix}{os.getpid()}-{os.urandom(8).hex()}")
+    with _removed_on_failure(temporary):
+        yield temporary
+        if overwrite:
+            replace(temporary, path)
+        else:
+            link_or_copy(temporary, path)
+    if not overwrite:
+        discard(temporary)
+
+
+def write_new(path: Path, data: bytes, *, mode: int = PRIVATE, durable: bool = True) -> None:
+    """
+    Write a file that isn't there yet.
+
+    Raises:
+        FileExistsError: It exists already.
+        OSError: A step failed; the file is removed.
+    """
+    fd = open_fd(path, _CREATE, mode | stat.S_IWUSR)
+    with _removed_on_failure(path):
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            if not mode & stat.S_IWUSR and hasattr(os, "fchmod"):  # not on Windows before Python 3.13
+                os.fchmod(fd, mode)
+            if durable:
+                sync(fd)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def new_file(path: Path, *, mode: int = PRIVATE) -> Iterator[BinaryIO]:
+    """
+    Open a file that isn't there yet for writing in pieces; the disk has all of them when the block ends.
+
+    Raises:
+        FileExistsError: It exists already.
+        OSError: A step failed; the file is removed, as it is if the block raises.
+    """
+    fd = open_fd(path, _CREATE, mode)
+    with _removed_on_failure(path), os.fdopen(fd, "wb") as file:
+        yield file
+        file.flush()
+        sync(file.fileno())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """
+    Give a file a second name; where the file system has no hard links, copy it. The caller syncs the directory.
+
+    Raises:
+        FileExistsError: `target` is there already.
+    """
+    try:
+        os.link(source, target)
+    except OSError as err:
+        if err.errno not in _NO_LINKS:
+            raise
+    else:
+        return
+    with os.fdopen(open_fd(source, os.O_RDONLY), "rb") as old:
+        mode = stat.S_IMODE(os.fstat(old.fileno()).st_mode)
+        with new_file(target, mode=mode) as new:
+            shutil.copyfileobj(old, new)
+
+
+def open_fd(path: Path, flags: int, mode: int = PRIVATE) -> int:
+    """Open `path`, which must not be a symbolic link; `mode` is that of a new file, less the umask."""
+    if not hasattr(os, "O_NOFOLLOW"):
+        refuse_link(path)
+    return os.open(path, flags | _FLAGS, mode)
+
+
+def refuse_link(path: Path) -> None:
+    """Raise the `OSError` of an open that doesn't follow links if `path` is a symbolic link."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
+def sync(fd: int) -> None:
+    """Wait until the disk itself has what was written to `fd`."""
+    if sys.platform == "darwin":  # there fsync stops at the drive's cache
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        except OSError as err:
+            if err.errno not in _UNSUPPORTED | {errno.ENOTTY}:
+                raise
+        else:
+            return
+    os.fsync(fd)
+
+
+def sync_directory(path: Path, *, follow: bool = False) -> None:
+    """Wait until the disk has the names in the directory `path`; `follow` it if it is a symbolic link."""
+    if sys.platform == "win32":
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | (_FLAGS & ~os.O_NOFOLLOW if follow else _FLAGS))
+    try:
+        sync(fd)
+    except OSError as err:
+        if err.errno not in _UNSUPPORTED:
+            raise
+    finally:
+        os.close(fd)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give `source` the name `target` in one step, whatever had that name."""
+    give_up = time.monotonic() + _REPLACE_S
+    while True:
+        try:
+            if sys.platform == "win32":
+                with suppress(FileNotFoundError):
+                    os.chmod(target, stat.S_IWRITE)
+            os.replace(source, target)
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def remove(path: Path) -> None:
+    """Remove a file; a symbolic link itself is removed, not what it points to."""
+    if sys.platform == "win32":
+        os.chmod(path, stat.S_IWRITE)
+    os.unlink(path)
+
+
+def discard(path: Path) -> None:
+    """Remove a file that may be there; failing to is no failure."""
+    with suppress(OSError):
+        remove(path)
+
+
+@contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        discard(path)
+        raise
