@@ -1,36 +1,46 @@
 """
-Every failure we can explain: its code, its exit code, its hint.
+Every failure that the program can explain, with its code, its exit code and its hint.
 
     MusicgenError               failed                1
-    ├── UsageError              usage                 2   wrong words, or words that don't go together
-    │   └── InvalidValueError   invalid-value         2   a value out of range or of the wrong form
+    ├── UsageError              usage                 2   wrong options, or options that don't go together
+    │   ├── InvalidValueError   invalid-value         2   a value is out of range or of the wrong form
+    │   └── InvalidRowsError    invalid-rows          2   rows of a batch are wrong; nothing was made
     ├── NotFoundError           not-found             3
     │   ├── ArtifactNotFoundError  artifact-not-found 3
+    │   ├── JobNotFoundError    job-not-found         3
     │   └── UnknownModelError   unknown-model         3
-    ├── AmbiguousIdError        ambiguous-id          3
-    ├── ServiceUnreachableError service-unreachable   4
+    ├── AmbiguousIdError        ambiguous-id          3   more than one take or job matches
+    ├── ServiceUnreachableError service-unreachable   4   there is no connection to the service
+    │   └── NoServiceError      no-service            4   … to any of several services
     ├── TryAgainError           try-again             5   trying again later can help
     │   ├── ServiceBusyError    service-busy          5
     │   ├── OutOfTimeError      out-of-time           5
     │   ├── StoreBusyError      store-busy            5
-    │   └── ModelBusyError      model-busy            5
+    │   ├── ModelBusyError      model-busy            5
+    │   └── StillPendingError   still-pending         5   jobs have not ended yet
     ├── ServiceError            service-error         6   the service answered with an error
     │   └── BadAnswerError      bad-answer            6   … with something that isn't its contract
     ├── DamagedError            damaged               7   stored bytes are damaged
-    ├── AbsentError             absent                8   something optional isn't here
+    ├── AbsentError             absent                8   something optional isn't installed
     │   ├── MissingExtraError   missing-extra         8
     │   ├── PlayerAbsentError   player-absent         8
     │   └── ModelAbsentError    model-absent          8
     ├── StoreError              store-error           1   no permission, disk full, not a store
     │   └── NewerStoreError     newer-store           1
+    ├── ProblemsFoundError      problems-found        1   `store check` found something wrong
     ├── ModelsFolderError       models-folder         1   no permission or no room for a model
-    ├── InvalidWavError         invalid-wav           1   bytes that are not a WAV we keep
-    ├── TargetError             target                1   an export target that exists or can't be written
+    ├── InvalidWavError         invalid-wav           1   bytes are not a WAV that can be stored
+    ├── TargetError             target                1   an export target exists or can't be written
     ├── PlayerError             player                1   no player could play the sound
     ├── EngineError             engine                1   the model in this process failed
-    │   ├── CheckpointError     checkpoint            1   model files that are damaged or don't fit
+    │   ├── CheckpointError     checkpoint            1   model files are damaged or not supported
     │   └── MemoryNeededError   memory-needed         1
-    └── StoppedError            interrupted         130
+    ├── JobFailedError          job-failed            1   a job that was waited for has no take
+    ├── RunnerDiedError         runner-died           1   the process that ran a job died
+    ├── PartlyMadeError         partly-made           1   some variations were made, then one failed
+    ├── PartlyFailedError       partly-failed         1   some takes of a batch failed
+    ├── PartlyImportedError     partly-imported       1   some files could not be imported
+    └── StoppedError            interrupted         130   Ctrl-C
 
 A message is one line, lower case, without a full stop; the hint says what to do next. Errors neither print nor
 exit: the command line does both, in one place.
@@ -38,11 +48,16 @@ exit: the command line does both, in one place.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CANDIDATES = 8  # shown of those that an id could mean
 
 
 class MusicgenError(Exception):
-    """A failure we can explain: `str(err)` is one line, `hint` is what to do next."""
+    """A failure that the program can explain: `str(err)` is one line, `hint` is what to do next."""
 
     code: ClassVar[str] = "failed"
     exit_code: ClassVar[int] = 1
@@ -53,7 +68,7 @@ class MusicgenError(Exception):
 
 
 class UsageError(MusicgenError):
-    """Wrong words on the command line, or words that don't go together."""
+    """Options or arguments are wrong, or don't go together."""
 
     code = "usage"
     exit_code = 2
@@ -65,21 +80,39 @@ class InvalidValueError(UsageError):
     code = "invalid-value"
 
 
+class InvalidRowsError(UsageError):
+    """Rows of a batch are wrong, and nothing was made."""
+
+    code = "invalid-rows"
+
+    def __init__(self, count: int) -> None:
+        rows = "1 row is" if count == 1 else f"{count} rows are"
+        super().__init__(f"{rows} wrong, nothing was made", hint="--skip-invalid makes the others")
+
+
 class NotFoundError(MusicgenError):
-    """Nothing answers to the given name."""
+    """Nothing matches the given name or id."""
 
     code = "not-found"
     exit_code = 3
 
 
 class ArtifactNotFoundError(NotFoundError):
-    """No stored artifact answers to the given id."""
+    """No stored take matches the given id."""
 
     code = "artifact-not-found"
 
     def __init__(self, wanted: str) -> None:
         super().__init__(f"no artifact answers to {wanted!r}", hint="`musicgen list` shows what is stored")
-        self.wanted = wanted
+
+
+class JobNotFoundError(NotFoundError):
+    """No job matches the given id."""
+
+    code = "job-not-found"
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(f"no job answers to {wanted!r}", hint="`musicgen job list` shows those of the last 7 days")
 
 
 class UnknownModelError(NotFoundError):
@@ -89,14 +122,14 @@ class UnknownModelError(NotFoundError):
 
 
 class AmbiguousIdError(MusicgenError):
-    """More than one stored artifact answers to the given prefix."""
+    """More than one take or job matches the given start of an id."""
 
     code = "ambiguous-id"
     exit_code = 3
 
-    def __init__(self, wanted: str, candidates: list[str]) -> None:
-        shown = ", ".join(candidates[:8]) + (", …" if len(candidates) > 8 else "")
-        super().__init__(f"{wanted!r} could be any of {shown}", hint="give more of the id")
+    def __init__(self, prefix: str, candidates: list[str]) -> None:
+        shown = ", ".join(candidates[:_CANDIDATES]) + (", …" if len(candidates) > _CANDIDATES else "")
+        super().__init__(f"{prefix!r} could be any of {shown}", hint="give more of the id")
         self.candidates = candidates
 
 
@@ -107,21 +140,27 @@ class ServiceUnreachableError(MusicgenError):
     exit_code = 4
 
 
+class NoServiceError(ServiceUnreachableError):
+    """None of several services could be reached for as long as was allowed."""
+
+    code = "no-service"
+
+
 class TryAgainError(MusicgenError):
-    """Busy or out of time: trying again later can help."""
+    """Something was busy or took too long; trying again later can help."""
 
     code = "try-again"
     exit_code = 5
 
 
 class ServiceBusyError(TryAgainError):
-    """The service was busy until our patience was spent."""
+    """The service was busy for longer than it was waited for."""
 
     code = "service-busy"
 
 
 class OutOfTimeError(TryAgainError):
-    """The deadline round a request passed."""
+    """A request's deadline passed."""
 
     code = "out-of-time"
 
@@ -136,6 +175,12 @@ class ModelBusyError(TryAgainError):
     """Another process is writing the model."""
 
     code = "model-busy"
+
+
+class StillPendingError(TryAgainError):
+    """The time to wait for jobs is over, and they have not ended."""
+
+    code = "still-pending"
 
 
 class ServiceError(MusicgenError):
@@ -178,21 +223,31 @@ class ModelAbsentError(AbsentError):
 
 
 class PlayerAbsentError(AbsentError):
-    """There is nothing that plays sound on this machine."""
+    """No program that plays sound is on this machine."""
 
     code = "player-absent"
 
 
 class StoreError(MusicgenError):
-    """The store can't be read or written as asked."""
+    """The store can't be read or written."""
 
     code = "store-error"
 
 
 class NewerStoreError(StoreError):
-    """The store was written by a newer version of this tool."""
+    """The store was written by a newer version of this program."""
 
     code = "newer-store"
+
+
+class ProblemsFoundError(MusicgenError):
+    """A check of the store found something wrong."""
+
+    code = "problems-found"
+
+    def __init__(self, count: int) -> None:
+        problems = "1 problem was" if count == 1 else f"{count} problems were"
+        super().__init__(f"{problems} found", hint="`musicgen store repair` sets right what can be")
 
 
 class ModelsFolderError(MusicgenError):
@@ -202,7 +257,7 @@ class ModelsFolderError(MusicgenError):
 
 
 class InvalidWavError(MusicgenError):
-    """The bytes are not a WAV that can be kept."""
+    """The bytes are not a WAV that can be stored."""
 
     code = "invalid-wav"
 
@@ -220,7 +275,7 @@ class PlayerError(MusicgenError):
 
     def __init__(self, message: str, *, at_once: bool, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
-        self.at_once = at_once  # before anything was heard: another one may be tried
+        self.at_once = at_once  # it failed before any sound, so another player may be tried
 
 
 class EngineError(MusicgenError):
@@ -241,8 +296,54 @@ class MemoryNeededError(EngineError):
     code = "memory-needed"
 
 
+class JobFailedError(MusicgenError):
+    """A job that was waited for failed or was cancelled, and has no take."""
+
+    code = "job-failed"
+
+
+class RunnerDiedError(MusicgenError):
+    """The process that ran a job ended before the take was made."""
+
+    code = "runner-died"
+
+    def __init__(self, pid: int | None, log: Path) -> None:
+        super().__init__(
+            f"its runner (process {pid}) ended before the take was made",
+            hint=f"{log} may say why; the same command queues it again",
+        )
+
+
+class PartlyMadeError(MusicgenError):
+    """Some variations were made and are stored, then one failed."""
+
+    code = "partly-made"
+
+    def __init__(self, made: int, variations: int, err: MusicgenError) -> None:
+        super().__init__(f"made {made} of {variations}, then: {err}", hint=err.hint)
+
+
+class PartlyFailedError(MusicgenError):
+    """Some takes of a batch could not be made; the others are stored."""
+
+    code = "partly-failed"
+
+    def __init__(self, failed: int, takes: int, *, is_stopped: bool) -> None:
+        stopped = ", no more were begun" if is_stopped else ""
+        super().__init__(f"{failed} of {takes} failed{stopped}", hint="the same command again makes what is missing")
+
+
+class PartlyImportedError(MusicgenError):
+    """Some sounds could not be imported; the others are stored."""
+
+    code = "partly-imported"
+
+    def __init__(self, failed: int, imported: int) -> None:
+        super().__init__(f"{failed} failed, {imported} imported")
+
+
 class StoppedError(MusicgenError):
-    """Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
     code = "interrupted"
     exit_code = 130
@@ -252,5 +353,5 @@ class StoppedError(MusicgenError):
 
 
 def line(err: Exception) -> str:
-    """Return what a foreign error says, in one line that isn't long."""
+    """Return a foreign error's message as one line of at most 200 characters."""
     return " ".join(str(err).split())[:200]

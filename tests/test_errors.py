@@ -1,35 +1,72 @@
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 from musicgen_cli import errors
 from musicgen_cli.errors import MusicgenError
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+TOP = Path(__file__).parents[1]
+PACKAGE = TOP / "musicgen_cli"
+README = (TOP / "README.md").read_text()
 
 
-def every(kind: type[MusicgenError]) -> list[type[MusicgenError]]:
-    return [kind, *(deeper for child in kind.__subclasses__() for deeper in every(child))]
+def kinds_of(kind: type[MusicgenError]) -> list[type[MusicgenError]]:
+    """Return a class and all its subclasses that errors.py defines."""
+    below = [deeper for child in kind.__subclasses__() for deeper in kinds_of(child)]
+    return [each for each in (kind, *below) if each.__module__ == errors.__name__]
+
+
+KINDS = kinds_of(MusicgenError)
+
+
+def classes_outside() -> list[tuple[str, set[str]]]:
+    """Return the name of each class that other files define, with its bases' names."""
+    return [
+        (node.name, {base.attr if isinstance(base, ast.Attribute) else ast.unparse(base) for base in node.bases})
+        for path in PACKAGE.rglob("*.py")
+        if path != PACKAGE / "errors.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+
+
+def test_every_failure_that_others_can_see_is_in_one_file() -> None:
+    """A subclass elsewhere is for its own file alone, and is shown with the code of its base."""
+    names = {kind.__name__ for kind in KINDS}
+    outside: set[str] = set()
+    while more := {name for name, bases in classes_outside() if bases & (names | outside)} - outside:
+        outside |= more
+
+    assert {name for name in outside if not name.startswith("_")} == set()
 
 
 def test_each_failure_has_a_code_of_its_own() -> None:
     """Scripts can tell failures apart."""
-    kinds = [kind for kind in every(MusicgenError) if kind.__module__ == errors.__name__]
-
-    assert len({kind.code for kind in kinds}) == len(kinds) > 20
+    assert len({kind.code for kind in KINDS}) == len(KINDS) > 35
 
 
 def test_the_tree_in_words_is_the_tree() -> None:
-    """The module opens with every class, its code and its exit code."""
-    told = re.findall(r"(\w+)\s+([a-z-]+)\s+(\d+)(?:\s|$)", errors.__doc__ or "", re.MULTILINE)
-    kinds = [kind for kind in every(MusicgenError) if kind.__module__ == errors.__name__]
+    """The module's docstring has every class, its code and its exit code."""
+    lines = re.findall(r"(\w+)\s+([a-z-]+)\s+(\d+)(?:\s|$)", errors.__doc__ or "", re.MULTILINE)
 
-    assert {(kind.__name__, kind.code, str(kind.exit_code)) for kind in kinds} == set(told)
+    assert {(kind.__name__, kind.code, str(kind.exit_code)) for kind in KINDS} == set(lines)
+
+
+def test_the_tree_in_words_has_each_class_under_its_base() -> None:
+    """Its lines are indented as the classes derive."""
+    path: list[str] = []
+    bases = {}
+    for margin, name in re.findall(r"^    ([│├└─ ]*)([A-Z]\w+Error)\s", errors.__doc__ or "", re.MULTILINE):
+        path[len(margin) // 4 :] = [name]
+        bases[name] = path[-2] if len(path) > 1 else "Exception"
+
+    assert {kind.__name__: kind.__bases__[0].__name__ for kind in KINDS} == bases
 
 
 def test_the_readme_explains_every_exit_code() -> None:
     """The table has each code that can happen, and no other."""
     table = set(re.findall(r"^\| (\d+) \|", README, re.MULTILINE))
 
-    assert {str(kind.exit_code) for kind in every(MusicgenError)} | {"0"} == table
+    assert {str(kind.exit_code) for kind in KINDS} | {"0"} == table

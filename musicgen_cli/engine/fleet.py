@@ -10,14 +10,8 @@ from dataclasses import dataclass
 
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, Origin, ProgressListener
-from musicgen_cli.errors import ServiceError, ServiceUnreachableError
+from musicgen_cli.errors import NoServiceError, ServiceError, ServiceUnreachableError
 from musicgen_cli.limits import BACKOFF_FIRST_S, BACKOFF_MOST_S, number
-
-
-class NoServiceError(ServiceUnreachableError):
-    """None of the services could be reached for as long as we were to wait."""
-
-    code = "no-service"
 
 
 @dataclass(slots=True)

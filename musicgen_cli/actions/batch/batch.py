@@ -34,9 +34,9 @@ from musicgen_cli.actions.generate import PlannedTake, StoredTake, expected_byte
 from musicgen_cli.actions.library.export import Target, export, file_name, target
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.engine.base import Engine, ProgressListener
-from musicgen_cli.engine.fleet import NoServiceError
 from musicgen_cli.errors import (
     MusicgenError,
+    NoServiceError,
     ServiceError,
     StoppedError,
     StoreBusyError,

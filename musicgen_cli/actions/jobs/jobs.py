@@ -37,8 +37,9 @@ from musicgen_cli.actions.jobs.job import PENDING, RUNNING, Job, from_record, ne
 from musicgen_cli.errors import (
     AmbiguousIdError,
     InvalidValueError,
+    JobNotFoundError,
     MusicgenError,
-    NotFoundError,
+    RunnerDiedError,
     StoreBusyError,
     StoreError,
 )
@@ -57,27 +58,6 @@ _DETACHED = 0
 if sys.platform == "win32":
     _DETACHED = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
 _SHORTEST = 4  # digits of an id that is cut
-
-
-class JobNotFoundError(NotFoundError):
-    """No job has the given id."""
-
-    code = "job-not-found"
-
-    def __init__(self, wanted: str) -> None:
-        super().__init__(f"no job answers to {wanted!r}", hint="`musicgen job list` shows those of the last 7 days")
-
-
-class RunnerDiedError(MusicgenError):
-    """The process that made a take ended before the take was made."""
-
-    code = "runner-died"
-
-    def __init__(self, pid: int | None, log: Path) -> None:
-        super().__init__(
-            f"its runner (process {pid}) ended before the take was made",
-            hint=f"{log} may tell why; the same command queues it again",
-        )
 
 
 class Jobs:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from musicgen_cli.actions.jobs.job import COMPLETE, Job
-from musicgen_cli.actions.jobs.jobs import JobNotFoundError, Jobs
-from musicgen_cli.errors import InvalidValueError
+from musicgen_cli.actions.jobs.jobs import Jobs
+from musicgen_cli.errors import InvalidValueError, JobNotFoundError
 from musicgen_cli.limits import POLL_MS
 
 MODES = ("any", "all")

@@ -11,7 +11,14 @@ import typer
 
 from musicgen_cli.cli import options
 from musicgen_cli.cli.option_groups import OptionGroup
-from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, UsageError
+from musicgen_cli.errors import (
+    InvalidRowsError,
+    InvalidValueError,
+    MusicgenError,
+    PartlyFailedError,
+    TargetError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -195,26 +202,6 @@ def _run(batch: "Batch", engine: "Engine", run: RunOptions, out: "Output") -> No
             view.ended(outcome)
             if outcome.error is not None:
                 write_failure(batch.row_of(outcome.item))
-
-
-class InvalidRowsError(UsageError):
-    """Rows of a batch are wrong."""
-
-    code = "invalid-rows"
-
-    def __init__(self, count: int) -> None:
-        rows = "1 row is" if count == 1 else f"{count} rows are"
-        super().__init__(f"{rows} wrong, nothing was made", hint="--skip-invalid makes the others")
-
-
-class PartlyFailedError(MusicgenError):
-    """Some takes of a batch could not be made; the others are stored."""
-
-    code = "partly-failed"
-
-    def __init__(self, failed: int, takes: int, *, is_stopped: bool) -> None:
-        stopped = ", no more were begun" if is_stopped else ""
-        super().__init__(f"{failed} of {takes} failed{stopped}", hint="the same command again makes what is missing")
 
 
 def _read(

@@ -8,7 +8,7 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import options
-from musicgen_cli.errors import MusicgenError, UsageError
+from musicgen_cli.errors import MusicgenError, PartlyMadeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,15 +85,6 @@ def command(
         _make(planned_takes, engine, archive, out, sounding, where, to_stdout=output == "-")
     if sounding is not None:
         sounding.finish()
-
-
-class PartlyMadeError(MusicgenError):
-    """Some variations were made and are stored, then one failed."""
-
-    code = "partly-made"
-
-    def __init__(self, made: int, planned: int, err: MusicgenError) -> None:
-        super().__init__(f"made {made} of {planned}, then: {err}", hint=err.hint)
 
 
 def _options(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from musicgen_cli.cli import options
-from musicgen_cli.errors import MusicgenError
+from musicgen_cli.errors import PartlyImportedError
 
 if TYPE_CHECKING:
     from musicgen_cli.store import Artifact
@@ -63,12 +63,3 @@ def command(
             out.artifacts(made)
     if failed:
         raise PartlyImportedError(failed, len(made))
-
-
-class PartlyImportedError(MusicgenError):
-    """Some of the sounds could not be stored; the others are."""
-
-    code = "partly-imported"
-
-    def __init__(self, failed: int, made: int) -> None:
-        super().__init__(f"{failed} failed, {made} imported")

@@ -6,7 +6,7 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import options
-from musicgen_cli.errors import MusicgenError, TryAgainError
+from musicgen_cli.errors import JobFailedError, StillPendingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,18 +16,6 @@ if TYPE_CHECKING:
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="Jobs, or the starts of their ids; `last`.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Ids alone on stdout, no talk.")]
-
-
-class JobFailedError(MusicgenError):
-    """A job that was waited for has no take."""
-
-    code = "job-failed"
-
-
-class StillPendingError(TryAgainError):
-    """The wait for jobs is over, and they are not."""
-
-    code = "still-pending"
 
 
 def list_(store: options.StoreOption = None, json_: options.Json = False, quiet: Quiet = False) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from musicgen_cli.cli import options
-from musicgen_cli.errors import MusicgenError, UsageError
+from musicgen_cli.errors import ProblemsFoundError, UsageError
 
 if TYPE_CHECKING:
     from musicgen_cli.cli.output import Output
@@ -152,16 +152,6 @@ def _tell(out: "Output", result: "Compaction | Garbage | Repair") -> None:
         out.pairs({name: value for name, value in asdict(result).items() if name != "done"})
     if not result.done:
         out.note("nothing was changed")
-
-
-class ProblemsFoundError(MusicgenError):
-    """A store is not as it should be."""
-
-    code = "problems-found"
-
-    def __init__(self, found: int) -> None:
-        problems = "1 problem was" if found == 1 else f"{found} problems were"
-        super().__init__(f"{problems} found", hint="`musicgen store repair` sets right what can be")
 
 
 commands = {"path": path, "stats": stats, "check": check, "repair": repair, "compact": compact, "gc": gc}
