@@ -21,6 +21,7 @@ from musicgen_cli.audio import wav
 from musicgen_cli.audio.wav import WavInfo
 from musicgen_cli.errors import BadAnswerError, InvalidValueError, InvalidWavError
 from musicgen_cli.request_fields import BY_NAME, FIELDS, PARAMETERS, RANGES
+from musicgen_cli.text import number
 
 _WHOLE = frozenset(field.name for field in FIELDS if field.type is int)
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")
@@ -186,8 +187,8 @@ def read_answer(body: bytes, request: GenerateRequest) -> Answer:
     ):
         if abs(says - is_) > tolerance:
             raise BadAnswerError(
-                f"the service's answer contradicts its sound: {name!r} is {limits.number(says)}, the WAV says "
-                f"{limits.number(round(is_, 3))}"
+                f"the service's answer contradicts its sound: {name!r} is {number(says)}, the WAV says "
+                f"{number(round(is_, 3))}"
             )
     return Answer(sound, info, metadata)
 
@@ -209,7 +210,7 @@ def _sentence(err: ValidationError) -> str:
         return f"{name} is missing"
     if kind in {"prompt", "job_id"}:
         return f"{name} {first['msg']}"
-    shown = f"{got!r}"[:40] if isinstance(got, str) else limits.number(got) if isinstance(got, float) else f"{got}"[:40]
+    shown = f"{got!r}"[:40] if isinstance(got, str) else number(got) if isinstance(got, float) else f"{got}"[:40]
     if name in RANGES:
         whole = "a whole number, " if name in _WHOLE else ""
         return f"{name} must be {whole}{RANGES[name]}, got {shown}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from musicgen_cli.text import number
+
 
 @dataclass(frozen=True)
 class Range:
@@ -28,20 +30,6 @@ class Range:
     def __str__(self) -> str:
         """Show as in messages: `0.5-30 s`."""
         return f"{number(self.low)}-{number(self.high)}" + (f" {self.unit}" if self.unit else "")
-
-
-def number(value: float) -> str:
-    """Write a number as a person would: `31`, not `31.0`."""
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if whole else str(value)
-
-
-def size(size_bytes: int) -> str:
-    """Write a size as a person would: `2.4 GB`."""
-    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= step:
-            return f"{size_bytes / step:.1f} {unit}"
-    return f"{size_bytes} bytes"
 
 
 # What a request may ask for (the HTTP contract, `POST /predict`).

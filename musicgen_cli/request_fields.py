@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from musicgen_cli import limits
+from musicgen_cli.text import number
 
 Scalar = str | float | int | bool
 
@@ -32,7 +33,7 @@ class RequestField:
         """The default and the range as help texts show them: `[10; 0.5-30 s]`."""
         if self.range is None or self.default is None:
             return ""
-        return f"[{limits.number(self.range.default)}; {self.range}]"
+        return f"[{number(self.range.default)}; {self.range}]"
 
 
 def _number(name: str, type_: type[Scalar], allowed: limits.Range, meaning: str, *flags: str) -> RequestField:

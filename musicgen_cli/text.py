@@ -1,7 +1,12 @@
-"""Makes foreign text safe to print: prompts, tags, paths and anything a server said are data, never instructions."""
+"""
+What is shown as text: foreign text made safe to print, and numbers, sizes and lengths of time as a person writes them.
+
+Prompts, tags, paths and whatever a server said are data, which a terminal must never obey.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 
 # C0, DEL, C1; line and paragraph separators; bidi controls; lone surrogates.
@@ -22,6 +27,27 @@ def one_line(text: str) -> str:
 def escaped_json(text: str) -> str:
     r"""Escape in a JSON document what JSON allows raw but a terminal obeys: C1, DEL, bidi controls (`\u009b`)."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def number(value: float) -> str:
+    """Write a number as a person would: `31`, not `31.0`."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)
+
+
+def size(size_bytes: int) -> str:
+    """Write a size as a person would: `2.4 GB`."""
+    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= step:
+            return f"{size_bytes / step:.1f} {unit}"
+    return f"{size_bytes} bytes"
+
+
+def clock(seconds: float) -> str:
+    """Write a length of time as a player shows it, rounded up to whole seconds: `1:05`, `1:00:00`."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _escape(found: re.Match[str]) -> str:

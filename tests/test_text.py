@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from musicgen_cli.text import escaped_json, one_line, printable
+from musicgen_cli.text import clock, escaped_json, number, one_line, printable, size
 
 HOSTILE = [
     "\x1b]52;c;aGk=\x07", "\x1b[2J", "\x9b31m", "\x7f", "\r\nfake line", "\u202eevil", "\u2066a\u2069", "\ud800", "\0",
@@ -32,3 +32,27 @@ def test_escaped_json_still_says_the_same(text: str) -> None:
 def test_ordinary_text_is_left_alone() -> None:
     """Accents, emoji and markup are text."""
     assert printable("élan 🎹 [verse] 音楽") == "élan 🎹 [verse] 音楽"
+
+
+@pytest.mark.parametrize(("value", "shown"), [(31.0, "31"), (31, "31"), (0.5, "0.5"), (2**53 - 1, "9007199254740991")])
+def test_a_number_is_written_as_a_person_would(value: float, shown: str) -> None:
+    """A whole number has no decimals, whatever its type."""
+    assert number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (52_800_000, "52.8 MB"), (2_364_000_000, "2.4 GB")],
+)
+def test_a_size_has_one_decimal_of_its_largest_unit(value: int, shown: str) -> None:
+    """Units are powers of 1000, as disks are sold."""
+    assert size(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0:00"), (0.1, "0:01"), (59.0, "0:59"), (59.5, "1:00"), (3599.2, "1:00:00"), (90_061, "25:01:01")],
+)
+def test_a_length_of_time_is_written_as_on_a_clock(seconds: float, shown: str) -> None:
+    """It is rounded up, so that a short take isn't 0:00; hours are there if there are any."""
+    assert clock(seconds) == shown

@@ -15,9 +15,9 @@ from musicgen_cli.actions.pool import as_done
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, ProgressListener
 from musicgen_cli.errors import InvalidValueError, MusicgenError
-from musicgen_cli.limits import number
 from musicgen_cli.request_fields import PARAMETERS
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, check_tag
+from musicgen_cli.text import number
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 from musicgen_cli.actions.batch.batch import Outcome, Tally
 from musicgen_cli.actions.batch.worklist import BatchItem
 from musicgen_cli.cli.output import Notes, Output
 from musicgen_cli.engine.base import ProgressListener
-from musicgen_cli.text import one_line
+from musicgen_cli.text import clock, one_line
 
 _WORDS = 36  # of a prompt, beside its bar
 
@@ -133,4 +132,4 @@ class _Steps(Notes):
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
+    return f"{seconds:.1f} s" if seconds < 100 else clock(seconds)

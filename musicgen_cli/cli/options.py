@@ -12,6 +12,7 @@ from musicgen_cli import limits
 from musicgen_cli.cli.option_groups import OptionGroup
 from musicgen_cli.engine import registry
 from musicgen_cli.request_fields import FIELDS
+from musicgen_cli.text import number
 
 if TYPE_CHECKING:
     from musicgen_cli.actions.engines import EngineConfig
@@ -61,13 +62,11 @@ Local = Annotated[
 ]
 Timeout = Annotated[
     float | None,
-    typer.Option(help=f"Deadline of each request in seconds. [{limits.number(limits.TIMEOUT_S)}]", show_default=False),
+    typer.Option(help=f"Deadline of each request in seconds. [{number(limits.TIMEOUT_S)}]", show_default=False),
 ]
 MaxWait = Annotated[
     float | None,
-    typer.Option(
-        help=f"Seconds to wait for a busy service, in all. [{limits.number(limits.MAX_WAIT_S)}]", show_default=False
-    ),
+    typer.Option(help=f"Seconds to wait for a busy service, in all. [{number(limits.MAX_WAIT_S)}]", show_default=False),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
 

@@ -11,8 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.errors import MusicgenError, UsageError
-from musicgen_cli.limits import TAGS, number, size
-from musicgen_cli.text import escaped_json, one_line, printable
+from musicgen_cli.limits import TAGS
+from musicgen_cli.text import escaped_json, number, one_line, printable, size
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -36,7 +36,7 @@ from musicgen_cli.errors import (
     ServiceUnreachableError,
     UsageError,
 )
-from musicgen_cli.limits import number
+from musicgen_cli.text import number
 
 T = TypeVar("T")
 

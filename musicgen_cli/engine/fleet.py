@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, Origin, ProgressListener
 from musicgen_cli.errors import NoServiceError, ServiceError, ServiceUnreachableError
-from musicgen_cli.limits import BACKOFF_FIRST_S, BACKOFF_MOST_S, number
+from musicgen_cli.limits import BACKOFF_FIRST_S, BACKOFF_MOST_S
+from musicgen_cli.text import number
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from musicgen_cli.checkpoint.shape import DecoderShape, Shape
 from musicgen_cli.checkpoint.tensors import Tensors
 from musicgen_cli.errors import MemoryNeededError
+from musicgen_cli.text import size
 
 _PROCESS_BYTES = 110_000_000  # Python, numpy, ONNX Runtime, its threads and what a piece of sound takes
 _ROWS = 2  # of a guided take
@@ -69,7 +70,7 @@ def check_memory(name: str, needed: int, free: int | None) -> None:
     """
     if free is not None and needed > free:
         raise MemoryNeededError(
-            f"the model {name!r} needs about {_show(needed)} of memory, {_show(free)} is free",
+            f"the model {name!r} needs about {size(needed)} of memory, {size(free)} is free",
             hint="close other programs, or take a smaller model with --model",
         )
 
@@ -162,7 +163,3 @@ def _text(path: Path) -> str:
         return path.read_text("ascii", "replace")
     except OSError:
         return ""
-
-
-def _show(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -21,6 +21,7 @@ from musicgen_cli.engine.base import Clip, Engine
 from musicgen_cli.service.fairness import FairOrder, most_each, to_give_way
 from musicgen_cli.service.job import AbandonedError, Job
 from musicgen_cli.service.throughput import Throughput
+from musicgen_cli.text import number
 
 T = TypeVar("T")
 
@@ -190,7 +191,7 @@ class AdmissionQueue:
         needed_s = _wait_s([other.left_s(pace) or 0 for other in ahead], slots) + job.request.duration * pace
         if needed_s <= deadline_s:
             return None
-        wanted = limits.number(round(max(deadline_s, 0.0), 1))
+        wanted = number(round(max(deadline_s, 0.0), 1))
         detail = f"the answer would take about {math.ceil(needed_s)} s, the deadline is {wanted} s"
         return RefusedError(503, detail, needed_s - deadline_s)
 

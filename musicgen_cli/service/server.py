@@ -22,10 +22,10 @@ from uvicorn.server import HANDLED_SIGNALS
 from musicgen_cli import limits
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import InvalidValueError, MusicgenError, StoppedError, UsageError
-from musicgen_cli.limits import number
 from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import to_stderr
+from musicgen_cli.text import number
 
 STOP_S = 60.0  # given to the running request after SIGTERM; systemd kills after 90 s
 _KEEP_ALIVE_S = 15  # clients such as httpx drop an idle connection after 5 s: ours must be the longer

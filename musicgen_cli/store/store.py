@@ -29,6 +29,7 @@ from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import LONGEST_NUMBER, Digest, id_wanted, make_id
 from musicgen_cli.store.index import ArtifactSearch, Filter, IdCache, UsedIds, by_id, last_deleted, newest
 from musicgen_cli.store.journal import Journal, Record, encode, locked, timestamp
+from musicgen_cli.text import size
 
 LAST = "last"
 _TRIES = 3
@@ -89,7 +90,7 @@ class Store:
         elif not os.access(place, os.W_OK):
             why = "no permission, or read-only"
         elif (free := shutil.disk_usage(place).free) < size_bytes:
-            why = f"{free / 1e6:.1f} MB are free, {size_bytes / 1e6:.1f} MB are needed"
+            why = f"{size(free)} are free, {size(size_bytes)} are needed"
         if why:
             raise StoreError(f"can't write to {str(place)!r}: {why}", hint=files.OTHER_STORE)
 

@@ -17,10 +17,10 @@ from musicgen_cli import atomic
 from musicgen_cli.actions.gallery.page import BARS, MARK, Sound, page
 from musicgen_cli.audio.waveform import peaks
 from musicgen_cli.errors import DamagedError, InvalidWavError, TargetError, UsageError
-from musicgen_cli.limits import EMBED_BYTES, size
+from musicgen_cli.limits import EMBED_BYTES
 from musicgen_cli.store import Artifact, Store
 from musicgen_cli.store.digest import Digest, is_sha256
-from musicgen_cli.text import printable
+from musicgen_cli.text import printable, size
 
 PAGE = "index.html"
 AUDIO = "audio"

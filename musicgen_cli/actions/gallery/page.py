@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import math
 import re
 import sys
 from collections import Counter
@@ -22,9 +21,9 @@ from string import Template
 
 from musicgen_cli.actions.library.export import TEMPLATE, file_name
 from musicgen_cli.actions.library.reproduce import generate_command, tag_command
-from musicgen_cli.limits import TAGS, number
+from musicgen_cli.limits import TAGS
 from musicgen_cli.store import Artifact
-from musicgen_cli.text import one_line, printable
+from musicgen_cli.text import clock, number, one_line, printable
 
 MARK = '<meta name="generator" content="musicgen-cli gallery">'  # tells our pages from others
 BARS = 96
@@ -141,7 +140,7 @@ def _take(sound: Sound, common: _Common, *, which: str, own: str) -> Html:
         which=which,
         tags=" ".join(str(i) for tag, i in common.tags.items() if tag in take.tags),
         seconds=str(take.duration),
-        length=_minutes(take.duration),
+        length=clock(take.duration),
         bars=str(BARS),
         path=_path([peak / common.loudest for peak in sound.peaks]),
         own=own,
@@ -190,13 +189,7 @@ def _tag_buttons(tags: Mapping[str, int]) -> Html:
 def _count(sounds: Sequence[Sound]) -> str:
     seconds = sum(sound.take.duration for sound in sounds)
     takes = "1 take" if len(sounds) == 1 else f"{len(sounds)} takes"
-    return f"{takes}, {_minutes(seconds)}" if sounds else takes
-
-
-def _minutes(seconds: float) -> str:
-    whole = math.ceil(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    return f"{takes}, {clock(seconds)}" if sounds else takes
 
 
 def _title(take: Artifact) -> str:

@@ -9,9 +9,8 @@ from itertools import groupby
 from musicgen_cli.actions.generate import fields_of
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.limits import number
 from musicgen_cli.store import Artifact
-from musicgen_cli.text import printable
+from musicgen_cli.text import number, printable
 
 _PARAMETERS = ("duration", "temperature", "top_k", "top_p", "guidance_scale", "seed")
 _LOADED = ("model", "engine", "precision", "device")

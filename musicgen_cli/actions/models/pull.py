@@ -46,7 +46,7 @@ from musicgen_cli.errors import (
     UsageError,
 )
 from musicgen_cli.extras import needs
-from musicgen_cli.limits import size
+from musicgen_cli.text import size
 
 if TYPE_CHECKING:
     from musicgen_cli.checkpoint.hub import Hub, RemoteFile, Repository

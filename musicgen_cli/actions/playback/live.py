@@ -11,8 +11,8 @@ from musicgen_cli.actions.playback.play import Playback, Speakers
 from musicgen_cli.audio.player import Player
 from musicgen_cli.engine.base import ProgressListener
 from musicgen_cli.errors import PlayerError
-from musicgen_cli.limits import number
 from musicgen_cli.store import Artifact, Store
+from musicgen_cli.text import number
 
 _BUFFER_S = 1.0  # engines deliver less than that at a time
 _STEADY = 0.8  # of the speed that was measured, in case the rest goes slower

@@ -78,6 +78,7 @@ def _command() -> tuple[str, str]:
 
 def _store(where: Path) -> tuple[str, str]:
     from musicgen_cli.store import Store
+    from musicgen_cli.text import size
 
     warnings: list[str] = []
     try:
@@ -91,7 +92,7 @@ def _store(where: Path) -> tuple[str, str]:
         existing = existing.parent
     if not os.access(existing, os.W_OK):
         return "broken", f"{existing} can't be written"
-    return "ok", f"{where}: {stats.artifacts} takes, {stats.blob_bytes / 1e6:.1f} MB of sound"
+    return "ok", f"{where}: {stats.artifacts} takes, {size(stats.blob_bytes)} of sound"
 
 
 def _service(chosen: "Settings", *, local: bool) -> tuple[str, str]:

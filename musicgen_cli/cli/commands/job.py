@@ -7,6 +7,7 @@ import typer
 from musicgen_cli import limits
 from musicgen_cli.cli import options
 from musicgen_cli.errors import JobFailedError, StillPendingError
+from musicgen_cli.text import number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,7 @@ def poll(
     timeout_ms: Annotated[
         int,
         typer.Option(
-            help=f"The longest wait. [{limits.number(limits.POLL_MS.default)}; {limits.POLL_MS}]", show_default=False
+            help=f"The longest wait. [{number(limits.POLL_MS.default)}; {limits.POLL_MS}]", show_default=False
         ),
     ] = int(limits.POLL_MS.default),
     mode: Annotated[str, typer.Option(metavar="any|all", help="Until one has ended, or all.")] = "any",

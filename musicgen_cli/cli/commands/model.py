@@ -108,7 +108,7 @@ def rm(
     """Remove models from this machine."""
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.limits import size
+    from musicgen_cli.text import size
 
     out = Output(as_json=json_, quiet=quiet)
     where = settings.models_dir()

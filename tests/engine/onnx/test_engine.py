@@ -294,7 +294,7 @@ def test_int8_needs_less_and_sounds_alike(nano: Checkpoint, session_cache: Path,
 
 def test_a_model_that_doesnt_fit_is_refused_before_it_is_loaded(nano: Checkpoint, tmp_path: Path) -> None:
     """The message says what is needed and what is free; nothing was prepared."""
-    with pytest.raises(MemoryNeededError, match=r"'nano' needs about 1\d\d MB of memory, 100 MB is free"):
+    with pytest.raises(MemoryNeededError, match=r"'nano' needs about 1\d\d\.\d MB of memory, 100\.0 MB is free"):
         OnnxEngine(nano, cache_dir=tmp_path, free=lambda: 100_000_000)
 
     assert list(tmp_path.iterdir()) == []

@@ -280,7 +280,7 @@ def test_a_model_without_its_weights_is_refused(nano: Checkpoint) -> None:
 
 def test_a_model_that_doesnt_fit_is_refused_before_it_is_loaded(nano: Checkpoint) -> None:
     """The message says what is needed and what is free; more slots need more."""
-    with pytest.raises(MemoryNeededError, match=r"'nano' needs about [67]\d\d MB of memory, 100 MB is free"):
+    with pytest.raises(MemoryNeededError, match=r"'nano' needs about [67]\d\d\.\d MB of memory, 100\.0 MB is free"):
         TorchEngine(nano, device="cpu", free=lambda: 100_000_000)
     with pytest.raises(MemoryNeededError, match=r"'nano' needs about \d\.\d GB of memory"):
         TorchEngine(nano, device="cpu", slots=64, free=lambda: 100_000_000)
@@ -338,5 +338,5 @@ def test_on_a_gpu_the_logits_are_those_of_the_cpu(ours: TorchEngine, nano: Check
 @on_a_gpu
 def test_a_gpu_that_is_full_is_noticed(nano: Checkpoint) -> None:
     """Before anything is loaded onto it."""
-    with pytest.raises(MemoryNeededError, match="100 MB is free"):
+    with pytest.raises(MemoryNeededError, match=r"100\.0 MB is free"):
         TorchEngine(nano, device="cuda", free=lambda: 100_000_000)
