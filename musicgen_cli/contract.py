@@ -177,8 +177,7 @@ def read_answer(body: bytes, request: GenerateRequest) -> Answer:
         info = wav.inspect(sound)
     except InvalidWavError as err:
         raise BadAnswerError(f"the service's answer has a bad 'audio_base64': {err}") from err
-    frame_s = 1 / 50  # one frame of the codec, the contract's tolerance
-    slack = frame_s * info.sample_rate
+    slack = info.sample_rate / limits.FRAMES_PER_SECOND  # the contract's tolerance: one frame of the codec
     for name, says, is_, tolerance in (
         ("sample_rate", answer.sample_rate, info.sample_rate, 0),
         ("channels", answer.channels, info.channels, 0),

@@ -46,6 +46,12 @@ CLIENT_JOB_ID = r"[a-zA-Z0-9._:-]{1,256}"  # for fullmatch
 # What an answer sounds like.
 SAMPLE_RATE = 32_000  # Hz
 CHANNELS = 1
+CODEC_STRIDE = 8 * 5 * 4 * 4  # samples per frame; audiocraft, encodec_large_nq4_s640.yaml
+FRAMES_PER_SECOND = SAMPLE_RATE // CODEC_STRIDE  # 50
+
+# What the models can do: they were trained on crops of 30 s (Copet et al. 2023, arXiv:2306.05284), and make 1500 frames
+# well at most. It bounds DURATION, and is a number of its own: cached graphs are built for it.
+CONTEXT_S = 30.0
 
 # The wire.
 DEFAULT_URL = "http://127.0.0.1:2006"

@@ -68,7 +68,7 @@ class OnnxEngine(LocalEngine[Conditioning]):
                 f"ONNX Runtime has no {precision} on {device} here", hint="int8 and fp32 on cpu always work"
             )
         super().__init__(checkpoint, Origin("local", checkpoint.name, ENGINE, precision, device))
-        _, longest = self._plan(limits.DURATION.high)
+        _, longest = self._plan(limits.CONTEXT_S)
         free_bytes = free()
         needed, each = hardware.memory_needed(
             self._shape, checkpoint.tensors(), steps=longest.steps, int8=precision == "int8"

@@ -82,7 +82,7 @@ class TorchEngine(LocalEngine["Conditioning"]):
             )
         super().__init__(checkpoint, Origin("local", checkpoint.name, ENGINE, precision, where.type))
         self.slots = slots or _ROWS // 2
-        _, longest = self._plan(limits.DURATION.high)
+        _, longest = self._plan(limits.CONTEXT_S)
         blocks = -(-2 * self.slots // _ROWS)
         self._check_memory(where, precision, blocks * -(-longest.steps // _PAGE) * _PAGE, free)
         self._model = TorchModel(checkpoint, self._shape, where, PRECISIONS[precision])

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from musicgen_cli import limits
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames, num_samples
+from musicgen_cli.limits import Range
+
+
+def test_a_range_has_its_bounds_and_nothing_that_is_no_number() -> None:
+    """It is closed; NaN is in no range."""
+    allowed = Range(0.5, 30.0, default=10.0, unit="s")
+
+    assert all(value in allowed for value in (0.5, 30))
+    assert not any(value in allowed for value in (0.4, 30.1, math.nan, "1"))
+    assert str(allowed) == "0.5-30 s"
+    assert str(Range(0, 1000, default=250)) == "0-1000"
+
+
+@pytest.mark.parametrize(("value", "nearest"), [(31, 30), (31.5, 30.0), (0.1, 0.5), (0, 0.5), (7, 7)])
+def test_a_value_out_of_range_goes_to_the_nearest_bound(value: float, nearest: float) -> None:
+    """A whole number stays one if the bound is whole, too."""
+    clamped = Range(0.5, 30.0, default=10.0).clamp(value)
+
+    assert clamped == nearest
+    assert isinstance(clamped, int) is (isinstance(value, int) and nearest != 0.5)
+
+
+def test_every_request_fits_into_the_models_context() -> None:
+    """The longest request isn't longer than what the models were trained on: 1500 frames and the pattern's delays."""
+    frames = num_frames(num_samples(limits.CONTEXT_S, limits.SAMPLE_RATE), limits.CODEC_STRIDE)
+
+    assert limits.DURATION.high <= limits.CONTEXT_S
+    assert frames == limits.CONTEXT_S * limits.FRAMES_PER_SECOND == 1500
+    assert DelayPattern(4, 1, frames).steps == 1503  # a label of cached graphs: another number makes all of them anew
