@@ -1,8 +1,8 @@
 """
-What travels on the wire: the request, the answer, and how each is checked.
+The HTTP contract: the body of a request, the body of an answer, and how each is checked.
 
-The client is strict about what it sends and liberal in what it accepts; the service clamps what is out of range and
-says so.
+The client is strict about what it sends and liberal in what it accepts. The service clamps numbers that are out of
+range and says so in its answer.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class GenerateRequest(BaseModel):
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> GenerateRequest:
         """
-        Build a request, strictly.
+        Build a request without changing any value.
 
         Raises:
             InvalidValueError: A value is out of range, not finite or of the wrong type; the message names the field
@@ -83,10 +83,10 @@ class GenerateRequest(BaseModel):
     @classmethod
     def clamped(cls, body: object) -> tuple[GenerateRequest, dict[str, float]]:
         """
-        Build a request from foreign JSON as the service does: numbers out of range go to the nearest bound.
+        Build a request from a client's JSON as the service does: numbers out of range become the nearest bound.
 
         Returns:
-            The request, and name → value asked of each field that was clamped.
+            The request, and by name the original values of the fields that were clamped.
 
         Raises:
             InvalidValueError: Not an object, a wrong type, NaN or infinity, a forbidden prompt or job id.
@@ -96,7 +96,7 @@ class GenerateRequest(BaseModel):
         values = {name: value for name, value in body.items() if name in cls.model_fields}
         if values.get("prompt", "") is None:
             values["prompt"] = ""
-        asked: dict[str, float] = {}
+        originals: dict[str, float] = {}
         for name, allowed in RANGES.items():
             value = values.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
@@ -104,13 +104,13 @@ class GenerateRequest(BaseModel):
             if name in _WHOLE and isinstance(value, float) and value.is_integer():
                 values[name] = value = int(value)
             if value not in allowed:
-                asked[name] = value
+                originals[name] = value
                 values[name] = allowed.clamp(value)
-        return cls.checked(values), asked
+        return cls.checked(values), originals
 
     @property
     def params(self) -> dict[str, Any]:
-        """The parameters as sent, without the prompt and the job id."""
+        """The parameters as they are sent, without the prompt and the job id."""
         return self.model_dump(include={field.name for field in PARAMETERS}, exclude_none=True)
 
 
@@ -130,7 +130,7 @@ class GenerateResponse(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that was found to be good: its sound, and what the service says of it."""
+    """An answer that was checked: its audio and its metadata."""
 
     wav: bytes
     info: WavInfo
@@ -143,17 +143,17 @@ class Answer:
 
     @property
     def seed(self) -> int | None:
-        """The seed that the service says it honoured."""
+        """The seed that the service says it used."""
         value = self.metadata.get("seed")
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def read_answer(body: bytes, request: GenerateRequest) -> Answer:
     """
-    Check the body of a 200 against the contract, the WAV in it and the request it should answer.
+    Check the body of a 200 against the contract, against the WAV in it, and against its request.
 
     Raises:
-        BadAnswerError: Anything doesn't fit; the message names the first bad field and never shows the body.
+        BadAnswerError: Something doesn't match; the message names the first bad field and never shows the body.
     """
     try:
         parsed = from_json(body, allow_inf_nan=False)
@@ -166,52 +166,55 @@ def read_answer(body: bytes, request: GenerateRequest) -> Answer:
     except ValidationError as err:
         raise BadAnswerError(f"the service's answer is not its contract: {_sentence(err)}", hint=_NOT_OURS) from err
     metadata = answer.metadata or {}
-    _same("prompt", answer.prompt, request.prompt)
-    _same("client_job_id", metadata.get("client_job_id"), request.client_job_id)
-    _same("client_job_id", parsed.get("client_job_id"), request.client_job_id)
+    _check_echo("prompt", answer.prompt, request.prompt)
+    _check_echo("client_job_id", metadata.get("client_job_id"), request.client_job_id)
+    _check_echo("client_job_id", parsed.get("client_job_id"), request.client_job_id)
     try:
-        sound = binascii.a2b_base64(answer.audio_base64, strict_mode=True)
+        content = binascii.a2b_base64(answer.audio_base64, strict_mode=True)
     except ValueError as err:
         raise BadAnswerError("the service's answer has a bad 'audio_base64': not base64") from err
     try:
-        info = wav.inspect(sound)
+        info = wav.inspect(content)
     except InvalidWavError as err:
         raise BadAnswerError(f"the service's answer has a bad 'audio_base64': {err}") from err
     slack = info.sample_rate / limits.FRAMES_PER_SECOND  # the contract's tolerance: one frame of the codec
-    for name, says, is_, tolerance in (
+    for name, stated, actual, tolerance in (
         ("sample_rate", answer.sample_rate, info.sample_rate, 0),
         ("channels", answer.channels, info.channels, 0),
         ("num_samples", answer.num_samples, info.frames, slack),
         ("duration", answer.duration, info.frames / info.sample_rate, 0.05),
     ):
-        if abs(says - is_) > tolerance:
+        if abs(stated - actual) > tolerance:
             raise BadAnswerError(
-                f"the service's answer contradicts its sound: {name!r} is {number(says)}, the WAV says "
-                f"{number(round(is_, 3))}"
+                f"the service's answer contradicts its sound: {name!r} is {number(stated)}, the WAV says "
+                f"{number(round(actual, 3))}"
             )
-    return Answer(sound, info, metadata)
+    return Answer(content, info, metadata)
 
 
 _NOT_OURS = "is that a MusicGen service? `--url` and MUSICGEN_URL name it"
 
 
-def _same(name: str, echo: object, sent: str | None) -> None:
+def _check_echo(name: str, echo: object, sent: str | None) -> None:
     if echo is not None and sent is not None and echo != sent:
         raise BadAnswerError(f"the service answered another request: its {name!r} is not what was sent")
 
 
 def _sentence(err: ValidationError) -> str:
-    """Say the first thing that is wrong, in our words: the field, what it must be, what it was."""
+    """Say the first thing that is wrong: the field, what it must be, and its value."""
     first = err.errors(include_url=False, include_context=True)[0]
     name = str(first["loc"][0]) if first["loc"] else "body"
-    kind, got = first["type"], first["input"]
+    kind, value = first["type"], first["input"]
     if kind == "missing":
         return f"{name} is missing"
     if kind in {"prompt", "job_id"}:
         return f"{name} {first['msg']}"
-    shown = f"{got!r}"[:40] if isinstance(got, str) else number(got) if isinstance(got, float) else f"{got}"[:40]
+    if isinstance(value, str):
+        shown = f"{value!r}"[:40]
+    else:
+        shown = number(value) if isinstance(value, float) else f"{value}"[:40]
     if name in RANGES:
         whole = "a whole number, " if name in _WHOLE else ""
         return f"{name} must be {whole}{RANGES[name]}, got {shown}"
-    wanted = {"bool_type": "true or false", "string_type": "text"}.get(kind, str(first["msg"]).lower())
-    return f"{name} must be {wanted}, got {shown}"
+    expected = {"bool_type": "true or false", "string_type": "text"}.get(kind, str(first["msg"]).lower())
+    return f"{name} must be {expected}, got {shown}"

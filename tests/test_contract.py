@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from musicgen_cli.contract import RANGES, GenerateRequest
+from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError
+from musicgen_cli.request_fields import RANGES
 
 
 def test_a_value_out_of_range_is_named_with_its_range() -> None:
@@ -20,8 +21,8 @@ def test_a_value_out_of_range_is_named_with_its_range() -> None:
 
 
 @pytest.mark.parametrize(("name", "allowed"), RANGES.items())
-def test_both_bounds_belong_to_a_range_and_nothing_beyond(name: str, allowed: Any) -> None:
-    """Each range is closed, and its default lies inside."""
+def test_a_range_includes_its_bounds_and_nothing_beyond(name: str, allowed: Any) -> None:
+    """Values beyond it, NaN, infinity and other types are refused by name."""
     for value in (allowed.low, allowed.high):
         assert getattr(GenerateRequest.checked({name: value}), name) == value
     beyond = 1 if name in {"top_k", "seed"} else 0.001
@@ -48,18 +49,18 @@ def test_other_prompts_pass_unchanged(prompt: str) -> None:
 
 @pytest.mark.parametrize("job", ["", "a b", "a\n", "x" * 257, "ä"])
 def test_a_job_id_must_match_as_a_whole(job: str) -> None:
-    """A final line end doesn't slip through."""
+    """A line feed at the end is refused, too."""
     with pytest.raises(InvalidValueError, match="client_job_id"):
         GenerateRequest.checked({"client_job_id": job})
 
 
-def test_the_service_clamps_and_tells_what_was_asked() -> None:
-    """Numbers beyond a range go to its bound."""
+def test_the_service_clamps_and_returns_the_original_values() -> None:
+    """Numbers out of range become the nearest bound."""
     body = {"duration": 99, "temperature": 0, "top_k": -1, "top_p": 1.5, "guidance_scale": 0.5, "seed": 2**60}
 
-    request, asked = GenerateRequest.clamped(body)
+    request, originals = GenerateRequest.clamped(body)
 
-    assert asked == body
+    assert originals == body
     assert request.params == {
         "duration": 30.0, "temperature": 0.01, "top_k": 0, "top_p": 1.0, "guidance_scale": 1.0, "do_sample": True,
         "seed": 2**53 - 1,
@@ -67,10 +68,10 @@ def test_the_service_clamps_and_tells_what_was_asked() -> None:
 
 
 def test_the_service_takes_null_and_whole_floats() -> None:
-    """`prompt: null` is unconditional, `250.0` is 250, and unknown fields are let be."""
-    request, asked = GenerateRequest.clamped({"prompt": None, "top_k": 250.0, "seed": None, "melody": "x"})
+    """`prompt: null` is unconditional, `250.0` is 250, and unknown fields are ignored."""
+    request, originals = GenerateRequest.clamped({"prompt": None, "top_k": 250.0, "seed": None, "melody": "x"})
 
-    assert (request.prompt, request.top_k, request.seed, asked) == ("", 250, None, {})
+    assert (request.prompt, request.top_k, request.seed, originals) == ("", 250, None, {})
 
 
 @pytest.mark.parametrize(

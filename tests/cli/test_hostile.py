@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from musicgen_cli import settings
-from musicgen_cli.actions.jobs.job import EngineConfig, Job, to_record
+from musicgen_cli.actions.engines import EngineConfig
+from musicgen_cli.actions.jobs.job import Job, to_record
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.store import Store
 from tests.support.index_lines import head, name, put, sound
