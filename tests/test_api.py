@@ -35,7 +35,7 @@ def test_takes_can_be_made_from_python(
 
 @pytest.mark.usefixtures("healthy")
 def test_batches_can_be_run_from_python(store_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Each take as it ends; what is there isn't made again."""
+    """Each take is yielded as it ends; stored takes are not made again."""
     assert [outcome.item.line for outcome in batch(ROWS)] == [1, 2, 3]
     assert list(batch(ROWS)) == []
     assert len(list(batch(ROWS, run="again", sweep=["seed=1,2"]))) == 6
@@ -44,8 +44,8 @@ def test_batches_can_be_run_from_python(store_path: Path, capfd: pytest.CaptureF
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_goes_wrong_is_raised_or_yielded(healthy: HTTPServer, store_path: Path) -> None:
-    """Wrong rows before anything is made, a failure beside the others."""
+def test_errors_are_raised_or_yielded(healthy: HTTPServer, store_path: Path) -> None:
+    """Wrong rows are raised before anything is made; a failed take is yielded with its error."""
     with pytest.raises(InvalidValueError, match=r"row 2: seed must be .*; row 3: unknown field 'promt'"):
         list(batch([{"prompt": "a"}, {"seed": -1}, {"promt": "b"}]))
     with pytest.raises(UsageError):
@@ -57,8 +57,8 @@ def test_what_goes_wrong_is_raised_or_yielded(healthy: HTTPServer, store_path: P
     assert all(isinstance(outcome.error, ServiceError) for outcome in batch(ROWS, retry=0))
 
 
-def test_the_package_itself_loads_nothing() -> None:
-    """Whoever wants the version pays for no more."""
+def test_importing_the_package_loads_nothing_else() -> None:
+    """Reading the version is fast."""
     code = "import sys, musicgen_cli; print([name for name in sys.modules if name.startswith('musicgen_cli.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
 

@@ -1,4 +1,4 @@
-"""The whole way with nothing faked: the program, the service, the bundled model, a store on disk."""
+"""The whole way, with nothing faked: the command, the service, the bundled model and a store on disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def musicgen(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*MUSICGEN, *words], env=os.environ | env, capture_output=True, text=True, check=False)
 
 
-def made(*words: str, **env: str) -> dict[str, Any]:
+def make_take(*words: str, **env: str) -> dict[str, Any]:
     """Make one take and return its record."""
     done = musicgen("generate", *words, "--json", **env)
     assert done.returncode == 0, done.stderr
@@ -45,12 +45,12 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("MUSICGEN_")}
         child = subprocess.Popen([*MUSICGEN, "serve", "--model", "nano", "--port", "0"], stderr=file, env=env)
     give_up = time.monotonic() + 60
-    while not (found := re.search(r"http://[\d.]+:\d+", log.read_text())):
+    while not (match := re.search(r"http://[\d.]+:\d+", log.read_text())):
         assert child.poll() is None, log.read_text()
         assert time.monotonic() < give_up
         time.sleep(0.05)
     try:
-        yield found[0]
+        yield match[0]
     finally:
         child.send_signal(signal.SIGTERM)
         assert child.wait(30) == 0, log.read_text()
@@ -66,7 +66,7 @@ def url(service_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_http_and_local_make_the_same_take(store_path: Path) -> None:
     """Byte for byte, and the same record but for id, origin, job id and times."""
     words = ("calm ambient piano", "-d", "1.5", "-g", "4", "--top-k", "100", "--seed", "11", "-t", "cue:menu")
-    http, local = made(*words), made(*words, "--local", "--model", "nano")
+    http, local = make_take(*words), make_take(*words, "--local", "--model", "nano")
 
     apart = {"id", "artifact_id", "created", "elapsed_s", "client_job_id", "origin"}
     assert {name: value for name, value in http.items() if name not in apart} == {
@@ -84,9 +84,9 @@ def test_http_and_local_make_the_same_take(store_path: Path) -> None:
 @pytest.mark.usefixtures("url", "store_path")
 @pytest.mark.parametrize("where", [[], ["--local"]])
 @pytest.mark.parametrize(("prompt", "seconds"), [("techno beat", 0.5), ("techno beat", 1.01), (None, 2.347)])
-def test_the_length_is_exact_and_something_sounds(where: list[str], prompt: str | None, seconds: float) -> None:
+def test_the_length_is_exact_and_the_audio_is_not_silent(where: list[str], prompt: str | None, seconds: float) -> None:
     """Over HTTP and locally, with a prompt and without."""
-    record = made(*([prompt] if prompt else []), "-d", str(seconds), "--seed", "3", *where)
+    record = make_take(*([prompt] if prompt else []), "-d", str(seconds), "--seed", "3", *where)
 
     assert record["frames"] == round(seconds * 32_000)
     assert (record["sample_rate"], record["channels"]) == (32_000, 1)
@@ -112,8 +112,8 @@ def test_sixteen_processes_at_once_lose_nothing(store_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("url", "store_path")
-def test_what_the_service_clamps_is_told(service_url: str) -> None:
-    """A client that doesn't check its values still learns what became of them."""
+def test_the_service_names_the_values_that_it_clamped(service_url: str) -> None:
+    """In the metadata of its answer, with the values that were asked for."""
     import httpx
 
     body = {"prompt": None, "duration": 0.1, "temperature": 9, "seed": 1}
@@ -126,7 +126,7 @@ def test_what_the_service_clamps_is_told(service_url: str) -> None:
 
 
 def test_ctrl_c_between_two_steps_leaves_nothing(store_path: Path) -> None:
-    """Exit 130 while the model works, and no take."""
+    """The exit code is 130 at once, and no take is stored."""
     words = ["generate", "x", "-d", "30", "-n", "8", "--local"]  # side by side, or a fast machine would be done
     child = subprocess.Popen([*MUSICGEN, *words], stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
@@ -141,9 +141,9 @@ def test_ctrl_c_between_two_steps_leaves_nothing(store_path: Path) -> None:
     assert musicgen("list").stdout == ""
 
 
-def test_nobody_is_told_what_is_made(tmp_path: Path) -> None:
-    """ONNX Runtime's telemetry is off: it would leave a device id, and report each session."""
+def test_onnx_runtime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
+    """Its telemetry would leave a device id in the cache folder."""
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "MUSICGEN_STORE": str(tmp_path / "store")}
-    made("x", "-d", "0.5", "--local", **env)
+    make_take("x", "-d", "0.5", "--local", **env)
 
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["musicgen"]

@@ -33,9 +33,9 @@ def session(test: Callable[[Any, Call], Awaitable[None]], *words: str) -> None:
         )
         async with mcp.Client(mcp.stdio_client(program)) as client:
 
-            async def call(tool: str, /, **given: Any) -> Any:
-                """Return what a tool answers, or the sentence of its error."""
-                result = await client.call_tool(tool, given)
+            async def call(tool: str, /, **arguments: Any) -> Any:
+                """Return the answer of a tool, or the message of its error."""
+                result = await client.call_tool(tool, arguments)
                 if result.is_error:
                     return result.content[0].text
                 assert json.loads(result.content[0].text) == result.structured_content
@@ -46,9 +46,9 @@ def session(test: Callable[[Any, Call], Awaitable[None]], *words: str) -> None:
     asyncio.run(run())
 
 
-async def made(call: Call, **given: Any) -> dict[str, Any]:
+async def make_take(call: Call, **arguments: Any) -> dict[str, Any]:
     """Make a take, and return its record."""
-    started = await call("musicgen_generate", **given)
+    started = await call("musicgen_generate", **arguments)
     assert started == {
         "job_id": started["job_id"],
         "status": "pending",
@@ -56,17 +56,17 @@ async def made(call: Call, **given: Any) -> dict[str, Any]:
     }
     polled = await call("job_poll", job_ids=[started["job_id"]], timeout_ms=30_000)
     assert polled["completed"] == [started["job_id"]], polled
-    found = await call("artifact_get", artifact_id=polled["results"][started["job_id"]]["artifact_id"])
-    return {**found["artifact"], "path": found["path"]}
+    answer = await call("artifact_get", artifact_id=polled["results"][started["job_id"]]["artifact_id"])
+    return {**answer["artifact"], "path": answer["path"]}
 
 
-def test_three_takes_of_the_model_in_the_runner() -> None:
+def test_a_local_model_makes_takes_of_all_kinds() -> None:
     """A prompt alone; one with length, guidance and temperature; none at all."""
 
     async def run(_: Any, call: Call) -> None:
-        calm = await made(call, prompt="calm ambient piano", duration=1)
+        calm = await make_take(call, prompt="calm ambient piano", duration=1)
         assert (calm["prompt"], calm["duration"], calm["origin"]["model"]) == ("calm ambient piano", 1.0, "nano")
-        techno = await made(
+        techno = await make_take(
             call,
             prompt="energetic techno beat with synthesizers",
             duration=1.5,
@@ -74,7 +74,7 @@ def test_three_takes_of_the_model_in_the_runner() -> None:
             temperature=0.8,
         )
         assert techno["params"].items() >= {"duration": 1.5, "guidance_scale": 5.0, "temperature": 0.8}.items()
-        free = await made(call, duration=5.0)
+        free = await make_take(call, duration=5.0)
         assert (free["prompt"], free["duration"]) == ("", 5.0)
         assert inspect(Path(free["path"]).read_bytes()).frames == 160_000
 
@@ -82,15 +82,15 @@ def test_three_takes_of_the_model_in_the_runner() -> None:
 
 
 def test_every_tool_answers(service: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is made can be found, heard, tagged and exported; jobs are those of `--detach`."""
+    """Takes can be listed, read, tagged and exported; jobs are those of `--detach`."""
     monkeypatch.setenv("MUSICGEN_EXPORT_DIR", str(tmp_path / "out"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "away").symlink_to(tmp_path)
 
     async def run(client: Any, call: Call) -> None:
-        first = await made(call, duration=0.5, tags=["a"], creator="me", variation_set_id="s", seed=5)
+        first = await make_take(call, duration=0.5, tags=["a"], creator="me", variation_set_id="s", seed=5)
         id_ = first["id"]
-        second = await made(call, duration=0.5, parent_id=id_, prompt="Rain")
+        second = await make_take(call, duration=0.5, parent_id=id_, prompt="Rain")
         assert (first["creator"], first["seed"], second["parent_id"]) == ("me", 5, id_)
 
         for where in ({"tag": "a"}, {"creator": "me"}, {"set": "s"}):
@@ -101,9 +101,9 @@ def test_every_tool_answers(service: HTTPServer, tmp_path: Path, monkeypatch: py
         tagged = await call("artifact_tag", artifact_id=id_, add=["b"], remove=["a"])
         assert "b" in tagged["artifact"]["tags"]
         assert "a" not in tagged["artifact"]["tags"]
-        heard = await client.call_tool("artifact_get", {"artifact_id": id_, "audio": True})
+        with_audio = await client.call_tool("artifact_get", {"artifact_id": id_, "audio": True})
         sound = Path(first["path"]).read_bytes()
-        assert (heard.content[1].mime_type, base64.b64decode(heard.content[1].data)) == ("audio/wav", sound)
+        assert (with_audio.content[1].mime_type, base64.b64decode(with_audio.content[1].data)) == ("audio/wav", sound)
         read = await client.read_resource(f"artifact://{id_}")
         assert base64.b64decode(read.contents[0].blob) == sound
         assert f"artifact://{id_}" in {str(each.uri) for each in (await client.list_resources()).resources}
@@ -127,11 +127,11 @@ def test_every_tool_answers(service: HTTPServer, tmp_path: Path, monkeypatch: py
     session(run)
 
 
-def test_what_is_wrong_is_told_in_the_words_of_the_command_line(service: HTTPServer, store_path: Path) -> None:
-    """Not by the client's or the SDK's own check of types; and nothing is queued."""
+def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServer, store_path: Path) -> None:
+    """Not those of the SDK's own check of types; and nothing is queued."""
 
     async def run(client: Any, call: Call) -> None:
-        for given, sentence in (
+        for arguments, sentence in (
             ({"duration": 31}, "duration must be 0.5-30 s, got 31"),
             ({"duration": "long"}, "duration must be 0.5-30 s, got 'long'"),
             ({"top_k": 1.5}, "top_k must be a whole number, 0-1000, got 1.5"),
@@ -146,7 +146,7 @@ def test_what_is_wrong_is_told_in_the_words_of_the_command_line(service: HTTPSer
             ({"parent_id": "abcd"}, "no artifact answers to 'abcd' (`musicgen list` shows what is stored)"),
             ({"lenght": 5}, "musicgen_generate has no 'lenght'"),
         ):
-            assert await call("musicgen_generate", **given) == sentence
+            assert await call("musicgen_generate", **arguments) == sentence
         assert "timeout_ms must be a whole number, 0-30000 ms" in await call("job_poll", timeout_ms=30_001)
         assert "mode must be one of any, all" in await call("job_poll", mode="some")
         assert "no job answers to" in await call("job_cancel", job_ids=["nothing"])
@@ -165,26 +165,26 @@ def test_what_is_wrong_is_told_in_the_words_of_the_command_line(service: HTTPSer
 
 
 def test_cancelling_ends_the_request_to_the_service() -> None:
-    """What runs elsewhere for nobody would keep others waiting."""
-    asked, left = threading.Event(), threading.Event()
+    """A request that nobody waits for would keep other clients waiting."""
+    connected, disconnected = threading.Event(), threading.Event()
 
     def talk(connection: Any) -> None:
-        asked.set()
+        connected.set()
         if not connection.recv(1):
-            left.set()
+            disconnected.set()
 
     async def run(_: Any, call: Call) -> None:
         id_ = (await call("musicgen_generate"))["job_id"]
-        assert await asyncio.to_thread(asked.wait, 30)
+        assert await asyncio.to_thread(connected.wait, 30)
         assert (await call("job_cancel", job_ids=[id_]))["jobs"][0]["status"] == "cancelled"
-        assert await asyncio.to_thread(left.wait, 30)
+        assert await asyncio.to_thread(disconnected.wait, 30)
 
     with fakes.raw_server(talk) as url:
         session(run, "--url", url)
 
 
 @pytest.mark.usefixtures("service")
-def test_the_schemas_tell_the_bounds() -> None:
+def test_the_schemas_state_the_bounds() -> None:
     """Each tool, each field and each range is described."""
 
     async def run(client: Any, _: Call) -> None:
@@ -196,9 +196,9 @@ def test_the_schemas_tell_the_bounds() -> None:
         for tool in tools.values():
             assert tool.description
             assert all(field["description"] for field in tool.input_schema["properties"].values())
-        asked = tools["musicgen_generate"].input_schema
-        assert asked["required"] == []
-        bounds = {name: (field.get("minimum"), field.get("maximum")) for name, field in asked["properties"].items()}
+        schema = tools["musicgen_generate"].input_schema
+        assert schema["required"] == []
+        bounds = {name: (field.get("minimum"), field.get("maximum")) for name, field in schema["properties"].items()}
         assert (bounds["duration"], bounds["top_k"], bounds["seed"]) == ((0.5, 30.0), (0, 1000), (0, 2**53 - 1))
 
     session(run)
@@ -218,7 +218,7 @@ def test_a_job_goes_on_when_the_assistant_has_gone(service: HTTPServer, store_pa
 
 @pytest.mark.usefixtures("service")
 def test_nothing_but_the_protocol_is_on_stdout() -> None:
-    """Whatever is thrown at it, each line is a JSON-RPC message, and the end of stdin is its end."""
+    """Each line of output is a JSON-RPC message, whatever the input, and it ends when standard input ends."""
     lines = ["nonsense", "{}", '{"jsonrpc":"2.0","id":1,"method":"nonsense"}']
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
     lines.insert(0, json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}))
@@ -228,6 +228,6 @@ def test_nothing_but_the_protocol_is_on_stdout() -> None:
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
-    said = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {each["jsonrpc"] for each in said} == {"2.0"}
-    assert next(each for each in said if each.get("id") == 0)["result"]["serverInfo"]["name"] == "musicgen"
+    messages = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {each["jsonrpc"] for each in messages} == {"2.0"}
+    assert next(each for each in messages if each.get("id") == 0)["result"]["serverInfo"]["name"] == "musicgen"

@@ -17,7 +17,7 @@ from tests.support import fakes
 
 
 class Together:
-    """An engine that ends no request before `slots` of them are there; the last of them ends first."""
+    """An engine that finishes no request before `slots` of them have started; the last one finishes first."""
 
     origin = Origin("local", model="nano")
 
@@ -44,12 +44,12 @@ class Together:
         pass
 
 
-def made(store: Store, engine: Together, count: int) -> tuple[list[int | None], str]:
-    """Make takes with the seeds 0, 1, …; return those that were yielded, and how it ended."""
-    orders = plan(GenerateOptions({"duration": 0.5, "seed": 0}, variations=count), store)
+def make_all_of(store: Store, engine: Together, count: int) -> tuple[list[int | None], str]:
+    """Make takes with the seeds 0, 1, …; return the seeds of those that were yielded, and the error's message."""
+    planned_takes = plan(GenerateOptions({"duration": 0.5, "seed": 0}, variations=count), store)
     seeds = []
     try:
-        for take in make_all(orders, engine, store, lambda *_: _Quiet(), jobs=engine.slots):
+        for take in make_all(planned_takes, engine, store, lambda *_: _Quiet(), jobs=engine.slots):
             seeds.append(take.artifact.seed)  # noqa: PERF401  # those before a failure, too
     except EngineError as err:
         return seeds, str(err)
@@ -65,22 +65,22 @@ class _Quiet:
 
 
 def test_variations_share_the_engine_and_keep_their_order(tmp_path: Path) -> None:
-    """Four at once, each four ending in reverse."""
+    """Four are made at once, and finish in reverse order."""
     store = Store(tmp_path / "store")
 
-    assert made(store, Together(4), 8) == ([*range(8)], "")
+    assert make_all_of(store, Together(4), 8) == ([*range(8)], "")
     assert [take.variation_index for take in store.newest(None)] != [*range(7, -1, -1)]
 
 
-def test_a_failure_among_several_loses_no_other(tmp_path: Path) -> None:
-    """What was made beside it is told before it is raised."""
+def test_a_failure_loses_no_other_take(tmp_path: Path) -> None:
+    """Takes that were made beside it are yielded before it is raised."""
     store = Store(tmp_path / "store")
 
-    assert made(store, Together(4, failing=1), 4) == ([0, 2, 3], "no luck")
+    assert make_all_of(store, Together(4, failing=1), 4) == ([0, 2, 3], "no luck")
     assert len(list(store.newest(None))) == 3
 
 
-def test_a_bug_in_a_task_is_shown() -> None:
-    """It is no failure of that task alone."""
+def test_an_unexpected_exception_in_a_task_is_raised() -> None:
+    """It is a bug, and not a failure of that task alone."""
     with pytest.raises(ZeroDivisionError):
         list(as_done([1, 0, 1], lambda task: 1 // task, jobs=2))

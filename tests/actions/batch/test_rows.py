@@ -12,7 +12,7 @@ from musicgen_cli.limits import ROW_BYTES
 
 
 def rows(data: bytes, form: str | None = None) -> list[tuple[int, object]]:
-    """Read rows; what is wrong with one becomes its text."""
+    """Read rows; a bad row becomes the message of its error."""
     return [(line, str(row) if isinstance(row, Exception) else row) for line, row in read_rows(io.BytesIO(data), form)]
 
 
@@ -30,21 +30,23 @@ def rows(data: bytes, form: str | None = None) -> list[tuple[int, object]]:
         ([b"tense, seed of doubt", b"prompt"], [(1, {"prompt": "tense, seed of doubt"}), (2, {"prompt": "prompt"})]),
     ],
 )  # fmt: skip
-def test_the_form_is_found_out(bom: bytes, end: bytes, lines: list[bytes], expected: list[object]) -> None:
-    """From the first line that isn't blank; with or without BOM, CR and a last line end."""
+def test_the_form_follows_from_the_first_line(
+    bom: bytes, end: bytes, lines: list[bytes], expected: list[object]
+) -> None:
+    """The first that isn't blank; with or without BOM, CR and a line feed at the end."""
     assert rows(bom + end.join(lines)) == expected
     assert rows(bom + end.join(lines) + end) == expected
 
 
-def test_the_form_may_be_told() -> None:
-    """A prompt may look like anything."""
+def test_the_form_can_be_given() -> None:
+    """A prompt can look like a row of another form."""
     assert rows(b"{x}\n", "text") == [(1, {"prompt": "{x}"})]
     assert rows(b"prompt,seed\n", "text") == [(1, {"prompt": "prompt,seed"})]
     assert rows(b"tags\n'a'\n", "csv") == [(2, {"tags": "'a'"})]
 
 
-def test_a_csv_cell_may_have_lines() -> None:
-    """The next row's number counts them."""
+def test_a_csv_cell_can_have_several_lines() -> None:
+    """The line number of the next row counts them."""
     assert rows(b'prompt,seed\n"a\nb ""c""",1\nd,2\n') == [
         (2, {"prompt": 'a\nb "c"', "seed": 1}),
         (4, {"prompt": "d", "seed": 2}),
@@ -52,7 +54,7 @@ def test_a_csv_cell_may_have_lines() -> None:
 
 
 def test_only_numbers_and_booleans_of_a_csv_are_converted() -> None:
-    """What isn't one stays text, for the check to refuse."""
+    """Anything else stays text, for the check of the row to refuse."""
     ((_, row),) = rows(b"prompt,duration,top_k,do_sample,seed,creator,tags\n17,2,x,false,nan,1,a b\n")
     assert row == {
         "prompt": "17", "duration": 2, "top_k": "x", "do_sample": False, "seed": "nan", "creator": "1", "tags": "a b",
@@ -78,18 +80,18 @@ def test_only_numbers_and_booleans_of_a_csv_are_converted() -> None:
         (b"a\n" + b"x" * 1_000_000 + b"\nb", "it is longer than 256 KiB"),
     ],
 )
-def test_a_bad_line_costs_itself_alone(data: bytes, expected: str) -> None:
-    """The next one is read as if nothing had been."""
-    found = rows(data)
-    (bad,) = [(line, row) for line, row in found if isinstance(row, str)]
+def test_a_bad_line_does_not_affect_the_others(data: bytes, expected: str) -> None:
+    """The row after it is read."""
+    numbered = rows(data)
+    (bad,) = [(line, row) for line, row in numbered if isinstance(row, str)]
 
     assert bad[0] == (1 if data.startswith(b'{"a"\n') else 2)
     assert bad[1].startswith(expected)
-    assert found[-1] == (bad[0] + 1, {"prompt": "b"})
+    assert numbered[-1] == (bad[0] + 1, {"prompt": "b"})
 
 
-def test_a_quote_that_never_ends_is_told() -> None:
-    """Of the line where it began."""
+def test_a_quote_without_an_end_is_an_error() -> None:
+    """It is reported for the line where it began."""
     assert rows(b'prompt,seed\na,1\n"b,2\nc,3\n') == [
         (2, {"prompt": "a", "seed": 1}),
         (3, "it is not CSV: unexpected end of data"),
@@ -106,21 +108,21 @@ def test_a_quote_that_never_ends_is_told() -> None:
         ("\ufeffx\n".encode("utf-16-le"), "the rows are UTF-16"),
     ],
 )
-def test_what_is_wrong_for_all_rows_is_one_error(data: bytes, message: str) -> None:
-    """Not one for each row."""
+def test_a_fault_of_the_whole_file_is_one_error(data: bytes, message: str) -> None:
+    """It is not repeated for each row."""
     with pytest.raises(UsageError) as failed:
         rows(data)
     assert str(failed.value).startswith(message)
 
 
 @pytest.mark.parametrize("data", [b"", b"\n\n", b"\xef\xbb\xbf", b" \r\n"])
-def test_nothing_holds_no_rows(data: bytes) -> None:
-    """Blank lines are none."""
+def test_an_empty_file_has_no_rows(data: bytes) -> None:
+    """Blank lines are not rows."""
     assert rows(data) == []
 
 
-def test_the_longest_line_is_a_row() -> None:
-    """One byte more is not."""
+def test_the_longest_allowed_line_is_a_row() -> None:
+    """A line of one byte more is an error."""
     for more, kind in ((0, dict), (1, str)):
         text = json.dumps({"prompt": ""})
         line = text[:-2] + "x" * (ROW_BYTES - 1 - len(text) + more) + text[-2:]
