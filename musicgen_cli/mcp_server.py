@@ -76,11 +76,11 @@ class Tools:
         """Wait for jobs."""
         timeout_ms = arguments.get("timeout_ms", int(limits.POLL_MS.default))
         mode = _text(arguments, "mode") or MODES[0]
-        return asdict(poll(self.jobs, _texts(arguments, "job_ids"), timeout_ms=timeout_ms, mode=mode)), []
+        return asdict(poll(self.jobs.list, _texts(arguments, "job_ids"), timeout_ms=timeout_ms, mode=mode)), []
 
     def job_list(self, _: Arguments) -> Answer:
         """List all jobs."""
-        return {"jobs": [_job(job) for job in reversed(self.jobs.reconcile())]}, []
+        return {"jobs": [_job(job) for job in reversed(self.jobs.list())]}, []
 
     def job_cancel(self, arguments: Arguments) -> Answer:
         """Cancel jobs."""
@@ -137,7 +137,12 @@ class Tools:
 def serve(settings: Settings, engine_config: EngineConfig, warn: Callable[[str], None]) -> None:
     """Answer on stdin and stdout until the client leaves; nothing else may be written to stdout."""
     store = Store(settings.store, warn=warn)
-    tools = Tools(settings, engine_config, store, Jobs(store, configuration.state_dir()))
+    jobs = Jobs(store, configuration.state_dir())
+    try:
+        jobs.reconcile()  # once: the tools that list jobs and wait for them only read
+    except MusicgenError as err:
+        warn(str(err))
+    tools = Tools(settings, engine_config, store, jobs)
     asyncio.run(_serve(tools))
 
 

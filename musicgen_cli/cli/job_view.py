@@ -39,7 +39,7 @@ def as_object(job: Job) -> dict[str, Any]:
         "result": job.result,
         "error": job.error,
         "request": job.request,
-        **job.known,
+        **job.metadata,
     }
     return {name: value for name, value in known.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""Where the jobs of a store are, and how their files are called: all that is known of them without reading one."""
+"""Where the jobs of a store lie and how their ids look; needs no job to be read, so that completion stays quick."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def job_folder(store: Path, state_dir: Path) -> Path:
-    """Return the folder of a store's jobs, which need not be there."""
+    """Return the folder of a store's jobs, which need not exist."""
     return state_dir / "jobs" / blake2b(os.fsencode(os.path.realpath(store)), digest_size=8).hexdigest()
 
 

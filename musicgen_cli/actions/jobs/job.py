@@ -1,10 +1,10 @@
-"""One take that is made in the background: what is asked for, by which means, and what became of it."""
+"""One take that is made in the background: what to make, which engine makes it, and what has become of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -14,6 +14,7 @@ from musicgen_cli.actions.generate import PlannedTake, planned_take
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, MusicgenError
 from musicgen_cli.store import Artifact
+from musicgen_cli.store.journal import timestamp
 
 PENDING, RUNNING, COMPLETE, FAILED, CANCELLED = STATES = ("pending", "running", "complete", "failed", "cancelled")
 ENDED = frozenset({COMPLETE, FAILED, CANCELLED})
@@ -21,22 +22,22 @@ ENDED = frozenset({COMPLETE, FAILED, CANCELLED})
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A take in the background, as its file tells; moments are RFC 3339 UTC."""
+    """A take in the background, as its file says; moments are RFC 3339 UTC."""
 
     id: str  # a UUID 4, which is also the `client_job_id` of the take
     state: str  # of STATES
-    place: int  # in the queue: the lower, the earlier
+    place: int  # in the queue: the lowest is next
     created: str
     request: Mapping[str, Any]
-    known: Mapping[str, Any]  # what else of the record is known: tags, creator, lineage
+    metadata: Mapping[str, Any]  # what else the take's record will hold: tags, creator, lineage
     engine_config: EngineConfig
     started: str | None = None
     finished: str | None = None
     runner_pid: int | None = None
-    steps: int = 0  # decoder steps made, of `total`; 0 of 0 where the engine doesn't tell
+    steps: int = 0  # decoder steps that are done, of `total`; 0 of 0 where the engine doesn't report them
     total: int = 0
-    result: Mapping[str, Any] | None = None  # of a complete one
-    error: Mapping[str, Any] | None = None  # of a failed one: code, message, hint, exit_code
+    result: Mapping[str, Any] | None = None  # of a complete job
+    error: Mapping[str, Any] | None = None  # of a failed job: code, message, hint, exit_code
 
     @property
     def planned(self) -> PlannedTake:
@@ -44,32 +45,40 @@ class Job:
         The take to make.
 
         Raises:
-            InvalidValueError: The file was changed into what can't be asked for.
+            InvalidValueError: The file was edited, and its request has a value out of range.
         """
-        known = dict(self.known)
-        return planned_take(GenerateRequest.checked(self.request), tags=tuple(known.pop("tags")), **known)
+        metadata = dict(self.metadata)
+        return planned_take(GenerateRequest.checked(self.request), tags=tuple(metadata.pop("tags")), **metadata)
 
     @property
     def prompt(self) -> str:
-        """What it should sound like."""
+        """The request's prompt."""
         return str(self.request.get("prompt", ""))
 
     @property
     def outcome(self) -> str:
-        """The take's id, or why there is none; "" while nobody knows."""
+        """The id of the take, or the message of the failure; "" where there is neither."""
         return str((self.result or {}).get("artifact_id") or (self.error or {}).get("message") or "")
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will become of it."""
+        """Whether the state is final."""
         return self.state in ENDED
 
-    def failed(self, err: MusicgenError, at: str) -> Job:
-        """Return the job as it is after a failure."""
-        said = {"code": err.code, "message": str(err), "hint": err.hint, "exit_code": err.exit_code}
-        return replace(self, state=FAILED, finished=at, error=said)
+    def ended_before(self, moment: str) -> bool:
+        """Tell whether the job ended before a moment."""
+        return self.has_ended and (self.finished or "") < moment
 
-    def complete(self, artifact: Artifact, at: str) -> Job:
+    def running(self, pid: int) -> Job:
+        """Return the job as it is once the runner with this process id has claimed it."""
+        return replace(self, state=RUNNING, started=_now(), runner_pid=pid)
+
+    def failed(self, err: MusicgenError, at: str | None = None) -> Job:
+        """Return the job as it is after a failure, which happened now unless `at` names the moment."""
+        error = {"code": err.code, "message": str(err), "hint": err.hint, "exit_code": err.exit_code}
+        return replace(self, state=FAILED, finished=at or _now(), error=error)
+
+    def complete(self, artifact: Artifact) -> Job:
         """Return the job as it is once its take is stored."""
         result = {
             "status": "success",
@@ -78,49 +87,51 @@ class Job:
             "duration": artifact.duration,
             "sample_rate": artifact.sample_rate,
         }
-        return replace(self, state=COMPLETE, finished=at, result=result, steps=self.total)
+        return replace(self, state=COMPLETE, finished=_now(), result=result, steps=self.total)
 
-    def cancelled(self, at: str) -> Job:
-        """Return the job as it is after somebody took it back."""
-        return replace(self, state=CANCELLED, finished=at)
+    def cancelled(self) -> Job:
+        """Return the job as it is once it was cancelled."""
+        return replace(self, state=CANCELLED, finished=_now())
 
 
-def new_job(asked: PlannedTake, engine_config: EngineConfig, *, place: int, created: str) -> Job:
-    """Make the pending job of an order that was checked."""
-    draft = asked.draft
-    known = {
+def new_job(planned: PlannedTake, engine_config: EngineConfig, *, place: int) -> Job:
+    """Return the pending job of a planned take."""
+    draft = planned.draft
+    metadata = {
         "tags": [*draft.tags],
         "creator": draft.creator,
         "parent_id": draft.parent_id,
         "variation_set_id": draft.variation_set_id,
         "variation_index": draft.variation_index,
     }
-    assert asked.request.client_job_id is not None
+    assert planned.request.client_job_id is not None
     return Job(
-        id=asked.request.client_job_id,
+        id=planned.request.client_job_id,
         state=PENDING,
         place=place,
-        created=created,
-        request=asked.request.model_dump(),
-        known=known,
+        created=_now(),
+        request=planned.request.model_dump(),
+        metadata=metadata,
         engine_config=engine_config,
     )
 
 
 def to_record(job: Job) -> dict[str, Any]:
-    """Return what is written to the job's file."""
-    return {_ON_DISK.get(name, name): value for name, value in asdict(job).items()}
+    """Return the JSON object that a job's file holds."""
+    return {_MEMBER_OF.get(name, name): value for name, value in asdict(job).items()}
 
 
 def from_record(record: object) -> Job:
     """
-    Read what a job's file holds.
+    Check the JSON value that a job's file holds, and return the job.
 
     Raises:
         InvalidValueError: It isn't a job.
     """
+    if isinstance(record, dict):
+        record = {_FIELD_OF.get(name, name): value for name, value in record.items()}
     try:
-        job = _JOB.validate_python(_renamed(record))
+        job = _JOB.validate_python(record)
         datetime.fromisoformat(job.created)
     except ValueError as err:  # a ValidationError is one
         raise InvalidValueError("a job's file doesn't hold a job") from err
@@ -129,13 +140,10 @@ def from_record(record: object) -> Job:
     return job
 
 
-def _renamed(record: object) -> object:
-    """Give the members of a record the names of the fields."""
-    if not isinstance(record, dict):
-        return record
-    fields = {on_disk: name for name, on_disk in _ON_DISK.items()}
-    return {fields.get(name, name): value for name, value in record.items()}
+def _now() -> str:
+    return timestamp(datetime.now(UTC))
 
 
-_ON_DISK = {"engine_config": "means"}  # fields whose name in a job's file is another one
+_MEMBER_OF = {"metadata": "known", "engine_config": "means"}  # fields that have another name in a job's file
+_FIELD_OF = {member: field for field, member in _MEMBER_OF.items()}
 _JOB = TypeAdapter(Job)

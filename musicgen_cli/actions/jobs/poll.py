@@ -1,62 +1,64 @@
-"""Waits for jobs: until one has ended, or all have, or the time is up."""
+"""Waits for jobs: until one has ended, until all have, or until the time is up."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from musicgen_cli.actions.jobs.job import COMPLETE, Job
-from musicgen_cli.actions.jobs.jobs import Jobs
+from musicgen_cli.actions.jobs.jobs import find_job
 from musicgen_cli.errors import InvalidValueError, JobNotFoundError
 from musicgen_cli.limits import POLL_MS
 
 MODES = ("any", "all")
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 
 @dataclass(slots=True)
 class Polled:
-    """Jobs by what became of them, and why the wait was over."""
+    """The ids of jobs by their state, and why the wait ended."""
 
     completed: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)  # unknown and cancelled ones, too
-    pending: list[str] = field(default_factory=list)  # running ones, too
+    failed: list[str] = field(default_factory=list)  # and cancelled and unknown jobs
+    pending: list[str] = field(default_factory=list)  # and running jobs
     reason: str = "timeout"  # or "job_complete"
     elapsed_ms: int = 0
-    results: dict[str, Any] = field(default_factory=dict)  # of the completed
-    errors: dict[str, str] = field(default_factory=dict)  # of the failed, a sentence each
+    results: dict[str, Any] = field(default_factory=dict)  # of the completed jobs, by id
+    errors: dict[str, str] = field(default_factory=dict)  # of the failed jobs, by id: a sentence
 
 
-def poll(jobs: Jobs, ids: Sequence[str] = (), *, timeout_ms: int = int(POLL_MS.default), mode: str = "any") -> Polled:
+def poll(
+    read: Callable[[], Sequence[Job]],
+    ids: Sequence[str] = (),
+    *,
+    timeout_ms: int = int(POLL_MS.default),
+    mode: str = "any",
+) -> Polled:
     """
     Wait for jobs.
 
     Args:
-        ids: In any form that `Jobs.find` takes; none means all that haven't ended.
+        read: Returns all jobs as they are now: `Jobs.reconcile`, or `Jobs.list` to wait without changing anything.
+        ids: In any form that `find_job` takes; none means all jobs that haven't ended.
         timeout_ms: The longest wait.
-        mode: `any` waits until one of them has ended, `all` until none is left.
+        mode: `any` waits until one of the jobs has ended, `all` until every one has.
 
     Raises:
         InvalidValueError: A value is out of range.
-        AmbiguousIdError: An id could be any of several.
+        AmbiguousIdError: An id matches several jobs.
     """
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or timeout_ms not in POLL_MS:
         raise InvalidValueError(f"timeout_ms must be a whole number, {POLL_MS}, got {timeout_ms!r}"[:200])
     if mode not in MODES:
         raise InvalidValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}"[:200])
     started = time.monotonic()
-    known = jobs.reconcile()
-    wanted: dict[str, str] = {}  # a job's id by how it was called
-    for name in ids or [job.id for job in known if not job.has_ended]:
-        try:
-            wanted[name] = jobs.find(name, known).id
-        except JobNotFoundError:
-            wanted[name] = name
+    jobs = read()
+    names = _whole_ids(ids, jobs) if ids else [job.id for job in jobs if not job.has_ended]
     while True:
-        now = {job.id: job for job in known}
-        polled = _sorted({name: now.get(name) for name in wanted.values()})
+        by_id = {job.id: job for job in jobs}
+        polled = _by_state({name: by_id.get(name) for name in names})
         elapsed_s = time.monotonic() - started
         polled.elapsed_ms = round(elapsed_s * 1000)
         if not polled.pending or (mode == "any" and (polled.completed or polled.failed)):
@@ -65,13 +67,24 @@ def poll(jobs: Jobs, ids: Sequence[str] = (), *, timeout_ms: int = int(POLL_MS.d
         left_s = timeout_ms / 1000 - elapsed_s
         if left_s <= 0:
             return polled
-        time.sleep(min(_LOOK_S, left_s))
-        known = jobs.reconcile()
+        time.sleep(min(_POLL_S, left_s))
+        jobs = read()
 
 
-def _sorted(wanted: dict[str, Job | None]) -> Polled:
+def _whole_ids(ids: Sequence[str], jobs: Sequence[Job]) -> list[str]:
+    """Return the whole id of the job that each id matches; one that matches none stays as it is."""
+    whole = []
+    for id_ in ids:
+        try:
+            whole.append(find_job(jobs, id_).id)
+        except JobNotFoundError:
+            whole.append(id_)
+    return whole
+
+
+def _by_state(jobs: dict[str, Job | None]) -> Polled:
     polled = Polled()
-    for name, job in wanted.items():
+    for name, job in jobs.items():
         if job is not None and job.state == COMPLETE:
             polled.completed.append(name)
             polled.results[name] = job.result
@@ -84,7 +97,7 @@ def _sorted(wanted: dict[str, Job | None]) -> Polled:
 
 
 def _why_not(name: str, job: Job | None) -> str:
-    """Say in a sentence why a job has no take."""
+    """Say in a sentence why there is no take."""
     if job is None:
         return str(JobNotFoundError(name))
     return job.outcome or f"it is {job.state}"

@@ -1,8 +1,8 @@
 """
 The process that makes the takes of a store's jobs: `python -m musicgen_cli.actions.jobs.runner STORE`.
 
-It is started where a job is queued, and ends when none is left. One model at a time is loaded, once for all jobs in a
-row that want it. The service's key is read from this process's own settings: no job holds it.
+It is started when a job is queued, and ends when no job is pending. One model at a time is loaded, once for all
+consecutive jobs that need it. The service's key comes from this process's own settings: no job's file holds it.
 """
 
 from __future__ import annotations
@@ -21,155 +21,161 @@ from musicgen_cli import settings
 from musicgen_cli.actions.engines import EngineConfig, LogReporter, open_engine
 from musicgen_cli.actions.generate import expected_bytes, make
 from musicgen_cli.actions.jobs.job import Job
-from musicgen_cli.actions.jobs.jobs import Jobs
+from musicgen_cli.actions.jobs.job_queue import JobQueue
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import MusicgenError, StoppedError, StoreBusyError
 from musicgen_cli.store import Store
 
 _IDLE_S = 5.0  # how long a loaded model waits for another job
-_LOOK_S = 0.1
-_TELL_S = 0.5  # between two writings of how far a job is
+_POLL_S = 0.1
+_PROGRESS_S = 0.5  # between two writes of a job's progress
 
 
 class Runner:
-    """Runs the jobs of a store, first come first served, as many side by side as the engine has slots."""
+    """Runs the jobs of a store, first come, first served, as many at once as the engine has slots."""
 
-    def __init__(self, store: Store, jobs: Jobs) -> None:
+    def __init__(self, store: Store, queue: JobQueue) -> None:
         self._store = store
-        self._jobs = jobs
-        self._busy = 0
-        self._changing = threading.Lock()
+        self._queue = queue
+        self._changing = threading.Lock()  # guards what follows
+        self._active = 0  # claimed jobs that have not ended
         self._idle_since = time.monotonic()
 
     def run(self) -> None:
         """
-        Run jobs until none is left, unless another process does.
+        Run jobs until none is pending; return at once if another process is the runner.
 
         Raises:
-            MusicgenError: What became of a job can't be written down.
+            MusicgenError: The outcome of a job can't be written.
         """
         with ExitStack() as stack:
             try:
-                end = stack.enter_context(self._jobs.as_runner())
+                resign = stack.enter_context(self._queue.as_runner())
             except StoreBusyError:
                 return
-            while (job := self._next(None)) is not None or not end():
+            while (job := self._next(None)) is not None or not resign():
                 if job is not None:
-                    self._run_row(job)
+                    self._run_consecutive(job)
 
-    def _run_row(self, first: Job) -> None:
-        """Run jobs by the same means."""
+    def _run_consecutive(self, first: Job) -> None:
+        """Run `first` and the jobs after it, up to the first one that needs another engine."""
         try:
             engine = open_engine(first.engine_config, LogReporter(_log), api_key=settings.load().api_key)
         except MusicgenError as err:
-            self._jobs.end(first, err)
+            self._queue.fail(first, err)
             return
         with closing(engine):
-            for _, result in as_done(self._row(first), partial(self._run, engine), jobs=engine.slots):
+            for _, result in as_done(self._consecutive(first), partial(self._run, engine), jobs=engine.slots):
                 if isinstance(result, MusicgenError):
                     raise result
 
-    def _row(self, first: Job) -> Iterator[Job]:
-        """Yield jobs as their turn comes, until it is that of one by other means."""
+    def _consecutive(self, first: Job) -> Iterator[Job]:
+        """Claim and yield jobs in their order, up to the first one that needs another engine."""
         job: Job | None = first
         while job is not None:
             with self._changing:
-                self._busy += 1
+                self._active += 1
             yield job
             job = self._next(first.engine_config)
 
     def _next(self, engine_config: EngineConfig | None) -> Job | None:
-        """Claim the next job, waiting a while for it; None if there is none, or it is not by the same means."""
+        """
+        Claim the next job; while none is pending, wait as long as the loaded model is to be kept.
+
+        Returns:
+            None if there is none, or if it needs another engine than `engine_config`.
+        """
         while True:
-            job = self._jobs.head()
+            job = self._queue.head()
             if job is not None:
                 if engine_config is not None and job.engine_config != engine_config:
                     return None
-                if (claimed := self._jobs.claim(job)) is not None:
+                if (claimed := self._queue.claim(job)) is not None:
                     return claimed
                 continue
             with self._changing:
-                if not self._busy and time.monotonic() - self._idle_since > _IDLE_S:
+                if not self._active and time.monotonic() - self._idle_since > _IDLE_S:
                     return None
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
 
     def _run(self, engine: Engine, job: Job) -> None:
-        """Make one take, in a thread of its own."""
-        listener = _Heard(self._jobs, job)
+        """Make one take, in a thread of its own, and write how the job ended."""
+        listener = _JobListener(self._queue, job)
         try:
-            with self._recallable(job, engine):
+            with self._cancellable(job, engine):
                 planned = job.planned
                 self._store.check_room(expected_bytes(planned))
                 take = make(planned, engine, self._store, listener)
-            self._jobs.end(listener.job, take.artifact)
+            self._queue.complete(listener.job, take.artifact)
         except StoppedError:
-            self._jobs.end(listener.job, None)
+            self._queue.cancel(listener.job)
         except MusicgenError as err:
-            self._jobs.end(listener.job, err)
+            self._queue.fail(listener.job, err)
         finally:
             with self._changing:
-                self._busy -= 1
+                self._active -= 1
                 self._idle_since = time.monotonic()
 
     @contextmanager
-    def _recallable(self, job: Job, engine: Engine) -> Iterator[None]:
+    def _cancellable(self, job: Job, engine: Engine) -> Iterator[None]:
         """
-        Let a request to a service be taken back while it is under way.
+        Let a request to a service be cancelled while it is in progress.
 
-        Nothing but the end of the connection tells the service, and nothing but the end of this process ends that: so
-        another takes its place. No model is lost by it, and no other request, since there is one at a time.
+        Only the end of its connection tells the service, and a connection that waits for an answer ends only with its
+        process. So this process replaces itself. That loses no model and no other request: a service's requests are
+        sent one at a time.
         """
         if engine.origin.kind != "http":
             yield
             return
-        over = threading.Event()
+        finished = threading.Event()
 
         def watch() -> None:
-            while not over.wait(_LOOK_S):
-                if self._jobs.is_unwanted(job):
-                    self._jobs.end_unwanted(job, _begin_anew)
+            while not finished.wait(_POLL_S):
+                if self._queue.is_cancel_requested(job):
+                    self._queue.cancel_if_requested(job, _restart)
 
         threading.Thread(target=watch, daemon=True).start()
         try:
             yield
         finally:
-            over.set()
+            finished.set()
 
 
-class _Heard:
-    """A listener that writes down how far a job is, and stops it when it was taken back."""
+class _JobListener:
+    """Writes a job's progress, and stops the job when its cancellation was requested."""
 
-    def __init__(self, jobs: Jobs, job: Job) -> None:
+    def __init__(self, queue: JobQueue, job: Job) -> None:
         self.job = job
-        self._jobs = jobs
-        self._told = 0.0
+        self._queue = queue
+        self._written = 0.0  # when, on the monotonic clock
 
     def step(self, done: int, total: int) -> None:
-        """Tell of a step now and then."""
-        self._stop_if_unwanted()
+        """Write the number of steps, unless it was written just before."""
+        self._stop_if_requested()
         now = time.monotonic()
-        if now - self._told >= _TELL_S:
-            self._told = now
-            self.job = self._jobs.progress(self.job, done, total)
+        if now - self._written >= _PROGRESS_S:
+            self._written = now
+            self.job = self._queue.progress(self.job, done, total)
         else:
             self.job = replace(self.job, steps=done, total=total)
 
     def note(self, text: str) -> None:
-        """Leave a note in the log."""
+        """Write a note to the runner's log."""
         _log(f"{self.job.id}: {text}")
-        self._stop_if_unwanted()
+        self._stop_if_requested()
 
     def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
         """Ignore samples."""
 
-    def _stop_if_unwanted(self) -> None:
-        if self._jobs.is_unwanted(self.job):
+    def _stop_if_requested(self) -> None:
+        if self._queue.is_cancel_requested(self.job):
             raise StoppedError
 
 
-def _begin_anew() -> None:
-    os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # ourselves
+def _restart() -> None:
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # this program
 
 
 def _log(line: str) -> None:
@@ -180,7 +186,7 @@ def _log(line: str) -> None:
 def main() -> None:
     """Run the jobs of the store that the command line names."""
     store = Store(Path(sys.argv[1]), warn=_log)
-    Runner(store, Jobs(store, settings.state_dir())).run()
+    Runner(store, JobQueue(store, settings.state_dir())).run()
 
 
 if __name__ == "__main__":

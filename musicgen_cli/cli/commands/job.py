@@ -25,7 +25,7 @@ def list_(store: options.StoreOption = None, json_: options.Json = False, quiet:
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
-    show_jobs(reversed(_jobs(store, out).reconcile()), out)
+    show_jobs(reversed(_jobs(store, out).list()), out)
 
 
 def show(
@@ -73,7 +73,7 @@ def poll(
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
-    polled = polling.poll(_jobs(store, out), ids or (), timeout_ms=timeout_ms, mode=mode)
+    polled = polling.poll(_jobs(store, out).reconcile, ids or (), timeout_ms=timeout_ms, mode=mode)
     if quiet:
         for name in polled.completed:
             out.line(name)
