@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from musicgen_cli.actions.playback.play import Playback, Speakers
+from musicgen_cli.actions.playback.play import PlaybackQueue, Players
 from musicgen_cli.audio.player import Player
 from musicgen_cli.engine.base import ProgressListener
 from musicgen_cli.errors import PlayerError
@@ -18,7 +18,7 @@ _BUFFER_S = 1.0  # engines deliver less than that at a time
 _STEADY = 0.8  # of the speed that was measured, in case the rest goes slower
 
 
-class Sounding:
+class LivePlayback:
     """
     What is heard of takes that are being made. That a take can't be heard costs the take nothing: it is only told.
 
@@ -29,30 +29,32 @@ class Sounding:
     """
 
     def __init__(self, players: Sequence[Player], store: Store, *, warn: Callable[[str], None]) -> None:
-        self._speakers = Speakers(players, warn=warn)
-        self._playback = Playback(self._speakers, warn=warn)
+        self._players = Players(players, warn=warn)
+        self._playback = PlaybackQueue(self._players, warn=warn)
         self._store = store
-        self._live: Live | None = None
+        self._live: PlaybackListener | None = None
 
     @contextmanager
-    def live(self, listener: AbstractContextManager[ProgressListener], duration: float) -> Iterator[ProgressListener]:
+    def listener(
+        self, listener: AbstractContextManager[ProgressListener], duration: float
+    ) -> Iterator[ProgressListener]:
         """Let the one take that is being made sound meanwhile, where a player and the engine allow it."""
         with listener as told:
-            if not self._speakers.take_samples:
+            if not self._players.can_stream:
                 yield told
                 return
-            self._live = Live(told, self._speakers, self._playback, duration)
+            self._live = PlaybackListener(told, self._players, self._playback, duration)
             try:
                 yield self._live
             finally:
                 self._live.over()
 
-    def stored(self, artifact: Artifact) -> None:
+    def play_stored(self, artifact: Artifact) -> None:
         """Let a take sound after what sounds now, unless it was heard while it was made."""
 
         def play() -> None:
-            if self._live is None or not self._live.is_heard:
-                self._speakers.play(artifact, self._store)
+            if self._live is None or not self._live.has_played:
+                self._players.play(artifact, self._store)
 
         self._playback.add(play)
 
@@ -65,7 +67,7 @@ class Sounding:
         self._playback.stop()
 
 
-def head_start(duration: float, speed: float) -> float:
+def prebuffer_s(duration: float, speed: float) -> float:
     """
     Reckon how much of a sound must be there when it begins to be heard, so that the rest comes in time.
 
@@ -76,7 +78,7 @@ def head_start(duration: float, speed: float) -> float:
     return min(duration, _BUFFER_S + duration * max(0.0, 1 - _STEADY * speed))
 
 
-class Live:
+class PlaybackListener:
     """
     A listener that lets a take sound while it is made, and passes on what it hears.
 
@@ -90,19 +92,19 @@ class Live:
     def __init__(
         self,
         listener: ProgressListener,
-        speakers: Speakers,
-        playback: Playback,
+        players: Players,
+        playback: PlaybackQueue,
         duration: float,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listener = listener
-        self._speakers, self._playback = speakers, playback
+        self._players, self._playback = players, playback
         self._duration = duration
         self._now = now
         self._first: tuple[float, float] | None = None  # when it came, and how long it is
         self._is_told = False
         self._is_begun = False
-        self.is_heard = False  # some of it at least
+        self.has_played = False  # some of it at least
         self._made = 0.0  # s
         self._changed = threading.Condition()  # guards what follows
         self._chunks: list[bytes] = []
@@ -130,7 +132,7 @@ class Live:
             self._first = (now, self._made)
             return
         speed = (self._made - self._first[1]) / max(now - self._first[0], 1e-6)
-        wanted = head_start(self._duration, speed)
+        wanted = prebuffer_s(self._duration, speed)
         if self._made >= wanted:
             self._is_begun = True
             self._playback.add(lambda: self._play(sample_rate, channels))
@@ -149,11 +151,11 @@ class Live:
 
     def _play(self, sample_rate: int, channels: int) -> None:
         try:
-            self._speakers.stream(self._each, sample_rate=sample_rate, channels=channels)
+            self._players.stream(self._each, sample_rate=sample_rate, channels=channels)
         except PlayerError as err:
-            self.is_heard = not err.at_once
+            self.has_played = not err.at_once
             raise
-        self.is_heard = True
+        self.has_played = True
 
     def _each(self) -> Iterator[bytes]:
         """Yield all chunks from the first one, each as soon as it is there."""

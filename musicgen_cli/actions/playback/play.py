@@ -17,7 +17,7 @@ _LOOK_S = 0.2  # Windows doesn't let Ctrl-C end a wait without a limit
 _BLOCK = 1 << 14  # bytes written at once
 
 
-class Speakers:
+class Players:
     """
     The players of this machine; one that fails at once is not asked again.
 
@@ -34,7 +34,7 @@ class Speakers:
         self._is_stopped = False
 
     @property
-    def take_samples(self) -> bool:
+    def can_stream(self) -> bool:
         """Whether there is a player that plays samples while they come."""
         return any(player.samples for player in self._players)
 
@@ -88,7 +88,7 @@ class Speakers:
         sounds = [store.read_blob(artifact) for artifact in artifacts]
         forms = {(info.sample_rate, info.channels, info.bits) for info in map(inspect, sounds)}
         (rate, channels, bits), *others = forms
-        if bits == 16 and not others and self.take_samples:
+        if bits == 16 and not others and self.can_stream:
             try:
                 self.stream(lambda: _blocks(cycle(sounds)), sample_rate=rate, channels=channels)
             except PlayerError as err:
@@ -137,7 +137,7 @@ class Speakers:
             yield playing
 
 
-class Playback:
+class PlaybackQueue:
     """
     What is to be heard, one after the other, in a thread of its own: nothing waits for a player.
 
@@ -145,8 +145,8 @@ class Playback:
         warn: Called with a line if something can't be played.
     """
 
-    def __init__(self, speakers: Speakers, *, warn: Callable[[str], None]) -> None:
-        self._speakers = speakers
+    def __init__(self, players: Players, *, warn: Callable[[str], None]) -> None:
+        self._players = players
         self._warn = warn
         self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
@@ -167,7 +167,7 @@ class Playback:
 
     def stop(self) -> None:
         """Let nothing sound any more."""
-        self._speakers.stop()
+        self._players.stop()
 
     def _run(self) -> None:
         while (play := self._waiting.get()) is not None:

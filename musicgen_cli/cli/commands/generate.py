@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from musicgen_cli.actions.engines import EngineConfig
     from musicgen_cli.actions.generate import GenerateOptions, PlannedTake
     from musicgen_cli.actions.library.export import Target
-    from musicgen_cli.actions.playback.live import Sounding
+    from musicgen_cli.actions.playback.live import LivePlayback
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.base import Engine, ProgressListener
     from musicgen_cli.settings import Settings
@@ -80,11 +80,11 @@ def command(
         _detach(planned_takes, config, archive, out)
         return
     where = _target(output, has_several=record.variations > 1, force=force, out=out)
-    sounding = _sounding(archive, out) if play else None
+    playback = _playback(archive, out) if play else None
     with closing(open_engine(config, out, api_key=settings.api_key)) as engine:
-        _make(planned_takes, engine, archive, out, sounding, where, to_stdout=output == "-")
-    if sounding is not None:
-        sounding.finish()
+        _make(planned_takes, engine, archive, out, playback, where, to_stdout=output == "-")
+    if playback is not None:
+        playback.finish()
 
 
 def _options(
@@ -126,7 +126,7 @@ def _make(
     engine: "Engine",
     archive: "Store",
     out: "Output",
-    sounding: "Sounding | None",
+    playback: "LivePlayback | None",
     where: "Target | None",
     *,
     to_stdout: bool,
@@ -140,13 +140,13 @@ def _make(
 
     def listener_of(i: int, planned: "PlannedTake") -> "AbstractContextManager[ProgressListener]":
         shown = out.progress(f"{i + 1}/{count}" if count > 1 else "generating", planned.request.duration)
-        return shown if sounding is None or count > 1 else sounding.live(shown, planned.request.duration)
+        return shown if playback is None or count > 1 else playback.listener(shown, planned.request.duration)
 
     try:
         for take in make_all(planned_takes, engine, archive, listener_of, jobs=engine.slots):
             artifacts.append(take.artifact)
-            if sounding is not None:
-                sounding.stored(take.artifact)
+            if playback is not None:
+                playback.play_stored(take.artifact)
             for text in take.warnings:
                 out.warn(text)
             if to_stdout:
@@ -164,8 +164,8 @@ def _make(
             raise
         raise PartlyMadeError(len(artifacts), count, err) from err
     finally:
-        if sounding is not None and sys.exc_info()[0] is not None:
-            sounding.stop()
+        if playback is not None and sys.exc_info()[0] is not None:
+            playback.stop()
         if out.is_table:  # one table for all takes, also after Ctrl-C
             out.artifacts(artifacts)
 
@@ -196,9 +196,9 @@ def _detach(planned_takes: "Sequence[PlannedTake]", config: "EngineConfig", arch
             out.line(job.id)
 
 
-def _sounding(archive: "Store", out: "Output") -> "Sounding":
+def _playback(archive: "Store", out: "Output") -> "LivePlayback":
     """Look for a player before anything is made."""
-    from musicgen_cli.actions.playback.live import Sounding
+    from musicgen_cli.actions.playback.live import LivePlayback
     from musicgen_cli.audio import player
 
-    return Sounding(player.find(), archive, warn=out.warn)
+    return LivePlayback(player.find(), archive, warn=out.warn)

@@ -30,7 +30,7 @@ def command(
     through the extra audio.
     """
     from musicgen_cli import settings
-    from musicgen_cli.actions.playback.play import Speakers
+    from musicgen_cli.actions.playback.play import Players
     from musicgen_cli.actions.pool import as_done
     from musicgen_cli.audio import player
     from musicgen_cli.cli.output import Output
@@ -39,17 +39,17 @@ def command(
     out = Output(as_json=json_, quiet=quiet)
     kept = Store(settings.load({"store": store}).store, warn=out.warn)
     artifacts = [kept.get(wanted) for wanted in ids]
-    speakers = Speakers(player.find(), warn=out.warn)
+    players = Players(player.find(), warn=out.warn)
 
     def play(artifact: "Artifact") -> None:
         out.note(f"{artifact.id}, {artifact.duration:g} s: {artifact.prompt or 'unconditional'}")
-        speakers.play(artifact, kept)
+        players.play(artifact, kept)
 
-    work = (lambda _: speakers.repeat(artifacts, kept)) if loop else play
+    work = (lambda _: players.repeat(artifacts, kept)) if loop else play
     try:
         # In a thread, for Ctrl-C could otherwise come between the start of a player and our knowing of it.
         for _, failure in as_done(artifacts[:1] if loop else artifacts, work, jobs=1):
             if failure is not None:
                 raise failure
     finally:
-        speakers.stop()
+        players.stop()

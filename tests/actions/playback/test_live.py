@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgen_cli.actions.playback.live import Live, Sounding, head_start
-from musicgen_cli.actions.playback.play import Playback, Speakers
+from musicgen_cli.actions.playback.live import LivePlayback, PlaybackListener, prebuffer_s
+from musicgen_cli.actions.playback.play import PlaybackQueue, Players
 from musicgen_cli.audio import player
 from musicgen_cli.engine.base import NullListener
 from musicgen_cli.store import Artifact, ArtifactDraft, Store
@@ -54,9 +54,9 @@ def test_a_head_start_never_runs_dry(duration: float, speed: float) -> None:
     """Each chunk is there before it is due, at any speed that stays the same."""
     each = CHUNK / RATE
     ends = [min(duration, (i + 1) * each) for i in range(int(duration / each) + 1)]
-    begun = next(i for i, end in enumerate(ends) if end >= head_start(duration, speed))
+    begun = next(i for i, end in enumerate(ends) if end >= prebuffer_s(duration, speed))
 
-    assert 0 < head_start(duration, speed) <= duration
+    assert 0 < prebuffer_s(duration, speed) <= duration
     for i in range(begun + 1, len(ends)):
         assert (i - begun) * each / speed <= ends[i - 1]
 
@@ -65,7 +65,7 @@ def test_a_fast_engine_is_heard_while_it_makes(store: Store, tmp_path: Path, mon
     """The last chunk is only made when the player has had the first; it gets all of them, in order, once."""
     bin_ = players.install(tmp_path / "bin", monkeypatch, aplay=players.WORKS)
     started = threading.Event()
-    speakers = Speakers(player.find(), warn=lambda _: None)
+    speakers = Players(player.find(), warn=lambda _: None)
     stream = speakers.stream
 
     def watched(chunks, **form):
@@ -77,8 +77,8 @@ def test_a_fast_engine_is_heard_while_it_makes(store: Store, tmp_path: Path, mon
         stream(each, **form)
 
     speakers.stream = watched  # type: ignore[method-assign]
-    playback = Playback(speakers, warn=pytest.fail)
-    live = Live(NullListener(), speakers, playback, 4.0, now=Clock(10))
+    playback = PlaybackQueue(speakers, warn=pytest.fail)
+    live = PlaybackListener(NullListener(), speakers, playback, 4.0, now=Clock(10))
     artifact = take(store)
     samples = store.read_blob(artifact)[44:]
     chunks = [samples[at : at + 2 * CHUNK] for at in range(0, len(samples), 2 * CHUNK)]
@@ -90,7 +90,7 @@ def test_a_fast_engine_is_heard_while_it_makes(store: Store, tmp_path: Path, mon
     playback.finish()
 
     assert (bin_ / "aplay.heard").read_bytes() == samples
-    assert live.is_heard
+    assert live.has_played
 
 
 def test_a_slow_engine_says_so_and_is_heard_in_the_end(
@@ -99,9 +99,9 @@ def test_a_slow_engine_says_so_and_is_heard_in_the_end(
     """At half of real time a take can't sound at once."""
     players.install(tmp_path / "bin", monkeypatch, aplay=players.WORKS)
     listener = Noting()
-    speakers = Speakers(player.find(), warn=pytest.fail)
-    playback = Playback(speakers, warn=pytest.fail)
-    live = Live(listener, speakers, playback, 4.0, now=Clock(0.5))
+    speakers = Players(player.find(), warn=pytest.fail)
+    playback = PlaybackQueue(speakers, warn=pytest.fail)
+    live = PlaybackListener(listener, speakers, playback, 4.0, now=Clock(0.5))
     for _ in range(3):
         live.sound(bytes(2 * CHUNK), RATE, 1)
     live.over()
@@ -110,19 +110,19 @@ def test_a_slow_engine_says_so_and_is_heard_in_the_end(
     assert listener.notes == [
         "made at 0.5 x real time, too slow to be heard at once: it begins when 3 of 4 s are there"
     ]
-    assert not live.is_heard
+    assert not live.has_played
 
 
 def heard_of(store: Store, artifact: Artifact, warned: list[str]) -> None:
     """Make a take as an engine does that is fast, with what is on PATH."""
-    sounding = Sounding(player.find(), store, warn=warned.append)
-    with sounding.live(nullcontext(NullListener()), artifact.duration) as listener:
-        if isinstance(listener, Live):
+    sounding = LivePlayback(player.find(), store, warn=warned.append)
+    with sounding.listener(nullcontext(NullListener()), artifact.duration) as listener:
+        if isinstance(listener, PlaybackListener):
             listener._now = Clock(10)
         samples = store.read_blob(artifact)[44:]
         for at in range(0, len(samples), 2 * CHUNK):
             listener.sound(samples[at : at + 2 * CHUNK], RATE, 1)
-    sounding.stored(artifact)
+    sounding.play_stored(artifact)
     sounding.finish()
 
 
@@ -177,7 +177,7 @@ def test_a_repeated_take_has_no_gap(store: Store, tmp_path: Path, monkeypatch: p
         tmp_path / "bin", monkeypatch, aplay='exec /bin/head -c 300000 > "$0.heard"', afplay=players.WORKS
     )
     artifact = take(store, 1.0)
-    Speakers(player.find(), warn=pytest.fail).repeat([artifact], store)
+    Players(player.find(), warn=pytest.fail).repeat([artifact], store)
 
     samples = store.read_blob(artifact)[44:]
     assert (bin_ / "aplay.heard").read_bytes() == (samples * 5)[:300_000]
@@ -192,6 +192,6 @@ def test_takes_of_different_forms_are_repeated_one_by_one(
     stereo = store.put(fakes.tone(0.5, channels=2), ArtifactDraft(tags=(), prompt="", params={}, creator="", origin={}))
     mono = take(store, 0.5)
     with pytest.raises(player.PlayerError):
-        Speakers(player.find(), warn=pytest.fail).repeat([mono, stereo], store)
+        Players(player.find(), warn=pytest.fail).repeat([mono, stereo], store)
 
     assert players.words(bin_, "aplay") == ["-q", str(store.blob_path(mono)), "-q", str(store.blob_path(stereo))]
