@@ -125,7 +125,7 @@ def test_each_take_is_played_when_it_is_stored(
     players.install(bin_, monkeypatch, aplay=players.FAILS)
     done = musicgen("generate", "y", "-d", "0.5", "--play", "-q")
     assert (done.code, len(done.lines)) == (0, 1)
-    assert done.err.splitlines() == [r"warning: it can't be heard: aplay failed: no such \x1b[31mdevice"]
+    assert done.err.splitlines() == [r"warning: can't play the take: aplay failed: no such \x1b[31mdevice"]
 
 
 @pytest.mark.usefixtures("service")

@@ -1,1 +1,1 @@
-"""Sound that is heard: stored takes, and takes while they are made."""
+"""Plays stored takes, and takes while they are generated."""

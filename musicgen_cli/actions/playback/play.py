@@ -1,4 +1,4 @@
-"""Let stored takes sound: hashed first, then through the first player that works."""
+"""Plays stored takes, whose bytes are checked first, with the first player that works."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from musicgen_cli.audio.wav import inspect
 from musicgen_cli.errors import MusicgenError, PlayerError
 from musicgen_cli.store import Artifact, Store
 
-_LOOK_S = 0.2  # Windows doesn't let Ctrl-C end a wait without a limit
-_BLOCK = 1 << 14  # bytes written at once
+_WAIT_S = 0.2  # on Windows, Ctrl-C can't interrupt a wait without a time limit
+_BLOCK = 1 << 14  # bytes written at a time
 
 
 class Players:
     """
-    The players of this machine; one that fails at once is not asked again.
+    The players of this machine, tried in order; one that fails at once is not tried again.
 
     Args:
         players: Best first.
-        warn: Called with a line about each that failed and has a successor.
+        warn: Called with a line about each player that failed before another one played.
     """
 
     def __init__(self, players: Sequence[Player], *, warn: Callable[[str], None]) -> None:
@@ -35,7 +35,7 @@ class Players:
 
     @property
     def can_stream(self) -> bool:
-        """Whether there is a player that plays samples while they come."""
+        """Whether there is a player that can play samples from a pipe."""
         return any(player.samples for player in self._players)
 
     def play(self, artifact: Artifact, store: Store) -> None:
@@ -43,8 +43,8 @@ class Players:
         Play a take to its end.
 
         Raises:
-            DamagedError: Its sound isn't what was stored; nothing was heard.
-            PlayerError: No player could.
+            DamagedError: The stored bytes are damaged; nothing was played.
+            PlayerError: Every player failed.
         """
         store.read_blob(artifact)
         path = store.blob_path(artifact)
@@ -57,13 +57,15 @@ class Players:
 
     def stream(self, chunks: Callable[[], Iterable[bytes]], *, sample_rate: int, channels: int) -> None:
         """
-        Play samples while they come.
+        Play samples as they become available.
 
         Args:
-            chunks: Gives them from the beginning, for each player anew; 16-bit little-endian, channels interleaved.
+            chunks: Returns all samples from the first one; called once for each player that is tried. 16-bit
+                little-endian, channels interleaved.
+            sample_rate: In Hz.
 
         Raises:
-            PlayerError: No player could.
+            PlayerError: Every player failed.
         """
 
         def play(player: Player) -> None:
@@ -80,14 +82,16 @@ class Players:
 
     def repeat(self, artifacts: Sequence[Artifact], store: Store) -> None:
         """
-        Play takes one after the other, again and again; without a gap where they have one form and a player allows it.
+        Play takes one after the other, again and again, until stopped.
+
+        There are no gaps between them if all have the same format, 16-bit, and a player can stream samples.
 
         Raises:
             DamagedError, PlayerError: As `play`.
         """
         sounds = [store.read_blob(artifact) for artifact in artifacts]
-        forms = {(info.sample_rate, info.channels, info.bits) for info in map(inspect, sounds)}
-        (rate, channels, bits), *others = forms
+        formats = {(info.sample_rate, info.channels, info.bits) for info in map(inspect, sounds)}
+        (rate, channels, bits), *others = formats
         if bits == 16 and not others and self.can_stream:
             try:
                 self.stream(lambda: _blocks(cycle(sounds)), sample_rate=rate, channels=channels)
@@ -95,18 +99,19 @@ class Players:
                 if not err.at_once:
                     raise
             else:
-                return  # somebody closed the player
+                return  # the user closed the player
         for artifact in cycle(artifacts):
             self.play(artifact, store)
 
     def stop(self) -> None:
-        """Stop what sounds, and let nothing sound from now on."""
+        """Stop playback for good."""
         with self._changing:
             self._is_stopped = True
             if self._playing is not None:
                 self._playing.stop()
 
     def _try(self, players: Sequence[Player], play: Callable[[Player], None]) -> None:
+        """Play with the first player that doesn't fail at once, and drop those that did."""
         failures: list[tuple[Player, PlayerError]] = []
         for player in players:
             try:
@@ -123,8 +128,8 @@ class Players:
             for _, failure in failures[:-1]:
                 self._warn(str(failure))
             raise failures[-1][1]
-        for failed, failure in failures:
-            self._players.remove(failed)
+        for player, failure in failures:
+            self._players.remove(player)
             self._warn(str(failure))
 
     @contextmanager
@@ -139,10 +144,11 @@ class Players:
 
 class PlaybackQueue:
     """
-    What is to be heard, one after the other, in a thread of its own: nothing waits for a player.
+    Plays one take after the other in a thread of its own, so that the caller never waits for a player.
 
     Args:
-        warn: Called with a line if something can't be played.
+        players: Stopped with the queue.
+        warn: Called with a line about each take that can't be played.
     """
 
     def __init__(self, players: Players, *, warn: Callable[[str], None]) -> None:
@@ -153,20 +159,20 @@ class PlaybackQueue:
         self._thread.start()
 
     def add(self, play: Callable[[], None]) -> None:
-        """Let this sound after what was added before."""
+        """Call `play` once everything that was added before has been played."""
         self._waiting.put(play)
 
     def finish(self) -> None:
-        """Wait until everything was heard; leaving early, as Ctrl-C does, stops it."""
+        """Wait until all has been played; if the wait is interrupted, as by Ctrl-C, playback stops."""
         self._waiting.put(None)
         try:
             while self._thread.is_alive():
-                self._thread.join(_LOOK_S)
+                self._thread.join(_WAIT_S)
         finally:
             self.stop()
 
     def stop(self) -> None:
-        """Let nothing sound any more."""
+        """Stop playback for good."""
         self._players.stop()
 
     def _run(self) -> None:
@@ -174,10 +180,11 @@ class PlaybackQueue:
             try:
                 play()
             except MusicgenError as err:
-                self._warn(f"it can't be heard: {err}")
+                self._warn(f"can't play the take: {err}")
 
 
 def _blocks(sounds: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the samples of WAV files, a block at a time."""
     for sound in sounds:
         info = inspect(sound)
         for start in range(info.data_start, end := info.data_start + info.data_bytes, _BLOCK):
