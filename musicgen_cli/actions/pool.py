@@ -1,4 +1,4 @@
-"""Several tasks at a time, each result as it comes."""
+"""Runs tasks in several threads and yields each result as soon as it is there."""
 
 from __future__ import annotations
 
@@ -12,28 +12,35 @@ from musicgen_cli.errors import MusicgenError
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LOOK_S = 0.2  # Windows doesn't let Ctrl-C end a wait without a limit
+_WAIT_S = 0.2  # on Windows, Ctrl-C can't interrupt a wait without a time limit
 
 
 def as_done(tasks: Iterable[T], work: Callable[[T], R], *, jobs: int) -> Iterator[tuple[T, R | MusicgenError]]:
     """
-    Do tasks in `jobs` threads; yield each with what came of it, in the order in which they end.
+    Do tasks in `jobs` threads, and yield each with its result, in the order in which they end.
 
-    `tasks` is asked by the caller's thread alone, for the next one when a thread is free. Leaving early, as Ctrl-C
-    does, waits for nobody: the threads of `concurrent.futures` would keep the process until they are done, these don't.
+    The caller's thread alone iterates `tasks`, and takes the next one only when a thread is free. If the caller leaves
+    early, as on Ctrl-C, nothing waits for the tasks in progress: unlike the threads of `concurrent.futures`, these do
+    not keep the process alive.
+
+    Yields:
+        A task, and what `work` returned or the `MusicgenError` that it raised.
+
+    Raises:
+        BaseException: Whatever else `work` raised.
     """
-    waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-    ended: SimpleQueue[tuple[T, R | BaseException]] = SimpleQueue()
+    waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends a thread
+    results: SimpleQueue[tuple[T, R | BaseException]] = SimpleQueue()
 
     def serve() -> None:
-        while (act := waiting.get()) is not None:
-            act()
+        while (call := waiting.get()) is not None:
+            call()
 
     def do(task: T) -> None:
         try:
-            ended.put((task, work(task)))
-        except BaseException as err:  # noqa: BLE001  # raised again where somebody listens
-            ended.put((task, err))
+            results.put((task, work(task)))
+        except BaseException as err:  # noqa: BLE001  # raised again in the caller's thread
+            results.put((task, err))
 
     threads = 0
     running = 0
@@ -52,7 +59,7 @@ def as_done(tasks: Iterable[T], work: Callable[[T], R], *, jobs: int) -> Iterato
                 waiting.put(lambda task=task: do(task))  # type: ignore[misc]
             if not running:
                 return
-            task, result = _next(ended)
+            task, result = _next(results)
             running -= 1
             if isinstance(result, MusicgenError) or not isinstance(result, BaseException):
                 yield task, result
@@ -63,9 +70,9 @@ def as_done(tasks: Iterable[T], work: Callable[[T], R], *, jobs: int) -> Iterato
             waiting.put(None)
 
 
-def _next(ended: SimpleQueue[T]) -> T:
+def _next(results: SimpleQueue[T]) -> T:
     while True:
         try:
-            return ended.get(timeout=_LOOK_S)
+            return results.get(timeout=_WAIT_S)
         except Empty:
             continue
