@@ -30,7 +30,7 @@ from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, plan
 from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.jobs.poll import MODES, poll
-from musicgen_cli.actions.library.export import export, target
+from musicgen_cli.actions.library.export import export, resolve_target
 from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, UsageError
 from musicgen_cli.request_fields import FIELDS, RequestField
 from musicgen_cli.settings import Settings
@@ -124,7 +124,7 @@ class Tools:
             )
         artifact = self._artifact(arguments)
         where = _below(self.settings.export_dir, _text(arguments, "path"))
-        path = export(artifact, self.store, target(where, force=_flag(arguments, "force")), set())
+        path = export(artifact, self.store, resolve_target(where, force=_flag(arguments, "force")), set())
         return {"artifact_id": artifact.id, "path": str(path)}, []
 
     def _artifact(self, arguments: Arguments) -> Artifact:

@@ -31,7 +31,7 @@ from typing import Protocol
 from musicgen_cli.actions.batch.checked_row import RowFields
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
 from musicgen_cli.actions.generate import PlannedTake, StoredTake, expected_bytes, make, planned_take
-from musicgen_cli.actions.library.export import Target, export, file_name, target
+from musicgen_cli.actions.library.export import ExportTarget, export, file_name, resolve_target
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.engine.base import Engine, ProgressListener
 from musicgen_cli.errors import (
@@ -223,7 +223,7 @@ class Batch:
         """Make one take, in a thread of its own."""
         with listener.making(item) as progress:
             stopping = _StoppingListener(progress, self._ended)
-            where = None if item.row.output is None else target(item.row.output, force=self._force)
+            where = None if item.row.output is None else resolve_target(item.row.output, force=self._force)
             planned = self._plan(item)
             self._store.check_room(expected_bytes(planned))
             take = self._try(item, planned, engine, stopping, retry)
@@ -271,7 +271,7 @@ class Batch:
         self,
         item: BatchItem,
         artifact: Artifact,
-        where: Target,
+        where: ExportTarget,
         *,
         is_new: bool = True,
         warnings: tuple[str, ...] = (),
@@ -331,11 +331,11 @@ def _is_fatal(err: MusicgenError) -> bool:
     return False
 
 
-def _missing_output(item: BatchItem, artifact: Artifact) -> Target | None:
+def _missing_output(item: BatchItem, artifact: Artifact) -> ExportTarget | None:
     """Return where a stored take is to be exported to, if no file is there."""
     assert item.row.output is not None
-    where = target(item.row.output, force=True)
+    where = resolve_target(item.row.output, force=True)
     path = where.path / f"{file_name(artifact, where.template)}.wav" if where.is_folder else where.path
     if path.is_symlink() or path.exists():
         return None
-    return target(item.row.output)
+    return resolve_target(item.row.output)

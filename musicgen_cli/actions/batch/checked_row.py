@@ -15,7 +15,7 @@ from typing import Any
 
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.generate import all_tags
-from musicgen_cli.actions.library.export import target
+from musicgen_cli.actions.library.export import resolve_target
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, MusicgenError
 from musicgen_cli.limits import CREATOR, SEED, VARIATIONS
@@ -114,7 +114,7 @@ class CheckedRow:
     @property
     def file(self) -> str | None:
         """The file that its take is exported to, as an absolute path; None where there is none or it is a folder."""
-        if self.output is None or target(self.output, force=True).is_folder:
+        if self.output is None or resolve_target(self.output, force=True).is_folder:
             return None
         return os.path.abspath(self.output)  # noqa: PTH100  # Path.resolve would follow links
 
@@ -160,7 +160,7 @@ def _checked_texts(row: RowFields, *, has_several: bool) -> tuple[str, ...]:
     if row.get("variation_set_id") is not None:
         label("variation_set_id", row["variation_set_id"])
     if row.get("output") is not None:
-        target(row["output"], many=has_several, force=True)
+        resolve_target(row["output"], many=has_several, force=True)
     return tags
 
 

@@ -30,7 +30,7 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ExportTarget:
     """Where exports go: a file, or a folder with a template for names."""
 
     path: Path
@@ -38,22 +38,22 @@ class Target:
     template: str = TEMPLATE
     force: bool = False
     sidecar: bool = False
-    form: str = "wav"  # of FORMATS
+    format_: str = "wav"  # of FORMATS
     loop: bool = False
     metadata: bool = True
 
 
-def target(
+def resolve_target(
     output: str | None,
     *,
     name: str | None = None,
     many: bool = False,
     force: bool = False,
     sidecar: bool = False,
-    form: str | None = None,
+    format_: str | None = None,
     loop: bool = False,
     metadata: bool = True,
-) -> Target:
+) -> ExportTarget:
     """
     Understand `-o FILE|DIR`, `--name` and `--format`, before anything is made.
 
@@ -61,7 +61,7 @@ def target(
         output: None is the current directory; a folder is one that exists or ends in a separator.
         name: A template for names in a folder.
         many: More than one file will be written.
-        form: Of FORMATS; None means what the file's ending says, else WAV.
+        format_: Of FORMATS; None means what the file's ending says, else WAV.
         loop: Fade the end into the start.
         metadata: Let the copy say what it is.
 
@@ -77,12 +77,12 @@ def target(
         raise InvalidValueError("the output path must not be empty or hold NUL")
     path = Path(text)
     is_folder = path.is_dir() or text.endswith(("/", os.sep))
-    form = check_format(form, None if is_folder else path)
+    format_ = check_format(format_, None if is_folder else path)
     if not is_folder and many:
         raise UsageError(f"several takes can't go into the one file {text!r}", hint="end it with / to make it a folder")
     if not is_folder and name is not None:
         raise UsageError("--name is for a folder, and -o names a file", hint="end it with / to make it a folder")
-    where = Target(path, is_folder, template, force, sidecar, form, loop, metadata)
+    where = ExportTarget(path, is_folder, template, force, sidecar, format_, loop, metadata)
     if not is_folder and not force:
         for file in _files(where, path):
             if file.is_symlink() or file.exists():
@@ -90,7 +90,7 @@ def target(
     return where
 
 
-def check_format(form: str | None, path: Path | None) -> str:
+def check_format(format_: str | None, path: Path | None) -> str:
     """
     Find out the format from what was asked for and the file's ending.
 
@@ -98,43 +98,43 @@ def check_format(form: str | None, path: Path | None) -> str:
         InvalidValueError, UsageError: There is no such format, or these two contradict each other.
         MissingExtraError: It needs the extra audio.
     """
-    if form is not None and form not in FORMATS:
-        raise InvalidValueError(f"format must be one of {', '.join(FORMATS)}, got {form[:40]!r}")
+    if format_ is not None and format_ not in FORMATS:
+        raise InvalidValueError(f"format must be one of {', '.join(FORMATS)}, got {format_[:40]!r}")
     ending = path.suffix.lower() if path is not None else ""
     if ending in _OTHER_FORMATS:
         raise UsageError(
             f"there is no export to {ending!r}", hint=f"musicgen export ID -o - | ffmpeg -i - take{ending}"
         )
     if ending[1:] in FORMATS:
-        if form not in {None, ending[1:]}:
-            raise UsageError(f"--format {form} contradicts the ending {ending!r}")
-        form = ending[1:]
-    form = form or "wav"
-    if form != "wav":
+        if format_ not in {None, ending[1:]}:
+            raise UsageError(f"--format {format_} contradicts the ending {ending!r}")
+        format_ = ending[1:]
+    format_ = format_ or "wav"
+    if format_ != "wav":
         _encoder()
-    return form
+    return format_
 
 
-def converted(sound: bytes, artifact: Artifact, *, form: str = "wav", loop: bool = False, metadata: bool) -> bytes:
+def convert(sound: bytes, artifact: Artifact, *, format_: str = "wav", loop: bool = False, metadata: bool) -> bytes:
     """
     Turn a take's sound into what is exported.
 
     Raises:
         InvalidWavError: The format can't hold it.
     """
-    from musicgen_cli.actions.library.metadata import described, tags_of
+    from musicgen_cli.actions.library.metadata import metadata_of, with_metadata
 
     if loop:
         from musicgen_cli.audio.loop import looped
 
         sound = looped(sound)
-    if form != "wav":
-        encoded: bytes = _encoder().encoded(sound, form, tags_of(artifact) if metadata else {})
+    if format_ != "wav":
+        encoded: bytes = _encoder().encoded(sound, format_, metadata_of(artifact) if metadata else {})
         return encoded
-    return described(sound, artifact) if metadata else sound
+    return with_metadata(sound, artifact) if metadata else sound
 
 
-def export(artifact: Artifact, store: Store, where: Target, taken: set[Path]) -> Path:
+def export(artifact: Artifact, store: Store, where: ExportTarget, taken: set[Path]) -> Path:
     """
     Write one take's sound, and its record beside it if asked.
 
@@ -149,7 +149,9 @@ def export(artifact: Artifact, store: Store, where: Target, taken: set[Path]) ->
         InvalidWavError: The format can't hold it.
         TargetError: The file exists or can't be written; nothing half is left.
     """
-    sound = converted(store.read_blob(artifact), artifact, form=where.form, loop=where.loop, metadata=where.metadata)
+    sound = convert(
+        store.read_blob(artifact), artifact, format_=where.format_, loop=where.loop, metadata=where.metadata
+    )
     record = (json.dumps(artifact.record, ensure_ascii=False, indent=2) + "\n").encode()
     try:
         folder = where.path if where.is_folder else where.path.parent
@@ -195,25 +197,25 @@ def file_name(artifact: Artifact, template: str) -> str:
         elif not name:
             literal = literal.lstrip(_SEPARATORS)
         name += literal + value
-    for form in FORMATS:
-        name = name.removesuffix(f".{form}")
+    for format_ in FORMATS:
+        name = name.removesuffix(f".{format_}")
     name = re.sub(r"[^a-z0-9._-]+", "-", _ascii(name).lower())[:NAME_BYTES].strip("-. ")
     if not name or name.partition(".")[0] in _RESERVED:
         name = f"take-{name}".rstrip("-")
     return name
 
 
-def _candidates(artifact: Artifact, where: Target) -> Iterator[Path]:
+def _candidates(artifact: Artifact, where: ExportTarget) -> Iterator[Path]:
     if not where.is_folder:
         yield where.path
         return
     name = file_name(artifact, where.template)
-    yield where.path / f"{name}.{where.form}"
+    yield where.path / f"{name}.{where.format_}"
     for i in range(2, 1_000_000):
-        yield where.path / f"{name}-{i}.{where.form}"
+        yield where.path / f"{name}-{i}.{where.format_}"
 
 
-def _files(where: Target, path: Path) -> tuple[Path, ...]:
+def _files(where: ExportTarget, path: Path) -> tuple[Path, ...]:
     return (path, _sidecar(path)) if where.sidecar else (path,)
 
 
@@ -222,7 +224,7 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(f"{stem}.json")
 
 
-def _write(sound: bytes, record: bytes, path: Path, where: Target) -> bool:
+def _write(sound: bytes, record: bytes, path: Path, where: ExportTarget) -> bool:
     """Put the sound, and the record if wanted; False, and nothing written, if a file is there and may not be."""
     if not where.force and any(file.is_symlink() or file.exists() for file in _files(where, path)):
         return False
@@ -261,8 +263,8 @@ def _fields(template: str) -> list[tuple[str, str | None]]:
         parts = list(string.Formatter().parse(template))
     except ValueError as err:
         raise InvalidValueError(f"the name {template[:80]!r} is not a template: {err}") from err
-    for _, field, form, conversion in parts:
-        if field is not None and (field not in FIELDS or form or conversion):
+    for _, field, format_, conversion in parts:
+        if field is not None and (field not in FIELDS or format_ or conversion):
             raise InvalidValueError(
                 f"unknown field {{{field[:40]}}} in --name", hint="known are " + ", ".join(f"{{{f}}}" for f in FIELDS)
             )

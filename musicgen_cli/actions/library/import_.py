@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_cli._version import __version__
-from musicgen_cli.actions.library.metadata import original, record_in
+from musicgen_cli.actions.library.metadata import embedded_record, without_metadata
 from musicgen_cli.errors import InvalidValueError, InvalidWavError, MusicgenError, UsageError
 from musicgen_cli.limits import TAGS_EACH
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, as_draft, check_tag
@@ -41,7 +41,7 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Duplicate:
     """A sound that is a take here already."""
 
     source: str
@@ -49,14 +49,14 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class ImportFailure:
     """Something that could not be imported, and cost nothing else."""
 
     source: str
     error: MusicgenError
 
 
-Result = Imported | Known | Failed
+Result = Imported | Duplicate | ImportFailure
 
 
 class Importer:
@@ -112,7 +112,7 @@ class Importer:
             try:
                 is_store, is_folder = (path / _INDEX).is_file(), path.is_dir()
             except OSError as err:
-                yield Failed(str(path), _unreadable(err))
+                yield ImportFailure(str(path), _unreadable(err))
                 continue
             if is_store:
                 yield from self._merge(path)
@@ -138,31 +138,31 @@ class Importer:
                     is_empty = False
                     yield self._file(where / name)
         for err in trouble:
-            yield Failed(str(err.filename), _unreadable(err))
+            yield ImportFailure(str(err.filename), _unreadable(err))
         if is_empty and not trouble:
-            yield Failed(str(top), MusicgenError("there are no WAV files in it"))
+            yield ImportFailure(str(top), MusicgenError("there are no WAV files in it"))
 
     def _file(self, path: Path) -> Result:
         try:
             if path.exists() and not path.is_file():  # reading a pipe could take for ever
-                return Failed(str(path), MusicgenError("not a file"))
+                return ImportFailure(str(path), MusicgenError("not a file"))
             wav = path.read_bytes()
         except OSError as err:
-            return Failed(str(path), _unreadable(err))
+            return ImportFailure(str(path), _unreadable(err))
         bare = ArtifactDraft(TAGS, "", {}, self._creator, _origin({}))
         beside = path.with_suffix(".json")
         said, source = self._sidecar(beside, bare), str(beside)
-        if (record := record_in(wav)) is not None:
-            wav = original(wav, record)
+        if (record := embedded_record(wav)) is not None:
+            wav = without_metadata(wav, record)
             if said is None:
                 said, source = self._metadata(path, record, bare), f"the metadata of {path}"
         try:
             return self._put(str(path), wav, said or bare)
         except InvalidWavError as err:
-            return Failed(str(path), err)
+            return ImportFailure(str(path), err)
         except InvalidValueError as err:
             if said is None:
-                return Failed(str(path), err)
+                return ImportFailure(str(path), err)
             self._warn(f"{source} is left out: {err}")
             return self._put(str(path), wav, bare)
 
@@ -205,7 +205,7 @@ class Importer:
         try:
             takes = list(other.newest(None))[::-1]
         except MusicgenError as err:
-            yield Failed(str(path), err)
+            yield ImportFailure(str(path), err)
             return
         sets = self._sets_of(takes)
         ids: dict[str | None, str] = {}
@@ -220,17 +220,17 @@ class Importer:
             known = self._here.get(_identity(draft, take.content_hash))
             if known is not None:
                 ids[take.id] = known[0]
-                yield Known(source, known[0])
+                yield Duplicate(source, known[0])
                 continue
             try:
                 wav = other.read_blob(take)
             except MusicgenError as err:
-                yield Failed(source, err)
+                yield ImportFailure(source, err)
                 continue
             try:
                 done = self._put(source, wav, draft, take.id)
             except (InvalidWavError, InvalidValueError) as err:
-                yield Failed(source, err)
+                yield ImportFailure(source, err)
                 continue
             ids[take.id] = done.artifact.id if isinstance(done, Imported) else done.id
             yield done
@@ -249,10 +249,10 @@ class Importer:
                 used.add(sets[name])
         return sets
 
-    def _put(self, source: str, wav: bytes, draft: ArtifactDraft, old_id: str | None = None) -> Imported | Known:
+    def _put(self, source: str, wav: bytes, draft: ArtifactDraft, old_id: str | None = None) -> Imported | Duplicate:
         known = self._here.get(_identity(draft, Digest.of(wav).hex))
         if known is not None:
-            return Known(source, known[0])
+            return Duplicate(source, known[0])
         take = self._store.put(wav, replace(draft, tags=(*draft.tags, *self._tags)))
         self._remember(take)
         return Imported(source, take, old_id)

@@ -23,7 +23,7 @@ _CHUNKS = {  # of RIFF INFO
 }
 
 
-def tags_of(artifact: Artifact) -> dict[str, str]:
+def metadata_of(artifact: Artifact) -> dict[str, str]:
     """
     Tell of a take in the words that audio formats have for it; members without a value are left out.
 
@@ -42,12 +42,12 @@ def tags_of(artifact: Artifact) -> dict[str, str]:
     return {name: text for name, text in known.items() if text}
 
 
-def described(wav: bytes, artifact: Artifact) -> bytes:
+def with_metadata(wav: bytes, artifact: Artifact) -> bytes:
     """Add to a WAV what it is; its samples stay where they are."""
-    return with_info(wav, {_CHUNKS[name]: text for name, text in tags_of(artifact).items()})
+    return with_info(wav, {_CHUNKS[name]: text for name, text in metadata_of(artifact).items()})
 
 
-def record_in(wav: bytes) -> dict[str, Any] | None:
+def embedded_record(wav: bytes) -> dict[str, Any] | None:
     """Return the record that a WAV's comment is, or part of one; None where it is anything else."""
     comment = read_info(wav).get(_CHUNKS["comment"], "")
     if not comment.startswith("{") or len(comment) > _RECORD_BYTES:
@@ -59,7 +59,7 @@ def record_in(wav: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def original(wav: bytes, record: dict[str, Any]) -> bytes:
+def without_metadata(wav: bytes, record: dict[str, Any]) -> bytes:
     """Return the very bytes that were exported, if `wav` is they with metadata, which their hash tells; else `wav`."""
     bare = without_last_info(wav)
     return bare if hashlib.sha256(bare).hexdigest() == record.get("content_hash") else wav

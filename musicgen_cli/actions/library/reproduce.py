@@ -50,7 +50,7 @@ def tag_command(take: Artifact) -> str:
     return _line(["tag", take.id, "--add", "keeper"])
 
 
-def quoted(word: str) -> str:
+def quote(word: str) -> str:
     """
     Quote one word for a POSIX shell, so that the line can be pasted into a terminal as well.
 
@@ -70,7 +70,7 @@ def _is_obeyed(char: str) -> bool:
 
 
 def _line(words: list[str]) -> str:
-    return " ".join(["musicgen", *map(quoted, words)])
+    return " ".join(["musicgen", *map(quote, words)])
 
 
 def _maker(take: Artifact) -> list[str]:

@@ -56,7 +56,7 @@ def command(
     to stdout never does: it is the stored sound, bit by bit.
     """
     from musicgen_cli import settings
-    from musicgen_cli.actions.library.export import check_format, converted, export, target
+    from musicgen_cli.actions.library.export import check_format, convert, export, resolve_target
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -70,15 +70,15 @@ def command(
             check_format(form, None)
             raise UsageError(f"-o - writes WAV, not {form}", hint=f"musicgen export ID -o - | ffmpeg -i - take.{form}")
         out.check_sound(many=len(ids) > 1)
-        out.sound(converted(kept.read_blob(artifacts[0]), artifacts[0], loop=loop, metadata=False))
+        out.sound(convert(kept.read_blob(artifacts[0]), artifacts[0], loop=loop, metadata=False))
         return
-    where = target(
+    where = resolve_target(
         output,
         name=name,
         many=len(ids) > 1,
         force=force,
         sidecar=sidecar,
-        form=form,
+        format_=form,
         loop=loop,
         metadata=metadata,
     )

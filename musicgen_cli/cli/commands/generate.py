@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from musicgen_cli.actions.engines import EngineConfig
     from musicgen_cli.actions.generate import GenerateOptions, PlannedTake
-    from musicgen_cli.actions.library.export import Target
+    from musicgen_cli.actions.library.export import ExportTarget
     from musicgen_cli.actions.playback.live import LivePlayback
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.base import Engine, ProgressListener
@@ -127,7 +127,7 @@ def _make(
     archive: "Store",
     out: "Output",
     playback: "LivePlayback | None",
-    where: "Target | None",
+    where: "ExportTarget | None",
     *,
     to_stdout: bool,
 ) -> None:
@@ -170,16 +170,16 @@ def _make(
             out.artifacts(artifacts)
 
 
-def _target(output: str | None, *, has_several: bool, force: bool, out: "Output") -> "Target | None":
+def _target(output: str | None, *, has_several: bool, force: bool, out: "Output") -> "ExportTarget | None":
     """Check `-o` before anything is made."""
     if output is None:
         return None
     if output == "-":
         out.check_sound(many=has_several)
         return None
-    from musicgen_cli.actions.library.export import target
+    from musicgen_cli.actions.library.export import resolve_target
 
-    return target(output, many=has_several, force=force)
+    return resolve_target(output, many=has_several, force=force)
 
 
 def _detach(planned_takes: "Sequence[PlannedTake]", config: "EngineConfig", archive: "Store", out: "Output") -> None:

@@ -30,7 +30,7 @@ def command(
     What is here already is not stored again.
     """
     from musicgen_cli import settings
-    from musicgen_cli.actions.library.import_ import Failed, Importer, Known
+    from musicgen_cli.actions.library.import_ import Duplicate, Importer, ImportFailure
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -47,10 +47,10 @@ def command(
     failed = 0
     try:
         for result in importer.run(paths):
-            if isinstance(result, Failed):
+            if isinstance(result, ImportFailure):
                 failed += 1
                 out.warn(f"{result.source}: {result.error}")
-            elif isinstance(result, Known):
+            elif isinstance(result, Duplicate):
                 out.note(f"{result.source} is here already: {result.id}")
             else:
                 made.append(result.artifact)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicgen_cli.actions.library.export import NAME_BYTES, export, file_name, target
+from musicgen_cli.actions.library.export import NAME_BYTES, export, file_name, resolve_target
 from musicgen_cli.errors import InvalidValueError, TargetError
 from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
@@ -80,12 +80,12 @@ def test_no_prompt_and_no_template_leaves_the_folder(tmp_path_factory: Any, prom
 def test_a_template_knows_its_fields_alone(template: str) -> None:
     """Nothing else of the program can be reached through it."""
     with pytest.raises(InvalidValueError):
-        target("somewhere/", name=template)
+        resolve_target("somewhere/", name=template)
 
 
 def test_a_file_made_meanwhile_is_not_overwritten(store: Store, tmp_path: Path) -> None:
     """What appears between the check and the write stays."""
-    where = target(str(tmp_path / "x.wav"))
+    where = resolve_target(str(tmp_path / "x.wav"))
     (tmp_path / "x.wav").write_bytes(b"precious")
 
     with pytest.raises(TargetError):
@@ -102,11 +102,11 @@ def test_a_file_system_without_links_works_too(store: Store, tmp_path: Path, mon
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    path = export(take(store), store, target(str(tmp_path / "x.wav")), set())
+    path = export(take(store), store, resolve_target(str(tmp_path / "x.wav")), set())
 
     assert fakes.exported(path) == fakes.tone(0.5)
     with pytest.raises(TargetError):
-        export(take(store), store, target(str(tmp_path / "x.wav"), force=False), set())
+        export(take(store), store, resolve_target(str(tmp_path / "x.wav"), force=False), set())
 
 
 def test_a_full_disk_leaves_nothing_half(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +118,6 @@ def test_a_full_disk_leaves_nothing_half(store: Store, tmp_path: Path, monkeypat
     artifact = take(store)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(TargetError, match="No space left"):
-        export(artifact, store, target(str(tmp_path / "x.wav"), sidecar=True), set())
+        export(artifact, store, resolve_target(str(tmp_path / "x.wav"), sidecar=True), set())
 
     assert [path.name for path in tmp_path.iterdir()] == ["store"]

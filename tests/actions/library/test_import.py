@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from musicgen_cli import __version__
-from musicgen_cli.actions.library.import_ import TAGS, Failed, Imported, Importer, Known, Result
+from musicgen_cli.actions.library.import_ import TAGS, Duplicate, Imported, Importer, ImportFailure, Result
 from musicgen_cli.errors import InvalidValueError, StoreError, UsageError
 from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support.index_lines import draft, head, name, put, sound
@@ -88,7 +88,7 @@ def test_a_sidecar_says_the_rest(store: Store, folder: Path) -> None:
     assert take.tags == (*TAGS, "calm", "found")
     assert take.origin == {"kind": "import", "model": "small", "engine": "onnx", "version": __version__}
     (known,) = bring(store, folder / "a.wav")
-    assert known == Known(str(folder / "a.wav"), made.id)
+    assert known == Duplicate(str(folder / "a.wav"), made.id)
 
 
 def test_part_of_a_sidecar_is_enough(store: Store, folder: Path) -> None:
@@ -132,10 +132,10 @@ def test_the_same_file_twice_is_one_take(store: Store, folder: Path) -> None:
     write(folder / "b.wav")
     first, second = bring(store, folder)
     assert isinstance(first, Imported)
-    assert second == Known(str(folder / "b.wav"), first.artifact.id)
+    assert second == Duplicate(str(folder / "b.wav"), first.artifact.id)
     store.tag([first.artifact.id], add=["x"])
 
-    assert [result.id for result in bring(store, folder) if isinstance(result, Known)] == [first.artifact.id] * 2
+    assert [result.id for result in bring(store, folder) if isinstance(result, Duplicate)] == [first.artifact.id] * 2
     assert stored(bring(store, write(folder / "a.wav", said={"prompt": "rain"})))[0].id == first.artifact.id + "-2"
     store.remove([first.artifact.id])
     assert len(stored(bring(store, folder / "b.wav"))) == 1
@@ -167,7 +167,7 @@ def test_what_is_no_sound_fails_alone(store: Store, folder: Path) -> None:
 
     results = bring(store, folder, folder / "absent.wav", folder / "empty", folder / "loop", folder / ("x" * 300))
 
-    said = {Path(result.source).name: str(result.error) for result in results if isinstance(result, Failed)}
+    said = {Path(result.source).name: str(result.error) for result in results if isinstance(result, ImportFailure)}
     assert [*said] == ["1.wav", "2.wav", "3.wav", "4.wav", "absent.wav", "empty", "loop", "x" * 300]
     assert "not a WAV" in said["1.wav"]
     assert "promises" in said["2.wav"]
@@ -205,7 +205,7 @@ def test_tags_given_with_a_merge_come_after_those_that_are_there(store: Store, t
     first, second = bring(store, there.root, tags=["x"])
 
     assert stored([first])[0].tags == ("a", "x")
-    assert isinstance(second, Failed)
+    assert isinstance(second, ImportFailure)
     assert "at most 64 tags" in str(second.error)
 
 
@@ -217,9 +217,9 @@ def test_merging_again_brings_only_what_is_new(store: Store, there: Store) -> No
     there.tag([first.id], add=["there"])
     second = there.put(sound(2), draft("two"))
 
-    assert bring(store, there.root)[0] == Known(f"{there.root}: {first.id}", first.id)
+    assert bring(store, there.root)[0] == Duplicate(f"{there.root}: {first.id}", first.id)
     assert [take.id for take in store.newest(None)] == [second.id, first.id]
-    assert all(isinstance(result, Known) for result in bring(there, store.root))
+    assert all(isinstance(result, Duplicate) for result in bring(there, store.root))
     assert store.get(first.id).tags == ("type:audio", "here")
 
 
@@ -229,7 +229,7 @@ def test_takes_that_differ_in_their_time_alone_are_two(store: Store, there: Stor
         there.put(sound(), draft(created=f"2020-01-0{day}T00:00:00.000Z"))
 
     assert [take.created[9] for take in stored(bring(store, there.root))] == ["1", "2"]
-    assert [type(result) for result in bring(store, there.root)] == [Known, Known]
+    assert [type(result) for result in bring(store, there.root)] == [Duplicate, Duplicate]
 
 
 def test_a_take_whose_id_is_taken_gets_another_and_its_children_follow(store: Store, there: Store) -> None:
@@ -285,7 +285,7 @@ def test_a_set_keeps_its_name_unless_another_has_it(store: Store, there: Store) 
     assert [take.variation_set_id for take in stored(bring(store, there.root))] == ["drums-2", "drums-2", "bass"]
     there.put(sound(7), draft("theirs", variation_set_id="drums", variation_index=2))
     there.put(sound(8), draft("theirs", variation_set_id="bass", variation_index=1))
-    again = stored([result for result in bring(store, there.root) if not isinstance(result, Known)])
+    again = stored([result for result in bring(store, there.root) if not isinstance(result, Duplicate)])
     assert [(take.variation_set_id, take.variation_index) for take in again] == [("drums-2", 2), ("bass", 1)]
 
 
@@ -300,7 +300,7 @@ def test_a_take_without_its_sound_fails_alone(store: Store, there: Store) -> Non
     results = bring(store, there.root)
 
     assert [result.source for result in results[:2]] == [f"{there.root}: {take.id}" for take in takes[:2]]
-    assert [type(result) for result in results] == [Failed, Failed, Imported]
+    assert [type(result) for result in results] == [ImportFailure, ImportFailure, Imported]
     assert list(store.newest(None)) == [takes[2]]
 
 
@@ -321,7 +321,7 @@ def test_a_store_of_a_later_version_fails_alone(store: Store, there: Store, fold
 
     results = bring(store, there.root, write(folder / "a.wav"))
 
-    assert [type(result) for result in results] == [Failed, Imported]
+    assert [type(result) for result in results] == [ImportFailure, Imported]
 
 
 def test_a_store_in_a_folder_is_merged_as_one(store: Store, folder: Path) -> None:

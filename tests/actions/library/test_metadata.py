@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgen_cli.actions.library.export import export, target
-from musicgen_cli.actions.library.import_ import Imported, Importer, Known
-from musicgen_cli.actions.library.metadata import described, original, record_in
+from musicgen_cli.actions.library.export import export, resolve_target
+from musicgen_cli.actions.library.import_ import Duplicate, Imported, Importer
+from musicgen_cli.actions.library.metadata import embedded_record, with_metadata, without_metadata
 from musicgen_cli.audio.wav import inspect, read_info, with_info, without_last_info
 from musicgen_cli.errors import InvalidWavError
 from musicgen_cli.store import Artifact, ArtifactDraft, Store
@@ -51,7 +51,7 @@ def test_a_wav_says_what_it_is_behind_its_samples(store: Store) -> None:
     """The blob's bytes but for the size, then a chunk; readers find the same samples."""
     artifact = take(store)
     blob = store.read_blob(artifact)
-    wav = described(blob, artifact)
+    wav = with_metadata(blob, artifact)
 
     assert wav[8 : len(blob)] == blob[8:]
     assert inspect(wav) == inspect(blob)
@@ -63,7 +63,7 @@ def test_a_wav_says_what_it_is_behind_its_samples(store: Store) -> None:
     assert (record["id"], record["prompt"], record["params"]["top_k"]) == (artifact.id, PROMPT, 250)
     assert texts["ICMT"].isascii()
     assert "secret" not in texts["ICMT"]
-    assert original(wav, record) == blob
+    assert without_metadata(wav, record) == blob
 
 
 @pytest.mark.parametrize("form", ["wav", "flac", "ogg", "mp3"])
@@ -71,7 +71,7 @@ def test_other_programs_read_what_is_exported(store: Store, tmp_path: Path, form
     """Length, title, licence and the whole record."""
     pytest.importorskip("soundfile", reason="needs the extra audio")
     artifact = take(store)
-    said = probed(export(artifact, store, target(str(tmp_path / f"x.{form}")), set()))
+    said = probed(export(artifact, store, resolve_target(str(tmp_path / f"x.{form}")), set()))
 
     assert said["duration"] == pytest.approx(0.5, abs=0.12 if form == "mp3" else 0.001)
     assert json.loads(said["comment"])["prompt"] == PROMPT
@@ -92,7 +92,7 @@ def test_lossless_is_lossless(store: Store, tmp_path: Path) -> None:
     deep = deep[:40] + struct.pack("<I", 31_998) + deep[44 : 44 + 31_998]
     deep[4:8] = struct.pack("<I", len(deep) - 8)
     for wav, kind in ((fakes.tone(0.5, channels=2), "int16"), (bytes(deep), "int32")):
-        path = export(take(store, wav), store, target(f"{tmp_path}/out/", form="flac"), set())
+        path = export(take(store, wav), store, resolve_target(f"{tmp_path}/out/", format_="flac"), set())
         read = [soundfile.read(file, dtype=kind)[0].tobytes() for file in (path, store.blob_path(store.get("last")))]
         assert read[0] == read[1]
 
@@ -101,7 +101,7 @@ def test_a_form_that_a_format_cannot_hold_is_explained(store: Store, tmp_path: P
     """MP3 has nine sample rates."""
     pytest.importorskip("soundfile", reason="needs the extra audio")
     with pytest.raises(InvalidWavError, match="mp3 can't hold 1 channels at 96000 Hz"):
-        export(take(store, fakes.tone(0.1, rate=96_000)), store, target(str(tmp_path / "x.mp3")), set())
+        export(take(store, fakes.tone(0.1, rate=96_000)), store, resolve_target(str(tmp_path / "x.mp3")), set())
     assert list(tmp_path.glob("*.mp3")) == []
 
 
@@ -113,11 +113,11 @@ def bring(store: Store, path: Path, warned: list[str]) -> Any:
 def test_an_exported_wav_is_the_take_again(store: Store, tmp_path: Path) -> None:
     """In its own store it is known; in another it has the same bytes, prompt and parameters."""
     artifact = take(store)
-    path = export(artifact, store, target(str(tmp_path / "x.wav")), set())
+    path = export(artifact, store, resolve_target(str(tmp_path / "x.wav")), set())
     assert path.read_bytes() != store.read_blob(artifact)
 
     result = bring(store, path, warned := [])
-    assert isinstance(result, Known)
+    assert isinstance(result, Duplicate)
     assert result.id == artifact.id
     other = Store(tmp_path / "other")
     result = bring(other, path, warned)
@@ -133,7 +133,7 @@ def test_an_exported_wav_is_the_take_again(store: Store, tmp_path: Path) -> None
 def test_a_changed_copy_keeps_its_own_bytes(store: Store, tmp_path: Path) -> None:
     """A loop is another sound; what it says of its making is read all the same."""
     artifact = take(store)
-    path = export(artifact, store, target(str(tmp_path / "x.wav"), loop=True), set())
+    path = export(artifact, store, resolve_target(str(tmp_path / "x.wav"), loop=True), set())
     result = bring(store, path, warned := [])
 
     assert isinstance(result, Imported)
@@ -144,7 +144,7 @@ def test_a_changed_copy_keeps_its_own_bytes(store: Store, tmp_path: Path) -> Non
 
 def test_a_sidecar_goes_before_what_a_wav_says(store: Store, tmp_path: Path) -> None:
     """Somebody may have written it since."""
-    path = export(take(store), store, target(str(tmp_path / "x.wav")), set())
+    path = export(take(store), store, resolve_target(str(tmp_path / "x.wav")), set())
     path.with_suffix(".json").write_text('{"prompt": "mine"}')
 
     assert bring(store, path, []).artifact.prompt == "mine"
@@ -188,5 +188,5 @@ def test_any_text_comes_back(texts: dict[str, str]) -> None:
 def test_no_bytes_break_the_reader(junk: bytes, at: int) -> None:
     """Whatever comes is read, or isn't there."""
     wav = with_info(fakes.tone(0.003), {"ICMT": '{"prompt": "x"}'})
-    record_in(wav[:at] + junk + wav[at:])
+    embedded_record(wav[:at] + junk + wav[at:])
     without_last_info(wav[:at] + junk + wav[at:])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from musicgen_cli.actions.library.reproduce import generate_command, quoted, tag_command
+from musicgen_cli.actions.library.reproduce import generate_command, quote, tag_command
 from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 
@@ -45,8 +45,8 @@ def by_the_shell(command: str) -> tuple[list[str], str]:
 @pytest.mark.parametrize("word", AWKWARD)
 def test_a_word_comes_out_of_the_shell_as_it_was(word: str) -> None:
     """And a terminal obeys nothing in it but line ends."""
-    assert by_the_shell(f"musicgen {quoted(word)} end") == ([word, "end"], "")
-    assert quoted(word).replace("\n", "").isprintable()
+    assert by_the_shell(f"musicgen {quote(word)} end") == ([word, "end"], "")
+    assert quote(word).replace("\n", "").isprintable()
 
 
 def test_a_local_take_is_made_again_by_its_model(store: Store) -> None:
