@@ -208,7 +208,7 @@ def test_the_format_is_that_of_the_ending(musicgen: Run, store: Store, tmp_path:
     [
         (["--format", "opus"], "format must be one of wav, flac, ogg, mp3, got 'opus'"),
         (["-o", "x.m4a"], "no export to '.m4a'"),
-        (["-o", "x.mp3", "--format", "wav"], "--format wav contradicts the ending '.mp3'"),
+        (["-o", "x.mp3", "--format", "wav"], "--format wav contradicts the extension '.mp3'"),
         (["-o", "-", "--format", "flac"], "-o - writes WAV, not flac"),
     ],
 )

@@ -1,1 +1,1 @@
-"""What is done with stored takes: copied out, taken in, traced, made again."""
+"""What can be done with stored takes: export, import, trace their lineage, reproduce."""

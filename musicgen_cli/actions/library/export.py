@@ -1,4 +1,4 @@
-"""Blob → file, whole or not at all, and never over an existing one unless asked."""
+"""Copies stored takes to files: each whole or not at all, and never over an existing file unless forced."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from musicgen_cli.text import printable
 
 TEMPLATE = "{prompt_slug}-{seed}-{id}"
 FIELDS = ("prompt_slug", "seed", "id", "set", "index", "model", "creator", "duration", "date")
-NAME_BYTES = 80  # of a name made from a template, without the ending
+NAME_BYTES = 80  # of a name made from a template, without its suffix
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
 
@@ -31,16 +31,16 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt
 
 @dataclass(frozen=True, slots=True)
 class ExportTarget:
-    """Where exports go: a file, or a folder with a template for names."""
+    """Where exports go and in which form: a file, or a folder with a template for the names in it."""
 
     path: Path
     is_folder: bool
     template: str = TEMPLATE
-    force: bool = False
-    sidecar: bool = False
+    force: bool = False  # replace existing files
+    sidecar: bool = False  # write the record beside each file
     format_: str = "wav"  # of FORMATS
-    loop: bool = False
-    metadata: bool = True
+    loop: bool = False  # cross-fade the end into the start
+    metadata: bool = True  # write the record into each file
 
 
 def resolve_target(
@@ -55,20 +55,23 @@ def resolve_target(
     metadata: bool = True,
 ) -> ExportTarget:
     """
-    Understand `-o FILE|DIR`, `--name` and `--format`, before anything is made.
+    Check `-o FILE|DIR`, `--name` and `--format`, so that a mistake is reported before anything is generated.
 
     Args:
-        output: None is the current directory; a folder is one that exists or ends in a separator.
-        name: A template for names in a folder.
+        output: A file, or a folder: one that exists, or a path that ends in a separator. None is the current folder.
+        name: A template for the names in a folder.
         many: More than one file will be written.
-        format_: Of FORMATS; None means what the file's ending says, else WAV.
-        loop: Fade the end into the start.
-        metadata: Let the copy say what it is.
+        force: Replace existing files.
+        sidecar: Write the record as JSON beside each file.
+        format_: Of FORMATS; None means the format of the file's suffix, else WAV.
+        loop: Cross-fade the end into the start.
+        metadata: Write title, licence and record into each file.
 
     Raises:
+        InvalidValueError: An empty path or one with NUL, an unknown format, or an unknown field in the template.
         MissingExtraError: The format needs the extra audio.
-        UsageError: Several takes can't go into one file; a name for a file; an unknown field in the template.
-        TargetError: The file exists and `force` wasn't given.
+        UsageError: Several takes for one file, a template for a file, or a format that contradicts the suffix.
+        TargetError: The file exists, and `force` is False.
     """
     template = name if name is not None else TEMPLATE
     _fields(template)
@@ -82,33 +85,38 @@ def resolve_target(
         raise UsageError(f"several takes can't go into the one file {text!r}", hint="end it with / to make it a folder")
     if not is_folder and name is not None:
         raise UsageError("--name is for a folder, and -o names a file", hint="end it with / to make it a folder")
-    where = ExportTarget(path, is_folder, template, force, sidecar, format_, loop, metadata)
+    target = ExportTarget(path, is_folder, template, force, sidecar, format_, loop, metadata)
     if not is_folder and not force:
-        for file in _files(where, path):
+        for file in _files(target, path):
             if file.is_symlink() or file.exists():
                 raise _exists(file)
-    return where
+    return target
 
 
 def check_format(format_: str | None, path: Path | None) -> str:
     """
-    Find out the format from what was asked for and the file's ending.
+    Return the format to export to.
+
+    Args:
+        format_: The one that was asked for; None means the one of the file's suffix, else WAV.
+        path: The file; None where its name is not given.
 
     Raises:
-        InvalidValueError, UsageError: There is no such format, or these two contradict each other.
-        MissingExtraError: It needs the extra audio.
+        InvalidValueError: There is no such format.
+        UsageError: There is no such suffix, or the two contradict each other.
+        MissingExtraError: The format needs the extra audio.
     """
     if format_ is not None and format_ not in FORMATS:
         raise InvalidValueError(f"format must be one of {', '.join(FORMATS)}, got {format_[:40]!r}")
-    ending = path.suffix.lower() if path is not None else ""
-    if ending in _OTHER_FORMATS:
+    suffix = path.suffix.lower() if path is not None else ""
+    if suffix in _OTHER_FORMATS:
         raise UsageError(
-            f"there is no export to {ending!r}", hint=f"musicgen export ID -o - | ffmpeg -i - take{ending}"
+            f"there is no export to {suffix!r}", hint=f"musicgen export ID -o - | ffmpeg -i - take{suffix}"
         )
-    if ending[1:] in FORMATS:
-        if format_ not in {None, ending[1:]}:
-            raise UsageError(f"--format {format_} contradicts the ending {ending!r}")
-        format_ = ending[1:]
+    if suffix[1:] in FORMATS:
+        if format_ not in {None, suffix[1:]}:
+            raise UsageError(f"--format {format_} contradicts the extension {suffix!r}")
+        format_ = suffix[1:]
     format_ = format_ or "wav"
     if format_ != "wav":
         _encoder()
@@ -117,10 +125,17 @@ def check_format(format_: str | None, path: Path | None) -> str:
 
 def convert(sound: bytes, artifact: Artifact, *, format_: str = "wav", loop: bool = False, metadata: bool) -> bytes:
     """
-    Turn a take's sound into what is exported.
+    Convert a stored WAV to what is exported.
+
+    Args:
+        sound: The WAV of the take.
+        artifact: The take.
+        format_: Of FORMATS.
+        loop: Cross-fade the end into the start.
+        metadata: Add title, licence and record.
 
     Raises:
-        InvalidWavError: The format can't hold it.
+        InvalidWavError: The format can't hold this sample rate or this number of channels.
     """
     from musicgen_cli.actions.library.metadata import metadata_of, with_metadata
 
@@ -134,39 +149,40 @@ def convert(sound: bytes, artifact: Artifact, *, format_: str = "wav", loop: boo
     return with_metadata(sound, artifact) if metadata else sound
 
 
-def export(artifact: Artifact, store: Store, where: ExportTarget, taken: set[Path]) -> Path:
+def export(artifact: Artifact, store: Store, target: ExportTarget, written: set[Path]) -> Path:
     """
-    Write one take's sound, and its record beside it if asked.
+    Write a take's sound to a file, and its record beside it if the target has a sidecar.
 
     Args:
-        taken: Files this command has written; none of them is written twice, `force` or not.
+        written: The files that this command has written, to which the new ones are added; none is replaced, not even
+            if the target has `force`.
 
     Returns:
-        The file that was written.
+        The file with the sound.
 
     Raises:
-        DamagedError: The stored sound isn't what its record says.
-        InvalidWavError: The format can't hold it.
-        TargetError: The file exists or can't be written; nothing half is left.
+        DamagedError: The stored bytes are damaged.
+        InvalidWavError: The format can't hold this sample rate or this number of channels.
+        TargetError: The file exists or can't be written; no incomplete file is left.
     """
     sound = convert(
-        store.read_blob(artifact), artifact, format_=where.format_, loop=where.loop, metadata=where.metadata
+        store.read_blob(artifact), artifact, format_=target.format_, loop=target.loop, metadata=target.metadata
     )
     record = (json.dumps(artifact.record, ensure_ascii=False, indent=2) + "\n").encode()
     try:
-        folder = where.path if where.is_folder else where.path.parent
+        folder = target.path if target.is_folder else target.path.parent
         folder.mkdir(parents=True, exist_ok=True)
-        for path in _candidates(artifact, where):
-            if taken.intersection(_files(where, path)):
+        for path in _candidates(artifact, target):
+            if written.intersection(_files(target, path)):
                 continue
-            if _write(sound, record, path, where):
-                taken.update(_files(where, path))
+            if _write(sound, record, path, target):
+                written.update(_files(target, path))
                 return path
-            if not where.is_folder:
+            if not target.is_folder:
                 raise _exists(path)
     except OSError as err:
         raise TargetError(
-            f"can't write {printable(str(err.filename or where.path))}: {err.strerror}",
+            f"can't write {printable(str(err.filename or target.path))}: {err.strerror}",
             hint="the take is in the store; `-o` names another place",
         ) from err
     raise AssertionError("names are numbered without end")
@@ -174,9 +190,13 @@ def export(artifact: Artifact, store: Store, where: ExportTarget, taken: set[Pat
 
 def file_name(artifact: Artifact, template: str) -> str:
     """
-    Fill a template: `[a-z0-9._-]`, at most 80 bytes, no leading `.` or `-`, no reserved device name.
+    Return the name that a template gives a take's file, without its suffix.
 
-    An empty field goes with the separator before it, or with the one after it where it comes first.
+    It has only `[a-z0-9._-]`, at most 80 bytes, no leading `.` or `-`, and is no reserved device name of Windows. An
+    empty field is left out with the separator before it, or with the one after it if it comes first.
+
+    Args:
+        template: With the fields of FIELDS, each in braces.
     """
     values = {
         "prompt_slug": _slug(artifact.prompt)[:40].strip("-._"),
@@ -205,18 +225,19 @@ def file_name(artifact: Artifact, template: str) -> str:
     return name
 
 
-def _candidates(artifact: Artifact, where: ExportTarget) -> Iterator[Path]:
-    if not where.is_folder:
-        yield where.path
+def _candidates(artifact: Artifact, target: ExportTarget) -> Iterator[Path]:
+    """Yield the paths that a take may be written to, best first."""
+    if not target.is_folder:
+        yield target.path
         return
-    name = file_name(artifact, where.template)
-    yield where.path / f"{name}.{where.format_}"
+    name = file_name(artifact, target.template)
+    yield target.path / f"{name}.{target.format_}"
     for i in range(2, 1_000_000):
-        yield where.path / f"{name}-{i}.{where.format_}"
+        yield target.path / f"{name}-{i}.{target.format_}"
 
 
-def _files(where: ExportTarget, path: Path) -> tuple[Path, ...]:
-    return (path, _sidecar(path)) if where.sidecar else (path,)
+def _files(target: ExportTarget, path: Path) -> tuple[Path, ...]:
+    return (path, _sidecar(path)) if target.sidecar else (path,)
 
 
 def _sidecar(path: Path) -> Path:
@@ -258,13 +279,13 @@ def _encoder() -> ModuleType:
 
 
 def _fields(template: str) -> list[tuple[str, str | None]]:
-    """Take a template apart: literal text, and the field after it."""
+    """Parse a template into pairs of a literal text and the field after it, None at the end."""
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as err:
         raise InvalidValueError(f"the name {template[:80]!r} is not a template: {err}") from err
-    for _, field, format_, conversion in parts:
-        if field is not None and (field not in FIELDS or format_ or conversion):
+    for _, field, spec, conversion in parts:
+        if field is not None and (field not in FIELDS or spec or conversion):
             raise InvalidValueError(
                 f"unknown field {{{field[:40]}}} in --name", hint="known are " + ", ".join(f"{{{f}}}" for f in FIELDS)
             )

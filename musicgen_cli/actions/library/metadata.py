@@ -1,4 +1,4 @@
-"""What an exported copy says of itself, and what an imported one said: its record, as a comment in JSON."""
+"""Metadata in audio files: export writes title, licence and the whole record, import reads the record back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from musicgen_cli.text import one_line
 
 _TITLE_CHARS = 200
 _RECORD_BYTES = 1 << 20
-_CHUNKS = {  # of RIFF INFO
+_CHUNKS = {  # of a RIFF INFO list
     "title": "INAM",
     "artist": "IART",
     "date": "ICRD",
@@ -25,13 +25,13 @@ _CHUNKS = {  # of RIFF INFO
 
 def metadata_of(artifact: Artifact) -> dict[str, str]:
     """
-    Tell of a take in the words that audio formats have for it; members without a value are left out.
+    Return a take's metadata under the names that audio formats share; members without a value are left out.
 
-    The comment is the whole record but for the service's address, in ASCII.
+    The comment is the whole record as ASCII JSON, without the service's address.
     """
     record = artifact.record
     record["origin"] = {name: value for name, value in artifact.origin.items() if name != "url"}
-    known = {
+    texts = {
         "title": one_line(artifact.prompt)[:_TITLE_CHARS].strip() or artifact.id,
         "artist": one_line(artifact.creator),
         "date": one_line(artifact.created)[:10],
@@ -39,16 +39,16 @@ def metadata_of(artifact: Artifact) -> dict[str, str]:
         "copyright": one_line(artifact.license or ""),
         "software": f"musicgen-cli {__version__}",
     }
-    return {name: text for name, text in known.items() if text}
+    return {name: text for name, text in texts.items() if text}
 
 
 def with_metadata(wav: bytes, artifact: Artifact) -> bytes:
-    """Add to a WAV what it is; its samples stay where they are."""
+    """Append a take's metadata to its WAV as a LIST INFO chunk; the samples stay where they are."""
     return with_info(wav, {_CHUNKS[name]: text for name, text in metadata_of(artifact).items()})
 
 
 def embedded_record(wav: bytes) -> dict[str, Any] | None:
-    """Return the record that a WAV's comment is, or part of one; None where it is anything else."""
+    """Return the record, whole or in part, that a WAV has as its comment; None if the comment is anything else."""
     comment = read_info(wav).get(_CHUNKS["comment"], "")
     if not comment.startswith("{") or len(comment) > _RECORD_BYTES:
         return None
@@ -60,6 +60,12 @@ def embedded_record(wav: bytes) -> dict[str, Any] | None:
 
 
 def without_metadata(wav: bytes, record: dict[str, Any]) -> bytes:
-    """Return the very bytes that were exported, if `wav` is they with metadata, which their hash tells; else `wav`."""
-    bare = without_last_info(wav)
-    return bare if hashlib.sha256(bare).hexdigest() == record.get("content_hash") else wav
+    """
+    Return the bytes of the take before `with_metadata`, if `wav` is an unchanged export; else `wav` itself.
+
+    Args:
+        wav: With metadata at its end.
+        record: From that metadata; its hash tells whether the WAV is unchanged.
+    """
+    stripped = without_last_info(wav)
+    return stripped if hashlib.sha256(stripped).hexdigest() == record.get("content_hash") else wav

@@ -1,4 +1,4 @@
-"""The commands that make a stored take again and tag it, written for a POSIX shell."""
+"""Commands for a POSIX shell: the one that generates a stored take again, and the one that tags it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from musicgen_cli.store import Artifact
 from musicgen_cli.text import number, printable
 
 _PARAMETERS = ("duration", "temperature", "top_k", "top_p", "guidance_scale", "seed")
-_LOADED = ("model", "engine", "precision", "device")
-_NO_ARGUMENT = re.compile("[\0\ud800-\udfff]")
+_MODEL_OPTIONS = ("model", "engine", "precision", "device")
+_NOT_IN_ARGUMENTS = re.compile("[\0\ud800-\udfff]")
 
 
 def generate_command(take: Artifact) -> str | None:
     """
-    Write the command that makes a take again, with everything its record says of its making.
+    Return the command that generates a take again, with all the parameters and engine options of its record.
 
     Returns:
-        None if nothing of the kind is recorded, or if `generate` would refuse it.
+        None if the record has no parameters, or if `generate` would refuse them.
     """
     try:
         values = GenerateRequest.checked(fields_of(take)).model_dump()
@@ -34,10 +34,10 @@ def generate_command(take: Artifact) -> str | None:
             words += [f"--{name.replace('_', '-')}", number(values[name])]
     if "do_sample" in take.params:
         words.append("--sample" if values["do_sample"] else "--greedy")
-    maker = _maker(take)
-    if not words or any(_NO_ARGUMENT.search(word) for word in maker):
+    engine_options = _engine_options(take)
+    if not words or any(_NOT_IN_ARGUMENTS.search(word) for word in engine_options):
         return None
-    words += maker
+    words += engine_options
     if take.prompt == "-":  # as an argument it would mean stdin
         return f"printf %s - | {_line(['generate', '-', *words])}"
     if take.prompt.startswith("-"):
@@ -46,7 +46,7 @@ def generate_command(take: Artifact) -> str | None:
 
 
 def tag_command(take: Artifact) -> str:
-    """Write the command that tags a take."""
+    """Return the command that tags a take."""
     return _line(["tag", take.id, "--add", "keeper"])
 
 
@@ -54,18 +54,18 @@ def quote(word: str) -> str:
     """
     Quote one word for a POSIX shell, so that the line can be pasted into a terminal as well.
 
-    What a terminal obeys while something is pasted, such as a tab or an escape sequence, is made by `printf` from octal
-    digits; a line end stays as it is, since it ends nothing between quotes.
+    Characters that a terminal interprets in pasted text, such as a tab or an escape sequence, are written as octal
+    digits for `printf`. A line feed stays: between quotes it doesn't end the command.
     """
     parts = []
-    for is_obeyed, chars in groupby(word, _is_obeyed):
+    for is_control, chars in groupby(word, _is_control):
         text = "".join(chars)
-        octal = "".join(f"\\{byte:03o}" for byte in text.encode()) if is_obeyed else ""
-        parts.append(f"\"$(printf '{octal}')\"" if is_obeyed else shlex.quote(text))
+        octal = "".join(f"\\{byte:03o}" for byte in text.encode()) if is_control else ""
+        parts.append(f"\"$(printf '{octal}')\"" if is_control else shlex.quote(text))
     return "".join(parts) or "''"
 
 
-def _is_obeyed(char: str) -> bool:
+def _is_control(char: str) -> bool:
     return char != "\n" and printable(char) != char
 
 
@@ -73,13 +73,13 @@ def _line(words: list[str]) -> str:
     return " ".join(["musicgen", *map(quote, words)])
 
 
-def _maker(take: Artifact) -> list[str]:
-    """Return the options that name what made a take: a service, or a model in this process."""
-    said = {name: value for name, value in take.origin.items() if isinstance(value, str) and value}
-    if "url" in said:
-        return _option("url", said["url"])
-    loaded = [word for name in _LOADED if name in said for word in _option(name, said[name])]
-    return ["--local", *loaded] if "model" in said else []
+def _engine_options(take: Artifact) -> list[str]:
+    """Return the options that choose the engine that made a take: a service, or a model in this process."""
+    origin = {name: value for name, value in take.origin.items() if isinstance(value, str) and value}
+    if "url" in origin:
+        return _option("url", origin["url"])
+    words = [word for name in _MODEL_OPTIONS if name in origin for word in _option(name, origin[name])]
+    return ["--local", *words] if "model" in origin else []
 
 
 def _option(name: str, value: str) -> list[str]:
