@@ -1,4 +1,4 @@
-"""Sounds made elsewhere → takes: WAV files with what a sidecar says of them, and whole stores without doubles."""
+"""Imports takes: WAV files with their sidecars or metadata, and all takes of other stores; duplicates are left out."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from musicgen_cli.store.digest import Digest
 
 TAGS = ("type:audio", "format:wav", "phase:import")
 
-_INDEX = "index.jsonl"  # what makes a folder a store
+_INDEX = "index.jsonl"  # a folder with this file is a store
 _SIDECAR_BYTES = 1 << 20  # a record has 64 KiB, but may be indented
-# A take is known again by these. Not by its id, its parent and its set, which change on the way, nor by its tags, which
-# may be changed at any time.
-_OF_ORIGIN = ("model", "engine", "precision", "device")
-_SAME = (
+# Two takes with the same bytes are duplicates if these fields agree. The id, the parent and the set are not among them,
+# since an import may change them, nor are the tags, which may be changed at any time.
+_ORIGIN_FIELDS = ("model", "engine", "precision", "device")
+_IDENTITY_FIELDS = (
     *("prompt", "params", "creator", "variation_index", "seed", "requested_duration"),
     *("license", "fingerprint", "client_job_id", "elapsed_s"),
 )
@@ -33,16 +33,16 @@ _SAME = (
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A sound that is a take now."""
+    """A sound that was stored as a take."""
 
     source: str
     artifact: Artifact
-    old_id: str | None = None  # in the other store
+    old_id: str | None = None  # of the take in the other store
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A sound that is a take here already."""
+    """A sound that was not stored, because the store has the same take already."""
 
     source: str
     id: str
@@ -50,7 +50,7 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class ImportFailure:
-    """Something that could not be imported, and cost nothing else."""
+    """A file, folder, take or store that could not be imported; the others are."""
 
     source: str
     error: MusicgenError
@@ -61,17 +61,17 @@ Result = Imported | Duplicate | ImportFailure
 
 class Importer:
     """
-    Stores what is given to `run`.
+    Imports files, folders and stores into a store.
 
     Args:
-        store: Where to.
-        tags: The user's, for each take.
-        creator: Of files whose sidecar names none.
-        is_creator_sure: It goes before what sidecars say.
-        warn: Called with a line about what was left out.
+        store: Into which to import.
+        tags: Added to every take.
+        creator: Of files whose sidecar or metadata names none.
+        is_creator_sure: Use `creator` even for files that name one.
+        warn: Called with a line about each sidecar or metadata that is ignored.
 
     Raises:
-        InvalidValueError: A tag is not one, or there are too many.
+        InvalidValueError: A tag has the wrong form, or there are too many.
     """
 
     def __init__(
@@ -91,23 +91,23 @@ class Importer:
         self._is_creator_sure = is_creator_sure
         self._warn = warn
         self._root = _real(store.root)
-        self._here: dict[bytes, tuple[str, str | None]] = {}  # what is known again → its id, its set
-        self._sets: set[str] = set()
+        self._stored: dict[bytes, tuple[str, str | None]] = {}  # identity → id and set of the take in the store
+        self._sets: set[str] = set()  # in the store
 
     def run(self, paths: Iterable[Path]) -> Iterator[Result]:
         """
-        Store the WAV files, those in the folders, and the takes of the other stores; yield each as it is done.
+        Import WAV files, the WAV files in folders, and the takes of other stores; yield the result of each.
 
         Raises:
-            UsageError: A path is the store itself, or lies in it.
-            StoreError, StoreBusyError: The store can't be written; what was yielded stays.
+            UsageError: A path is the store itself or lies in it; nothing was imported.
+            StoreError, StoreBusyError: The store can't be written; what was yielded before is stored.
         """
         paths = list(paths)
         for path in paths:
-            if self._root in (where := _real(path), *where.parents):
+            if self._root in (real := _real(path), *real.parents):
                 raise UsageError(f"{str(path)!r} is the store itself, or in it")
         for take in self._store.newest(None):
-            self._remember(take)
+            self._add_stored(take)
         for path in paths:
             try:
                 is_store, is_folder = (path / _INDEX).is_file(), path.is_dir()
@@ -122,85 +122,92 @@ class Importer:
                 yield self._file(path)
 
     def _folder(self, top: Path) -> Iterator[Result]:
-        trouble: list[OSError] = []
+        errors: list[OSError] = []
         is_empty = True
-        for folder, inner, names in os.walk(top, onerror=trouble.append):
+        for folder, inner, names in os.walk(top, onerror=errors.append):
             inner.sort()
-            where = Path(folder)
+            path = Path(folder)
             if _INDEX in names:
                 inner.clear()
                 is_empty = False
-                if _real(where) != self._root:
-                    yield from self._merge(where)
+                if _real(path) != self._root:
+                    yield from self._merge(path)
                 continue
             for name in sorted(names):
                 if name.lower().endswith(".wav"):
                     is_empty = False
-                    yield self._file(where / name)
-        for err in trouble:
+                    yield self._file(path / name)
+        for err in errors:
             yield ImportFailure(str(err.filename), _unreadable(err))
-        if is_empty and not trouble:
+        if is_empty and not errors:
             yield ImportFailure(str(top), MusicgenError("there are no WAV files in it"))
 
     def _file(self, path: Path) -> Result:
         try:
-            if path.exists() and not path.is_file():  # reading a pipe could take for ever
+            if path.exists() and not path.is_file():  # reading a pipe could block forever
                 return ImportFailure(str(path), MusicgenError("not a file"))
             wav = path.read_bytes()
         except OSError as err:
             return ImportFailure(str(path), _unreadable(err))
-        bare = ArtifactDraft(TAGS, "", {}, self._creator, _origin({}))
-        beside = path.with_suffix(".json")
-        said, source = self._sidecar(beside, bare), str(beside)
+        blank = ArtifactDraft(TAGS, "", {}, self._creator, _origin({}))
+        sidecar = path.with_suffix(".json")
+        draft, source = self._sidecar(sidecar, blank), str(sidecar)
         if (record := embedded_record(wav)) is not None:
             wav = without_metadata(wav, record)
-            if said is None:
-                said, source = self._metadata(path, record, bare), f"the metadata of {path}"
+            if draft is None:
+                draft, source = self._metadata(path, record, blank), f"the metadata of {path}"
         try:
-            return self._put(str(path), wav, said or bare)
+            return self._put(str(path), wav, draft or blank)
         except InvalidWavError as err:
             return ImportFailure(str(path), err)
         except InvalidValueError as err:
-            if said is None:
+            if draft is None:
                 return ImportFailure(str(path), err)
-            self._warn(f"{source} is left out: {err}")
-            return self._put(str(path), wav, bare)
+            self._warn(f"{source} is ignored: {err}")
+            return self._put(str(path), wav, blank)
 
-    def _sidecar(self, path: Path, bare: ArtifactDraft) -> ArtifactDraft | None:
-        """Read what `export --sidecar` wrote, or part of it; whatever is wrong with it must not cost the sound."""
+    def _sidecar(self, path: Path, blank: ArtifactDraft) -> ArtifactDraft | None:
+        """
+        Read a record, whole or in part, that `export --sidecar` or a person wrote.
+
+        Returns:
+            None if there is none, or if it is unusable, which is a warning.
+        """
         try:
             if not path.is_file():
                 return None
             with path.open("rb") as file:
                 data = file.read(_SIDECAR_BYTES + 1)
             record = json.loads(data) if len(data) <= _SIDECAR_BYTES else None
-            said = as_draft(record) if isinstance(record, dict) else None
+            draft = as_draft(record) if isinstance(record, dict) else None
         except (OSError, ValueError, RecursionError, InvalidValueError) as err:
-            self._warn(f"{path} is left out: {_unreadable(err) if isinstance(err, OSError) else err}")
+            self._warn(f"{path} is ignored: {_unreadable(err) if isinstance(err, OSError) else err}")
             return None
-        if said is None or said == as_draft({}):
-            self._warn(f"{path} is left out: it says nothing of a take")
+        if draft is None or draft == as_draft({}):
+            self._warn(f"{path} is ignored: it has no field of a take's record")
             return None
-        return self._of_import(said, bare)
+        return self._of_import(draft, blank)
 
-    def _metadata(self, path: Path, record: dict[str, Any], bare: ArtifactDraft) -> ArtifactDraft | None:
-        """Read what `export` wrote into a WAV; other programs put JSON there, too."""
+    def _metadata(self, path: Path, record: dict[str, Any], blank: ArtifactDraft) -> ArtifactDraft | None:
+        """Read the record that `export` wrote into a WAV; None if the JSON is not a record."""
         try:
-            said = as_draft(record)
+            draft = as_draft(record)
         except InvalidValueError as err:
-            self._warn(f"the metadata of {path} is left out: {err}")
+            self._warn(f"the metadata of {path} is ignored: {err}")
             return None
-        return None if said == as_draft({}) else self._of_import(said, bare)
+        return None if draft == as_draft({}) else self._of_import(draft, blank)
 
-    def _of_import(self, said: ArtifactDraft, bare: ArtifactDraft) -> ArtifactDraft:
+    def _of_import(self, draft: ArtifactDraft, blank: ArtifactDraft) -> ArtifactDraft:
+        """Return a draft from outside with the tags, the creator and the origin that an import gives it."""
         return replace(
-            said,
-            tags=(*TAGS, *(tag for tag in said.tags if not tag.startswith("phase:"))),
-            creator=bare.creator if self._is_creator_sure or not said.creator else said.creator,
-            origin=_origin(said.origin),
+            draft,
+            tags=(*TAGS, *(tag for tag in draft.tags if not tag.startswith("phase:"))),
+            creator=blank.creator if self._is_creator_sure or not draft.creator else draft.creator,
+            origin=_origin(draft.origin),
         )
 
     def _merge(self, path: Path) -> Iterator[Result]:
+        """Import the takes of another store, oldest first, with parents and sets mapped to those in this store."""
         other = Store(path, warn=self._warn)
         try:
             takes = list(other.newest(None))[::-1]
@@ -217,10 +224,10 @@ class Importer:
                 variation_set_id=sets.get(take.variation_set_id, take.variation_set_id),
                 unknown=take.unknown,
             )
-            known = self._here.get(_identity(draft, take.content_hash))
-            if known is not None:
-                ids[take.id] = known[0]
-                yield Duplicate(source, known[0])
+            duplicate = self._stored.get(_identity(draft, take.content_hash))
+            if duplicate is not None:
+                ids[take.id] = duplicate[0]
+                yield Duplicate(source, duplicate[0])
                 continue
             try:
                 wav = other.read_blob(take)
@@ -228,20 +235,24 @@ class Importer:
                 yield ImportFailure(source, err)
                 continue
             try:
-                done = self._put(source, wav, draft, take.id)
+                result = self._put(source, wav, draft, take.id)
             except (InvalidWavError, InvalidValueError) as err:
                 yield ImportFailure(source, err)
                 continue
-            ids[take.id] = done.artifact.id if isinstance(done, Imported) else done.id
-            yield done
+            ids[take.id] = result.artifact.id if isinstance(result, Imported) else result.id
+            yield result
 
     def _sets_of(self, takes: list[Artifact]) -> dict[str | None, str]:
-        """Map the sets: one that was merged before goes on, one that only has the name of one here gets another."""
+        """
+        Map the sets of another store's takes to names in this store.
+
+        A set that was imported before keeps the name that it got then; a set whose name another set has gets a new one.
+        """
         sets: dict[str | None, str] = {}
         for take in takes:
-            known = self._here.get(_identity(take, take.content_hash))
-            if known is not None and known[1] is not None and take.variation_set_id is not None:
-                sets[take.variation_set_id] = known[1]
+            _, stored_set = self._stored.get(_identity(take, take.content_hash), (None, None))
+            if stored_set is not None and take.variation_set_id is not None:
+                sets[take.variation_set_id] = stored_set
         used = self._sets | {take.variation_set_id for take in takes}
         for name in dict.fromkeys(take.variation_set_id for take in takes):
             if name in self._sets and name not in sets:
@@ -250,47 +261,53 @@ class Importer:
         return sets
 
     def _put(self, source: str, wav: bytes, draft: ArtifactDraft, old_id: str | None = None) -> Imported | Duplicate:
-        known = self._here.get(_identity(draft, Digest.of(wav).hex))
-        if known is not None:
-            return Duplicate(source, known[0])
+        duplicate = self._stored.get(_identity(draft, Digest.of(wav).hex))
+        if duplicate is not None:
+            return Duplicate(source, duplicate[0])
         take = self._store.put(wav, replace(draft, tags=(*draft.tags, *self._tags)))
-        self._remember(take)
+        self._add_stored(take)
         return Imported(source, take, old_id)
 
-    def _remember(self, take: Artifact) -> None:
-        found = (take.id, take.variation_set_id)
-        self._here[_identity(take, take.content_hash)] = found
-        self._here[_identity(replace(take, created=""), take.content_hash)] = found  # a file that doesn't say when
+    def _add_stored(self, take: Artifact) -> None:
+        entry = (take.id, take.variation_set_id)
+        self._stored[_identity(take, take.content_hash)] = entry
+        self._stored[_identity(replace(take, created=""), take.content_hash)] = entry  # matches a file that has no time
         if take.variation_set_id is not None:
             self._sets.add(take.variation_set_id)
 
 
 def _identity(take: ArtifactDraft | Artifact, content_hash: str) -> bytes:
-    said: list[Any] = [content_hash, take.created or None, take.extra or None]
-    said += [take.origin.get(name) for name in _OF_ORIGIN]
-    said += [getattr(take, name) for name in _SAME]
-    return blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).digest()
+    """Return a hash by which two takes are duplicates of each other."""
+    values: list[Any] = [content_hash, take.created or None, take.extra or None]
+    values += [take.origin.get(name) for name in _ORIGIN_FIELDS]
+    values += [getattr(take, name) for name in _IDENTITY_FIELDS]
+    return blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).digest()
 
 
-def _origin(said: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: said[name] for name in _OF_ORIGIN if isinstance(said.get(name), str)}
-    return {"kind": "import", **kept, "version": __version__}
+def _origin(origin: dict[str, Any]) -> dict[str, Any]:
+    """Return the origin of an imported take, with what its record says of the model."""
+    fields = {name: origin[name] for name in _ORIGIN_FIELDS if isinstance(origin.get(name), str)}
+    return {"kind": "import", **fields, "version": __version__}
 
 
 def _parents_first(takes: list[Artifact]) -> Iterator[Artifact]:
-    """Yield each take once, in order but for parents that stand after their children: they were brought back later."""
-    waiting = {take.id: take for take in takes}
+    """
+    Yield each take once, and a parent before its children; otherwise the order stays.
+
+    A parent stands after its children if it was removed and restored.
+    """
+    remaining = {take.id: take for take in takes}
     for take in takes:
         line = []
-        wanted: str | None = take.id
-        while wanted in waiting:  # a circle ends too
-            line.append(waiting.pop(wanted))
-            wanted = line[-1].parent_id
+        id_: str | None = take.id
+        while id_ in remaining:  # ends in a cycle, too
+            line.append(remaining.pop(id_))
+            id_ = line[-1].parent_id
         yield from reversed(line)
 
 
 def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # `resolve` raises where links go in a circle
+    return Path(os.path.realpath(path))  # `resolve` raises on a cycle of links
 
 
 def _unreadable(err: OSError) -> MusicgenError:

@@ -37,13 +37,13 @@ def store(tmp_path: Path) -> Store:
         ("a\tb\nc", "a-b-c"),
     ],
 )
-def test_a_name_says_what_it_is_and_nothing_else(store: Store, prompt: str, slug: str) -> None:
-    """Prompts become plain words."""
+def test_a_prompt_becomes_plain_words_in_a_name(store: Store, prompt: str, slug: str) -> None:
+    """Accents, separators, control characters and leading dots go; a long prompt is cut."""
     assert file_name(take(store, prompt, seed=7), "{prompt_slug}-{seed}") == f"{slug}-7"
 
 
-def test_an_empty_field_goes_with_its_separator(store: Store) -> None:
-    """At the start, in the middle and at the end."""
+def test_an_empty_field_is_left_out_with_its_separator(store: Store) -> None:
+    """So it is at the start, in the middle and at the end."""
     artifact = take(store, "")
     short = artifact.id.removeprefix("artifact_")
 
@@ -56,13 +56,13 @@ def test_an_empty_field_goes_with_its_separator(store: Store) -> None:
 
 @pytest.mark.parametrize("prompt", ["con", "NUL", "com1.wav", "lpt9"])
 def test_reserved_device_names_are_avoided(store: Store, prompt: str) -> None:
-    """A folder of takes can be copied to Windows."""
+    """So a folder of takes can be copied to Windows."""
     assert file_name(take(store, prompt), "{prompt_slug}").startswith("take-")
 
 
 @given(prompt=st.text(st.characters(codec="utf-8"), max_size=60), literal=st.text(max_size=30))
-def test_no_prompt_and_no_template_leaves_the_folder(tmp_path_factory: Any, prompt: str, literal: str) -> None:
-    """Whatever comes, the name is short, plain, and one name."""
+def test_no_prompt_and_no_template_leaves_the_folder(prompt: str, literal: str) -> None:
+    """The name is always short and plain, and has no separator of paths."""
     artifact = Artifact(
         id="artifact_0123456789ab", tags=(), created="2026-11-22T10:00:00.000Z", content_hash="0" * 64, bytes=1,
         mime="audio/wav", sample_rate=1, channels=1, frames=1, duration=1.0, prompt=prompt, params={}, creator="me",
@@ -77,26 +77,26 @@ def test_no_prompt_and_no_template_leaves_the_folder(tmp_path_factory: Any, prom
 
 
 @pytest.mark.parametrize("template", ["{nope}", "{id!r}", "{id:>9}", "{", "{}", "{id.__class__}", "{id[0]}"])
-def test_a_template_knows_its_fields_alone(template: str) -> None:
-    """Nothing else of the program can be reached through it."""
+def test_a_template_has_no_fields_but_its_own(template: str) -> None:
+    """No attribute and no index of a value can be reached through it."""
     with pytest.raises(InvalidValueError):
         resolve_target("somewhere/", name=template)
 
 
-def test_a_file_made_meanwhile_is_not_overwritten(store: Store, tmp_path: Path) -> None:
-    """What appears between the check and the write stays."""
-    where = resolve_target(str(tmp_path / "x.wav"))
+def test_a_file_that_appears_after_the_check_is_not_overwritten(store: Store, tmp_path: Path) -> None:
+    """And no temporary file is left."""
+    target = resolve_target(str(tmp_path / "x.wav"))
     (tmp_path / "x.wav").write_bytes(b"precious")
 
     with pytest.raises(TargetError):
-        export(take(store), store, where, set())
+        export(take(store), store, target, set())
 
     assert (tmp_path / "x.wav").read_bytes() == b"precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "x.wav"]
 
 
 def test_a_file_system_without_links_works_too(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAT and many network shares can't link."""
+    """FAT and many network shares have no hard links."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -109,8 +109,8 @@ def test_a_file_system_without_links_works_too(store: Store, tmp_path: Path, mon
         export(take(store), store, resolve_target(str(tmp_path / "x.wav"), force=False), set())
 
 
-def test_a_full_disk_leaves_nothing_half(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the file nor its temporary."""
+def test_a_full_disk_leaves_no_file(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the target nor a temporary file is left."""
 
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgen_cli.actions.library.export import export, resolve_target
-from musicgen_cli.actions.library.import_ import Duplicate, Imported, Importer
+from musicgen_cli.actions.library.import_ import Duplicate, Imported, Importer, Result
 from musicgen_cli.actions.library.metadata import embedded_record, with_metadata, without_metadata
 from musicgen_cli.audio.wav import inspect, read_info, with_info, without_last_info
 from musicgen_cli.errors import InvalidWavError
@@ -42,13 +42,13 @@ def probed(path: Path) -> dict[str, Any]:
     if program is None:
         pytest.skip("ffmpeg isn't installed")
     words = [program, "-v", "error", "-of", "json", "-show_format", "-show_streams", str(path)]
-    said = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
-    tags = said["format"].get("tags", {}) | said["streams"][0].get("tags", {})
-    return {name.lower(): text for name, text in tags.items()} | {"duration": float(said["format"]["duration"])}
+    report = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+    tags = report["format"].get("tags", {}) | report["streams"][0].get("tags", {})
+    return {name.lower(): text for name, text in tags.items()} | {"duration": float(report["format"]["duration"])}
 
 
-def test_a_wav_says_what_it_is_behind_its_samples(store: Store) -> None:
-    """The blob's bytes but for the size, then a chunk; readers find the same samples."""
+def test_the_metadata_of_a_wav_stands_behind_its_samples(store: Store) -> None:
+    """The blob's bytes except the size, then a chunk; readers find the same samples."""
     artifact = take(store)
     blob = store.read_blob(artifact)
     wav = with_metadata(blob, artifact)
@@ -67,25 +67,25 @@ def test_a_wav_says_what_it_is_behind_its_samples(store: Store) -> None:
 
 
 @pytest.mark.parametrize("form", ["wav", "flac", "ogg", "mp3"])
-def test_other_programs_read_what_is_exported(store: Store, tmp_path: Path, form: str) -> None:
-    """Length, title, licence and the whole record."""
+def test_other_programs_read_the_metadata(store: Store, tmp_path: Path, form: str) -> None:
+    """They find length, title, licence and the whole record."""
     pytest.importorskip("soundfile", reason="needs the extra audio")
     artifact = take(store)
-    said = probed(export(artifact, store, resolve_target(str(tmp_path / f"x.{form}")), set()))
+    probe = probed(export(artifact, store, resolve_target(str(tmp_path / f"x.{form}")), set()))
 
-    assert said["duration"] == pytest.approx(0.5, abs=0.12 if form == "mp3" else 0.001)
-    assert json.loads(said["comment"])["prompt"] == PROMPT
-    assert json.loads(said["comment"])["id"] == artifact.id
-    if form == "mp3":  # where libsndfile's words would be read as Latin-1
-        assert said["title"].startswith(r"elan \x1b[31m\u202e?piano? ??")
+    assert probe["duration"] == pytest.approx(0.5, abs=0.12 if form == "mp3" else 0.001)
+    assert json.loads(probe["comment"])["prompt"] == PROMPT
+    assert json.loads(probe["comment"])["id"] == artifact.id
+    if form == "mp3":  # whose texts other programs would read as Latin-1
+        assert probe["title"].startswith(r"elan \x1b[31m\u202e?piano? ??")
     else:
-        assert said["title"] == r"élan \x1b[31m\u202e“piano” 音楽"
-        assert said["copyright"] == "CC-BY-NC-4.0"
-        assert "musicgen-cli" in said.get("software", said.get("encoder"))
+        assert probe["title"] == r"élan \x1b[31m\u202e“piano” 音楽"
+        assert probe["copyright"] == "CC-BY-NC-4.0"
+        assert "musicgen-cli" in (probe["software"] if "software" in probe else probe["encoder"])
 
 
 def test_lossless_is_lossless(store: Store, tmp_path: Path) -> None:
-    """FLAC holds the very samples, of 16 and of 24 bits."""
+    """FLAC has the same samples, of 16 and of 24 bits."""
     soundfile = pytest.importorskip("soundfile", reason="needs the extra audio")
     deep = bytearray(fakes.tone(0.5))  # its bytes as 24-bit samples
     deep[28:36] = struct.pack("<IHH", 96_000, 3, 24)
@@ -97,7 +97,7 @@ def test_lossless_is_lossless(store: Store, tmp_path: Path) -> None:
         assert read[0] == read[1]
 
 
-def test_a_form_that_a_format_cannot_hold_is_explained(store: Store, tmp_path: Path) -> None:
+def test_a_sample_rate_that_a_format_cannot_hold_is_an_error(store: Store, tmp_path: Path) -> None:
     """MP3 has nine sample rates."""
     pytest.importorskip("soundfile", reason="needs the extra audio")
     with pytest.raises(InvalidWavError, match="mp3 can't hold 1 channels at 96000 Hz"):
@@ -105,77 +105,78 @@ def test_a_form_that_a_format_cannot_hold_is_explained(store: Store, tmp_path: P
     assert list(tmp_path.glob("*.mp3")) == []
 
 
-def bring(store: Store, path: Path, warned: list[str]) -> Any:
-    (result,) = Importer(store, creator="importer", warn=warned.append).run([path])
-    return result
+def import_(store: Store, path: Path) -> tuple[Result, list[str]]:
+    """Import one file; return the result and the warnings."""
+    warnings: list[str] = []
+    (result,) = Importer(store, creator="importer", warn=warnings.append).run([path])
+    return result, warnings
+
+
+def imported(store: Store, path: Path) -> Artifact:
+    """Import one file without a warning, and return the take."""
+    result, warnings = import_(store, path)
+    assert isinstance(result, Imported)
+    assert warnings == []
+    return result.artifact
 
 
 def test_an_exported_wav_is_the_take_again(store: Store, tmp_path: Path) -> None:
-    """In its own store it is known; in another it has the same bytes, prompt and parameters."""
+    """In its own store it is a duplicate; in another it has the same bytes, prompt and parameters."""
     artifact = take(store)
     path = export(artifact, store, resolve_target(str(tmp_path / "x.wav")), set())
     assert path.read_bytes() != store.read_blob(artifact)
 
-    result = bring(store, path, warned := [])
-    assert isinstance(result, Duplicate)
-    assert result.id == artifact.id
+    assert import_(store, path) == (Duplicate(str(path), artifact.id), [])
     other = Store(tmp_path / "other")
-    result = bring(other, path, warned)
-    assert isinstance(result, Imported)
-    again = result.artifact
+    again = imported(other, path)
     assert (again.id, again.prompt, again.params) == (artifact.id, artifact.prompt, artifact.params)
     assert (again.seed, again.license, again.creator, again.extra) == (7, "CC-BY-NC-4.0", "me", {"checkpoint": "abc"})
     assert again.origin["kind"] == "import"
     assert other.read_blob(again) == store.read_blob(artifact)
-    assert warned == []
 
 
-def test_a_changed_copy_keeps_its_own_bytes(store: Store, tmp_path: Path) -> None:
-    """A loop is another sound; what it says of its making is read all the same."""
+def test_a_changed_copy_has_its_own_bytes_and_the_same_parameters(store: Store, tmp_path: Path) -> None:
+    """A loop is another sound, and its metadata is read all the same."""
     artifact = take(store)
     path = export(artifact, store, resolve_target(str(tmp_path / "x.wav"), loop=True), set())
-    result = bring(store, path, warned := [])
+    loop = imported(store, path)
 
-    assert isinstance(result, Imported)
-    assert store.read_blob(result.artifact) == path.read_bytes()
-    assert result.artifact.params == artifact.params
-    assert warned == []
+    assert store.read_blob(loop) == path.read_bytes()
+    assert loop.params == artifact.params
 
 
-def test_a_sidecar_goes_before_what_a_wav_says(store: Store, tmp_path: Path) -> None:
-    """Somebody may have written it since."""
+def test_a_sidecar_takes_precedence_over_metadata(store: Store, tmp_path: Path) -> None:
+    """Somebody may have edited it since the export."""
     path = export(take(store), store, resolve_target(str(tmp_path / "x.wav")), set())
     path.with_suffix(".json").write_text('{"prompt": "mine"}')
 
-    assert bring(store, path, []).artifact.prompt == "mine"
+    assert imported(store, path).prompt == "mine"
 
 
 @pytest.mark.parametrize("comment", ["nice", "{", "[1]", '{"a": 1}', "{" * 9999, '{"a":' * 9999, '{"prompt": ""}'])
-def test_a_comment_that_is_none_of_ours_costs_nothing(store: Store, tmp_path: Path, comment: str) -> None:
-    """Other programs write there, too."""
+def test_a_comment_that_is_no_record_is_ignored(store: Store, tmp_path: Path, comment: str) -> None:
+    """Other programs write comments, too."""
     (tmp_path / "x.wav").write_bytes(with_info(fakes.tone(0.5), {"ICMT": comment}))
-    result = bring(store, tmp_path / "x.wav", warned := [])
+    artifact = imported(store, tmp_path / "x.wav")
 
-    assert store.read_blob(result.artifact) == (tmp_path / "x.wav").read_bytes()
-    assert (result.artifact.prompt, result.artifact.params) == ("", {})
-    assert warned == []
+    assert store.read_blob(artifact) == (tmp_path / "x.wav").read_bytes()
+    assert (artifact.prompt, artifact.params) == ("", {})
 
 
 @pytest.mark.parametrize("record", [{"prompt": 7}, {"tags": "x"}, {"prompt": "x", "tags": ["a,b"]}, {"seed": "1"}])
-def test_a_record_that_cannot_be_kept_is_left_out(store: Store, tmp_path: Path, record: dict[str, Any]) -> None:
-    """With a word about it; the sound is stored."""
+def test_an_unusable_record_is_ignored_with_a_warning(store: Store, tmp_path: Path, record: dict[str, Any]) -> None:
+    """The sound is stored."""
     (tmp_path / "x.wav").write_bytes(with_info(fakes.tone(0.5), {"ICMT": json.dumps(record)}))
-    result = bring(store, tmp_path / "x.wav", warned := [])
+    result, (warning,) = import_(store, tmp_path / "x.wav")
 
     assert isinstance(result, Imported)
-    assert len(warned) == 1
-    assert "the metadata of" in warned[0]
+    assert "the metadata of" in warning
 
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["INAM", "ICMT", "ICOP"]), st.text(st.characters(codec="utf-8")), min_size=1))
-def test_any_text_comes_back(texts: dict[str, str]) -> None:
-    """NUL, which ends a text there, is left out."""
+def test_any_text_is_read_back(texts: dict[str, str]) -> None:
+    """Only NUL is missing, which would end a text in a WAV."""
     wav = with_info(fakes.tone(0.01), texts)
 
     inspect(wav)
@@ -186,7 +187,7 @@ def test_any_text_comes_back(texts: dict[str, str]) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 300))
 def test_no_bytes_break_the_reader(junk: bytes, at: int) -> None:
-    """Whatever comes is read, or isn't there."""
+    """Whatever the bytes are, the reader returns a record or None."""
     wav = with_info(fakes.tone(0.003), {"ICMT": '{"prompt": "x"}'})
     embedded_record(wav[:at] + junk + wav[at:])
     without_last_info(wav[:at] + junk + wav[at:])

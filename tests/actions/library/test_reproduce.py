@@ -23,8 +23,8 @@ AWKWARD = [
 
 
 def take(store: Store, prompt: str = "x", **more: Any) -> Artifact:
-    known = {"params": PARAMS, "seed": 7, "origin": {"kind": "local", "model": "nano"}} | more
-    return store.put(fakes.tone(), ArtifactDraft(tags=(), prompt=prompt, creator="me", **known))
+    fields: dict[str, Any] = {"params": PARAMS, "seed": 7, "origin": {"kind": "local", "model": "nano"}} | more
+    return store.put(fakes.tone(), ArtifactDraft(tags=(), prompt=prompt, creator="me", **fields))
 
 
 @pytest.fixture
@@ -33,24 +33,24 @@ def store(store_path: Path) -> Store:
 
 
 def by_the_shell(command: str) -> tuple[list[str], str]:
-    """Let a POSIX shell read a command, and return the arguments and the standard input that `musicgen` would get."""
-    told = "import json, sys; print(json.dumps([sys.argv[1:], '' if sys.stdin.isatty() else sys.stdin.read()]))"
-    shell = ["/bin/sh", "-c", f'musicgen() {{ "$PYTHON" -c "$TOLD" "$@"; }}; {command}']
-    env = {"PYTHON": sys.executable, "TOLD": told}
+    """Let a POSIX shell parse a command, and return the arguments and the standard input that `musicgen` would get."""
+    program = "import json, sys; print(json.dumps([sys.argv[1:], '' if sys.stdin.isatty() else sys.stdin.read()]))"
+    shell = ["/bin/sh", "-c", f'musicgen() {{ "$PYTHON" -c "$PROGRAM" "$@"; }}; {command}']
+    env = {"PYTHON": sys.executable, "PROGRAM": program}
     done = subprocess.run(shell, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=True)
     words, stdin = json.loads(done.stdout)
     return words, stdin
 
 
 @pytest.mark.parametrize("word", AWKWARD)
-def test_a_word_comes_out_of_the_shell_as_it_was(word: str) -> None:
-    """And a terminal obeys nothing in it but line ends."""
+def test_a_shell_reads_a_quoted_word_as_it_was(word: str) -> None:
+    """And no character but the line feed controls a terminal into which it is pasted."""
     assert by_the_shell(f"musicgen {quote(word)} end") == ([word, "end"], "")
     assert quote(word).replace("\n", "").isprintable()
 
 
-def test_a_local_take_is_made_again_by_its_model(store: Store) -> None:
-    """With all that its record says."""
+def test_the_command_of_a_local_take_names_its_model(store: Store) -> None:
+    """And all parameters of the record."""
     origin = {"kind": "local", "model": "my model", "engine": "onnx", "precision": "int8", "device": "cpu"}
 
     assert generate_command(take(store, "calm piano", origin=origin)) == (
@@ -59,8 +59,8 @@ def test_a_local_take_is_made_again_by_its_model(store: Store) -> None:
     )
 
 
-def test_a_take_of_a_service_is_made_again_by_it(store: Store) -> None:
-    """Which chooses the model itself."""
+def test_the_command_of_a_service_s_take_names_the_service(store: Store) -> None:
+    """The service chooses the model itself."""
     origin = {"kind": "http", "model": "small", "engine": "onnx", "url": "http://gpu:2006"}
     command = generate_command(take(store, params={"duration": 1.0, "do_sample": False}, seed=None, origin=origin))
 
@@ -78,13 +78,13 @@ def test_a_take_of_a_service_is_made_again_by_it(store: Store) -> None:
         {"origin": {"kind": "local", "model": "a\0b"}},
     ],
 )
-def test_what_generate_would_refuse_has_no_command(store: Store, more: dict[str, Any]) -> None:
-    """Nor has a take of which nothing is recorded."""
+def test_a_take_that_generate_would_refuse_has_no_command(store: Store, more: dict[str, Any]) -> None:
+    """Nor has a take without recorded parameters."""
     assert generate_command(take(store, **more)) is None
 
 
-def test_options_are_never_made_of_values(store: Store) -> None:
-    """A model that is called like an option stays a value, and so does an id."""
+def test_a_value_is_never_an_option(store: Store) -> None:
+    """A model with the name of an option stays a value."""
     origin = {"kind": "local", "model": "--url=http://evil", "device": "; reboot"}
     command = generate_command(take(store, origin=origin)) or ""
     words, _ = by_the_shell(command)
@@ -95,10 +95,10 @@ def test_options_are_never_made_of_values(store: Store) -> None:
 
 
 @pytest.mark.parametrize("prompt", AWKWARD)
-def test_a_command_makes_the_very_take(
+def test_the_command_generates_the_take_again(
     musicgen: Callable[..., Any], store: Store, service: HTTPServer, monkeypatch: pytest.MonkeyPatch, prompt: str
 ) -> None:
-    """Whatever the prompt: the same bytes, the same record."""
+    """Whatever the prompt is, the take has the same prompt, seed and parameters."""
     monkeypatch.setattr(sys, "stdin", None)
     url = service.url_for("/").rstrip("/")
     first = take(store, prompt, origin={"kind": "http", "url": url})
