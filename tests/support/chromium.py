@@ -1,4 +1,4 @@
-"""Starts Debian's Chromium, in a home of its own and without what it does of its own accord."""
+"""Starts Debian's Chromium with a profile of its own and without background services."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 PATH = shutil.which("chromium")
-PATIENCE_MS = 60_000
+TIMEOUT_MS = 60_000
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -20,10 +20,10 @@ _FLAGS = (
 
 @contextmanager
 def started(home: Path) -> Iterator[Browser]:
-    """Start one with an empty profile."""
-    env = {**os.environ, "HOME": str(home)}
+    """Start a browser with an empty profile in the folder `home`."""
+    env: dict[str, str | float | bool] = {**os.environ, "HOME": str(home)}
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=PATH, args=_FLAGS, env=env, timeout=PATIENCE_MS)
+        browser = playwright.chromium.launch(executable_path=PATH, args=_FLAGS, env=env, timeout=TIMEOUT_MS)
         try:
             yield browser
         finally:

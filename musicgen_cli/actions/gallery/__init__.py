@@ -1,1 +1,1 @@
-"""A page of takes, to look at and listen to."""
+"""A web page with takes to look at and listen to."""

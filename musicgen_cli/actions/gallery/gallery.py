@@ -1,8 +1,8 @@
 """
-Takes → a folder that a browser can show: `index.html`, and copies of the sounds in `audio` beside it.
+Builds a gallery: a folder with a page of takes, `index.html`, and copies of their sounds in `audio`.
 
-The sounds come first, each under its SHA-256, then the page in one step: a build that is cut off leaves the old page
-whole. Nothing is ever deleted: a sound that the page no longer has may be the last copy.
+The sounds are written first, each under its SHA-256, and then the page, atomically: an interrupted build leaves the old
+page and its sounds. Nothing is deleted: a sound that is no longer on the page may be the last copy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicgen_cli import atomic
-from musicgen_cli.actions.gallery.page import BARS, MARK, Sound, page
+from musicgen_cli.actions.gallery.page import BARS, MARK, GalleryTake, render
 from musicgen_cli.audio.waveform import peaks
 from musicgen_cli.errors import DamagedError, InvalidWavError, TargetError, UsageError
 from musicgen_cli.limits import EMBED_BYTES
@@ -24,32 +24,36 @@ from musicgen_cli.text import printable, size
 
 PAGE = "index.html"
 AUDIO = "audio"
-_MARK_WITHIN = 4096  # bytes from the start of a page of ours
+_MARK_WITHIN = 4096  # bytes from the start of a gallery's page
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """What was made."""
+    """A gallery that was built."""
 
     page: Path
     takes: int  # on the page
-    damaged: int  # takes that were left out
-    unused: int  # sounds that lie in its folder and aren't on the page
+    damaged: int  # takes that are not on the page because their sound is damaged
+    unused: int  # sounds in its folder that are not on the page
 
 
 def check(folder: Path, takes: Sequence[Artifact], *, embed: bool, force: bool) -> None:
     """
-    Look whether the gallery may be made, before anything is.
+    Check that a gallery can be built, before anything is written.
+
+    Args:
+        embed: Put the sounds into the page.
+        force: Replace a page that is not a gallery's.
 
     Raises:
-        UsageError: There is too much sound to embed.
-        TargetError: The folder is a file, or has a page that no gallery made and `force` wasn't given.
+        UsageError: The sounds are too large to embed.
+        TargetError: The folder is a file, or has a page that is not a gallery's and `force` is False.
     """
     total = sum(take.bytes for take in takes)
     if embed and total > EMBED_BYTES:
         raise UsageError(
             f"the sounds take {size(total)}, and a page can hold at most {size(EMBED_BYTES)} of them",
-            hint="choose fewer with -n or a filter; without --embed they lie beside the page",
+            hint="choose fewer takes with -n or a filter; without --embed the sounds lie beside the page",
         )
     target = folder / PAGE
     try:
@@ -57,13 +61,13 @@ def check(folder: Path, takes: Sequence[Artifact], *, embed: bool, force: bool) 
             raise TargetError(f"{printable(str(folder))} is not a folder", hint="`-o DIR` names another")
         if target.is_dir():
             raise TargetError(f"{printable(str(target))} is a folder", hint="`-o DIR` names another place")
-        if (target.exists() or target.is_symlink()) and not force and not _is_ours(target):
+        if (target.exists() or target.is_symlink()) and not force and not _is_gallery(target):
             raise TargetError(
-                f"{printable(str(target))} is no gallery's page",
+                f"{printable(str(target))} is not a gallery's page",
                 hint="`-o DIR` names another folder; `--force` replaces the page",
             )
     except OSError as err:
-        raise _unreadable("read", folder, err) from err
+        raise _target_error("read", folder, err) from err
 
 
 def build(
@@ -72,46 +76,47 @@ def build(
     store: Store,
     *,
     embed: bool,
-    left_out: Callable[[Artifact, DamagedError], None],
-    done: Callable[[int, int], None],
+    on_damaged: Callable[[Artifact, DamagedError], None],
+    on_progress: Callable[[int, int], None],
 ) -> Gallery:
     """
-    Make the gallery, or bring it up to date; `check` comes first.
+    Build a gallery, or bring an existing one up to date. Call `check` first.
 
     Args:
         takes: The newest first.
         embed: Put the sounds into the page.
-        left_out: Hears of each take whose sound is damaged.
-        done: Hears how many bytes of sound of how many have been copied.
+        on_damaged: Called with each take that is not on the page because its sound is damaged.
+        on_progress: Called with the number of bytes of sound that are done, and their total.
 
     Raises:
-        TargetError: Something can't be written; the page is as it was.
+        TargetError: A file can't be written; the page is as it was.
     """
-    total, copied = sum(take.bytes for take in takes), 0
-    sounds = []
+    total, done = sum(take.bytes for take in takes), 0
+    shown = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for take in takes:
             try:
                 wav = store.read_blob(take)
-                drawn = [max(-low, high) for low, high in peaks(wav, BARS)]
+                bars = [max(-low, high) for low, high in peaks(wav, BARS)]
             except DamagedError as err:
-                left_out(take, err)
+                on_damaged(take, err)
             except InvalidWavError as err:
-                left_out(take, DamagedError(str(err)))
+                on_damaged(take, DamagedError(str(err)))
             else:
                 href = _data_url(wav) if embed else _copy(wav, take.digest, folder)
-                sounds.append(Sound(take, href, drawn))
-            copied += take.bytes
-            done(copied, total)
-        atomic.write(folder / PAGE, page(sounds, embedded=embed), mode=atomic.SHARED)
-        unused = _unused(folder, {sound.take.content_hash for sound in sounds} if not embed else set())
+                shown.append(GalleryTake(take, href, bars))
+            done += take.bytes
+            on_progress(done, total)
+        atomic.write(folder / PAGE, render(shown, embedded=embed), mode=atomic.SHARED)
+        unused = _unused(folder, {each.artifact.content_hash for each in shown} if not embed else set())
     except OSError as err:
-        raise _unreadable("write", folder, err) from err
-    return Gallery(folder / PAGE, len(sounds), len(takes) - len(sounds), unused)
+        raise _target_error("write", folder, err) from err
+    return Gallery(folder / PAGE, len(shown), len(takes) - len(shown), unused)
 
 
-def _is_ours(page: Path) -> bool:
+def _is_gallery(page: Path) -> bool:
+    """Tell whether a page was written by `build`; a link to one doesn't count."""
     if page.is_symlink() or not page.is_file():
         return False
     with page.open("rb") as file:
@@ -123,16 +128,17 @@ def _data_url(wav: bytes) -> str:
 
 
 def _copy(wav: bytes, digest: Digest, folder: Path) -> str:
-    """Copy a sound, unless the right bytes are there, and return its address as seen from the page."""
+    """Copy a sound unless the copy is there and intact; return its URL, relative to the page."""
     path = folder / AUDIO / f"{digest.hex}.wav"
     path.parent.mkdir(exist_ok=True)
     if not _holds(path, digest):
-        # Not durable, since `_holds` checks it when the gallery is next made.
+        # Not durable: the next build checks its bytes.
         atomic.write(path, wav, mode=atomic.SHARED, durable=False)
     return f"{AUDIO}/{path.name}"
 
 
 def _holds(path: Path, digest: Digest) -> bool:
+    """Tell whether a path is a file with these bytes, and no link to one."""
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -140,11 +146,12 @@ def _holds(path: Path, digest: Digest) -> bool:
 
 
 def _unused(folder: Path, used: set[str]) -> int:
+    """Count the copies of sounds whose digest is not in `used`."""
     audio = folder / AUDIO
     names = {path.stem for path in audio.glob("*.wav") if is_sha256(path.stem)} if audio.is_dir() else set()
     return len(names - used)
 
 
-def _unreadable(doing: str, folder: Path, err: OSError) -> TargetError:
+def _target_error(doing: str, folder: Path, err: OSError) -> TargetError:
     path = printable(os.fsdecode(err.filename or folder))
     return TargetError(f"can't {doing} {path}: {err.strerror}", hint="`-o DIR` names another folder")

@@ -1,8 +1,8 @@
 """
-Takes → one HTML page, from the templates in `musicgen_cli/gallery`.
+Renders takes as one HTML page, from the templates beside this file.
 
-The page asks for nothing but the sounds: its policy names its own script and style by their hashes and forbids all
-else. Whatever a template is filled with is escaped, unless it came out of a template.
+The page loads nothing but the sounds: its Content-Security-Policy names its own script and style by their hashes and
+forbids everything else. Every value that fills a template is escaped, except HTML that came from a template.
 """
 
 from __future__ import annotations
@@ -25,50 +25,50 @@ from musicgen_cli.limits import TAGS
 from musicgen_cli.store import Artifact
 from musicgen_cli.text import clock, number, one_line, printable
 
-MARK = '<meta name="generator" content="musicgen-cli gallery">'  # tells our pages from others
-BARS = 96
-_HALF = 30  # of a full bar's height; the drawing is 64 high
-_TAGS_SHOWN = 10
+MARK = '<meta name="generator" content="musicgen-cli gallery">'  # marks the page of a gallery
+BARS = 96  # of a waveform
+_HALF = 30  # of the height of a full bar; the drawing is 64 high
+_TAGS_SHOWN = 10  # before `more`
 _FILES = Path(__file__).parent / "templates"
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """HTML, which is not escaped again."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
-    """A take as the page shows it."""
+class GalleryTake:
+    """A take with what the page needs besides its record."""
 
-    take: Artifact
+    artifact: Artifact
     href: str  # of its sound
     peaks: Sequence[float]  # 0.0 to 1.0, BARS of them
 
 
 @dataclass(frozen=True, slots=True)
-class _Common:
-    """What is found out once for all takes of a page."""
+class _Page:
+    """What is computed once for all takes of a page."""
 
-    tags: Mapping[str, int]  # that tell takes apart, the commonest first → their numbers
-    loudest: float  # peak of all, which is drawn at full height
+    tags: Mapping[str, int]  # as of `_tags`
+    loudest: float  # the peak of all takes, which is drawn at full height
 
 
-def page(sounds: Sequence[Sound], *, embedded: bool) -> bytes:
+def render(takes: Sequence[GalleryTake], *, embedded: bool) -> bytes:
     """
-    Write the page.
+    Render the page, as UTF-8.
 
     Args:
-        sounds: The newest take first. Takes of one variation set share a card, which stands where its newest would.
-        embedded: The sounds are data URLs; else they lie beside the page.
+        takes: The newest first. Takes of one variation set share a card, which stands at the place of the newest.
+        embedded: The sounds are data URLs; otherwise they are files beside the page.
     """
-    cards: dict[str, list[Sound]] = {}
-    for sound in sounds:
-        set_id = sound.take.variation_set_id
-        cards.setdefault(sound.take.id if set_id is None else f"set {set_id}", []).append(sound)
-    loudest = max((peak for sound in sounds for peak in sound.peaks), default=0.0)
-    common = _Common(_tags(sounds), loudest or 1.0)
+    cards: dict[str, list[GalleryTake]] = {}
+    for take in takes:
+        set_id = take.artifact.variation_set_id
+        cards.setdefault(take.artifact.id if set_id is None else f"set {set_id}", []).append(take)
+    loudest = max((peak for take in takes for peak in take.peaks), default=0.0)
+    page = _Page(_tags(takes), loudest or 1.0)
     style, script = Html(_file("style.css")), Html(_file("script.js"))
     policy = {
         "default-src": "'none'",
@@ -85,95 +85,96 @@ def page(sounds: Sequence[Sound], *, embedded: bool) -> bytes:
         policy="; ".join(f"{name} {value}" for name, value in policy.items()),
         style=style,
         script=script,
-        count=_count(sounds),
-        tags=_tag_buttons(common.tags),
-        cards=_join(_card(str(i), card, common) for i, card in enumerate(cards.values())),
-        nothing="Nothing matches." if sounds else "No takes yet.",
-        none=Html(" hidden" if sounds else ""),
+        count=_count(takes),
+        tags=_tag_buttons(page.tags),
+        cards=_join(_card(str(i), card, page) for i, card in enumerate(cards.values())),
+        nothing="Nothing matches." if takes else "No takes yet.",
+        none=Html(" hidden" if takes else ""),
     )
     return text.encode()
 
 
-def _card(name: str, sounds: Sequence[Sound], common: _Common) -> Html:
-    oldest_first = sounds[::-1]
-    sounds = sorted(oldest_first, key=lambda sound: _index(sound.take, sys.maxsize))  # none: last
-    takes = [sound.take for sound in sounds]
+def _card(name: str, takes: Sequence[GalleryTake], page: _Page) -> Html:
+    oldest_first = takes[::-1]
+    takes = sorted(oldest_first, key=lambda take: _index(take.artifact, sys.maxsize))  # without an index: last
+    artifacts = [take.artifact for take in takes]
     is_set = len(takes) > 1
-    is_same = len({take.prompt for take in takes}) == 1
-    shared = [tag for tag in common.tags if is_set and all(tag in take.tags for take in takes)]
-    facts = [takes[0].created[:10], *dict.fromkeys(_origin(take, "model") for take in takes)]
+    have_same_prompt = len({artifact.prompt for artifact in artifacts}) == 1
+    shared = [tag for tag in page.tags if is_set and all(tag in artifact.tags for artifact in artifacts)]
+    facts = [artifacts[0].created[:10], *dict.fromkeys(_origin(artifact, "model") for artifact in artifacts)]
     facts += [f"{len(takes)} takes"] * is_set + shared
 
-    def row(i: int, sound: Sound) -> Html:
-        which = f"take {_index(sound.take, i) + 1}" if is_set else ""
-        tags = [tag for tag in common.tags if tag in sound.take.tags and tag not in shared]
-        own = [which, "" if is_same else _title(sound.take), _seed(sound.take), *tags]
-        return _take(sound, common, which=which, own=_listed(own))
+    def row(i: int, take: GalleryTake) -> Html:
+        artifact = take.artifact
+        which = f"take {_index(artifact, i) + 1}" if is_set else ""
+        tags = [tag for tag in page.tags if tag in artifact.tags and tag not in shared]
+        own = [which, "" if have_same_prompt else _title(artifact), _seed(artifact), *tags]
+        return _take(take, page, which=which, own=_listed(own))
 
     return _fill(
         "card.html",
-        kind=("set" if is_set else "one") + (" untitled" if not takes[0].prompt else ""),
+        kind=("set" if is_set else "one") + (" untitled" if not artifacts[0].prompt else ""),
         name=name,
-        prompt=_title(takes[0]),
+        prompt=_title(artifacts[0]),
         facts=_listed(facts),
-        takes=_join(row(i, sound) for i, sound in enumerate(sounds)),
+        takes=_join(row(i, take) for i, take in enumerate(takes)),
     )
 
 
-def _take(sound: Sound, common: _Common, *, which: str, own: str) -> Html:
-    take = sound.take
-    engine = [_origin(take, "engine"), _origin(take, "precision")]
-    device = _origin(take, "device")
+def _take(take: GalleryTake, page: _Page, *, which: str, own: str) -> Html:
+    artifact = take.artifact
+    engine = [_origin(artifact, "engine"), _origin(artifact, "precision")]
+    device = _origin(artifact, "device")
     facts = [
-        f"{number(take.duration)} s",
-        f"{number(take.sample_rate / 1000)} kHz",
-        " ".join(filter(None, [_origin(take, "model"), *engine, device and f"on {device}"])),
-        f"{take.license} weights" if take.license else "",
-        f"by {take.creator}",
+        f"{number(artifact.duration)} s",
+        f"{number(artifact.sample_rate / 1000)} kHz",
+        " ".join(filter(None, [_origin(artifact, "model"), *engine, device and f"on {device}"])),
+        f"{artifact.license} weights" if artifact.license else "",
+        f"by {artifact.creator}",
     ]
-    again = generate_command(take)
-    like = "Make it again" if take.seed is not None else "Make another like it: the seed isn't known"
+    reproduce = "Make it again" if artifact.seed is not None else "Make another like it: the seed isn't known"
+    commands = [(reproduce, generate_command(artifact)), ("Tag it", tag_command(artifact))]
     return _fill(
         "take.html",
-        id=take.id,
-        label=", ".join(filter(None, [_title(take), which, _seed(take)])),
+        id=artifact.id,
+        label=", ".join(filter(None, [_title(artifact), which, _seed(artifact)])),
         which=which,
-        tags=" ".join(str(i) for tag, i in common.tags.items() if tag in take.tags),
-        seconds=str(take.duration),
-        length=clock(take.duration),
+        tags=" ".join(str(i) for tag, i in page.tags.items() if tag in artifact.tags),
+        seconds=str(artifact.duration),
+        length=clock(artifact.duration),
         bars=str(BARS),
-        path=_path([peak / common.loudest for peak in sound.peaks]),
+        path=_path([peak / page.loudest for peak in take.peaks]),
         own=own,
         facts=_listed(facts),
         commands=_join(
-            _fill("command.html", what=what, command=_marked(command))
-            for what, command in [(like, again), ("Tag it", tag_command(take))]
+            _fill("command.html", what=what, command=_with_options_marked(command))
+            for what, command in commands
             if command
         ),
-        href=sound.href,
-        file_name=f"{file_name(take, TEMPLATE)}.wav",
+        href=take.href,
+        file_name=f"{file_name(artifact, TEMPLATE)}.wav",
     )
 
 
-def _marked(command: str) -> Html:
-    """Set off the options, so that a line breaks between them and not within."""
+def _with_options_marked(command: str) -> Html:
+    """Mark up the options of a command, so that its lines break before them and not within."""
     return Html(re.sub(r"(?<= )--[a-z-]+", r"<i>\g<0></i>", _escaped(command)))
 
 
 def _path(peaks: Sequence[float]) -> str:
-    """Draw a bar for each peak, each from where the last one ended, in whole numbers: a thousand takes stay light."""
-    drawn, end = "", 0
+    """Return an SVG path with a bar for each peak; relative whole numbers keep it short, for a page of many takes."""
+    path, end = "", 0
     for i, peak in enumerate(peaks):
-        half = round(_HALF * peak**0.65)  # nearer to what is heard, so that quiet music isn't a line
-        drawn += (f"m1 {-half - end}" if i else f"M.5 {-half}") + f"v{2 * half}"
+        half = round(_HALF * peak**0.65)  # near to loudness, so that quiet music is more than a line
+        path += (f"m1 {-half - end}" if i else f"M.5 {-half}") + f"v{2 * half}"
         end = half
-    return drawn.replace(" -", "-")
+    return path.replace(" -", "-")
 
 
-def _tags(sounds: Sequence[Sound]) -> dict[str, int]:
-    """Give a number to each of the tags that tell takes apart, the commonest first."""
-    counted = Counter(tag for sound in sounds for tag in sound.take.tags if tag not in TAGS)
-    return {tag: i for i, (tag, _) in enumerate(counted.most_common())}
+def _tags(takes: Sequence[GalleryTake]) -> dict[str, int]:
+    """Return the tags with a number each, the most common first, without those that every generated take has."""
+    counts = Counter(tag for take in takes for tag in take.artifact.tags if tag not in TAGS)
+    return {tag: i for i, (tag, _) in enumerate(counts.most_common())}
 
 
 def _tag_buttons(tags: Mapping[str, int]) -> Html:
@@ -186,26 +187,26 @@ def _tag_buttons(tags: Mapping[str, int]) -> Html:
     return _join(buttons)
 
 
-def _count(sounds: Sequence[Sound]) -> str:
-    seconds = sum(sound.take.duration for sound in sounds)
-    takes = "1 take" if len(sounds) == 1 else f"{len(sounds)} takes"
-    return f"{takes}, {clock(seconds)}" if sounds else takes
+def _count(takes: Sequence[GalleryTake]) -> str:
+    """Say how many takes there are, and how long they are together."""
+    count = "1 take" if len(takes) == 1 else f"{len(takes)} takes"
+    return f"{count}, {clock(sum(take.artifact.duration for take in takes))}" if takes else count
 
 
-def _title(take: Artifact) -> str:
-    return one_line(take.prompt).strip() or "No prompt"
+def _title(artifact: Artifact) -> str:
+    return one_line(artifact.prompt).strip() or "No prompt"
 
 
-def _index(take: Artifact, otherwise: int) -> int:
-    return otherwise if take.variation_index is None else take.variation_index
+def _index(artifact: Artifact, default: int) -> int:
+    return default if artifact.variation_index is None else artifact.variation_index
 
 
-def _seed(take: Artifact) -> str:
-    return "" if take.seed is None else f"seed {take.seed}"
+def _seed(artifact: Artifact) -> str:
+    return "" if artifact.seed is None else f"seed {artifact.seed}"
 
 
-def _origin(take: Artifact, name: str) -> str:
-    value = take.origin.get(name)
+def _origin(artifact: Artifact, name: str) -> str:
+    value = artifact.origin.get(name)
     return value if isinstance(value, str) else ""
 
 
@@ -218,7 +219,7 @@ def _join(parts: Iterable[Html]) -> Html:
 
 
 def _fill(file: str, /, **values: str) -> Html:
-    """Fill a template; what isn't HTML is escaped, and what browsers, people or terminals obey in it is shown."""
+    """Fill a template; values that are not HTML are escaped, and control characters in them are shown as escapes."""
     return Html(Template(_file(file)).substitute({name: _escaped(value) for name, value in values.items()}))
 
 

@@ -64,7 +64,7 @@ def command(
         out.warn(f"{take.id} is left out: {err}")
 
     with out.transfer("gallery") as listener:
-        made = build(folder, takes, kept, embed=embed, left_out=left_out, done=listener.step)
+        made = build(folder, takes, kept, embed=embed, on_damaged=left_out, on_progress=listener.step)
     if json_:
         out.json({"status": "success", "path": str(made.page), "takes": made.takes, "left_out": made.damaged})
     else:

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 from musicgen_cli.store import Store
 from tests.support import chromium
-from tests.support.gallery_takes import made, put
+from tests.support.gallery_takes import build_gallery, put
 
 
 @pytest.fixture(scope="module")
@@ -21,27 +21,27 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 class Visit:
-    """A page that was opened, and all that it complained of and asked for."""
+    """A page that was opened, with its console messages, its errors and the URLs that it requested."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        page.set_default_timeout(chromium.PATIENCE_MS)
+        self.messages: list[str] = []
+        self.requests: list[str] = []
+        page.set_default_timeout(chromium.TIMEOUT_MS)
         page.on("console", self._console)
-        page.on("pageerror", lambda err: self.said.append(str(err)))
+        page.on("pageerror", lambda err: self.messages.append(str(err)))
         page.on("request", self._request)
 
     def _console(self, message: ConsoleMessage) -> None:
-        self.said.append(message.text)
+        self.messages.append(message.text)
 
     def _request(self, request: Request) -> None:
-        self.asked.append(request.url)
+        self.requests.append(request.url)
 
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open pages from the disk; each must have kept to its policy and to the disk."""
+    """Open pages from the disk; none may write to the console or request anything that is not on the disk."""
     visits: list[Visit] = []
 
     def open_page(path: Path, **context: Any) -> Page:
@@ -52,13 +52,13 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     yield open_page
     for visited in visits:
         visited.page.context.close()
-        assert visited.said == []
-        assert [url for url in visited.asked if not url.startswith(("file:///", "data:"))] == []
+        assert visited.messages == []
+        assert [url for url in visited.requests if not url.startswith(("file:///", "data:"))] == []
 
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a page with two single takes round a set of three."""
+    """Build a page with a set of three takes between two single ones."""
     store = Store(tmp_path_factory.mktemp("store"))
     put(store, "low drone", seed=1, tags=["night"])
     for i in range(3):
@@ -71,4 +71,4 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
             variation_index=i,
         )
     put(store, "Élan vital", seed=5, tags=["game:ui"])
-    return made(store, tmp_path_factory.mktemp("gallery"))
+    return build_gallery(store, tmp_path_factory.mktemp("gallery"))

@@ -20,35 +20,43 @@ def store(tmp_path: Path) -> Store:
 
 
 def put(store: Store, seed: int, **more: Any) -> Artifact:
-    known = {"tags": (), "prompt": f"take {seed}", "params": {}, "creator": "me", "origin": {}} | more
-    return store.put(fakes.tone(seed=seed), ArtifactDraft(**known))
+    fields: dict[str, Any] = {"tags": (), "prompt": f"take {seed}", "params": {}, "creator": "me", "origin": {}} | more
+    return store.put(fakes.tone(seed=seed), ArtifactDraft(**fields))
 
 
-def make(folder: Path, store: Store, **more: Any) -> Gallery:
+def make(
+    folder: Path,
+    store: Store,
+    *,
+    embed: bool = False,
+    on_damaged: Callable[[Artifact, DamagedError], None] = lambda *_: None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> Gallery:
+    """Build a gallery of all takes."""
     takes = list(store.newest(None))
-    given: dict[str, Any] = {"embed": False, "left_out": lambda *_: None, "done": lambda *_: None} | more
-    check(folder, takes, embed=given["embed"], force=False)
-    return build(folder, takes, store, **given)
+    check(folder, takes, embed=embed, force=False)
+    return build(folder, takes, store, embed=embed, on_damaged=on_damaged, on_progress=on_progress)
 
 
 def files(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all files in a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_gallery_is_a_page_and_the_very_sounds(store: Store, tmp_path: Path) -> None:
-    """Each sound once, under its SHA-256, however many takes have it."""
+def test_a_gallery_is_a_page_and_copies_of_the_sounds(store: Store, tmp_path: Path) -> None:
+    """Each sound is there once, under its SHA-256, however many takes have it."""
     one, two = put(store, 1), put(store, 2)
     put(store, 1, prompt="the same again")
-    made = make(tmp_path / "deep" / "gallery", store)
+    gallery = make(tmp_path / "deep" / "gallery", store)
 
-    found = files(tmp_path / "deep" / "gallery")
-    assert made == Gallery(tmp_path / "deep" / "gallery" / "index.html", takes=3, damaged=0, unused=0)
-    assert {*found} == {"index.html", f"audio/{one.content_hash}.wav", f"audio/{two.content_hash}.wav"}
-    assert found[f"audio/{one.content_hash}.wav"] == fakes.tone(seed=1)
+    contents = files(tmp_path / "deep" / "gallery")
+    assert gallery == Gallery(tmp_path / "deep" / "gallery" / "index.html", takes=3, damaged=0, unused=0)
+    assert {*contents} == {"index.html", f"audio/{one.content_hash}.wav", f"audio/{two.content_hash}.wav"}
+    assert contents[f"audio/{one.content_hash}.wav"] == fakes.tone(seed=1)
 
 
 def test_the_same_takes_make_the_same_page(store: Store, tmp_path: Path) -> None:
-    """And a sound that is right is not written again."""
+    """And an intact copy is not written again."""
     put(store, 1)
     folder = tmp_path / "gallery"
     make(folder, store)
@@ -61,8 +69,8 @@ def test_the_same_takes_make_the_same_page(store: Store, tmp_path: Path) -> None
     assert sound.stat().st_ino == inode
 
 
-def test_a_wrong_copy_is_replaced_and_a_link_is_not_followed(store: Store, tmp_path: Path) -> None:
-    """The name says what the bytes must be."""
+def test_a_damaged_copy_and_a_link_are_replaced(store: Store, tmp_path: Path) -> None:
+    """The name says what the bytes must be, and a link is not followed."""
     one, two = put(store, 1), put(store, 2)
     folder = tmp_path / "gallery"
     make(folder, store)
@@ -79,34 +87,34 @@ def test_a_wrong_copy_is_replaced_and_a_link_is_not_followed(store: Store, tmp_p
     assert canary.read_bytes() == b"alive"
 
 
-def test_what_is_not_shown_any_more_is_left_and_counted(store: Store, tmp_path: Path) -> None:
-    """It may be the last copy; other files in the folder are nobody's business."""
+def test_sounds_that_are_no_longer_shown_stay_and_are_counted(store: Store, tmp_path: Path) -> None:
+    """One may be the last copy; other files in the folder stay, and are not counted."""
     put(store, 1)
     one = put(store, 2)
     folder = tmp_path / "gallery"
     make(folder, store)
     (folder / "audio" / "mine.wav").write_bytes(b"mine")
     store.remove([one.id])
-    made = make(folder, store)
+    gallery = make(folder, store)
 
-    assert (made.takes, made.unused) == (1, 1)
+    assert (gallery.takes, gallery.unused) == (1, 1)
     assert {"audio/mine.wav", f"audio/{one.content_hash}.wav"} <= {*files(folder)}
     assert one.content_hash not in files(folder)["index.html"].decode()
 
 
 @pytest.mark.parametrize("page", [b"<!doctype html>my own page", b"", b"x" * 9000])
-def test_a_page_of_somebody_else_is_not_replaced(store: Store, tmp_path: Path, page: bytes) -> None:
-    """Unless that was asked for."""
+def test_a_page_that_is_not_a_gallery_s_is_not_replaced(store: Store, tmp_path: Path, page: bytes) -> None:
+    """Unless `force` is True."""
     put(store, 1)
     (tmp_path / "index.html").write_bytes(page)
 
-    with pytest.raises(TargetError, match=r"no gallery's page"):
+    with pytest.raises(TargetError, match=r"not a gallery's page"):
         check(tmp_path, [], embed=False, force=False)
     check(tmp_path, [], embed=False, force=True)
 
 
-def test_a_link_a_folder_and_a_file_are_no_places_for_a_page(store: Store, tmp_path: Path) -> None:
-    """A link to another gallery's page isn't followed, and nothing is put through it."""
+def test_a_page_is_not_written_over_a_link_or_a_folder_or_into_a_file(store: Store, tmp_path: Path) -> None:
+    """Not even where the link leads to another gallery's page."""
     put(store, 1)
     make(tmp_path / "real", store)
     (tmp_path / "linked").mkdir()
@@ -121,7 +129,7 @@ def test_a_link_a_folder_and_a_file_are_no_places_for_a_page(store: Store, tmp_p
 
 
 def test_an_interrupted_build_leaves_the_old_page_whole(store: Store, tmp_path: Path) -> None:
-    """Each of its sounds is there, and nothing half."""
+    """Each of its sounds is there, and no incomplete file."""
     put(store, 1)
     folder = tmp_path / "gallery"
     make(folder, store)
@@ -133,13 +141,13 @@ def test_an_interrupted_build_leaves_the_old_page_whole(store: Store, tmp_path: 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make(folder, store, done=interrupt)
+        make(folder, store, on_progress=interrupt)
     assert files(folder)["index.html"] == page
     assert all(len(sound) == len(fakes.tone()) for name, sound in files(folder).items() if name != "index.html")
 
 
 def test_a_full_disk_leaves_the_old_page(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an error that can be read."""
+    """The error says what failed."""
     put(store, 1)
     folder = tmp_path / "gallery"
     make(folder, store)
@@ -154,28 +162,28 @@ def test_a_full_disk_leaves_the_old_page(store: Store, tmp_path: Path, monkeypat
     assert files(folder) == before
 
 
-def damaged(path: Path) -> None:
+def damage(path: Path) -> None:
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
 
 
-@pytest.mark.parametrize("harm", [damaged, Path.unlink])
-def test_a_damaged_sound_is_left_out(store: Store, tmp_path: Path, harm: Callable[[Path], None]) -> None:
-    """The rest is shown."""
+@pytest.mark.parametrize("harm", [damage, Path.unlink])
+def test_a_take_with_a_damaged_sound_is_not_shown(store: Store, tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    """The other takes are."""
     one = put(store, 1)
     put(store, 2)
     harm(store.blob_path(one))
-    heard: list[tuple[Artifact, DamagedError]] = []
-    made = make(tmp_path / "gallery", store, left_out=lambda *what: heard.append(what))
+    reported: list[Artifact] = []
+    gallery = make(tmp_path / "gallery", store, on_damaged=lambda take, _: reported.append(take))
 
-    assert (made.takes, made.damaged) == (1, 1)
-    assert [take.id for take, _ in heard] == [one.id]
+    assert (gallery.takes, gallery.damaged) == (1, 1)
+    assert [take.id for take in reported] == [one.id]
     assert not (tmp_path / "gallery" / "audio" / f"{one.content_hash}.wav").exists()
-    assert one.id not in made.page.read_text()
+    assert one.id not in gallery.page.read_text()
 
 
 def test_embedding_makes_one_file(store: Store, tmp_path: Path) -> None:
-    """Up to a bound that is told before anything is written."""
+    """Up to a limit that is checked before anything is written."""
     take = put(store, 1)
     make(tmp_path / "gallery", store, embed=True)
 

@@ -1,4 +1,4 @@
-"""The page in a real browser, opened from the disk; every visit must cause no word in the console and no request."""
+"""The page in a real browser, opened from the disk; no visit may write to the console or send a request."""
 
 from __future__ import annotations
 
@@ -8,52 +8,50 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from musicgen_cli.actions.gallery.page import Sound
-from musicgen_cli.actions.gallery.page import page as page_of
+from musicgen_cli.actions.gallery.page import GalleryTake, render
 from musicgen_cli.store import Store
-from tests.support.chromium import PATIENCE_MS
-from tests.support.gallery_takes import SECONDS, SOUNDS, made, put
+from tests.support.chromium import TIMEOUT_MS
+from tests.support.gallery_takes import SECONDS, SOUNDS, build_gallery, put
 
 Visit = Callable[..., Page]
-expect.set_options(timeout=PATIENCE_MS)
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 def take(page: Page, which: str) -> Locator:
-    """Find a take by its prompt, and its number in its set if it is in one."""
+    """Find a take by its prompt, and by its number if it is in a set."""
     return page.get_by_role("group", name=which)
 
 
 def position(page: Page) -> float:
-    """Return where the current take is, in seconds."""
+    """Return the position of the current take in seconds."""
     return float(page.get_by_role("slider", name="Position").get_attribute("aria-valuenow") or "nan")
 
 
 def until(page: Page, expression: str) -> None:
-    """Wait for something to be true; the page's policy forbids the polling that Playwright would do within it."""
-    give_up = time.monotonic() + PATIENCE_MS / 1000
+    """Wait until an expression is true; the page's policy forbids the polling that Playwright would do in the page."""
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
     while not page.evaluate(expression):
-        assert time.monotonic() < give_up, expression
+        assert time.monotonic() < deadline, expression
         page.wait_for_timeout(20)
 
 
 def wait_until_past(page: Page, seconds: float) -> None:
-    """Wait for the current take to have played so far."""
+    """Wait until the current take has played this far."""
     until(page, f"Number(document.querySelector('[role=slider]')?.ariaValueNow) > {seconds}")
 
 
 def prompts(page: Page) -> list[str]:
-    """Return what can be seen of the takes' prompts, one for each take."""
+    """Return the prompts of the takes that are visible."""
     shown = page.locator(".take:visible")
     return [(label or "").partition(",")[0] for label in (one.get_attribute("aria-label") for one in shown.all())]
 
 
 def test_a_click_plays_and_another_pauses(visit: Visit, gallery: Path) -> None:
-    """The sound itself advances, and the button says what it does next."""
+    """The position advances, and the button is named by what it does next."""
     page = visit(gallery)
     page.get_by_role("button", name="Play low drone").click()
     wait_until_past(page, 0.3)
@@ -67,7 +65,7 @@ def test_a_click_plays_and_another_pauses(visit: Visit, gallery: Path) -> None:
 
 
 def test_only_one_take_plays(visit: Visit, gallery: Path) -> None:
-    """Another one starts from its beginning and ends the first."""
+    """Another take starts at its beginning, and the first one stops."""
     page = visit(gallery)
     page.get_by_role("button", name="Play low drone").click()
     wait_until_past(page, 0.5)
@@ -80,7 +78,7 @@ def test_only_one_take_plays(visit: Visit, gallery: Path) -> None:
 
 
 def test_a_click_in_the_waveform_seeks(visit: Visit, gallery: Path) -> None:
-    """To where it was clicked, also in a take that wasn't playing."""
+    """Also in a take that wasn't playing."""
     page = visit(gallery)
     wave = take(page, "low drone").locator(".wave")
     box = wave.bounding_box()
@@ -93,7 +91,7 @@ def test_a_click_in_the_waveform_seeks(visit: Visit, gallery: Path) -> None:
 
 
 def test_a_b_keeps_the_position(visit: Visit, gallery: Path) -> None:
-    """Switching there and back goes on where it was, playing or not; the letters tell which is which."""
+    """Switching to the other take and back continues at the position, playing or not; letters mark the two takes."""
     page = visit(gallery)
     page.get_by_role("button", name="Play calm piano, take 1").click()
     page.get_by_role("button", name="Play calm piano, take 3").click()
@@ -121,7 +119,7 @@ def test_a_b_keeps_the_position(visit: Visit, gallery: Path) -> None:
 
 
 def test_the_keyboard_does_everything(visit: Visit, gallery: Path) -> None:
-    """Space, j and k or the arrows, seeking, searching; a key in the search field is a letter."""
+    """It plays, pauses, moves between takes, seeks and searches; a key in the search field is a letter."""
     page = visit(gallery)
     page.keyboard.press("j")
     expect(take(page, "Élan vital").locator(".play")).to_be_focused()
@@ -152,7 +150,7 @@ def test_the_keyboard_does_everything(visit: Visit, gallery: Path) -> None:
 
 
 def test_search_and_tags_narrow_each_other(visit: Visit, gallery: Path) -> None:
-    """Words in any order, case and accent; all the tags; and a sentence where nothing is left."""
+    """The search ignores order, case and accents; takes must have all tags; a sentence says that nothing matches."""
     page = visit(gallery)
     assert prompts(page) == ["Élan vital", "calm piano", "calm piano", "calm piano", "low drone"]
     box = page.get_by_role("searchbox", name="Search prompts and tags")
@@ -173,7 +171,7 @@ def test_search_and_tags_narrow_each_other(visit: Visit, gallery: Path) -> None:
 
 
 def test_the_commands_can_be_copied(visit: Visit, gallery: Path) -> None:
-    """The one that makes the take again, and the one that tags it."""
+    """Both the one that generates the take again and the one that tags it."""
     page = visit(gallery, permissions=["clipboard-read", "clipboard-write"])
     drone = take(page, "low drone")
     drone.get_by_text("Details").click()
@@ -183,12 +181,12 @@ def test_the_commands_can_be_copied(visit: Visit, gallery: Path) -> None:
         "Tag it": f"musicgen tag {drone.get_attribute('id')} --add keeper",
     }.items():
         drone.get_by_role("button", name=f"Copy: {name}").click()
-        expect(page.locator("#said")).to_have_text("Copied")
+        expect(page.locator("#status")).to_have_text("Copied")
         assert page.evaluate("navigator.clipboard.readText()") == command
 
 
 def test_every_control_has_a_name_and_tab_reaches_it_in_order(visit: Visit, gallery: Path) -> None:
-    """What a screen reader says, and where the focus goes."""
+    """A screen reader reads the name, and the focus follows the order of the takes."""
     page = visit(gallery)
     page.get_by_role("button", name="Play calm piano, take 2").click()
     controls = page.locator("button:visible, a:visible, input:visible, summary:visible, [role=slider]")
@@ -205,8 +203,8 @@ def test_every_control_has_a_name_and_tab_reaches_it_in_order(visit: Visit, gall
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_is_written_can_be_read(visit: Visit, gallery: Path, scheme: str) -> None:
-    """In light and dark the text has the contrast that WCAG 2 asks of small print, 4.5 to 1."""
+def test_text_has_enough_contrast(visit: Visit, gallery: Path, scheme: str) -> None:
+    """In light and dark it has the contrast that WCAG 2 requires of small text, 4.5 to 1."""
     page = visit(gallery, color_scheme=scheme)
     colours = page.evaluate(
         """() => ["--ink", "--soft", "--accent", "--paper", "--card"].map(name => {
@@ -225,8 +223,8 @@ def test_what_is_written_can_be_read(visit: Visit, gallery: Path, scheme: str) -
     assert (paper < 0.1) == (scheme == "dark")
 
 
-def test_a_phone_needs_no_scrolling_sideways(visit: Visit, gallery: Path) -> None:
-    """Also with the details open and something playing."""
+def test_a_phone_needs_no_horizontal_scrolling(visit: Visit, gallery: Path) -> None:
+    """Not even with the details open and a take playing."""
     page = visit(gallery, viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True)
     page.get_by_role("button", name="Play calm piano, take 2").tap()
     take(page, "calm piano, take 2").get_by_text("Details").tap()
@@ -239,8 +237,8 @@ def test_a_phone_needs_no_scrolling_sideways(visit: Visit, gallery: Path) -> Non
     )
 
 
-def test_without_motion_the_drawing_still_follows(visit: Visit, gallery: Path) -> None:
-    """In the steps of the sound's own clock."""
+def test_with_reduced_motion_the_waveform_still_follows(visit: Visit, gallery: Path) -> None:
+    """It advances with the time updates of the sound instead of each frame."""
     page = visit(gallery, reduced_motion="reduce")
     page.get_by_role("button", name="Play low drone").click()
     wait_until_past(page, 0.5)
@@ -249,17 +247,17 @@ def test_without_motion_the_drawing_still_follows(visit: Visit, gallery: Path) -
 
 
 def test_embedded_sounds_play_from_the_page_alone(visit: Visit, tmp_path: Path) -> None:
-    """One file that can be sent to somebody."""
+    """The page is one file that can be sent to others."""
     store = Store(tmp_path / "store")
     put(store, "low drone")
-    page_path = made(store, tmp_path / "gallery", embed=True).rename(tmp_path / "alone.html")
+    page_path = build_gallery(store, tmp_path / "gallery", embed=True).rename(tmp_path / "alone.html")
     page = visit(page_path)
     page.get_by_role("button", name="Play low drone").click()
     wait_until_past(page, 0.2)
 
 
-def test_the_policy_lets_nothing_out(browser: Any, gallery: Path) -> None:
-    """Whatever script were to run, it could reach nobody, and no script but ours runs."""
+def test_the_policy_forbids_requests_and_other_scripts(browser: Browser, gallery: Path) -> None:
+    """Even a script that did run could send nothing, and no script but the page's own runs."""
     page = browser.new_context().new_page()
     page.goto(gallery.as_uri())
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -297,8 +295,8 @@ def test_the_policy_lets_nothing_out(browser: Any, gallery: Path) -> None:
     page.context.close()
 
 
-def test_a_thousand_takes_are_all_there(visit: Visit, tmp_path: Path) -> None:
-    """They can be searched and the last one plays; the page is below three megabytes."""
+def test_a_page_of_a_thousand_takes_works(visit: Visit, tmp_path: Path) -> None:
+    """They can be searched, the last one plays, and the page is smaller than three megabytes."""
     one = put(Store(tmp_path / "store"), "hay", seed=4)
     takes = [
         replace(one, id=f"artifact_{i:012x}", prompt="needle" if i == 999 else f"hay {i}", variation_set_id=f"{i // 4}")
@@ -306,7 +304,7 @@ def test_a_thousand_takes_are_all_there(visit: Visit, tmp_path: Path) -> None:
     ]
     (tmp_path / "x.wav").write_bytes(SOUNDS[4])
     path = tmp_path / "index.html"
-    path.write_bytes(page_of([Sound(take, "x.wav", [0.5, 1.0] * 48) for take in takes], embedded=False))
+    path.write_bytes(render([GalleryTake(take, "x.wav", [0.5, 1.0] * 48) for take in takes], embedded=False))
     assert path.stat().st_size < 3e6
     page = visit(path)
 
@@ -318,7 +316,7 @@ def test_a_thousand_takes_are_all_there(visit: Visit, tmp_path: Path) -> None:
     wait_until_past(page, 0.1)
 
 
-# Prompts, tags and names that were made to be more than text in a page, in an attribute, in a script or in a style.
+# Text that would leave its place in a page, an attribute, a script or a style if it were not escaped.
 HOSTILE = [
     "<script>document.title = 'owned'</script>",
     "</script><script>document.title = 'owned'</script>",
@@ -339,8 +337,8 @@ SHOWN_AS_ESCAPES = {
 }
 
 
-def test_hostile_text_is_text(visit: Visit, tmp_path: Path) -> None:
-    """In headings, names, tags and commands; and what people or terminals would obey is shown as escapes."""
+def test_hostile_text_is_shown_as_text(visit: Visit, tmp_path: Path) -> None:
+    """So it is in headings, names, tags and commands; control characters and bidi controls are shown as escapes."""
     one = put(Store(tmp_path / "store"), "x")
     expected = {text: text for text in HOSTILE} | SHOWN_AS_ESCAPES
     takes = [
@@ -352,7 +350,7 @@ def test_hostile_text_is_text(visit: Visit, tmp_path: Path) -> None:
     ]  # fmt: skip
     (tmp_path / "x.wav").write_bytes(SOUNDS[1])
     path = tmp_path / "index.html"
-    path.write_bytes(page_of([Sound(take, "x.wav", [0.5] * 96) for take in takes], embedded=False))
+    path.write_bytes(render([GalleryTake(take, "x.wav", [0.5] * 96) for take in takes], embedded=False))
     page = visit(path)
 
     assert page.locator("h2").all_text_contents() == [*expected.values()]

@@ -1,6 +1,6 @@
 
 "use strict";
-// One take is current; two decks play, so that the other take of a comparison is loaded before it is wanted.
+// One take is current. There are two audio elements, so that the other take of a comparison is loaded in advance.
 const find = (selector, within = document) => within.querySelector(selector);
 const takes = [...document.querySelectorAll(".take")];
 const player = find("#player");
@@ -15,7 +15,7 @@ const secondsOf = take => Number(take.dataset.seconds);
 const isPlaying = () => current !== null && !deck.paused && !deck.ended;
 const shown = () => takes.filter(take => !take.hidden);
 const minutes = s => Math.floor(s / 60) + ":" + String(Math.floor(s % 60)).padStart(2, "0");
-const say = text => { find("#said").textContent = text; };
+const announce = text => { find("#status").textContent = text; };
 
 function load(audio, take) {
   if (audio.take === take) return;
@@ -40,7 +40,7 @@ function start(take, at = 0, play = true) {
     current = take;
     become(old, take);
     deck.currentTime = at;
-    if (play) deck.play().catch(failed); // before the other stops: no gap in a comparison
+    if (play) deck.play().catch(failed); // before the other one stops, so that a comparison has no gap
     before.pause();
     const partner = partnerOf(take);
     if (partner) load(spare, partner);
@@ -52,7 +52,7 @@ function start(take, at = 0, play = true) {
 }
 
 function failed(error) {
-  if (error.name !== "AbortError") say("This sound can't be played here");
+  if (error.name !== "AbortError") announce("This sound can't be played here");
 }
 
 function toggle(take) {
@@ -65,14 +65,14 @@ function switchTakes() {
   const partner = current && partnerOf(current);
   if (!partner) return;
   start(partner, Math.min(deck.currentTime, secondsOf(partner)), isPlaying());
-  say(find("#which").textContent);
+  announce(find("#which").textContent);
 }
 
 function seek(seconds) {
   if (current) deck.currentTime = Math.max(0, Math.min(secondsOf(current), seconds));
 }
 
-// Only the current take has a slider and a second, coloured drawing: a thousand of each would be heavy.
+// Only the current take has a slider and a second, coloured waveform: a page may have a thousand takes.
 function become(old, take) {
   if (old) {
     const wave = find(".wave", old);
@@ -157,7 +157,7 @@ async function copy(button) {
     document.execCommand("copy");
   }
   button.textContent = "Copied";
-  say("Copied");
+  announce("Copied");
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
 }
 
@@ -169,11 +169,11 @@ let texts = null;
 function filter() {
   texts ??= takes.map(take => fold([take.ariaLabel, take.id, ...take.dataset.tags.split(" ").map(i => tags[i]?.value)].join(" ")));
   const words = fold(search.value).split(/\s+/).filter(Boolean);
-  const wanted = tags.filter(tag => tag.ariaPressed === "true").map(tag => String(tags.indexOf(tag)));
+  const selected = tags.filter(tag => tag.ariaPressed === "true").map(tag => String(tags.indexOf(tag)));
   let count = 0;
   takes.forEach((take, i) => {
     const its = take.dataset.tags.split(" ");
-    take.hidden = !(wanted.every(tag => its.includes(tag)) && words.every(word => texts[i].includes(word)));
+    take.hidden = !(selected.every(tag => its.includes(tag)) && words.every(word => texts[i].includes(word)));
     count += !take.hidden;
   });
   for (const card of document.querySelectorAll(".card")) card.hidden = !find(".take:not([hidden])", card);
