@@ -3,8 +3,8 @@ Record a first minute with musicgen, in a real shell on a real terminal, as an a
 
     pip install pyte && python docs/pictures/record_session.py docs/pictures/session.svg
 
-What is typed is told below; what is shown, and when, is what the programs did. The image is one tall strip of screens,
-of which a window shows one after the other.
+TYPED lists what is typed; the output and its timing are those of the programs. The image is one tall strip of screens,
+which a window shows one after the other.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ TYPED = (
     "musicgen show last | grep -E '^(peak|rms|clipped|silence)'",
 )
 KEY_S, PAUSE_S, END_S, FRAME_S = 0.045, 1.2, 4.0, 0.08
+COMMAND_S = 300.0  # no command takes longer
 WIDTH, HEIGHT, BASELINE, PAD = 8.4, 19.0, 14.0, 12.0  # of a cell, in pixels
 PROMPT = "$ "
 INK, PAPER = "#d8dee9", "#1e222a"
@@ -44,14 +45,14 @@ Row = tuple[Run, ...]
 
 @dataclass(frozen=True)
 class Frame:
-    """What the terminal showed from a moment on, in seconds."""
+    """What the terminal showed from a moment on."""
 
-    at: float
+    at: float  # s
     rows: tuple[Row, ...]
 
 
 class Terminal:
-    """A shell in a terminal of which every change is kept."""
+    """A shell in a terminal, and every screen that it showed."""
 
     def __init__(self, home: str) -> None:
         self.frames: list[Frame] = []
@@ -60,8 +61,8 @@ class Terminal:
         self._started = time.monotonic()
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
-            mine = {"HOME": home, "TERM": "xterm-256color", "PS1": PROMPT, "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
-            os.environ |= mine | {"XDG_DATA_HOME": f"{home}/data", "XDG_CONFIG_HOME": f"{home}/config"}
+            env = {"HOME": home, "TERM": "xterm-256color", "PS1": PROMPT, "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
+            os.environ |= env | {"XDG_DATA_HOME": f"{home}/data", "XDG_CONFIG_HOME": f"{home}/config"}
             os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])  # whichever bash there is
 
     def type(self, line: str) -> None:
@@ -72,14 +73,17 @@ class Terminal:
         self.watch(PAUSE_S / 2)
         os.write(self._fd, b"\r")
         self.watch(FRAME_S)
+        deadline = time.monotonic() + COMMAND_S
         while not self._is_ready():
+            if time.monotonic() > deadline:
+                raise TimeoutError(line)
             self.watch(FRAME_S)
         self.watch(PAUSE_S)
 
     def watch(self, seconds: float) -> None:
-        """Keep what is shown in the next while."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        """Record what is shown in the next seconds."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
             if select.select([self._fd], [], [], min(left, FRAME_S))[0]:
                 self._stream.feed(os.read(self._fd, 65536))
             rows = tuple(self._row(y) for y in range(ROWS))
@@ -88,17 +92,18 @@ class Terminal:
 
     def _is_ready(self) -> bool:
         cursor = self._screen.cursor
-        return cursor.x == len(PROMPT) and self._screen.display[cursor.y].rstrip() == PROMPT.rstrip()
+        line: str = self._screen.display[cursor.y]
+        return bool(cursor.x == len(PROMPT)) and line.rstrip() == PROMPT.rstrip()
 
     def _row(self, y: int) -> Row:
         line = self._screen.buffer[y]
         cells = [(x, line[x]) for x in range(COLUMNS)]
         runs: list[Run] = []
         for (fg, bold), run in groupby(cells, key=lambda cell: (cell[1].fg, cell[1].bold)):
-            inside = list(run)
-            text = "".join(cell.data for _, cell in inside).rstrip()
+            run_cells = list(run)
+            text = "".join(cell.data for _, cell in run_cells).rstrip()
             if text:
-                runs.append((inside[0][0], text, COLOURS.get(fg, INK if fg == "default" else f"#{fg}"), bold))
+                runs.append((run_cells[0][0], text, COLOURS.get(fg, INK if fg == "default" else f"#{fg}"), bold))
         return tuple(runs)
 
 

@@ -1,7 +1,7 @@
 """
-Make the two pictures in README, with takes of the bundled model: `python -m docs.pictures.screenshots`.
+Make the two pictures of a gallery, with takes of the bundled model: `python -m docs.pictures.screenshots`.
 
-Wants Debian's `chromium` and `fonts-inter`, and `pngquant` to make the files small.
+Needs Debian's `chromium` and `fonts-inter`, and `pngquant`, which makes the files small.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Browser
 
@@ -44,7 +45,9 @@ def musicgen(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "musicgen_cli", *words], check=True, stdout=subprocess.DEVNULL)
 
 
-def picture(browser: Browser, page: Path, scheme: str, width: int, height: int, target: Path) -> None:
+def picture(
+    browser: Browser, page: Path, scheme: Literal["light", "dark"], width: int, height: int, target: Path
+) -> None:
     """Picture the page while the second take of its first set plays."""
     context = browser.new_context(
         viewport={"width": width, "height": height}, device_scale_factor=1.5, color_scheme=scheme
