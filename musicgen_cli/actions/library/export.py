@@ -245,22 +245,22 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(f"{stem}.json")
 
 
-def _write(sound: bytes, record: bytes, path: Path, where: ExportTarget) -> bool:
-    """Put the sound, and the record if wanted; False, and nothing written, if a file is there and may not be."""
-    if not where.force and any(file.is_symlink() or file.exists() for file in _files(where, path)):
+def _write(sound: bytes, record: bytes, path: Path, target: ExportTarget) -> bool:
+    """Write a sound, and its record if wanted; False, and nothing is written, if a file exists that must stay."""
+    if not target.force and any(file.is_symlink() or file.exists() for file in _files(target, path)):
         return False
-    if where.force and path.is_dir():
+    if target.force and path.is_dir():
         raise TargetError(f"{printable(str(path))} is a folder", hint="end it with / to export into it")
-    if not _place(sound, path, force=where.force):
+    if not _place(sound, path, force=target.force):
         return False
-    if where.sidecar and not _place(record, _sidecar(path), force=where.force):
+    if target.sidecar and not _place(record, _sidecar(path), force=target.force):
         path.unlink()
         return False
     return True
 
 
 def _place(data: bytes, path: Path, *, force: bool) -> bool:
-    """Write a file whole; False, and nothing written, if another program has made it meanwhile and it may not go."""
+    """Write a file; False, and nothing is written, if another program has created it and `force` is False."""
     try:
         atomic.write(path, data, mode=atomic.SHARED, overwrite=force)
     except FileExistsError:
@@ -287,7 +287,8 @@ def _fields(template: str) -> list[tuple[str, str | None]]:
     for _, field, spec, conversion in parts:
         if field is not None and (field not in FIELDS or spec or conversion):
             raise InvalidValueError(
-                f"unknown field {{{field[:40]}}} in --name", hint="known are " + ", ".join(f"{{{f}}}" for f in FIELDS)
+                f"unknown field {{{field[:40]}}} in --name",
+                hint="the fields are " + ", ".join(f"{{{f}}}" for f in FIELDS),
             )
     return [(literal, field) for literal, field, _, _ in parts]
 

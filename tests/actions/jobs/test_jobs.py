@@ -261,22 +261,22 @@ def test_a_model_is_loaded_once_for_consecutive_jobs(jobs: Jobs, store: Store) -
 
 
 def test_after_a_reboot_running_jobs_have_failed_and_pending_ones_run(queue: Queue, jobs: Jobs) -> None:
-    """A take that was stored before the end is found by its job's id, and not made twice."""
-    made, lost, waiting = ended(jobs, *queue("made"), *queue("lost"), *queue("waiting"))
+    """A job whose take was stored before is complete, and the take is not made twice."""
+    stored, lost, waiting = ended(jobs, *queue("stored"), *queue("lost"), *queue("waiting"))
     with locked(jobs.folder, "runner.lock", wait_s=30):  # the runner ends when it has been idle for a while
         pass
     blank = {"result": None, "finished": None}
-    change(jobs, made, state="running", **blank)
+    change(jobs, stored, state="running", **blank)
     change(jobs, lost, state="running", request={**lost.request, "client_job_id": None}, **blank)
     for path in jobs.folder.glob(f"{lost.id}.json"):
         path.rename(jobs.folder / "00000000-0000-4000-8000-000000000000.json")
     change(jobs, waiting, state="pending", **blank)
-    (jobs.folder / f"{made.id}.tmp-1").touch()
+    (jobs.folder / f"{stored.id}.tmp-1").touch()
     states = {job.prompt: job.state for job in jobs.reconcile()}
 
     assert not [*jobs.folder.glob("*.tmp-*")]
-    assert states == {"made": "complete", "lost": "failed", "waiting": "pending"}
-    assert jobs.find(made.id).result == made.result
+    assert states == {"stored": "complete", "lost": "failed", "waiting": "pending"}
+    assert jobs.find(stored.id).result == stored.result
     assert [job.state for job in ended(jobs, waiting)] == ["complete"]
 
 
@@ -284,7 +284,7 @@ def test_a_list_changes_nothing_and_shows_what_reconcile_would_write(
     jobs: Jobs, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dead runner's jobs are complete, cancelled or failed; no file changes, and no process is started."""
-    complete, cancelled, failed = (left_running(jobs, store, prompt) for prompt in ("made", "stopped", "lost"))
+    complete, cancelled, failed = (left_running(jobs, store, prompt) for prompt in ("stored", "stopped", "lost"))
     take = store.put(fakes.tone(0.5), complete.planned.draft)
     (jobs.folder / f"{cancelled.id}.cancel").touch()
     (jobs.folder / f"{failed.id}.tmp-1").touch()

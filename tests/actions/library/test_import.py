@@ -72,7 +72,7 @@ def test_a_file_becomes_a_take(store: Store, folder: Path) -> None:
 
 def test_a_sidecar_is_the_record_of_the_take(store: Store, folder: Path) -> None:
     """The take has all that `export --sidecar` wrote, except the id, the phase and the origin's kind and version."""
-    made = store.put(
+    exported = store.put(
         sound(), ArtifactDraft(
             tags=("type:audio", "phase:generation", "calm"), prompt="rain", params={"top_k": 250}, creator="anna",
             origin={"kind": "http", "model": "small", "engine": "onnx", "version": "9", "url": "http://x"}, seed=7,
@@ -81,16 +81,16 @@ def test_a_sidecar_is_the_record_of_the_take(store: Store, folder: Path) -> None
         ),
     )  # fmt: skip
 
-    (take,) = stored(import_(Store(folder / "new"), write(folder / "a.wav", sidecar=made.record), tags=["found"]))
+    (take,) = stored(import_(Store(folder / "new"), write(folder / "a.wav", sidecar=exported.record), tags=["found"]))
 
     changed = {"tags", "origin"}
     assert {k: v for k, v in take.record.items() if k not in changed} == {
-        k: v for k, v in made.record.items() if k not in changed
+        k: v for k, v in exported.record.items() if k not in changed
     }
     assert take.tags == (*TAGS, "calm", "found")
     assert take.origin == {"kind": "import", "model": "small", "engine": "onnx", "version": __version__}
     (duplicate,) = import_(store, folder / "a.wav")
-    assert duplicate == Duplicate(str(folder / "a.wav"), made.id)
+    assert duplicate == Duplicate(str(folder / "a.wav"), exported.id)
 
 
 def test_part_of_a_sidecar_is_enough(store: Store, folder: Path) -> None:
