@@ -20,7 +20,7 @@ _TEXT = ("text_encoder.", "enc_to_dec_proj.")
 USED = (*_TEXT, *_KEPT)
 _TEXT_WORK = 1.2  # what reading takes beside its weights, in shares of these
 _WORTH_SHARING = 1 << 19  # weights; ONNX Runtime multiplies by so many in 10 us, and takes some to wake a thread
-_MOST_SLOTS = 8  # more than that hardly make more of it in the same time: benchmarks/NOTES.md
+_MOST_SLOTS = 8  # more than that hardly make more of it in the same time: docs/benchmarks.md
 
 
 def memory_needed(shape: Shape, tensors: Tensors, *, steps: int, int8: bool) -> tuple[int, int]:
@@ -113,7 +113,7 @@ def threads(shape: DecoderShape) -> int:
 @cache  # each prompt opens a graph, and the kernel takes milliseconds to tell of many cores
 def prefers_signed(root: Path = Path("/")) -> bool:
     """
-    Tell whether 8-bit weights are multiplied faster if they have a sign: where x86 has VNNI (benchmarks/NOTES.md).
+    Tell whether 8-bit weights are multiplied faster if they have a sign: where x86 has VNNI (docs/benchmarks.md).
 
     Elsewhere on x86 such sums aren't even exact, unless ONNX Runtime counts the weights from 0 on first.
 
