@@ -226,8 +226,8 @@ def for_jobs(config: EngineConfig) -> EngineConfig:
             )
         return config
     with needs("local"):
-        from musicgen_cli.checkpoint.checkpoint import resolve
-    directory = resolve(config.model, places.models_dir()).directory
+        from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+    directory = find_checkpoint(config.model, places.models_dir()).directory
     folder = Path(config.model).expanduser()
     if folder.is_dir() and folder.samefile(directory):
         return replace(config, model=str(folder.resolve()))

@@ -24,9 +24,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from musicgen_cli.checkpoint.digest_cache import recall, remember, state_of
+from musicgen_cli.checkpoint.digest_cache import fingerprint, read_cached, write_cached
 from musicgen_cli.checkpoint.manifest import Manifest, read_manifest
-from musicgen_cli.checkpoint.names import MANIFEST, NAMES, NANO, PART, PUBLISHED, is_name
+from musicgen_cli.checkpoint.names import MANIFEST, NAME_PATTERN, NAMES, NANO, PUBLISHED, is_valid_name
 from musicgen_cli.checkpoint.tensors import DroppedTensors, Tensors, weight_files
 from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError
 
@@ -35,7 +35,7 @@ _AUTO = ("small", "medium", "large")  # the first that is here
 _PUBLISHER = "facebook/musicgen-"
 _PUBLISHED_LICENSE = "CC-BY-NC-4.0"  # model cards of facebook/musicgen-*
 _NANO_LICENSE = "MIT"  # "nothing but this project's own licence applies to the weights" (models/nano/README.md)
-_REPOSITORY = re.compile(rf"{PART}/{PART}", re.ASCII)
+_REPOSITORY = re.compile(rf"{NAME_PATTERN}/{NAME_PATTERN}", re.ASCII)
 _BETWEEN = "--"  # which the hub allows in no name of its own
 
 
@@ -63,14 +63,14 @@ class Checkpoint:
             return self.manifest.checkpoint
         files = (self.directory / "config.json", *self.weights)
         try:
-            state = state_of(files) if self.cache_dir else None
-            if state and self.cache_dir and (known := recall(self.cache_dir, "digests", state)):
+            state = fingerprint(files) if self.cache_dir else None
+            if state and self.cache_dir and (known := read_cached(self.cache_dir, "digests", state)):
                 return known
             found = _digest(files)
         except OSError as err:
             raise CheckpointError(f"can't read {err.filename}: {err.strerror}") from err
         if state and self.cache_dir:
-            remember(self.cache_dir, "digests", state, found)
+            write_cached(self.cache_dir, "digests", state, found)
         return found
 
     @property
@@ -86,7 +86,7 @@ class Checkpoint:
             raise CheckpointError(f"{self.directory} has no tokenizer.json", hint="it is published beside the weights")
         return path
 
-    def home(self, cache_dir: Path) -> Path:
+    def graph_cache_dir(self, cache_dir: Path) -> Path:
         """Return where its graphs live: in its own folder if it was pulled, else in the cache."""
         return self.directory if self.manifest else cache_dir
 
@@ -97,7 +97,7 @@ class Checkpoint:
         return Tensors(self.weights)
 
 
-def resolve(name: str, models_dir: Path, cache_dir: Path | None = None) -> Checkpoint:
+def find_checkpoint(name: str, models_dir: Path, cache_dir: Path | None = None) -> Checkpoint:
     """
     Find the files of a model.
 
@@ -116,16 +116,16 @@ def resolve(name: str, models_dir: Path, cache_dir: Path | None = None) -> Check
         name = next((known for known in _AUTO if _is_whole(models_dir / known)), NANO)
     if name == NANO:
         return open_checkpoint(name, _BUNDLED, license_=_NANO_LICENSE, cache_dir=cache_dir)
-    stored = name_of(name)
+    stored = local_name(name)
     kept = models_dir / stored
     if stored in PUBLISHED and kept.is_dir():
         return open_checkpoint(stored, kept, license_=_PUBLISHED_LICENSE, cache_dir=cache_dir)
-    if is_name(stored) and (kept / MANIFEST).is_file():
+    if is_valid_name(stored) and (kept / MANIFEST).is_file():
         return open_checkpoint(stored, kept, cache_dir=cache_dir)
     path = Path(name).expanduser()
     if name not in PUBLISHED and path.is_dir():
         return open_checkpoint(path.resolve().name, path, cache_dir=cache_dir)
-    if repository_of(name):
+    if hub_repository(name):
         raise ModelAbsentError(
             f"the model {name!r} is not on this machine", hint=f"`musicgen model pull {name}` fetches it"
         )
@@ -160,7 +160,7 @@ def open_checkpoint(
     return Checkpoint(
         name,
         directory,
-        config_of(content, str(path)),
+        parse_config(content, str(path)),
         () if manifest and not manifest.weights_kept else weight_files(directory),
         license_ or (manifest.license if manifest else _license(directory / "README.md")),
         manifest,
@@ -168,7 +168,7 @@ def open_checkpoint(
     )
 
 
-def config_of(content: bytes, where: str) -> Mapping[str, Any]:
+def parse_config(content: bytes, where: str) -> Mapping[str, Any]:
     """
     Read the bytes of a config.json.
 
@@ -184,7 +184,7 @@ def config_of(content: bytes, where: str) -> Mapping[str, Any]:
     return config
 
 
-def repository_of(name: str) -> str | None:
+def hub_repository(name: str) -> str | None:
     """Return OWNER/REPO on the hub that a name stands for, if it can stand for one."""
     if name in PUBLISHED:
         return _PUBLISHER + name
@@ -192,7 +192,7 @@ def repository_of(name: str) -> str | None:
     return repository if _REPOSITORY.fullmatch(repository) else None
 
 
-def name_of(repository: str) -> str:
+def local_name(repository: str) -> str:
     """Return the name under which a repository's model is kept here."""
     short = repository.removeprefix(_PUBLISHER)
     return short if short in PUBLISHED else repository.replace("/", _BETWEEN)
@@ -201,17 +201,17 @@ def name_of(repository: str) -> str:
 def is_absent(name: str, models_dir: Path) -> bool:
     """Tell whether a name stands for a model that could be pulled and isn't here."""
     try:
-        resolve(name, models_dir)
+        find_checkpoint(name, models_dir)
     except ModelAbsentError:
-        return repository_of(name) is not None
+        return hub_repository(name) is not None
     except (CheckpointError, UnknownModelError):
         return False
     return False
 
 
-def license_of(repository: str, card: str | None) -> str | None:
+def weights_license(repository: str, card: str | None) -> str | None:
     """Return the licence of a repository's weights; `card` is what its model card says."""
-    return _PUBLISHED_LICENSE if name_of(repository) in PUBLISHED else card
+    return _PUBLISHED_LICENSE if local_name(repository) in PUBLISHED else card
 
 
 def _digest(files: Sequence[Path]) -> str:

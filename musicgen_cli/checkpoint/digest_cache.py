@@ -19,7 +19,7 @@ from musicgen_cli import atomic
 _SETTLED_S = 2.0  # a file system's clock may be as coarse as this (FAT): a younger file can change unseen
 
 
-def recall(cache_dir: Path, kind: str, key: str) -> str | None:
+def read_cached(cache_dir: Path, kind: str, key: str) -> str | None:
     """Return what was remembered under a key."""
     try:
         return _path(cache_dir, kind, key).read_text("ascii").strip() or None
@@ -27,7 +27,7 @@ def recall(cache_dir: Path, kind: str, key: str) -> str | None:
         return None
 
 
-def remember(cache_dir: Path, kind: str, key: str, fact: str) -> None:
+def write_cached(cache_dir: Path, kind: str, key: str, fact: str) -> None:
     """Keep a fact, which is ASCII and not empty."""
     path = _path(cache_dir, kind, key)
     with suppress(OSError):
@@ -35,7 +35,7 @@ def remember(cache_dir: Path, kind: str, key: str, fact: str) -> None:
         atomic.write(path, f"{fact}\n".encode("ascii"), mode=atomic.SHARED, durable=False)
 
 
-def state_of(files: Sequence[Path]) -> str | None:
+def fingerprint(files: Sequence[Path]) -> str | None:
     """
     Return a key that changes when any of the files does: path, size, time of change and inode of each.
 

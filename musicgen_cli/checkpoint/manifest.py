@@ -20,7 +20,7 @@ from musicgen_cli.errors import CheckpointError
 _FORMAT = 1
 
 
-class KnownFile(BaseModel):
+class FileRecord(BaseModel):
     """One file, as it was fetched; a weight file need not be here any more."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,7 +29,7 @@ class KnownFile(BaseModel):
     sha256: str
 
 
-def identity(path: Path) -> tuple[int, str]:
+def size_and_sha256(path: Path) -> tuple[int, str]:
     """
     Return a file's size and SHA-256.
 
@@ -51,7 +51,7 @@ class Manifest(BaseModel):
     license: str | None  # of the weights; None is unknown
     checkpoint: str  # the digest
     weights_kept: bool
-    files: Mapping[str, KnownFile]
+    files: Mapping[str, FileRecord]
     tensors: Mapping[str, tuple[int, ...]]  # name → shape
     fidelity: Mapping[str, float]  # precision → mean KL to float32, in nats
 

@@ -10,18 +10,20 @@ PUBLISHED = ("small", "medium", "large", "stereo-small", "stereo-medium", "stere
 NAMES = ("auto", NANO, *PUBLISHED)
 MANIFEST = "manifest.json"  # only a model that was pulled has one
 
-PART = r"[A-Za-z0-9_][\w.-]*"
+NAME_PATTERN = r"[A-Za-z0-9_][\w.-]*"
 
 
-def is_name(name: str) -> bool:
+def is_valid_name(name: str) -> bool:
     """Tell whether a model's folder can be called so."""
-    return re.fullmatch(PART, name, re.ASCII) is not None
+    return re.fullmatch(NAME_PATTERN, name, re.ASCII) is not None
 
 
-def names_here(models_dir: Path) -> list[str]:
+def installed_names(models_dir: Path) -> list[str]:
     """Name the models in a models directory, the published ones first; one may turn out to be damaged."""
     folders = [path.name for path in models_dir.iterdir() if path.is_dir()] if models_dir.is_dir() else []
     known = [
-        name for name in folders if name in PUBLISHED or (is_name(name) and (models_dir / name / MANIFEST).is_file())
+        name
+        for name in folders
+        if name in PUBLISHED or (is_valid_name(name) and (models_dir / name / MANIFEST).is_file())
     ]
     return sorted(known, key=lambda name: (PUBLISHED.index(name) if name in PUBLISHED else len(PUBLISHED), name))

@@ -87,13 +87,13 @@ class CodecShape:
         """Filters of the recurrent layers; each stride halves them."""
         return self.filters << len(self.strides)
 
-    def pads(self, span: int) -> tuple[int, int]:
+    def padding(self, span: int) -> tuple[int, int]:
         """Return how many of the `span` values beside its own one a convolution looks at before it, and after it."""
         after = 0 if self.causal else span // 2
         return span - after, after
 
     @property
-    def reach(self) -> int:
+    def receptive_radius(self) -> int:
         """Frames to each side that the sound of a frame can depend on, after the recurrent layers."""
         reach = self.last_kernel - 1  # in samples, of the layer that the loop has come up to
         for stride in reversed(self.strides):

@@ -21,9 +21,9 @@ from musicgen_cli.errors import CheckpointError, ModelAbsentError
 
 FloatArray = NDArray[np.float32]
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
-PICKLE = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})  # can run code when it is loaded
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})  # can run code when it is loaded
 
 _HEADER_BYTES = 100_000_000  # the format's own limit
 _STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
@@ -141,27 +141,27 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
         CheckpointError: There is none, the index can't be read, or weights are there only as pickle, which can run
             code when it is loaded.
     """
-    if (directory / WHOLE).is_file():
-        return (directory / WHOLE,)
-    if (directory / INDEX).is_file():
+    if (directory / WEIGHTS_FILE).is_file():
+        return (directory / WEIGHTS_FILE,)
+    if (directory / WEIGHTS_INDEX).is_file():
         try:
-            shards = shards_of((directory / INDEX).read_bytes(), str(directory / INDEX))
+            shards = parse_shard_index((directory / WEIGHTS_INDEX).read_bytes(), str(directory / WEIGHTS_INDEX))
         except OSError as err:
-            raise CheckpointError(f"can't read {directory / INDEX}", hint=_FETCH_AGAIN) from err
+            raise CheckpointError(f"can't read {directory / WEIGHTS_INDEX}", hint=_FETCH_AGAIN) from err
         for shard in shards:
             if not (directory / shard).is_file():
                 raise CheckpointError(f"{directory} has no {shard}, which its index names", hint=_FETCH_AGAIN)
         return tuple(directory / shard for shard in shards)
-    pickles = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLE)
+    pickles = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLE_SUFFIXES)
     if pickles:
         raise CheckpointError(
             f"{directory} has its weights only as {pickles[0]}, which is pickle and never loaded",
-            hint=f"get {WHOLE} from the same place",
+            hint=f"get {WEIGHTS_FILE} from the same place",
         )
-    raise CheckpointError(f"{directory} has no {WHOLE}", hint=_FETCH_AGAIN)
+    raise CheckpointError(f"{directory} has no {WEIGHTS_FILE}", hint=_FETCH_AGAIN)
 
 
-def shards_of(index: bytes, where: str) -> list[str]:
+def parse_shard_index(index: bytes, where: str) -> list[str]:
     """
     Return the files that an index names, each once, in order.
 

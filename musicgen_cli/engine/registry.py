@@ -54,7 +54,7 @@ def _load_onnx(model: str, options: LoadOptions, note: Note) -> Engine:
     checkpoint = resolve_model(model, note)
     return OnnxEngine(
         checkpoint,
-        cache_dir=checkpoint.home(places.cache_dir()),
+        cache_dir=checkpoint.graph_cache_dir(places.cache_dir()),
         precision=options.precision or "int8",
         threads=options.threads,
         slots=options.slots,
@@ -143,9 +143,9 @@ def open_local(
 
 def resolve_model(model: str, note: Note) -> Checkpoint:
     """Find a model's files, and say which model it is if the choice was left to us."""
-    from musicgen_cli.checkpoint.checkpoint import resolve
+    from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 
-    checkpoint = resolve(model, places.models_dir(), places.cache_dir())
+    checkpoint = find_checkpoint(model, places.models_dir(), places.cache_dir())
     if model == "auto":
         note(
             f"model: {checkpoint.name}, the small one that comes with musicgen; "

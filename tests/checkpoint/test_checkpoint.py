@@ -13,7 +13,7 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("safetensors", reason="needs the extra local")
 
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.names import PUBLISHED
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError
@@ -23,7 +23,7 @@ NORM = "decoder.model.decoder.layer_norm.weight"
 
 def test_auto_is_nano_where_nothing_else_is(tmp_path: Path) -> None:
     """Out of the box, the bundled model makes the sound."""
-    assert resolve("auto", tmp_path).name == "nano"
+    assert find_checkpoint("auto", tmp_path).name == "nano"
 
 
 def test_auto_takes_the_first_published_model_that_is_whole(tmp_path: Path, write: Any) -> None:
@@ -31,14 +31,14 @@ def test_auto_takes_the_first_published_model_that_is_whole(tmp_path: Path, writ
     write("models/medium")
     (write("models/small") / "model.safetensors").unlink()
 
-    assert resolve("auto", tmp_path / "models").name == "medium"
+    assert find_checkpoint("auto", tmp_path / "models").name == "medium"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_model_that_is_absent_says_what_fetches_it(tmp_path: Path, name: str) -> None:
     """The hint is the command."""
     with pytest.raises(ModelAbsentError) as caught:
-        resolve(name, tmp_path)
+        find_checkpoint(name, tmp_path)
 
     assert f"musicgen model pull {name}" in str(caught.value.hint)
 
@@ -48,7 +48,7 @@ def test_an_unknown_name_tells_the_known_ones(tmp_path: Path, name: str, monkeyp
     """Melody models need another architecture, and aren't among them."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownModelError) as caught:
-        resolve(name, tmp_path)
+        find_checkpoint(name, tmp_path)
 
     assert "stereo-small" in str(caught.value.hint)
     assert "melody" not in str(caught.value.hint)
@@ -59,22 +59,22 @@ def test_a_path_is_taken_as_it_is(write: Any, tmp_path: Path, monkeypatch: pytes
     folder = write("mine")
     monkeypatch.chdir(tmp_path)
 
-    assert resolve(str(folder), tmp_path).name == "mine"
-    assert resolve("mine", tmp_path).directory == Path("mine")
+    assert find_checkpoint(str(folder), tmp_path).name == "mine"
+    assert find_checkpoint("mine", tmp_path).directory == Path("mine")
     with pytest.raises(ModelAbsentError, match="no folder"):
-        resolve("./other", tmp_path)
+        find_checkpoint("./other", tmp_path)
 
 
 def test_the_license_is_known_or_read_or_unknown(nano: Checkpoint, write: Any, tmp_path: Path) -> None:
     """A model card's front matter says it; nothing is guessed."""
     folder = write("small")
     assert nano.license == "MIT"
-    assert resolve("small", tmp_path).license == "CC-BY-NC-4.0"
-    assert resolve(str(folder), tmp_path).license is None
+    assert find_checkpoint("small", tmp_path).license == "CC-BY-NC-4.0"
+    assert find_checkpoint(str(folder), tmp_path).license is None
     (folder / "README.md").write_text("---\ntags:\n- music\nlicense: apache-2.0\n---\nlicense: other\n")
-    assert resolve(str(folder), tmp_path).license == "apache-2.0"
+    assert find_checkpoint(str(folder), tmp_path).license == "apache-2.0"
     (folder / "README.md").write_text("# Mine\nlicense: other\n")
-    assert resolve(str(folder), tmp_path).license is None
+    assert find_checkpoint(str(folder), tmp_path).license is None
 
 
 def test_the_digest_is_of_config_and_weights(write: Any) -> None:
@@ -82,7 +82,7 @@ def test_the_digest_is_of_config_and_weights(write: Any) -> None:
     folder = write()
     content = (folder / "config.json").read_bytes() + (folder / "model.safetensors").read_bytes()
 
-    assert resolve(str(folder), folder).digest == hashlib.sha256(content).hexdigest()
+    assert find_checkpoint(str(folder), folder).digest == hashlib.sha256(content).hexdigest()
 
 
 def test_the_digest_of_a_folder_is_remembered_until_a_file_is_touched(
@@ -93,14 +93,14 @@ def test_the_digest_of_a_folder_is_remembered_until_a_file_is_touched(
     weights = folder / "model.safetensors"
     for path in folder.iterdir():
         os.utime(path, (10**9, 10**9))
-    first = resolve(str(folder), folder, cache).digest
+    first = find_checkpoint(str(folder), folder, cache).digest
 
     with monkeypatch.context() as patch:
         patch.delattr(hashlib, "file_digest")
-        assert resolve(str(folder), folder, cache).digest == first
+        assert find_checkpoint(str(folder), folder, cache).digest == first
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert resolve(str(folder), folder, cache).digest != first
+    assert find_checkpoint(str(folder), folder, cache).digest != first
 
 
 def test_pickle_is_never_loaded(write: Any) -> None:
@@ -109,7 +109,7 @@ def test_pickle_is_never_loaded(write: Any) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, which is pickle"):
-        resolve(str(folder), folder)
+        find_checkpoint(str(folder), folder)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
@@ -119,7 +119,7 @@ def test_a_missing_file_is_named(write: Any, missing: str) -> None:
     (folder / missing).unlink()
 
     with pytest.raises(CheckpointError, match=missing):
-        resolve(str(folder), folder)
+        find_checkpoint(str(folder), folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
@@ -129,7 +129,7 @@ def test_a_config_that_is_no_object_is_refused(write: Any, content: bytes) -> No
     (folder / "config.json").write_bytes(content)
 
     with pytest.raises(CheckpointError, match=r"config\.json is not"):
-        resolve(str(folder), folder)
+        find_checkpoint(str(folder), folder)
 
 
 def header(**entries: Any) -> bytes:
@@ -163,7 +163,7 @@ def test_what_is_no_whole_safetensors_file_is_refused(write: Any, content: bytes
     (folder / "model.safetensors").write_bytes(content)
 
     with pytest.raises(CheckpointError, match=r"model\.safetensors") as caught:
-        resolve(str(folder), folder).tensors()
+        find_checkpoint(str(folder), folder).tensors()
     assert "\n" not in str(caught.value)
 
 
@@ -174,7 +174,7 @@ def test_a_download_that_broke_off_is_refused(write: Any) -> None:
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
 
     with pytest.raises(CheckpointError, match="is damaged: it should have"):
-        resolve(str(folder), folder).tensors()
+        find_checkpoint(str(folder), folder).tensors()
 
 
 def test_every_float_type_is_read(write: Any) -> None:
@@ -192,7 +192,7 @@ def test_every_float_type_is_read(write: Any) -> None:
         entries[kind] = {"dtype": kind, "shape": [2, 2], "data_offsets": [len(body), len(body) + len(content)]}
         body += content
     (folder / "model.safetensors").write_bytes(header(__metadata__={"format": "pt"}, **entries) + body)
-    tensors = resolve(str(folder), folder).tensors()
+    tensors = find_checkpoint(str(folder), folder).tensors()
 
     assert np.array_equal(tensors.read("F32", 2, 2), values)
     assert np.array_equal(tensors.read("F16", 2, 2), values.astype(np.float16).astype(np.float32))
@@ -209,7 +209,7 @@ def test_a_tensor_that_doesnt_fit_is_named(write: Any, nano_tensors: Mapping[str
     spoilt = nano_tensors[NORM].copy()
     spoilt[7] = np.nan
     folder = write(tensors={**nano_tensors, NORM: spoilt})
-    tensors = resolve(str(folder), folder).tensors()
+    tensors = find_checkpoint(str(folder), folder).tensors()
 
     with pytest.raises(CheckpointError, match=rf"{NORM}' holds values that are not numbers"):
         tensors.read(NORM, 192)
@@ -234,14 +234,14 @@ def test_shards_are_one_checkpoint(write: Any, nano_tensors: Mapping[str, Any]) 
     """Large models come in several files with an index."""
     folder = write()
     sharded(folder, nano_tensors)
-    checkpoint = resolve(str(folder), folder)
+    checkpoint = find_checkpoint(str(folder), folder)
     tensors = checkpoint.tensors()
 
     assert [path.name for path in checkpoint.weights] == ["a.safetensors", "b.safetensors"]
     assert all(np.array_equal(tensors.read(name, *values.shape), values) for name, values in nano_tensors.items())
     (folder / "b.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"has no b\.safetensors, which its index names"):
-        resolve(str(folder), folder)
+        find_checkpoint(str(folder), folder)
 
 
 @pytest.mark.parametrize("index", [b"{", b"{}", b'{"weight_map": []}', b'{"weight_map": {}}'])
@@ -252,7 +252,7 @@ def test_an_index_that_says_nothing_is_refused(write: Any, index: bytes) -> None
     (folder / "model.safetensors.index.json").write_bytes(index)
 
     with pytest.raises(CheckpointError, match=r"index\.json"):
-        resolve(str(folder), folder)
+        find_checkpoint(str(folder), folder)
 
 
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "pytorch_model.bin"])
@@ -263,7 +263,7 @@ def test_an_index_reaches_only_safetensors_beside_it(write: Any, shard: str) -> 
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
 
     with pytest.raises(CheckpointError, match="doesn't name safetensors files beside it"):
-        resolve(str(folder), folder)
+        find_checkpoint(str(folder), folder)
 
 
 @pytest.mark.parametrize(

@@ -5,26 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from musicgen_cli.checkpoint.digest_cache import recall, remember, state_of
+from musicgen_cli.checkpoint.digest_cache import fingerprint, read_cached, write_cached
 
 
 def test_what_is_remembered_is_recalled(tmp_path: Path) -> None:
     """Under its kind and key alone, and the newest."""
-    remember(tmp_path, "digests", "a/é\ud800", "1")
-    remember(tmp_path, "digests", "a/é\ud800", "2")
+    write_cached(tmp_path, "digests", "a/é\ud800", "1")
+    write_cached(tmp_path, "digests", "a/é\ud800", "2")
 
-    assert recall(tmp_path, "digests", "a/é\ud800") == "2"
-    assert recall(tmp_path, "fidelity", "a/é\ud800") is None
-    assert recall(tmp_path, "digests", "b") is None
+    assert read_cached(tmp_path, "digests", "a/é\ud800") == "2"
+    assert read_cached(tmp_path, "fidelity", "a/é\ud800") is None
+    assert read_cached(tmp_path, "digests", "b") is None
     assert len(list((tmp_path / "digests").iterdir())) == 1
 
 
 def test_a_cache_that_cant_be_written_is_no_failure(tmp_path: Path) -> None:
     """The fact is found out again."""
     (tmp_path / "digests").write_text("in the way")
-    remember(tmp_path, "digests", "a", "1")
+    write_cached(tmp_path, "digests", "a", "1")
 
-    assert recall(tmp_path, "digests", "a") is None
+    assert read_cached(tmp_path, "digests", "a") is None
 
 
 @pytest.mark.parametrize("change", ["size", "time", "inode", "path"])
@@ -33,7 +33,7 @@ def test_a_changed_file_has_another_state(tmp_path: Path, change: str) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"abc")
     os.utime(path, ns=(10**18, 10**18))
-    before = state_of([path])
+    before = fingerprint([path])
     if change == "size":
         path.write_bytes(b"abcd")
     if change == "inode":
@@ -46,11 +46,11 @@ def test_a_changed_file_has_another_state(tmp_path: Path, change: str) -> None:
 
     assert before is not None
     assert before == before
-    assert state_of([path]) != before
+    assert fingerprint([path]) != before
 
 
 def test_a_file_that_was_changed_just_now_has_none(tmp_path: Path) -> None:
     """It could change again within the tick of the file system's clock."""
     (tmp_path / "x").write_bytes(b"abc")
 
-    assert state_of([tmp_path / "x"]) is None
+    assert fingerprint([tmp_path / "x"]) is None

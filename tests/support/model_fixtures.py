@@ -16,9 +16,9 @@ Write = Callable[..., Path]
 @pytest.fixture(scope="session")
 def nano() -> Any:
     """Return the bundled checkpoint."""
-    from musicgen_cli.checkpoint.checkpoint import resolve
+    from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 
-    return resolve("nano", Path("nowhere"))
+    return find_checkpoint("nano", Path("nowhere"))
 
 
 @pytest.fixture(scope="session")

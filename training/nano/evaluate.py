@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgen_cli.checkpoint.checkpoint import resolve
+from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.decoding.sampling import Sampling
 from musicgen_cli.engine.decoding.sequence import Sequence
@@ -171,7 +171,7 @@ def _kinds() -> list[str]:
 
 def _clips(checkpoint: Path, chosen: abc.Sequence[Asked], cache: Path, extent: Extent) -> list[Made]:
     """Make all clips of a checkpoint, but for those that are there."""
-    opened = resolve(str(checkpoint), Path("nowhere"))
+    opened = find_checkpoint(str(checkpoint), Path("nowhere"))
     folder = cache / opened.digest[:16]
     folder.mkdir(exist_ok=True)
     engine = Recorder(opened, cache_dir=cache / "graphs", threads=1, slots=_TOGETHER)

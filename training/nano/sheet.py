@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgen_cli.checkpoint.checkpoint import resolve
+from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 from training.nano.evaluate import Recorder
 from training.nano.hearing import RATE, bands
 from training.nano.styles import GENRES
@@ -30,7 +30,7 @@ def sheet(checkpoint: Path, out: Path, cache: Path) -> None:
     Args:
         cache: Where the engine's graphs are kept.
     """
-    engine = Recorder(resolve(str(checkpoint), Path("nowhere")), cache_dir=cache / "graphs")
+    engine = Recorder(find_checkpoint(str(checkpoint), Path("nowhere")), cache_dir=cache / "graphs")
     pictures = [_picture(engine.record(genre, 0, _SECONDS)[1]) for genre in GENRES]
     engine.close()
     height, width = pictures[0].shape

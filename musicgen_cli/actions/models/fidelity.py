@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
-from musicgen_cli.actions.models.inventory import graphs_here
+from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
-from musicgen_cli.checkpoint.digest_cache import recall, remember
+from musicgen_cli.checkpoint.digest_cache import read_cached, write_cached
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine import hardware, registry
@@ -59,10 +59,10 @@ def fidelity_of(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: C
     if checkpoint.manifest:
         return checkpoint.manifest.fidelity.get(precision)
     key = f"{checkpoint.digest} {precision} {GRAPH_FORMAT} {FIDELITY_VERSION}"
-    if known := recall(cache_dir, "fidelity", key):
+    if known := read_cached(cache_dir, "fidelity", key):
         return float(known)
     found = measure(checkpoint, precision, cache_dir, note)
-    remember(cache_dir, "fidelity", key, repr(found))
+    write_cached(cache_dir, "fidelity", key, repr(found))
     return found
 
 
@@ -78,7 +78,7 @@ def measure(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: Calla
     for each in (EXACT, precision):  # makes its graphs, unless they are here
         registry.open_local(str(checkpoint.directory.resolve()), precision=each, note=note).close()
     note(f"measuring how far {precision} is from {EXACT}")
-    graphs = graphs_here(checkpoint, cache_dir)
+    graphs = prepared_graphs(checkpoint, cache_dir)
     return mean_kl(checkpoint, graphs[EXACT].directory, graphs[precision].directory, threads=hardware.cores())
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, name_of, resolve
-from musicgen_cli.checkpoint.manifest import identity
-from musicgen_cli.checkpoint.names import NANO, is_name, names_here
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, local_name
+from musicgen_cli.checkpoint.manifest import size_and_sha256
+from musicgen_cli.checkpoint.names import NANO, installed_names, is_valid_name
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT
 from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
@@ -52,10 +52,12 @@ class GraphFolder:
         return [name for name, known in self.files.items() if _identity(self.directory / name) != known]
 
 
-def graphs_here(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphFolder]:
+def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphFolder]:
     """Return the graphs of a checkpoint that this version can use, by precision; what is in them isn't read."""
     found = {}
-    for path in sorted((checkpoint.home(cache_dir) / "graphs").glob(f"{checkpoint.digest}-*/{GRAPHS_MANIFEST}")):
+    for path in sorted(
+        (checkpoint.graph_cache_dir(cache_dir) / "graphs").glob(f"{checkpoint.digest}-*/{GRAPHS_MANIFEST}")
+    ):
         try:
             label = json.loads(path.read_bytes())
             files = {name: (entry["bytes"], entry["sha256"]) for name, entry in label["files"].items()}
@@ -66,24 +68,24 @@ def graphs_here(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphFolde
     return found
 
 
-def models_here(models_dir: Path, cache_dir: Path, warn: Callable[[str], None]) -> Iterator[Checkpoint]:
+def installed_models(models_dir: Path, cache_dir: Path, warn: Callable[[str], None]) -> Iterator[Checkpoint]:
     """
     Yield the bundled model and those in the models directory.
 
     Args:
         warn: Hears of a folder that can't be used.
     """
-    yield resolve(NANO, models_dir, cache_dir)
-    for name in names_here(models_dir):
+    yield find_checkpoint(NANO, models_dir, cache_dir)
+    for name in installed_names(models_dir):
         try:
-            yield resolve(name, models_dir, cache_dir)
+            yield find_checkpoint(name, models_dir, cache_dir)
         except CheckpointError as err:
             warn(f"{name}: {err}")
 
 
 def summary(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
     """Return what a list shows of a model."""
-    graphs = graphs_here(checkpoint, cache_dir)
+    graphs = prepared_graphs(checkpoint, cache_dir)
     size = sum(path.stat().st_size for path in checkpoint.directory.rglob("*") if path.is_file())
     if checkpoint.manifest is None:
         size += sum(folder.size_bytes for folder in graphs.values())
@@ -120,7 +122,7 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
         "files": files,
         "precisions": {
             precision: {"size_bytes": folder.size_bytes}
-            for precision, folder in graphs_here(checkpoint, cache_dir).items()
+            for precision, folder in prepared_graphs(checkpoint, cache_dir).items()
         },
     }
 
@@ -140,7 +142,7 @@ def check(checkpoint: Checkpoint, cache_dir: Path) -> None:
         if (weights or not name.endswith(".safetensors"))
         and _identity(checkpoint.directory / name) != (file.bytes, file.sha256)
     ]
-    for precision, folder in graphs_here(checkpoint, cache_dir).items():
+    for precision, folder in prepared_graphs(checkpoint, cache_dir).items():
         damaged += [f"{name} ({precision})" for name in folder.damaged()]
     if damaged:
         raise DamagedError(
@@ -152,7 +154,7 @@ def check(checkpoint: Checkpoint, cache_dir: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Removable:
+class Removal:
     """A model that can be removed, or what an unfinished pull left of it."""
 
     name: str
@@ -160,7 +162,7 @@ class Removable:
     size_bytes: int
 
 
-def removable(name: str, models_dir: Path) -> Removable:
+def plan_removal(name: str, models_dir: Path) -> Removal:
     """
     Find what goes with a model.
 
@@ -170,17 +172,17 @@ def removable(name: str, models_dir: Path) -> Removable:
     """
     if name == NANO:
         raise UsageError(f"{NANO!r} comes with musicgen, and goes with it")
-    stored = name_of(name)
-    folders = tuple(path for path in (models_dir / stored, pulling(models_dir, stored)) if path.is_dir())
-    if not is_name(stored) or not folders:
+    stored = local_name(name)
+    folders = tuple(path for path in (models_dir / stored, staging_dir(models_dir, stored)) if path.is_dir())
+    if not is_valid_name(stored) or not folders:
         raise UnknownModelError(
             f"no model {name!r} is in {models_dir}", hint="`musicgen model list` shows what is on this machine"
         )
     size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
-    return Removable(stored, folders, size)
+    return Removal(stored, folders, size)
 
 
-def remove(model: Removable, models_dir: Path) -> None:
+def remove(model: Removal, models_dir: Path) -> None:
     """
     Remove a model: first its name goes, then its bytes.
 
@@ -189,20 +191,20 @@ def remove(model: Removable, models_dir: Path) -> None:
         ModelsFolderError: It can't be removed.
     """
     gone = models_dir / _PULLING / f"{model.name}.old"
-    with claimed(model.name, models_dir):
+    with model_lock(model.name, models_dir):
         for folder in model.folders:
             shutil.rmtree(gone, ignore_errors=True)
             folder.rename(gone)
             shutil.rmtree(gone)
 
 
-def pulling(models_dir: Path, name: str) -> Path:
+def staging_dir(models_dir: Path, name: str) -> Path:
     """Return the folder of what a pull has so far."""
     return models_dir / _PULLING / name
 
 
 @contextmanager
-def claimed(name: str, models_dir: Path) -> Iterator[None]:
+def model_lock(name: str, models_dir: Path) -> Iterator[None]:
     """
     Be the one process that writes a model.
 
@@ -234,6 +236,6 @@ def _source(checkpoint: Checkpoint) -> str:
 def _identity(path: Path) -> tuple[int, str] | None:
     """Return a file's size and SHA-256; None where it can't be read."""
     try:
-        return identity(path)
+        return size_and_sha256(path)
     except OSError:
         return None

@@ -21,17 +21,17 @@ from musicgen_cli.actions.models import inventory
 from musicgen_cli.actions.models.fidelity import EXACT, measure
 from musicgen_cli.checkpoint.checkpoint import (
     Checkpoint,
-    config_of,
-    license_of,
-    name_of,
+    find_checkpoint,
+    hub_repository,
+    local_name,
     open_checkpoint,
-    repository_of,
-    resolve,
+    parse_config,
+    weights_license,
 )
-from musicgen_cli.checkpoint.manifest import KnownFile, Manifest, identity, read_manifest
-from musicgen_cli.checkpoint.names import NAMES, PUBLISHED, is_name
+from musicgen_cli.checkpoint.manifest import FileRecord, Manifest, read_manifest, size_and_sha256
+from musicgen_cli.checkpoint.names import NAMES, PUBLISHED, is_valid_name
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.checkpoint.tensors import INDEX, PICKLE, WHOLE, shards_of
+from musicgen_cli.checkpoint.tensors import PICKLE_SUFFIXES, WEIGHTS_FILE, WEIGHTS_INDEX, parse_shard_index
 from musicgen_cli.engine import registry
 from musicgen_cli.engine.base import ProgressListener
 from musicgen_cli.errors import (
@@ -93,13 +93,13 @@ def pull(
     if name in NAMES and name not in PUBLISHED:
         raise UsageError(f"{name!r} can't be pulled", hint="nano comes with musicgen, and auto is no model")
     folder = Path(name).expanduser()
-    repository = None if name not in PUBLISHED and folder.is_dir() else repository_of(name)
-    stored = folder.resolve().name if repository is None else name_of(repository)
+    repository = None if name not in PUBLISHED and folder.is_dir() else hub_repository(name)
+    stored = folder.resolve().name if repository is None else local_name(repository)
     if repository is None and not folder.is_dir():
         raise UnknownModelError(
             f"no model and no folder is called {name!r}", hint=f"{', '.join(PUBLISHED)}, OWNER/REPO or a folder"
         )
-    if repository is None and (not is_name(stored) or stored in NAMES):
+    if repository is None and (not is_valid_name(stored) or stored in NAMES):
         raise UsageError(
             f"a model can't be called {stored!r}", hint="rename the folder: letters, digits, '.', '-' and '_'"
         )
@@ -143,11 +143,11 @@ class _Task:
 
     def fetch(self, hub: Hub, repository_name: str, revision: str | None) -> Checkpoint:
         """Fetch from the hub."""
-        with inventory.claimed(self.name, self.models_dir):
+        with inventory.model_lock(self.name, self.models_dir):
             repository = hub.repository(repository_name, revision)
             self._check_place(repository.id)
             files = _wanted(hub, repository)
-            license_ = license_of(repository.id, repository.license)
+            license_ = weights_license(repository.id, repository.license)
             if here := self._whole(repository.id, repository.commit):
                 return here
             staging = self._staging(keep=[file.name for file in files])
@@ -169,15 +169,15 @@ class _Task:
                     hub.fetch(repository, file, staging / file.name, heard)
                     self.listener.note(f"fetched {file.name}, {size(file.size)}")
                 if file.name == _CONFIG:  # what can't be used isn't fetched
-                    Shape.of(config_of((staging / _CONFIG).read_bytes(), f"{_CONFIG} of {repository.id}"))
+                    Shape.of(parse_config((staging / _CONFIG).read_bytes(), f"{_CONFIG} of {repository.id}"))
             return self._finish(staging, repository.id, repository.commit, license_)
 
     def take_in(self, folder: Path) -> Checkpoint:
         """Import a folder."""
-        with inventory.claimed(self.name, self.models_dir):
+        with inventory.model_lock(self.name, self.models_dir):
             source = open_checkpoint(self.name, folder)
             Shape.of(source.config)
-            files = [source.tokenizer, *(folder / name for name in (_CONFIG, INDEX, *_BESIDE)), *source.weights]
+            files = [source.tokenizer, *(folder / name for name in (_CONFIG, WEIGHTS_INDEX, *_BESIDE)), *source.weights]
             files = [path for path in files if path.is_file()]
             self._check_place(str(folder))
             total, weights = (sum(path.stat().st_size for path in some) for some in (files, source.weights))
@@ -195,7 +195,7 @@ class _Task:
         """Make a model of the files, and give it its place."""
         draft = open_checkpoint(self.name, staging)
         old = self._old(draft.digest)
-        graphs = inventory.graphs_here(old, old.directory) if old else {}
+        graphs = inventory.prepared_graphs(old, old.directory) if old else {}
         known = old.manifest.fidelity if old and old.manifest else {}
         manifest = Manifest(
             source=source,
@@ -218,21 +218,21 @@ class _Task:
             for path in draft.weights:
                 path.unlink()
         self._swap(staging)
-        return resolve(self.name, self.models_dir)
+        return find_checkpoint(self.name, self.models_dir)
 
     def _fidelity(self, draft: Checkpoint) -> Mapping[str, float]:
         """Measure the precision while the float32 weights are at hand; graphs made for that alone go again."""
         known = draft.manifest.fidelity if draft.manifest else {}
         if self.precision in known:
             return known
-        before = inventory.graphs_here(draft, draft.directory)
+        before = inventory.prepared_graphs(draft, draft.directory)
         try:
             return {**known, self.precision: measure(draft, self.precision, draft.directory, self.listener.note)}
         except MemoryNeededError as err:
             self.listener.note(f"how far {self.precision} is from {EXACT} isn't measured: {err}")
             return known
         finally:
-            for precision, graphs in inventory.graphs_here(draft, draft.directory).items():
+            for precision, graphs in inventory.prepared_graphs(draft, draft.directory).items():
                 if precision not in before:
                     shutil.rmtree(graphs.directory)
 
@@ -242,7 +242,7 @@ class _Task:
             here = open_checkpoint(self.name, self.models_dir / self.name)
             if not here.manifest or (here.manifest.source, here.manifest.revision) != (source, commit):
                 return None
-            ready = inventory.graphs_here(here, here.directory)
+            ready = inventory.prepared_graphs(here, here.directory)
             if self.precision not in ready or (self.keep_weights and not here.weights):
                 return None
             self.listener.note(f"{self.name} is here, checking it")
@@ -274,7 +274,7 @@ class _Task:
 
     def _staging(self, *, keep: Sequence[str]) -> Path:
         """Make the folder that files gather in, and clear it but for those."""
-        staging = inventory.pulling(self.models_dir, self.name)
+        staging = inventory.staging_dir(self.models_dir, self.name)
         staging.mkdir(parents=True, exist_ok=True)
         for path in staging.iterdir():
             if path.is_dir():
@@ -347,17 +347,20 @@ def _wanted(hub: Hub, repository: Repository) -> list[RemoteFile]:
     """
     files = repository.files
     names = [*_NEEDED, *(name for name in _BESIDE if name in files)]
-    if WHOLE in files:
-        names.append(WHOLE)
-    elif INDEX in files:
-        names += [INDEX, *shards_of(hub.read(repository, files[INDEX]), f"{INDEX} of {repository.id}")]
-    elif pickles := sorted(name for name in files if Path(name).suffix in PICKLE):
+    if WEIGHTS_FILE in files:
+        names.append(WEIGHTS_FILE)
+    elif WEIGHTS_INDEX in files:
+        names += [
+            WEIGHTS_INDEX,
+            *parse_shard_index(hub.read(repository, files[WEIGHTS_INDEX]), f"{WEIGHTS_INDEX} of {repository.id}"),
+        ]
+    elif pickles := sorted(name for name in files if Path(name).suffix in PICKLE_SUFFIXES):
         raise CheckpointError(
             f"{repository.id} has its weights only as {pickles[0]}, which is pickle and never fetched",
-            hint=f"its owner can publish {WHOLE} beside it",
+            hint=f"its owner can publish {WEIGHTS_FILE} beside it",
         )
     else:
-        names.append(WHOLE)
+        names.append(WEIGHTS_FILE)
     for name in names:
         if name not in files:
             raise CheckpointError(f"{repository.id} has no {name}", hint="a model needs config, tokenizer and weights")
@@ -370,9 +373,9 @@ def _said(license_: str | None) -> str:
     return f"{license_}: non-commercial use only" if "-nc" in license_.lower() else license_
 
 
-def _known(path: Path) -> KnownFile:
-    size, sha256 = identity(path)
-    return KnownFile(bytes=size, sha256=sha256)
+def _known(path: Path) -> FileRecord:
+    size, sha256 = size_and_sha256(path)
+    return FileRecord(bytes=size, sha256=sha256)
 
 
 def _link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -120,11 +120,11 @@ def _player() -> tuple[str, str]:
 def _models(*, local: bool) -> tuple[str, str]:
     if not local:
         return "absent", "`--local` needs the extra local"
-    from musicgen_cli.checkpoint.checkpoint import resolve
+    from musicgen_cli.checkpoint.checkpoint import find_checkpoint
     from musicgen_cli.settings import models_dir
 
     try:
-        chosen = resolve("auto", models_dir())
+        chosen = find_checkpoint("auto", models_dir())
     except MusicgenError as err:
         return "broken", str(err)
     return "ok", f"auto is {chosen.name} ({chosen.directory})"

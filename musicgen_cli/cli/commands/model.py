@@ -63,8 +63,8 @@ def list_(json_: options.Json = False, quiet: Quiet = False) -> None:
 
     out = Output(as_json=json_, quiet=quiet)
     with needs("local"):
-        from musicgen_cli.actions.models.inventory import models_here
-    _show_all(out, list(models_here(settings.models_dir(), settings.cache_dir(), out.warn)))
+        from musicgen_cli.actions.models.inventory import installed_models
+    _show_all(out, list(installed_models(settings.models_dir(), settings.cache_dir(), out.warn)))
 
 
 def show(
@@ -85,8 +85,8 @@ def show(
     with needs("local"):
         from musicgen_cli.actions.models import inventory
         from musicgen_cli.actions.models.fidelity import fidelity_of
-        from musicgen_cli.checkpoint.checkpoint import resolve
-    model = resolve(name, settings.models_dir(), cache)
+        from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+    model = find_checkpoint(name, settings.models_dir(), cache)
     if check:
         inventory.check(model, cache)
         out.note("every byte is as it was")
@@ -113,8 +113,8 @@ def rm(
     out = Output(as_json=json_, quiet=quiet)
     where = settings.models_dir()
     with needs("local"):
-        from musicgen_cli.actions.models.inventory import removable, remove
-    would_go = [removable(name, where) for name in dict.fromkeys(names)]
+        from musicgen_cli.actions.models.inventory import plan_removal, remove
+    would_go = [plan_removal(name, where) for name in dict.fromkeys(names)]
     for model in would_go:
         if yes:
             remove(model, where)

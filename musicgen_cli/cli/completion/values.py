@@ -105,9 +105,9 @@ def _here(words: Sequence[str]) -> Found:
 
 def _pulled(_: Sequence[str]) -> Found:
     from musicgen_cli import settings
-    from musicgen_cli.checkpoint.names import names_here
+    from musicgen_cli.checkpoint.names import installed_names
 
-    return ((name, "on this machine") for name in names_here(settings.models_dir()))
+    return ((name, "on this machine") for name in installed_names(settings.models_dir()))
 
 
 def _published(_: Sequence[str]) -> Found:

@@ -74,9 +74,9 @@ class AudioStream:
         each = codes.reshape(self._codes.shape[1], self._channels, codes.shape[1]).swapaxes(0, 1)
         self._codes = np.concatenate([self._codes, each], axis=2)
         self.frames += codes.shape[1]
-        _, after = self._shape.pads(self._shape.kernel - 1)
+        _, after = self._shape.padding(self._shape.kernel - 1)
         chunks = []
-        while self._end + self._shape.reach + after <= self.frames:
+        while self._end + self._shape.receptive_radius + after <= self.frames:
             chunks.append(self._chunk(self._end))
         return self._joined(chunks)
 
@@ -89,19 +89,19 @@ class AudioStream:
 
     def _chunk(self, end: int) -> FloatArray:
         shape = self._shape
-        if (until := min(end + shape.reach, self.frames)) > self._stated:
+        if (until := min(end + shape.receptive_radius, self.frames)) > self._stated:
             self._state(until)
         kept_from = self._stated - self._states.shape[2]
         before = self._made - kept_from
         sound = self._codec.samples(np.ascontiguousarray(self._states))
         sound = sound[:, before * shape.hop : (end - kept_from) * shape.hop]
-        self._states = self._states[:, :, max(0, end - shape.reach - kept_from) :]
+        self._states = self._states[:, :, max(0, end - shape.receptive_radius - kept_from) :]
         self._made, self._end = end, end + _FURTHER
         return sound
 
     def _state(self, until: int) -> None:
         """Bring the states up to a frame."""
-        before, after = self._shape.pads(self._shape.kernel - 1)
+        before, after = self._shape.padding(self._shape.kernel - 1)
         kept_from = self.frames - self._codes.shape[2]
         window = self._codes[:, :, : until + after - kept_from]
         states, self._memory = self._codec.states(window, self._stated - kept_from, until - kept_from, self._memory)

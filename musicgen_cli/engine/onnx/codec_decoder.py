@@ -3,7 +3,8 @@ The graphs from codes to samples. Always float32, whatever the language model is
 
 There are two, both run chunk by chunk, which gives what one run over the whole clip would. `frames` goes up to the
 recurrent layers: these look at everything before, so their memory goes in and comes out. `sound` is what comes after
-them, and looks no further than `SoundShape.reach` frames to each side: it is run with that much around each chunk.
+them, and looks no further than `CodecShape.receptive_radius` frames to each side: it is run with that much around each
+chunk.
 
 Source: EncodecDecoder and EncodecResidualVectorQuantizer (transformers, modeling_encodec.py).
 """
@@ -84,7 +85,7 @@ class _Decoder:
     def conv(self, x: str, at: int | str, inputs: int, outputs: int, kernel: int, dilation: int = 1) -> str:
         """Add a convolution of stride 1 that keeps the length."""
         weight, bias = self._weights(f"{at}.conv", (outputs, inputs, kernel), outputs)
-        x = self._pad(x, *self._shape.pads((kernel - 1) * dilation))
+        x = self._pad(x, *self._shape.padding((kernel - 1) * dilation))
         return self._graph.node(
             "Conv", x, self._graph.weight(weight), self._graph.weight(bias), dilations=[dilation], kernel_shape=[kernel]
         )

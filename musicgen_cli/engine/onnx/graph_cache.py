@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
-from musicgen_cli.checkpoint.manifest import identity
+from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.hardware import prefers_signed
@@ -132,7 +132,7 @@ def is_whole(directory: Path, label: Label) -> bool:
         if any((directory / name).stat().st_size != size for name, (size, _) in files.items()):
             return False
         with ThreadPoolExecutor(len(files)) as pool:  # hashing lets go of Python's lock
-            found = pool.map(identity, [directory / name for name in files])
+            found = pool.map(size_and_sha256, [directory / name for name in files])
             return list(found) == list(files.values())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False

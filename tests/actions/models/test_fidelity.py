@@ -11,8 +11,8 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("safetensors", reason="writes checkpoints")
 
 from musicgen_cli.actions.models.fidelity import _kl, _Led, fidelity_of, mean_kl
-from musicgen_cli.actions.models.inventory import graphs_here
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.actions.models.inventory import prepared_graphs
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.engine import registry
 from musicgen_cli.settings import cache_dir
 
@@ -22,8 +22,8 @@ FRAMES = 60
 def graphs(folder: Path) -> tuple[Checkpoint, Path]:
     """Prepare a checkpoint in float32."""
     registry.open_local(str(folder), precision="fp32", note=lambda _: None).close()
-    checkpoint = resolve(str(folder), folder)
-    return checkpoint, graphs_here(checkpoint, cache_dir())["fp32"].directory
+    checkpoint = find_checkpoint(str(folder), folder)
+    return checkpoint, prepared_graphs(checkpoint, cache_dir())["fp32"].directory
 
 
 def rounded(values: Any, bits: int) -> Any:

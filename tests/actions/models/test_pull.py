@@ -24,7 +24,7 @@ constants = pytest.importorskip("huggingface_hub.constants", reason="needs the e
 pytest.importorskip("safetensors", reason="writes checkpoints")
 
 from musicgen_cli.audio.wav import inspect
-from musicgen_cli.checkpoint.checkpoint import resolve
+from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 from musicgen_cli.settings import models_dir
 
 Run = Callable[..., Any]
@@ -105,13 +105,13 @@ def test_a_pulled_model_makes_the_same_sound(musicgen: Run, hub: Hub, small: Pat
 def test_weights_go_unless_they_are_to_be_kept(musicgen: Run, hub: Hub, small: Path) -> None:
     """The digest is the weights' all the same, and the second pull fetches only what isn't here."""
     musicgen("model", "pull", "small")
-    dropped = resolve("small", models_dir())
+    dropped = find_checkpoint("small", models_dir())
     content = (small / "config.json").read_bytes() + (small / "model.safetensors").read_bytes()
 
     assert not (models_dir() / "small" / "model.safetensors").exists()
     assert dropped.digest == hashlib.sha256(content).hexdigest()
     assert musicgen("model", "pull", "small", "--keep-weights").code == 0
-    assert resolve("small", models_dir()).weights == (models_dir() / "small" / "model.safetensors",)
+    assert find_checkpoint("small", models_dir()).weights == (models_dir() / "small" / "model.safetensors",)
     assert hub.fetched() == [*FILES, "model.safetensors"]
 
 
@@ -160,7 +160,7 @@ def test_shards_are_fetched_by_their_index(
 
     done = musicgen("model", "pull", "medium", "--keep-weights")
     assert done.code == 0, done.err
-    assert [path.name for path in resolve("medium", models_dir()).weights] == [
+    assert [path.name for path in find_checkpoint("medium", models_dir()).weights] == [
         "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors",
     ]

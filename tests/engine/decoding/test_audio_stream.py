@@ -116,7 +116,7 @@ def test_a_chunk_comes_as_soon_as_what_it_looks_ahead_to() -> None:
     """The first of 25 frames, then of 32."""
     stream = AudioStream(Echo(), SHAPE, codebooks=4, channels=1)
     came = [(t + 1, stream.push(codes_of(1)).shape[1] // SHAPE.hop) for t in range(100)]
-    ahead = SHAPE.reach + 3  # of the convolution's seven frames
+    ahead = SHAPE.receptive_radius + 3  # of the convolution's seven frames
 
     assert [chunk for chunk in came if chunk[1]] == [(25 + ahead, 25), (57 + ahead, 32), (89 + ahead, 32)]
     assert stream.end().shape[1] == 11 * SHAPE.hop

@@ -17,7 +17,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("tokenizers", reason="needs the extra local")
 
 from musicgen_cli.audio.wav import inspect
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import hardware
@@ -309,9 +309,9 @@ def test_memory_is_reckoned_near_what_is_measured(nano: Checkpoint, session_cach
     """Peak of a fresh process with a clip of 10 s: no more than reckoned for 30 s, no less than 60 % of it."""
     program = (
         "import resource, sys; from pathlib import Path; from musicgen_cli.contract import GenerateRequest;"
-        "from musicgen_cli.engine.base import NullListener; from musicgen_cli.checkpoint.checkpoint import resolve;"
-        "from musicgen_cli.engine.onnx.engine import OnnxEngine;"
-        "e = OnnxEngine(resolve('nano', Path()), cache_dir=Path(sys.argv[1]), threads=1);"
+        "from musicgen_cli.checkpoint.checkpoint import find_checkpoint;"
+        "from musicgen_cli.engine.base import NullListener; from musicgen_cli.engine.onnx.engine import OnnxEngine;"
+        "e = OnnxEngine(find_checkpoint('nano', Path()), cache_dir=Path(sys.argv[1]), threads=1);"
         "e.generate(GenerateRequest(prompt='piano', duration=10.0), NullListener());"
         "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
     )
@@ -445,7 +445,7 @@ def test_a_checkpoint_needs_its_tokenizer(write: Any, tmp_path: Path, content: s
         (folder / "tokenizer.json").write_text(content)
 
     with pytest.raises(CheckpointError, match=message):
-        OnnxEngine(resolve(str(folder), folder), cache_dir=tmp_path / "cache")
+        OnnxEngine(find_checkpoint(str(folder), folder), cache_dir=tmp_path / "cache")
 
 
 def test_a_foreign_tokenizer_is_noticed(write: Any, tmp_path: Path) -> None:
@@ -454,7 +454,7 @@ def test_a_foreign_tokenizer_is_noticed(write: Any, tmp_path: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["zither"] = 5000
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    mine = OnnxEngine(resolve(str(folder), folder), cache_dir=tmp_path / "cache")
+    mine = OnnxEngine(find_checkpoint(str(folder), folder), cache_dir=tmp_path / "cache")
 
     with pytest.raises(CheckpointError, match="doesn't fit"):
         mine.generate(request(prompt="zither"), NullListener())
@@ -467,7 +467,7 @@ def test_weights_that_overflow_are_an_error_and_no_sound(
     """Finite weights can still make what isn't a number; in int8 it shows as soon as they are tried out."""
     name = "decoder.lm_heads.0.weight"
     folder = write(tensors={**nano_tensors, name: np.full(nano_tensors[name].shape, 3e38, np.float32)})
-    checkpoint = resolve(str(folder), folder)
+    checkpoint = find_checkpoint(str(folder), folder)
     with pytest.raises(EngineError, match="not a number"):
         OnnxEngine(checkpoint, cache_dir=tmp_path / "cache")
     mine = OnnxEngine(checkpoint, cache_dir=tmp_path / "cache", precision="fp32")

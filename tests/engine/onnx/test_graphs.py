@@ -14,7 +14,7 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 onnx = pytest.importorskip("onnx", reason="needs the extra local")
 
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.onnx.decoder_step import sinusoids
 from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, GRAPHS, MANIFEST, Graphs, graphs_of
@@ -126,13 +126,13 @@ def test_damaged_graphs_are_made_again(nano: Checkpoint, tmp_path: Path, damage:
 MAKE = """
 import sys
 from pathlib import Path
-from musicgen_cli.checkpoint.checkpoint import resolve
+from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 from musicgen_cli.engine.onnx.graph_cache import graphs_of
 from musicgen_cli.checkpoint.shape import Shape
 if len(sys.argv) > 2:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-checkpoint = resolve("nano", Path("nowhere"))
+checkpoint = find_checkpoint("nano", Path("nowhere"))
 print("ready", flush=True)
 sys.stdin.readline()
 made = graphs_of(checkpoint, Shape.of(checkpoint.config), positions=1503, cache_dir=Path(sys.argv[1]),
@@ -201,7 +201,7 @@ def test_a_checkpoint_that_doesnt_fit_leaves_nothing(
     folder = write(tensors={key: values for key, values in nano_tensors.items() if key != name})
 
     with pytest.raises(CheckpointError, match=name):
-        made(resolve(str(folder), folder), tmp_path / "cache")
+        made(find_checkpoint(str(folder), folder), tmp_path / "cache")
     assert list((tmp_path / "cache" / "graphs").iterdir()) == []
 
 
@@ -211,7 +211,7 @@ def test_a_weight_that_is_no_number_is_found(write: Any, nano_tensors: Mapping[s
     folder = write(tensors={**nano_tensors, name: np.full_like(nano_tensors[name], np.nan)})
 
     with pytest.raises(EngineError, match=name):
-        made(resolve(str(folder), folder), tmp_path / "cache")
+        made(find_checkpoint(str(folder), folder), tmp_path / "cache")
 
 
 def test_both_namings_of_weight_norm_are_the_same_graphs(
@@ -223,7 +223,9 @@ def test_both_namings_of_weight_norm_are_the_same_graphs(
     folder = write(tensors=old)
     assert old.keys() != nano_tensors.keys()
 
-    assert hashes(made(resolve(str(folder), folder), tmp_path).directory) == hashes(made(nano, own_cache).directory)
+    assert hashes(made(find_checkpoint(str(folder), folder), tmp_path).directory) == hashes(
+        made(nano, own_cache).directory
+    )
 
 
 def test_a_weight_without_direction_is_refused(write: Any, nano_tensors: Mapping[str, Any], tmp_path: Path) -> None:
@@ -232,7 +234,7 @@ def test_a_weight_without_direction_is_refused(write: Any, nano_tensors: Mapping
     folder = write(tensors={**nano_tensors, name: np.zeros_like(nano_tensors[name])})
 
     with pytest.raises(CheckpointError, match="rows of zeros"):
-        made(resolve(str(folder), folder), tmp_path)
+        made(find_checkpoint(str(folder), folder), tmp_path)
 
 
 def test_positions_are_cosines_then_sines() -> None:

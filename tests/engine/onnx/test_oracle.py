@@ -23,7 +23,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the oracle needs torch")
 transformers = pytest.importorskip("transformers", reason="the oracle needs transformers")
 
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape, TextShape
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance, probabilities
@@ -75,7 +75,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("model")
     theirs = random_model(10 + list(MODELS).index(request.param), *MODELS[request.param])
     theirs.save_pretrained(folder)
-    return pair_of(theirs, resolve(str(folder), folder), folder / "cache")
+    return pair_of(theirs, find_checkpoint(str(folder), folder), folder / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +286,7 @@ def test_old_names_of_weights_are_equal(tmp_path: Path) -> None:
     save_file(old, tmp_path / "model.safetensors", {"format": "pt"})
     pair = pair_of(
         transformers.MusicgenForConditionalGeneration.from_pretrained(tmp_path).eval(),
-        resolve(str(tmp_path), tmp_path),
+        find_checkpoint(str(tmp_path), tmp_path),
         tmp_path / "cache",
     )
     codes, sound = their_take(pair.theirs, PROMPTS[:1], 3.0, frames=20)
@@ -321,7 +321,7 @@ def test_logits_of_a_larger_model_are_equal(tmp_path: Path) -> None:
         {"codebook_size": 2048},
     )
     theirs.save_pretrained(tmp_path)
-    pair = pair_of(theirs, resolve(str(tmp_path), tmp_path), tmp_path / "cache")
+    pair = pair_of(theirs, find_checkpoint(str(tmp_path), tmp_path), tmp_path / "cache")
     tokens = np.random.default_rng(0).integers(0, 2049, (4, 150))
     wanted = their_logits(theirs, PROMPTS[1], np.stack([tokens, tokens]))
 

@@ -19,7 +19,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 transformers = pytest.importorskip("transformers", reason="needs the extra torch")
 
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, resolve
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import registry
@@ -66,7 +66,7 @@ def stereo(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("stereo")
     theirs = random_model(11, *MODELS[STEREO])
     theirs.save_pretrained(folder)
-    checkpoint = resolve(str(folder), folder)
+    checkpoint = find_checkpoint(str(folder), folder)
     shape = Shape.of(checkpoint.config)
     graphs = graphs_of(
         checkpoint,
@@ -291,7 +291,7 @@ def test_weights_that_are_missing_are_not_made_up(write: Any, nano_tensors: Mapp
     name = "decoder.model.decoder.layers.1.fc1.weight"
     folder = write(tensors={key: values for key, values in nano_tensors.items() if key != name})
     with pytest.raises(CheckpointError, match=f"has no tensor '{name}'"):
-        TorchEngine(resolve(str(folder), folder), device="cpu")
+        TorchEngine(find_checkpoint(str(folder), folder), device="cpu")
 
 
 def test_a_config_that_doesnt_fit_is_an_error(write: Any, nano: Checkpoint) -> None:
@@ -300,7 +300,7 @@ def test_a_config_that_doesnt_fit_is_an_error(write: Any, nano: Checkpoint) -> N
     config["decoder"]["ffn_dim"] += 8
     folder = write(config=config)
     with pytest.raises(CheckpointError, match="transformers can't load mine") as caught:
-        TorchEngine(resolve(str(folder), folder), device="cpu")
+        TorchEngine(find_checkpoint(str(folder), folder), device="cpu")
 
     assert "\n" not in str(caught.value)
 
