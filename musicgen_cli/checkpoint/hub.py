@@ -1,25 +1,28 @@
 """
-Fetches files of a model from the Hugging Face Hub; the only file that imports huggingface_hub.
+Downloads model files from the Hugging Face Hub; the only file that imports huggingface_hub.
 
-Of that library this takes what must be the same for every program on the machine: the endpoint (`HF_ENDPOINT`), the
-token (`HF_TOKEN`, or that of `hf auth login`), the offline flag, addresses and headers. The requests are made here:
-the library checks a file's size alone where we want its hash, tells progress only through a bar of its own, keeps a
-cache of its own, and has changed its HTTP client with a major version, so its failures can't be caught by one name.
+From that library come the things that every program on a machine should share: the endpoint (`HF_ENDPOINT`), the token
+(`HF_TOKEN`, or the one that `hf auth login` stored), the offline flag, file addresses and request headers. The transfer
+itself is made here. `hf_hub_download` has not continued a partial file of an earlier process since huggingface_hub
+1.18: it downloads to a temporary name of its own each time, and deletes it when it fails (`_download_to_tmp_and_move`,
+github.com/huggingface/huggingface_hub/issues/4196). It also compares a file's size but not its hash.
 
-A repository's files are listed with their hashes by `GET /api/models/{repo}?blobs=true`: SHA-256 where Git LFS keeps
-them, else Git's own SHA-1 of the blob. Source: huggingface_hub, hf_api.py (model_info, RepoSibling, BlobLfsInfo).
+A repository's files are listed with their hashes by `GET /api/models/{repo}?blobs=true`: the SHA-256 of files that Git
+LFS stores, Git's own SHA-1 of the others. Source: huggingface_hub, hf_api.py (model_info, RepoSibling, BlobLfsInfo).
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import httpx
@@ -36,12 +39,14 @@ from musicgen_cli.errors import (
     ServiceBusyError,
     ServiceError,
     ServiceUnreachableError,
+    TryAgainError,
     UnknownModelError,
 )
 
+RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)  # before each new attempt; from the start again once an attempt brought bytes
+
 _TIMEOUT = httpx.Timeout(30, connect=10)  # s, for each read; a download as a whole has none
-_PIECE = 1024 * 1024  # bytes read at once
-_AGAIN = "`musicgen model pull` again goes on with the files that are whole"
+_CONTINUE = "`musicgen model pull` again continues the download"
 
 
 class _Lfs(BaseModel):
@@ -51,11 +56,11 @@ class _Lfs(BaseModel):
 class _Sibling(BaseModel):
     rfilename: str
     size: int | None = None
-    blobId: str | None = None  # noqa: N815  # the hub's word
+    blobId: str | None = None  # noqa: N815  # the hub's field name
     lfs: _Lfs | None = None
 
 
-class _Answer(BaseModel):
+class _ModelInfo(BaseModel):
     sha: str = Field(pattern="^[0-9a-f]{40,64}$")
     siblings: list[_Sibling]
     cardData: dict[str, Any] | None = None  # noqa: N815
@@ -67,32 +72,34 @@ class RemoteFile:
 
     name: str
     size: int  # bytes
-    sha256: str | None  # where Git LFS keeps it
-    blob: str | None  # Git's SHA-1
+    sha256: str | None  # of a file that Git LFS stores
+    blob: str | None  # Git's SHA-1 of the blob
 
-    def hasher(self) -> hashlib._Hash:
-        """Begin the hash that the hub knows."""
-        if self.sha256:
-            return hashlib.sha256()
-        return hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+    def partial(self, directory: Path) -> Path:
+        """Return where its first bytes are until it is complete; the hash in the name tells revisions apart."""
+        return directory / f"{self.name}.{self._expected_hash[:16]}.part"
 
     def is_at(self, path: Path) -> bool:
         """
-        Tell whether a file here is this one, to the byte.
+        Tell whether a local file has exactly this content.
 
         Raises:
             OSError: It can't be read.
         """
         if not path.is_file() or path.stat().st_size != self.size:
             return False
-        hasher = self.hasher()
         with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: hasher)
-        return self.fits(hasher)
+            return self.matches(file)
 
-    def fits(self, hasher: hashlib._Hash) -> bool:
-        """Compare a hash with what the hub says."""
-        return hasher.hexdigest() == (self.sha256 or self.blob)
+    def matches(self, content: BinaryIO) -> bool:
+        """Compare the hash of some bytes, from the current position on, with the one that the hub lists."""
+        hasher = hashlib.sha256() if self.sha256 else hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+        hashlib.file_digest(content, lambda: hasher)  # type: ignore[arg-type]  # BinaryIO has what it needs
+        return hasher.hexdigest() == self._expected_hash
+
+    @property
+    def _expected_hash(self) -> str:
+        return self.sha256 or self.blob or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,7 @@ class Repository:
     id: str  # OWNER/REPO
     commit: str
     license: str | None  # as its model card says
-    files: Mapping[str, RemoteFile]  # those whose size and hash are told
+    files: Mapping[str, RemoteFile]  # those that are listed with size and hash
 
 
 class Hub:
@@ -110,25 +117,26 @@ class Hub:
 
     def __init__(self) -> None:
         """
-        Make ready; nothing is sent yet.
+        Prepare the connection; nothing is sent yet.
 
         Raises:
             ModelAbsentError: The environment says that this machine is offline.
-            InvalidValueError: The environment's token can't be one.
+            InvalidValueError: The environment's token isn't ASCII.
         """
         if constants.HF_HUB_OFFLINE:
             raise ModelAbsentError(
-                "nothing is fetched: HF_HUB_OFFLINE is set", hint="unset it, or copy a checkpoint's folder here"
+                "no model can be downloaded: HF_HUB_OFFLINE is set",
+                hint="unset it, or copy a checkpoint's folder to this machine",
             )
         headers = build_hf_headers(library_name="musicgen-cli", library_version=__version__)
         if not "".join(headers.values()).isascii():
-            raise InvalidValueError("HF_TOKEN is no token: it must be ASCII")  # never shown
+            raise InvalidValueError("HF_TOKEN is not a valid token: it must be ASCII")  # never shown
         self._client = httpx.Client(
             follow_redirects=True, timeout=_TIMEOUT, headers={**headers, "accept-encoding": "identity"}
         )
 
     def __enter__(self) -> Hub:
-        """Return itself."""
+        """Return the hub itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, at: TracebackType | None) -> None:
@@ -137,7 +145,7 @@ class Hub:
 
     def repository(self, name: str, revision: str | None) -> Repository:
         """
-        Look at one revision of a repository.
+        List the files of one revision of a repository.
 
         Args:
             name: OWNER/REPO.
@@ -145,89 +153,147 @@ class Hub:
 
         Raises:
             UnknownModelError: The hub has no such repository or revision.
-            ModelAbsentError: It isn't for everybody, or not for this token.
+            ModelAbsentError: The repository is gated or private, and the token doesn't open it.
             ServiceUnreachableError: The hub can't be reached.
             TryAgainError: It doesn't answer in time, or is too busy.
-            ServiceError: It answers with an error, or with something else than a repository's files.
+            ServiceError: It answers with an error, or with something that isn't a listing.
         """
         url = f"{constants.ENDPOINT}/api/models/{name}"
         if revision is not None:
             url += f"/revision/{quote(revision, safe='')}"
-        with _explained():
+        with _translated():
             response = self._client.get(url, params={"blobs": "true"})
             _check(response, name, revision)
         try:
-            answer = _Answer.model_validate_json(response.content)
+            info = _ModelInfo.model_validate_json(response.content)
         except ValidationError as err:
-            raise BadAnswerError(f"{constants.ENDPOINT} answered with something else than a repository") from err
-        license_ = (answer.cardData or {}).get("license")
+            raise BadAnswerError(f"{constants.ENDPOINT} answered with something that is not a repository") from err
+        license_ = (info.cardData or {}).get("license")
         return Repository(
             name,
-            answer.sha,
+            info.sha,
             license_ if isinstance(license_, str) else None,
             {
                 file.rfilename: RemoteFile(
                     file.rfilename, file.size, file.lfs.sha256 if file.lfs else None, file.blobId
                 )
-                for file in answer.siblings
+                for file in info.siblings
                 if file.size is not None and (file.lfs or file.blobId)
             },
         )
 
-    def read(self, repository: Repository, file: RemoteFile) -> bytes:
+    def read(self, repository: Repository, file: RemoteFile, note: Callable[[str], None]) -> bytes:
         """
         Return a small file's bytes.
 
+        Args:
+            note: Called with one line for each attempt that failed and is repeated.
+
         Raises:
-            BadAnswerError: They aren't what the hub said they would be.
+            BadAnswerError: They don't have the hash that the hub lists.
             MusicgenError: As for `repository`.
         """
-        return b"".join(self._pieces(repository, file))
+        content = io.BytesIO()
+        self._download(repository, file, content, received=lambda _: None, note=note)
+        content.seek(0)
+        if not file.matches(content):
+            raise _wrong_checksum(repository, file)
+        return content.getvalue()
 
-    def fetch(self, repository: Repository, file: RemoteFile, target: Path, heard: Callable[[int], None]) -> None:
+    def fetch(
+        self,
+        repository: Repository,
+        file: RemoteFile,
+        directory: Path,
+        *,
+        received: Callable[[int], None],
+        note: Callable[[str], None],
+    ) -> None:
         """
-        Fetch a file; it appears whole and checked, or not at all.
+        Download a file into a folder, and check its hash.
+
+        The bytes gather in `file.partial(directory)`. They stay there when the download is interrupted, and the next
+        call, in this process or another, asks only for the rest. The file gets its name once it is whole and checked.
 
         Args:
-            heard: Called with the bytes of each piece.
+            received: Called with the number of bytes that came since the last call, first with those of an earlier
+                download; negative where the hub sends the file from its start again.
+            note: Called with one line for each attempt that failed and is repeated.
 
         Raises:
-            OSError: It can't be written.
-            BadAnswerError: It isn't what the hub said it would be.
-            MusicgenError: As for `repository`.
+            OSError: The file can't be written; its partial file is removed, for the disk may be full.
+            BadAnswerError: It doesn't have the hash that the hub lists; its bytes are removed.
+            MusicgenError: As for `repository`, once several attempts in a row brought nothing.
         """
-        part = target.with_name(f"{target.name}.part")
+        partial = file.partial(directory)
         try:
-            with part.open("wb") as out:
-                for piece in self._pieces(repository, file):
-                    out.write(piece)
-                    heard(len(piece))
+            with partial.open("ab") as out:
+                received(out.tell())
+                self._download(repository, file, out, received=received, note=note)
                 out.flush()
                 os.fsync(out.fileno())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        if not file.is_at(partial):
+            partial.unlink()
+            raise _wrong_checksum(repository, file)
+        partial.replace(directory / file.name)
 
-    def _pieces(self, repository: Repository, file: RemoteFile) -> Iterator[bytes]:
-        """Yield a file's bytes as they come; the end is reached only if they were right."""
+    def _download(
+        self,
+        repository: Repository,
+        file: RemoteFile,
+        out: BinaryIO,
+        *,
+        received: Callable[[int], None],
+        note: Callable[[str], None],
+    ) -> None:
+        """Append what is missing of a file, in as many attempts as it takes while bytes keep coming."""
+        waits = iter(RETRY_WAITS_S)
+        while (start := out.tell()) < file.size:
+            try:
+                self._append(repository, file, out, received)
+            except (ServiceUnreachableError, TryAgainError, ServiceError) as err:
+                if out.tell() > start:
+                    waits = iter(RETRY_WAITS_S)
+                if (wait_s := next(waits, None)) is None:
+                    raise
+                note(f"{err}; trying again in {wait_s:g} s")
+                time.sleep(wait_s)
+            else:
+                return
+
+    def _append(self, repository: Repository, file: RemoteFile, out: BinaryIO, received: Callable[[int], None]) -> None:
+        """Make one request for the bytes after those that are there, and append what comes."""
         url = hf_hub_url(repository.id, file.name, revision=repository.commit)
-        hasher, size = file.hasher(), 0
-        with _explained(), self._client.stream("GET", url) as response:
+        start = out.tell()
+        headers = {"range": f"bytes={start}-"} if start else {}
+        with _translated(), self._client.stream("GET", url, headers=headers) as response:
+            if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return  # the hub's file is shorter than it says; the checksum will be wrong
             _check(response, repository.id, repository.commit)
-            for piece in response.iter_raw(_PIECE):
-                size += len(piece)
-                if size > file.size:
-                    break
-                hasher.update(piece)
-                yield piece
-        if size != file.size or not file.fits(hasher):
-            raise BadAnswerError(
-                f"{file.name} of {repository.id} came with a wrong checksum, and was thrown away", hint=_AGAIN
-            )
+            if start and response.status_code != httpx.codes.PARTIAL_CONTENT:  # the hub ignores the range
+                out.seek(0)
+                out.truncate()
+                received(-start)
+            for piece in response.iter_raw():
+                out.write(piece)
+                received(len(piece))
+                if out.tell() > file.size:
+                    return  # more than the hub said; the checksum will be wrong
+
+
+def _wrong_checksum(repository: Repository, file: RemoteFile) -> BadAnswerError:
+    return BadAnswerError(
+        f"{file.name} of {repository.id} has a wrong checksum and was thrown away",
+        hint="`musicgen model pull` again downloads it from its start",
+    )
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _translated() -> Iterator[None]:
+    """Turn httpx's errors into ours."""
     endpoint = constants.ENDPOINT
     try:
         yield
@@ -237,29 +303,34 @@ def _explained() -> Iterator[None]:
             hint="pulling a model needs the network; HF_ENDPOINT names another hub",
         ) from err
     except httpx.InvalidURL as err:
-        raise ServiceUnreachableError(f"{endpoint!r} is no address", hint="HF_ENDPOINT names the hub") from err
+        raise ServiceUnreachableError(f"{endpoint!r} is not a URL", hint="HF_ENDPOINT names the hub") from err
     except httpx.TimeoutException as err:
-        raise OutOfTimeError(f"{endpoint} doesn't go on sending", hint=_AGAIN) from err
+        raise OutOfTimeError(f"{endpoint} stopped sending", hint=_CONTINUE) from err
     except httpx.HTTPError as err:
-        raise ServiceError(f"the connection to {endpoint} broke: {err or type(err).__name__}", hint=_AGAIN) from err
+        raise ServiceError(f"the connection to {endpoint} broke: {err or type(err).__name__}", hint=_CONTINUE) from err
 
 
 def _check(response: httpx.Response, name: str, revision: str | None) -> None:
-    """Turn an answer that isn't 200 into a failure; the hub's own word for it is in a header."""
-    status, word = response.status_code, response.headers.get("x-error-code")
-    if status == httpx.codes.OK:
+    """
+    Turn an answer without content into an error; the header X-Error-Code has the hub's own word for it.
+
+    Raises:
+        MusicgenError: As for `Hub.repository`.
+    """
+    status, code = response.status_code, response.headers.get("x-error-code")
+    if status in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
         return
-    if word == "RevisionNotFound":
+    if code == "RevisionNotFound":
         raise UnknownModelError(f"{name} has no revision {revision!r}")
-    if word == "RepoNotFound" or (status == httpx.codes.NOT_FOUND and word is None):
+    if code == "RepoNotFound" or (status == httpx.codes.NOT_FOUND and code is None):
         raise UnknownModelError(
             f"{constants.ENDPOINT} has no model {name!r}", hint="if it is a private one, HF_TOKEN has to be set"
         )
     if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         raise ModelAbsentError(
-            f"{name} isn't for everybody: {constants.ENDPOINT} answered {status}",
+            f"{name} is not public: {constants.ENDPOINT} answered {status}",
             hint=f"accept its terms at {constants.ENDPOINT}/{name}, and set HF_TOKEN to a token that may read it",
         )
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        raise ServiceBusyError(f"{constants.ENDPOINT} wants fewer requests", hint="try again in a few minutes")
+        raise ServiceBusyError(f"{constants.ENDPOINT} gets too many requests", hint="try again in a few minutes")
     raise ServiceError(f"{constants.ENDPOINT} answered {status} for {name}", hint="try again later")

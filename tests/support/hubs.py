@@ -1,41 +1,58 @@
-"""A hub on loopback: as much of the Hugging Face Hub's protocol as fetching a model needs."""
+"""A model hub on loopback: the part of the Hugging Face Hub's protocol that downloading a model needs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 COMMIT = "4c8334b02c6ec4e8664a91979669a501ec497792"
-BIG = (".safetensors", ".bin")  # what Git LFS keeps
+LFS_SUFFIXES = (".safetensors", ".bin")  # the files that Git LFS stores, whose SHA-256 the hub knows
+
+
+@dataclass
+class Transfer:
+    """One answer to a request for a file's bytes."""
+
+    file: str
+    start: int  # the first byte that was asked for
+    sent: int = 0  # bytes of the body
+    ended: bool = False
 
 
 @dataclass
 class Hub:
-    """What is published, what goes wrong, and what was asked for."""
+    """What is published, which faults are injected, and what was requested."""
 
     repositories: dict[str, Path] = field(default_factory=dict)
     status: dict[str, tuple[int, str | None]] = field(default_factory=dict)  # repository → status, X-Error-Code
-    cut: dict[str, int] = field(default_factory=dict)  # file → bytes after which the connection breaks, once
-    wrong: set[str] = field(default_factory=set)  # files of which one bit is wrong
+    file_status: dict[str, list[int]] = field(default_factory=dict)  # file → statuses of its next answers
+    cuts: dict[str, list[int]] = field(default_factory=dict)  # file → bytes after which its next answers break off
+    wrong: set[str] = field(default_factory=set)  # files whose last byte is sent with one bit flipped
+    without_range: bool = False  # whether Range headers are ignored
     waits: dict[str, threading.Event] = field(default_factory=dict)  # file → what its second half waits for
     license: str | None = "cc-by-nc-4.0"
-    log: list[tuple[str, str]] = field(default_factory=list)  # method and path
+    requests: list[tuple[str, str]] = field(default_factory=list)  # method and path
     headers: list[dict[str, str]] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
 
-    def fetched(self) -> list[str]:
-        """Return the files that were asked for, in order."""
-        return [path.rpartition("/")[2] for _, path in self.log if path.startswith("/cdn/")]
+    def downloads(self) -> list[str]:
+        """Return the files that were requested, in order."""
+        return [transfer.file for transfer in self.transfers]
 
     def publish(self, name: str, folder: Path) -> None:
-        """Publish a folder."""
+        """Publish a folder as a repository."""
         self.repositories[name] = folder
 
 
@@ -44,12 +61,12 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Keep the server's log out of the tests' output."""
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
-        self.hub.log.append(("GET", path))
+        self.hub.requests.append(("GET", path))
         self.hub.headers.append({name.lower(): value for name, value in self.headers.items()})
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "models"] and len(parts) >= 4:
@@ -63,10 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _info(self, name: str, revision: str, query: str) -> None:
         if name in self.hub.status:
-            status, word = self.hub.status[name]
-            self._answer(status, b"<html>sorry</html>", **({"X-Error-Code": word} if word else {}))
+            status, code = self.hub.status[name]
+            self._answer(status, b"<html>sorry</html>", **({"X-Error-Code": code} if code else {}))
         elif name not in self.hub.repositories:
-            self._answer(401, b"{}", **{"X-Error-Code": "RepoNotFound"})  # what the hub says to a stranger
+            self._answer(401, b"{}", **{"X-Error-Code": "RepoNotFound"})  # as the hub answers without a token
         elif revision not in {"main", COMMIT}:
             self._answer(404, b"{}", **{"X-Error-Code": "RevisionNotFound"})
         else:
@@ -87,22 +104,39 @@ class _Handler(BaseHTTPRequestHandler):
         content = (self.hub.repositories[name] / file).read_bytes()
         if file in self.hub.wrong:
             content = content[:-1] + bytes([content[-1] ^ 1])
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        cut = self.hub.cut.pop(file, None)
-        if cut is not None:
-            self.wfile.write(content[:cut])
-            self.close_connection = True
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(asked[1]) if asked and not self.hub.without_range else 0
+        transfer = Transfer(file, start)
+        self.hub.transfers.append(transfer)
+        if statuses := self.hub.file_status.get(file):
+            self._answer(statuses.pop(0), b"<html>sorry</html>")
             return
-        half = len(content) // 2
-        self.wfile.write(content[:half])
-        if file in self.hub.waits:
-            self.wfile.flush()
-            self.hub.waits[file].wait(30)
-        try:
-            self.wfile.write(content[half:])
-        except OSError:  # who asked is gone
+        if start >= len(content) > 0:
+            self._answer(416, b"", **{"Content-Range": f"bytes */{len(content)}"})
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self._send(content, transfer)
+
+    def _send(self, content: bytes, transfer: Transfer) -> None:
+        """Send a file's bytes from the transfer's start; the faults that the test asked for happen here."""
+        cuts = self.hub.cuts.get(transfer.file)
+        end = min(cuts.pop(0), len(content)) if cuts else len(content)
+        half = min(max(len(content) // 2, transfer.start), end)
+        for first, last in ((transfer.start, half), (half, end)):
+            if first == half and transfer.file in self.hub.waits:
+                self.hub.waits[transfer.file].wait(30)
+            try:
+                self.wfile.write(content[first:last])
+                self.wfile.flush()
+            except OSError:  # the client has closed the connection
+                break
+            transfer.sent += max(last - first, 0)
+        transfer.ended = True
+        if transfer.start + transfer.sent < len(content):
             self.close_connection = True
 
     def _answer(self, status: int, content: bytes, **headers: str) -> None:
@@ -122,31 +156,46 @@ def _sibling(path: Path, blobs: bool) -> dict[str, Any]:
             "size": len(content),
             "blobId": hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest(),
         }
-        if path.suffix in BIG:
+        if path.suffix in LFS_SUFFIXES:
             digest = hashlib.sha256(content).hexdigest()
             sibling |= {"blobId": "0" * 40, "lfs": {"sha256": digest, "size": len(content), "pointerSize": 135}}
     return sibling
 
 
-def start(hub: Hub) -> tuple[str, Callable[[], None]]:
-    """Start a hub; return its address and what stops it."""
+@contextmanager
+def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """
+    Run an empty hub.
+
+    Programs that are started meanwhile find it by HF_ENDPOINT. In this process huggingface_hub may have read that
+    variable already, so its constants are set, too; and failed downloads are retried without a wait.
+    """
+    from huggingface_hub import constants
+
+    from musicgen_cli.checkpoint import hub as client
+
+    hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    for name in ("HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", url)
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(client, "RETRY_WAITS_S", (0.0,) * len(client.RETRY_WAITS_S))
+    yield hub
+    for event in hub.waits.values():
+        event.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
-    def stop() -> None:
-        for event in hub.waits.values():
-            event.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
-    return f"http://127.0.0.1:{server.server_port}", stop
-
-
-def until(true: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until something is so."""
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until a condition holds; fail after `seconds`."""
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)

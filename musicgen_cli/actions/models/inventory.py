@@ -218,7 +218,7 @@ def model_lock(name: str, models_dir: Path) -> Iterator[None]:
             yield
     except Timeout as err:
         raise ModelBusyError(
-            f"another process is at work on the model {name!r}", hint="try again when it is done"
+            f"another process is writing the model {name!r}", hint="try again when it is done"
         ) from err
     except OSError as err:
         raise ModelsFolderError(

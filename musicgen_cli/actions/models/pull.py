@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,18 +146,23 @@ class _Task:
         with inventory.model_lock(self.name, self.models_dir):
             repository = hub.repository(repository_name, revision)
             self._check_place(repository.id)
-            files = _wanted(hub, repository)
+            files = _wanted(hub, repository, self.listener.note)
             license_ = weights_license(repository.id, repository.license)
             if here := self._whole(repository.id, repository.commit):
                 return here
-            staging = self._staging(keep=[file.name for file in files])
+            staging = inventory.staging_dir(self.models_dir, self.name)
+            partials = {file.name: file.partial(staging) for file in files}
+            self._staging(keep=[*partials, *(path.name for path in partials.values())])
             have = [file for file in files if file.is_at(staging / file.name) or self._link(file, staging)]
+            for file in have:
+                partials[file.name].unlink(missing_ok=True)
             total, done = (sum(file.size for file in some) for some in (files, have))
+            started = sum(path.stat().st_size for path in partials.values() if path.is_file())
             self.listener.note(
                 f"fetching {repository.id}, revision {repository.commit}, {total} bytes ({size(total)}); "
-                f"licence {_said(license_)}" + (f"; {size(done)} are here already" if done else "")
+                f"licence {_said(license_)}" + (f"; {size(done + started)} are here already" if done + started else "")
             )
-            self._check_room(total - done, sum(file.size for file in files if file.name.endswith(_WEIGHTS)))
+            self._check_room(total - done - started, sum(file.size for file in files if file.name.endswith(_WEIGHTS)))
 
             def heard(received: int) -> None:
                 nonlocal done
@@ -166,7 +171,7 @@ class _Task:
 
             for file in files:
                 if file not in have:
-                    hub.fetch(repository, file, staging / file.name, heard)
+                    hub.fetch(repository, file, staging, received=heard, note=self.listener.note)
                     self.listener.note(f"fetched {file.name}, {size(file.size)}")
                 if file.name == _CONFIG:  # what can't be used isn't fetched
                     Shape.of(parse_config((staging / _CONFIG).read_bytes(), f"{_CONFIG} of {repository.id}"))
@@ -338,7 +343,7 @@ def _prepared(precision: str | None) -> str:
     return str(engine.origin.precision)
 
 
-def _wanted(hub: Hub, repository: Repository) -> list[RemoteFile]:
+def _wanted(hub: Hub, repository: Repository, note: Callable[[str], None]) -> list[RemoteFile]:
     """
     Choose what is fetched, small files first.
 
@@ -352,7 +357,7 @@ def _wanted(hub: Hub, repository: Repository) -> list[RemoteFile]:
     elif WEIGHTS_INDEX in files:
         names += [
             WEIGHTS_INDEX,
-            *parse_shard_index(hub.read(repository, files[WEIGHTS_INDEX]), f"{WEIGHTS_INDEX} of {repository.id}"),
+            *parse_shard_index(hub.read(repository, files[WEIGHTS_INDEX], note), f"{WEIGHTS_INDEX} of {repository.id}"),
         ]
     elif pickles := sorted(name for name in files if Path(name).suffix in PICKLE_SUFFIXES):
         raise CheckpointError(

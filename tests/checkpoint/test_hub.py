@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("huggingface_hub", reason="needs the extra local")
+
+from musicgen_cli.checkpoint.hub import RETRY_WAITS_S, RemoteFile, Repository
+from musicgen_cli.checkpoint.hub import Hub as HubClient
+from musicgen_cli.errors import BadAnswerError, MusicgenError, ServiceBusyError, ServiceError
+from tests.support.hubs import Hub, running_hub
+
+SIZE, CUT = 300_000, 270_000  # bytes; connections are cut at 90 %
+WEIGHTS, INDEX = "model.safetensors", "index.json"  # hashed by SHA-256, and as a Git blob
+ATTEMPTS = len(RETRY_WAITS_S) + 1
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """Run a hub with one repository of two files."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    for name in (WEIGHTS, INDEX):
+        (folder / name).write_bytes(os.urandom(SIZE))
+    with running_hub(monkeypatch) as running:
+        running.publish("someone/mine", folder)
+        yield running
+
+
+@dataclass
+class Download:
+    """A client with a folder to download to, and the progress that it reported."""
+
+    client: HubClient
+    repository: Repository
+    directory: Path
+    received: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def remote(self, name: str = WEIGHTS) -> RemoteFile:
+        return self.repository.files[name]
+
+    def fetch(self, name: str = WEIGHTS) -> bytes:
+        self.received.clear()
+        self.client.fetch(
+            self.repository, self.remote(name), self.directory, received=self.received.append, note=self.notes.append
+        )
+        return (self.directory / name).read_bytes()
+
+    def interrupt(self, hub: Hub) -> Path:
+        """Let a download fail at 90 %; return the partial file."""
+        hub.cuts[WEIGHTS] = [CUT] * ATTEMPTS
+        with pytest.raises(ServiceError, match=r"connection to .* broke"):
+            self.fetch()
+        hub.cuts.clear()
+        hub.transfers.clear()
+        return self.remote().partial(self.directory)
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.directory.iterdir())
+
+
+@pytest.fixture
+def download(hub: Hub, tmp_path: Path) -> Iterator[Download]:
+    """Open the hub, and list the repository."""
+    directory = tmp_path / "downloads"
+    directory.mkdir()
+    with HubClient() as client:
+        yield Download(client, client.repository("someone/mine", None), directory)
+
+
+def published(hub: Hub, name: str = WEIGHTS) -> bytes:
+    return (hub.repositories["someone/mine"] / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, INDEX])
+def test_a_download_is_complete_and_its_progress_is_in_bytes(hub: Hub, download: Download, name: str) -> None:
+    """Only the file itself is left in the folder."""
+    assert download.fetch(name) == published(hub, name)
+
+    assert sum(download.received) == SIZE
+    assert download.files() == [name]
+    assert download.notes == []
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, INDEX])
+def test_a_cut_connection_is_continued_in_the_same_download(hub: Hub, download: Download, name: str) -> None:
+    """Each new request asks only for what is missing, and a note says why there is one."""
+    hub.cuts[name] = [100_000, CUT]
+
+    assert download.fetch(name) == published(hub, name)
+    assert [(transfer.start, transfer.sent) for transfer in hub.transfers] == [
+        (0, 100_000),
+        (100_000, CUT - 100_000),
+        (CUT, SIZE - CUT),
+    ]
+    assert sum(download.received) == SIZE
+    assert len(download.notes) == 2
+    assert "broke" in download.notes[0]
+    assert "trying again" in download.notes[0]
+
+
+def test_an_interrupted_download_is_continued_by_the_next_one(hub: Hub, download: Download) -> None:
+    """Only the last 10 % are sent again, and the progress begins with what was there."""
+    partial = download.interrupt(hub)
+    assert partial.read_bytes() == published(hub)[:CUT]
+    assert download.files() == [partial.name]
+
+    assert download.fetch() == published(hub)
+    assert [(transfer.start, transfer.sent) for transfer in hub.transfers] == [(CUT, SIZE - CUT)]
+    assert download.received[0] == CUT
+    assert sum(download.received) == SIZE
+    assert download.files() == [WEIGHTS]
+
+
+def test_a_hub_without_ranges_sends_the_file_again(hub: Hub, download: Download) -> None:
+    """The answer 200 replaces what was there, and the progress goes back."""
+    download.interrupt(hub)
+    hub.without_range = True
+
+    assert download.fetch() == published(hub)
+    assert [(transfer.start, transfer.sent) for transfer in hub.transfers] == [(0, SIZE)]
+    assert download.received[:2] == [CUT, -CUT]
+    assert sum(download.received) == SIZE
+
+
+def test_a_corrupted_partial_file_is_noticed_and_thrown_away(hub: Hub, download: Download) -> None:
+    """One flipped bit in it; the download after that begins at the first byte."""
+    partial = download.interrupt(hub)
+    content = bytearray(partial.read_bytes())
+    content[1234] ^= 1
+    partial.write_bytes(content)
+
+    with pytest.raises(BadAnswerError, match="wrong checksum and was thrown away"):
+        download.fetch()
+    assert download.files() == []
+    hub.transfers.clear()
+    assert download.fetch() == published(hub)
+    assert [transfer.start for transfer in hub.transfers] == [0]
+
+
+@pytest.mark.parametrize("length", [SIZE, SIZE + 1])
+def test_a_partial_file_that_is_too_long_or_wrong_is_thrown_away(hub: Hub, download: Download, length: int) -> None:
+    """Nothing is requested for it, and it never becomes the file."""
+    download.remote().partial(download.directory).write_bytes(bytes(length))
+
+    with pytest.raises(BadAnswerError, match="wrong checksum"):
+        download.fetch()
+    assert download.files() == []
+    assert hub.transfers == []
+
+
+def test_a_complete_partial_file_needs_no_request(hub: Hub, download: Download) -> None:
+    """A process may end between the last byte and the rename."""
+    download.remote().partial(download.directory).write_bytes(published(hub))
+
+    assert download.fetch() == published(hub)
+    assert hub.transfers == []
+
+
+def test_another_revision_has_another_partial_file(hub: Hub, download: Download) -> None:
+    """The bytes of one are never continued with those of the other."""
+    partial = download.interrupt(hub)
+    (hub.repositories["someone/mine"] / WEIGHTS).write_bytes(bytes(SIZE))
+    download.repository = download.client.repository("someone/mine", None)
+
+    assert download.remote().partial(download.directory) != partial
+    assert download.fetch() == bytes(SIZE)
+    assert [transfer.start for transfer in hub.transfers] == [0]
+
+
+@pytest.mark.parametrize("length", [CUT - 1, CUT, SIZE - 1])
+def test_a_file_that_is_shorter_than_listed_is_thrown_away(hub: Hub, download: Download, length: int) -> None:
+    """Whether the range that is asked for still exists (206) or not (416)."""
+    download.interrupt(hub)
+    path = hub.repositories["someone/mine"] / WEIGHTS
+    path.write_bytes(path.read_bytes()[:length])
+
+    with pytest.raises(BadAnswerError, match="wrong checksum"):
+        download.fetch()
+    assert download.files() == []
+
+
+def test_a_file_that_is_longer_than_listed_is_not_read_to_its_end(hub: Hub, download: Download) -> None:
+    """A hub can't fill the disk."""
+    path = hub.repositories["someone/mine"] / WEIGHTS
+    path.write_bytes(path.read_bytes() + bytes(50_000_000))
+
+    with pytest.raises(BadAnswerError, match="wrong checksum"):
+        download.fetch()
+    assert SIZE < sum(download.received) < SIZE + 1_000_000
+    assert download.files() == []
+
+
+def test_a_download_gives_up_after_attempts_that_brought_nothing(hub: Hub, download: Download) -> None:
+    """As many as there are waits, and one."""
+    hub.cuts[WEIGHTS] = [0] * 100
+
+    with pytest.raises(ServiceError) as caught:
+        download.fetch()
+    assert len(hub.transfers) == ATTEMPTS
+    assert len(download.notes) == ATTEMPTS - 1
+    assert "again continues the download" in str(caught.value.hint)
+
+
+def test_bytes_that_came_renew_the_patience(hub: Hub, download: Download) -> None:
+    """A download over a bad line takes as many attempts as it needs."""
+    hub.cuts[WEIGHTS] = [*([0] * (ATTEMPTS - 1)), *([10] * (ATTEMPTS - 1)), *([20] * (ATTEMPTS - 1))]
+
+    assert download.fetch() == published(hub)
+    assert len(hub.transfers) == 3 * (ATTEMPTS - 1) + 1
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_temporary_status_is_retried(hub: Hub, download: Download, status: int) -> None:
+    """The file comes with the next answer."""
+    hub.file_status[WEIGHTS] = [status, status]
+
+    assert download.fetch() == published(hub)
+    assert len(hub.transfers) == 3
+
+
+@pytest.mark.parametrize(("status", "error"), [(429, ServiceBusyError), (503, ServiceError)])
+def test_a_lasting_status_is_the_error(hub: Hub, download: Download, status: int, error: type[MusicgenError]) -> None:
+    """After as many attempts as for a connection that breaks."""
+    hub.file_status[WEIGHTS] = [status] * 100
+
+    with pytest.raises(error):
+        download.fetch()
+    assert len(hub.transfers) == ATTEMPTS
+
+
+def test_a_small_file_is_read_into_memory_with_the_same_care(hub: Hub, download: Download) -> None:
+    """It is continued after a cut, and its hash is checked."""
+    hub.cuts[INDEX] = [CUT]
+    assert download.client.read(download.repository, download.remote(INDEX), download.notes.append) == published(
+        hub, INDEX
+    )
+    assert [transfer.start for transfer in hub.transfers] == [0, CUT]
+
+    hub.wrong.add(INDEX)
+    with pytest.raises(BadAnswerError, match=r"index\.json of someone/mine has a wrong checksum"):
+        download.client.read(download.repository, download.remote(INDEX), download.notes.append)
