@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from musicgen_cli.actions.models.staging import Staging
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, local_name
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.names import NANO, installed_names, is_valid_name
@@ -22,13 +19,10 @@ from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
 from musicgen_cli.errors import (
     CheckpointError,
     DamagedError,
-    ModelBusyError,
-    ModelsFolderError,
     UnknownModelError,
     UsageError,
 )
 
-_PULLING = ".pulling"
 _ABOUT_NANO = (
     "a small synthesiser played by a language model, in MusicGen's format; trained on nothing but its own composer; "
     "no voices, no audio prompts; for Meta's model: musicgen model pull small"
@@ -86,7 +80,7 @@ def installed_models(models_dir: Path, cache_dir: Path, warn: Callable[[str], No
 def summary(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
     """Return what a list shows of a model."""
     graphs = prepared_graphs(checkpoint, cache_dir)
-    size = sum(path.stat().st_size for path in checkpoint.directory.rglob("*") if path.is_file())
+    size = _size(checkpoint.directory)
     if checkpoint.manifest is None:
         size += sum(folder.size_bytes for folder in graphs.values())
     return {
@@ -155,76 +149,50 @@ def check(checkpoint: Checkpoint, cache_dir: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A model that can be removed, or what an unfinished pull left of it."""
+    """A model that can be removed, and the bytes that this frees."""
 
     name: str
-    folders: tuple[Path, ...]
     size_bytes: int
 
 
 def plan_removal(name: str, models_dir: Path) -> Removal:
     """
-    Find what goes with a model.
+    Find out what removing a model would remove: the model, and what an unfinished pull left of it.
 
     Raises:
-        UsageError: It comes with musicgen.
+        UsageError: The model is part of musicgen.
         UnknownModelError: No such model is in the models directory.
     """
     if name == NANO:
-        raise UsageError(f"{NANO!r} comes with musicgen, and goes with it")
+        raise UsageError(f"{NANO!r} is part of musicgen and can't be removed")
     stored = local_name(name)
-    folders = tuple(path for path in (models_dir / stored, staging_dir(models_dir, stored)) if path.is_dir())
+    staging = Staging(stored, models_dir)
+    folders = [path for path in (staging.installed, staging.directory) if path.is_dir()]
     if not is_valid_name(stored) or not folders:
         raise UnknownModelError(
             f"no model {name!r} is in {models_dir}", hint="`musicgen model list` shows what is on this machine"
         )
-    size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
-    return Removal(stored, folders, size)
+    return Removal(stored, sum(_size(folder) for folder in folders))
 
 
-def remove(model: Removal, models_dir: Path) -> None:
+def remove(name: str, models_dir: Path) -> None:
     """
-    Remove a model: first its name goes, then its bytes.
+    Remove a model, and what an unfinished pull left of it.
+
+    Args:
+        name: As `plan_removal` returns it.
 
     Raises:
         ModelBusyError: It is being pulled.
         ModelsFolderError: It can't be removed.
     """
-    gone = models_dir / _PULLING / f"{model.name}.old"
-    with model_lock(model.name, models_dir):
-        for folder in model.folders:
-            shutil.rmtree(gone, ignore_errors=True)
-            folder.rename(gone)
-            shutil.rmtree(gone)
+    staging = Staging(name, models_dir)
+    with staging.lock():
+        staging.remove()
 
 
-def staging_dir(models_dir: Path, name: str) -> Path:
-    """Return the folder of what a pull has so far."""
-    return models_dir / _PULLING / name
-
-
-@contextmanager
-def model_lock(name: str, models_dir: Path) -> Iterator[None]:
-    """
-    Be the one process that writes a model.
-
-    Raises:
-        ModelBusyError: Another process does.
-        ModelsFolderError: The models directory can't be written.
-    """
-    try:
-        (models_dir / _PULLING).mkdir(parents=True, exist_ok=True)
-        with FileLock(models_dir / _PULLING / f"{name}.lock", timeout=0):
-            yield
-    except Timeout as err:
-        raise ModelBusyError(
-            f"another process is writing the model {name!r}", hint="try again when it is done"
-        ) from err
-    except OSError as err:
-        raise ModelsFolderError(
-            f"can't bring {name!r} to {models_dir}, or remove it: {err.strerror or err} ({err.filename or models_dir})",
-            hint="what was fetched whole is kept for the next pull",
-        ) from err
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _source(checkpoint: Checkpoint) -> str:

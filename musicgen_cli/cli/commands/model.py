@@ -117,7 +117,7 @@ def rm(
     would_go = [plan_removal(name, where) for name in dict.fromkeys(names)]
     for model in would_go:
         if yes:
-            remove(model, where)
+            remove(model.name, where)
         if json_:
             out.json({"name": model.name, "size_bytes": model.size_bytes, "removed": yes})
         elif quiet:

@@ -201,7 +201,7 @@ def test_an_unreachable_hub_is_exit_4(musicgen: Run, monkeypatch: pytest.MonkeyP
     assert musicgen("model", "pull", "small").code == 4
     done = musicgen("generate", "--local", "--model", "small", "x")
     assert done.code == 8
-    assert "can't be fetched" in done.err
+    assert "can't be downloaded" in done.err
 
 
 # What only a process of its own shows: what the environment says, what a signal does, what is left in the home.

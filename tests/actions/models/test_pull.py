@@ -33,7 +33,7 @@ def test_a_pulled_model_makes_the_same_sound(musicgen: Run, hub: Hub, small: Pat
     total = sum((small / name).stat().st_size for name in FILES)
 
     assert done.code == 0, done.err
-    assert f"fetching {SMALL}, revision {COMMIT}, {total} bytes" in done.err
+    assert f"downloading {SMALL}, revision {COMMIT}, {total} bytes" in done.err
     assert "CC-BY-NC-4.0: non-commercial use only" in done.err
     assert hub.downloads() == FILES
     assert done.out.split("\t")[0] == "small"
@@ -150,7 +150,7 @@ def test_pickle_alone_is_refused(musicgen: Run, hub: Hub, small: Path) -> None:
     done = musicgen("model", "pull", "small")
 
     assert done.code == 1
-    assert "only as pytorch_model.bin, which is pickle and never fetched" in done.err
+    assert "only as pytorch_model.bin, which is pickle and never downloaded" in done.err
     assert hub.downloads() == []
 
 
