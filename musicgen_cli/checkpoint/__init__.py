@@ -1,1 +1,1 @@
-"""A model on disk: its names, its files, what its config says, and the hub it comes from."""
+"""A model on disk: its name, its files, its configuration, and the hub that it is downloaded from."""

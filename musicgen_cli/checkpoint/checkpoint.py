@@ -1,16 +1,16 @@
 """
-A model's name → its files: the bundled nano, a model in the models directory, or a path.
+Finds a model's files by its name: the bundled nano, a model in the models directory, or a path.
 
-    <models_dir>/small/                 one folder a model; OWNER/REPO is kept as OWNER--REPO
+    <models_dir>/small/                 one folder for each model; OWNER/REPO is stored as OWNER--REPO
         config.json  tokenizer.json  README.md …
-        manifest.json                   only of a model that was pulled; see manifest.py
-        model.safetensors               only if it was kept
+        manifest.json                   only in a model that was pulled; see manifest.py
+        model.safetensors               only if the weights were kept
         graphs/<digest>-<precision>-v…  as in graph_cache.py
-    <models_dir>/.pulling/small/        what a pull has so far; small.lock: who may write
+    <models_dir>/.pulling/              unfinished pulls; see staging.py in actions/models
 
-The graphs of a pulled model live in its own folder, for they are all there is of it once its weights are dropped, and
-the cache directory is anyone's to empty. The graphs of every other checkpoint can be made again, and live in the cache.
-So a Checkpoint knows its `home`, and whoever needs its graphs asks there.
+The graphs of a pulled model are in its own folder: once its weights are removed they can't be made again, and users may
+empty the cache directory at any time. The graphs of every other checkpoint can be made again, and are in the cache.
+`Checkpoint.graph_cache_dir` returns the right one of the two.
 """
 
 from __future__ import annotations
@@ -31,67 +31,72 @@ from musicgen_cli.checkpoint.tensors import DroppedTensors, Tensors, weight_file
 from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError
 
 _BUNDLED = Path(__file__).parents[1] / "models" / NANO
-_AUTO = ("small", "medium", "large")  # the first that is here
+_AUTO = ("small", "medium", "large")  # in the order in which they are looked for
 _PUBLISHER = "facebook/musicgen-"
 _PUBLISHED_LICENSE = "CC-BY-NC-4.0"  # model cards of facebook/musicgen-*
-_NANO_LICENSE = "MIT"  # "nothing but this project's own licence applies to the weights" (models/nano/README.md)
+_NANO_LICENSE = "MIT"  # the project's own licence; the weights have no other source (models/nano/README.md)
 _REPOSITORY = re.compile(rf"{NAME_PATTERN}/{NAME_PATTERN}", re.ASCII)
-_BETWEEN = "--"  # which the hub allows in no name of its own
+_SEPARATOR = "--"  # stands for the slash in a folder's name; the hub allows it in no name
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The files of one model, and what its config.json says."""
+    """The files of one model, and its parsed config.json."""
 
     name: str
     directory: Path
     config: Mapping[str, Any]
-    weights: tuple[Path, ...]  # safetensors; none where they weren't kept
-    license: str | None  # SPDX, of the weights; None is unknown
-    manifest: Manifest | None = None  # of a pulled model
-    cache_dir: Path | None = None  # where its digest may be remembered
+    weights: tuple[Path, ...]  # safetensors files; empty if they weren't kept
+    license: str | None  # SPDX identifier, of the weights; None is unknown
+    manifest: Manifest | None = None  # only a pulled model has one
+    cache_dir: Path | None = None  # where its digest may be cached
 
     @cached_property
     def digest(self) -> str:
         """
-        SHA-256 of config.json and the weights, one after the other: 64 hex digits.
+        The SHA-256 of config.json followed by the weights, as 64 hex digits.
 
-        A pulled model's manifest has it. Of another, every byte is read: about 1 s a gigabyte from the page cache, 3 s
-        from a disk; and it is remembered until a file is touched.
+        The manifest of a pulled model records it. For other checkpoints every byte is read, which takes about 1 s per
+        gigabyte from the page cache and 3 s from a disk; the result is cached until one of the files changes.
+
+        Raises:
+            CheckpointError: A file can't be read.
         """
         if self.manifest:
             return self.manifest.checkpoint
         files = (self.directory / "config.json", *self.weights)
         try:
             state = fingerprint(files) if self.cache_dir else None
-            if state and self.cache_dir and (known := read_cached(self.cache_dir, "digests", state)):
-                return known
-            found = _digest(files)
+            if state and self.cache_dir and (cached := read_cached(self.cache_dir, "digests", state)):
+                return cached
+            digest = _digest(files)
         except OSError as err:
             raise CheckpointError(f"can't read {err.filename}: {err.strerror}") from err
         if state and self.cache_dir:
-            write_cached(self.cache_dir, "digests", state, found)
-        return found
+            write_cached(self.cache_dir, "digests", state, digest)
+        return digest
 
     @property
     def tokenizer(self) -> Path:
         """
-        The tokenizer.json.
+        The path of the tokenizer.json.
 
         Raises:
-            CheckpointError: There is none.
+            CheckpointError: The folder has none.
         """
         path = self.directory / "tokenizer.json"
         if not path.is_file():
-            raise CheckpointError(f"{self.directory} has no tokenizer.json", hint="it is published beside the weights")
+            raise CheckpointError(
+                f"{self.directory} has no tokenizer.json", hint="the model's publisher has it beside the weights"
+            )
         return path
 
     def graph_cache_dir(self, cache_dir: Path) -> Path:
-        """Return where its graphs live: in its own folder if it was pulled, else in the cache."""
+        """Return the folder that holds `graphs/`: the model's own if it was pulled, else the cache."""
         return self.directory if self.manifest else cache_dir
 
     def tensors(self) -> Tensors:
-        """Open the weights; of those that weren't kept, the shapes are there."""
+        """Open the weights; if they weren't kept, only the shapes of the tensors are available."""
         if self.manifest and not self.manifest.weights_kept:
             return DroppedTensors(self.name, self.manifest.tensors)
         return Tensors(self.weights)
@@ -99,41 +104,41 @@ class Checkpoint:
 
 def find_checkpoint(name: str, models_dir: Path, cache_dir: Path | None = None) -> Checkpoint:
     """
-    Find the files of a model.
+    Find a model by its name, and open it.
 
     Args:
-        name: `auto` (the first of small, medium and large that is here whole, else nano), `nano`, the name of a model
-            in the models directory, OWNER/REPO of one that was pulled, or the path of a checkpoint's folder.
-        models_dir: Where pulled models lie, each in a folder of its name.
-        cache_dir: Where digests may be remembered.
+        name: `auto` (the first of small, medium and large that is complete, else nano), `nano`, the name of a model in
+            the models directory, OWNER/REPO of one that was pulled, or the path of a checkpoint's folder.
+        models_dir: The folder of pulled models, each in a folder of its name.
+        cache_dir: Where digests may be cached; None is nowhere.
 
     Raises:
-        UnknownModelError: Neither a known name nor a path.
-        ModelAbsentError: A known name or a path, but nothing is there.
-        CheckpointError: The folder is there, but not what a checkpoint needs.
+        UnknownModelError: The name is neither that of a model nor a path.
+        ModelAbsentError: The name could be that of a model or a path, but there is nothing on this machine.
+        CheckpointError: The folder exists, but a file that a checkpoint needs is absent or damaged.
     """
     if name == "auto":
-        name = next((known for known in _AUTO if _is_whole(models_dir / known)), NANO)
+        name = next((candidate for candidate in _AUTO if _is_complete(models_dir / candidate)), NANO)
     if name == NANO:
         return open_checkpoint(name, _BUNDLED, license_=_NANO_LICENSE, cache_dir=cache_dir)
     stored = local_name(name)
-    kept = models_dir / stored
-    if stored in PUBLISHED and kept.is_dir():
-        return open_checkpoint(stored, kept, license_=_PUBLISHED_LICENSE, cache_dir=cache_dir)
-    if is_valid_name(stored) and (kept / MANIFEST).is_file():
-        return open_checkpoint(stored, kept, cache_dir=cache_dir)
+    installed = models_dir / stored
+    if stored in PUBLISHED and installed.is_dir():
+        return open_checkpoint(stored, installed, license_=_PUBLISHED_LICENSE, cache_dir=cache_dir)
+    if is_valid_name(stored) and (installed / MANIFEST).is_file():
+        return open_checkpoint(stored, installed, cache_dir=cache_dir)
     path = Path(name).expanduser()
     if name not in PUBLISHED and path.is_dir():
         return open_checkpoint(path.resolve().name, path, cache_dir=cache_dir)
     if hub_repository(name):
         raise ModelAbsentError(
-            f"the model {name!r} is not on this machine", hint=f"`musicgen model pull {name}` fetches it"
+            f"the model {name!r} is not on this machine", hint=f"`musicgen model pull {name}` downloads it"
         )
     if "/" in name or "\\" in name:
         raise ModelAbsentError(f"there is no folder {name!r}", hint="--model takes a name or a checkpoint's folder")
     raise UnknownModelError(
         f"no model is called {name!r}",
-        hint=f"known are {', '.join(NAMES)}, what `musicgen model list` shows, OWNER/REPO, and a checkpoint's folder",
+        hint=f"a model is one of {', '.join(NAMES)}, one that `musicgen model list` shows, OWNER/REPO, or a folder",
     )
 
 
@@ -144,10 +149,10 @@ def open_checkpoint(
     Open a checkpoint's folder.
 
     Args:
-        license_: Of the weights; else the manifest's or the model card's.
+        license_: The licence of the weights; None takes that of the manifest, or of the model card.
 
     Raises:
-        CheckpointError: A file that it needs is absent or damaged.
+        CheckpointError: A file that a checkpoint needs is absent or damaged.
     """
     manifest = read_manifest(directory)
     path = directory / "config.json"
@@ -170,10 +175,13 @@ def open_checkpoint(
 
 def parse_config(content: bytes, where: str) -> Mapping[str, Any]:
     """
-    Read the bytes of a config.json.
+    Parse the bytes of a config.json.
+
+    Args:
+        where: The name of the file, for messages.
 
     Raises:
-        CheckpointError: They are no JSON object.
+        CheckpointError: They are not a JSON object.
     """
     try:
         config = json.loads(content)
@@ -185,21 +193,21 @@ def parse_config(content: bytes, where: str) -> Mapping[str, Any]:
 
 
 def hub_repository(name: str) -> str | None:
-    """Return OWNER/REPO on the hub that a name stands for, if it can stand for one."""
+    """Return the repository on the hub that a name stands for, as OWNER/REPO; None if it stands for none."""
     if name in PUBLISHED:
         return _PUBLISHER + name
-    repository = name.replace(_BETWEEN, "/", 1) if "/" not in name else name
+    repository = name.replace(_SEPARATOR, "/", 1) if "/" not in name else name
     return repository if _REPOSITORY.fullmatch(repository) else None
 
 
 def local_name(repository: str) -> str:
-    """Return the name under which a repository's model is kept here."""
+    """Return the name that a repository's model has on this machine, which is that of its folder."""
     short = repository.removeprefix(_PUBLISHER)
-    return short if short in PUBLISHED else repository.replace("/", _BETWEEN)
+    return short if short in PUBLISHED else repository.replace("/", _SEPARATOR)
 
 
 def is_absent(name: str, models_dir: Path) -> bool:
-    """Tell whether a name stands for a model that could be pulled and isn't here."""
+    """Tell whether a name stands for a model that can be pulled and isn't on this machine."""
     try:
         find_checkpoint(name, models_dir)
     except ModelAbsentError:
@@ -209,9 +217,9 @@ def is_absent(name: str, models_dir: Path) -> bool:
     return False
 
 
-def weights_license(repository: str, card: str | None) -> str | None:
-    """Return the licence of a repository's weights; `card` is what its model card says."""
-    return _PUBLISHED_LICENSE if local_name(repository) in PUBLISHED else card
+def weights_license(repository: str, card_license: str | None) -> str | None:
+    """Return the licence of a repository's weights, given the one that its model card names."""
+    return _PUBLISHED_LICENSE if local_name(repository) in PUBLISHED else card_license
 
 
 def _digest(files: Sequence[Path]) -> str:
@@ -222,7 +230,7 @@ def _digest(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _is_whole(directory: Path) -> bool:
+def _is_complete(directory: Path) -> bool:
     try:
         return open_checkpoint(directory.name, directory).tokenizer.is_file()
     except CheckpointError:
@@ -236,5 +244,5 @@ def _license(readme: Path) -> str | None:
     except (OSError, UnicodeDecodeError):
         return None
     front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-    found = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
-    return found[1] if found else None
+    entry = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
+    return entry[1] if entry else None

@@ -1,9 +1,9 @@
 """
-Facts that cost seconds to find out and are asked for at each start: the digest of a folder's weights, a fidelity.
+Caches values that take seconds to compute and are needed at each start: digests of weights, fidelities.
 
-    <cache_dir>/<kind>/<SHA-256 of the key>     the fact, as text
+    <cache_dir>/<kind>/<SHA-256 of the key>     the value, as text
 
-They can be found out again at any time, so whatever goes wrong here is as if nothing had been remembered.
+They can be computed again at any time, so every failure here counts as a cache miss.
 """
 
 from __future__ import annotations
@@ -16,38 +16,39 @@ from pathlib import Path
 
 from musicgen_cli import atomic
 
-_SETTLED_S = 2.0  # a file system's clock may be as coarse as this (FAT): a younger file can change unseen
+_SETTLED_S = 2.0  # the coarsest time stamps of a file system (FAT); a younger file can change without a new one
 
 
 def read_cached(cache_dir: Path, kind: str, key: str) -> str | None:
-    """Return what was remembered under a key."""
+    """Return the value that is cached under a key; None if there is none."""
     try:
         return _path(cache_dir, kind, key).read_text("ascii").strip() or None
     except (OSError, UnicodeDecodeError):
         return None
 
 
-def write_cached(cache_dir: Path, kind: str, key: str, fact: str) -> None:
-    """Keep a fact, which is ASCII and not empty."""
+def write_cached(cache_dir: Path, kind: str, key: str, value: str) -> None:
+    """Cache a value, which is ASCII and not empty; a failure is ignored."""
     path = _path(cache_dir, kind, key)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write(path, f"{fact}\n".encode("ascii"), mode=atomic.SHARED, durable=False)
+        atomic.write(path, f"{value}\n".encode("ascii"), mode=atomic.SHARED, durable=False)
 
 
 def fingerprint(files: Sequence[Path]) -> str | None:
     """
-    Return a key that changes when any of the files does: path, size, time of change and inode of each.
+    Return a key that changes when one of the files does: path, size, modification time and inode of each.
 
-    None if one of them was changed just now, for then another change could go unseen.
+    Returns:
+        None if one of them was modified just now, for a further modification might then not change the key.
 
     Raises:
-        OSError: One of them can't be looked at.
+        OSError: One of them can't be examined.
     """
-    states = [(str(path.resolve()), path.stat()) for path in files]
-    if any(abs(time.time() - stat.st_mtime) < _SETTLED_S for _, stat in states):
+    stats = [(str(path.resolve()), path.stat()) for path in files]
+    if any(abs(time.time() - stat.st_mtime) < _SETTLED_S for _, stat in stats):
         return None
-    return repr([(path, stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in states])
+    return repr([(path, stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in stats])
 
 
 def _path(cache_dir: Path, kind: str, key: str) -> Path:

@@ -1,8 +1,8 @@
 """
-What is known of a pulled model: the file `manifest.json` in its folder, without which a folder isn't a pulled model.
+The file `manifest.json` in the folder of a pulled model, which records where the model came from.
 
-It takes the place of weights that were not kept: their digest, so that a take names the checkpoint it was made with,
-and the shapes of their tensors, so that the memory a model needs can be reckoned.
+It also replaces weights that were not kept: it has their digest, so that a take can name its checkpoint, and the shapes
+of their tensors, so that the memory that the model needs can be computed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FORMAT = 1
 
 
 class FileRecord(BaseModel):
-    """One file, as it was fetched; a weight file need not be here any more."""
+    """A file as it was pulled; the files of weights may have been removed since."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,28 +41,28 @@ def size_and_sha256(path: Path) -> tuple[int, str]:
 
 
 class Manifest(BaseModel):
-    """Where a pulled model came from, and what it is made of."""
+    """Where a pulled model came from, and which files and tensors it had."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = _FORMAT
-    source: str  # OWNER/REPO, or the folder that it was imported from
+    source: str  # OWNER/REPO on the hub, or the folder that was imported
     revision: str | None  # the commit; None for a folder
     license: str | None  # of the weights; None is unknown
-    checkpoint: str  # the digest
+    checkpoint: str  # the digest of config and weights; see Checkpoint.digest
     weights_kept: bool
     files: Mapping[str, FileRecord]
     tensors: Mapping[str, tuple[int, ...]]  # name → shape
     fidelity: Mapping[str, float]  # precision → mean KL to float32, in nats
 
     def write(self, directory: Path) -> None:
-        """Write it into a model's folder."""
+        """Write the manifest into a model's folder."""
         atomic.write(directory / MANIFEST, f"{self.model_dump_json(indent=1)}\n".encode(), mode=atomic.SHARED)
 
 
 def read_manifest(directory: Path) -> Manifest | None:
     """
-    Read the manifest of a pulled model; None where there is none.
+    Read the manifest in a model's folder; None if there is none.
 
     Raises:
         CheckpointError: It can't be read, or was written by a newer version.
@@ -75,7 +75,10 @@ def read_manifest(directory: Path) -> Manifest | None:
     except OSError as err:
         raise CheckpointError(f"can't read {path}: {err.strerror}") from err
     except ValidationError as err:
-        raise CheckpointError(f"{path} is damaged", hint=f"`musicgen model pull {directory.name}` again") from err
+        raise CheckpointError(
+            f"{path} is damaged",
+            hint=f"`musicgen model pull {directory.name}` again repairs it; pull an imported one from its folder",
+        ) from err
     if manifest.format != _FORMAT:
         raise CheckpointError(f"{path} was written by a newer version", hint="update musicgen")
     return manifest

@@ -1,4 +1,4 @@
-"""What models are called, and which of them are in the models directory; nothing of them is opened."""
+"""The names of models, and which of them the models directory has; no model is opened for it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ NANO = "nano"
 PUBLISHED = ("small", "medium", "large", "stereo-small", "stereo-medium", "stereo-large")  # facebook/musicgen-…
 NAMES = ("auto", NANO, *PUBLISHED)
 MANIFEST = "manifest.json"  # only a model that was pulled has one
-
-NAME_PATTERN = r"[A-Za-z0-9_][\w.-]*"
+NAME_PATTERN = r"[A-Za-z0-9_][\w.-]*"  # of an owner, a repository, and a model's folder
 
 
 def is_valid_name(name: str) -> bool:
-    """Tell whether a model's folder can be called so."""
+    """Tell whether a model's folder can have this name."""
     return re.fullmatch(NAME_PATTERN, name, re.ASCII) is not None
 
 
 def installed_names(models_dir: Path) -> list[str]:
-    """Name the models in a models directory, the published ones first; one may turn out to be damaged."""
+    """Return the names of the models in a models directory, the published ones first; some may be damaged."""
     folders = [path.name for path in models_dir.iterdir() if path.is_dir()] if models_dir.is_dir() else []
-    known = [
+    models = [
         name
         for name in folders
         if name in PUBLISHED or (is_valid_name(name) and (models_dir / name / MANIFEST).is_file())
     ]
-    return sorted(known, key=lambda name: (PUBLISHED.index(name) if name in PUBLISHED else len(PUBLISHED), name))
+    return sorted(models, key=lambda name: (PUBLISHED.index(name) if name in PUBLISHED else len(PUBLISHED), name))

@@ -1,9 +1,9 @@
 """
-Reads the weights of a checkpoint as float32: safetensors only, whole or sharded, one tensor at a time.
+Reads the weights of a checkpoint as float32, from one safetensors file or several shards, one tensor at a time.
 
-The files are mapped, so a tensor costs memory only while it is in use. The header is read here rather than by the
-`safetensors` package because that hands out no bfloat16 without torch. Format: an 8-byte little-endian length, a JSON
-header of name → dtype, shape and byte range, then the bytes (github.com/huggingface/safetensors, "Format").
+The files are memory-mapped, so a tensor costs memory only while it is in use. The header is parsed here and not by the
+`safetensors` package, which needs torch for bfloat16. Format: an 8-byte little-endian length, a JSON header that maps
+names to dtype, shape and byte range, then the bytes (github.com/huggingface/safetensors, "Format").
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,69 +24,81 @@ FloatArray = NDArray[np.float32]
 
 WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
-PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})  # can run code when it is loaded
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})  # never loaded: unpickling can run code
 
-_HEADER_BYTES = 100_000_000  # the format's own limit
-_STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_DOWNLOAD_AGAIN = "download the model's files again"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a tensor is, as a file's header says."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int  # of its bytes in the file
 
 
 class Tensors:
-    """The tensors of a checkpoint by name."""
+    """The tensors of a checkpoint, by name."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         """
-        Read the headers.
+        Map the files and read their headers.
 
         Raises:
-            CheckpointError: A file is not safetensors, is cut short or has bytes that belong to no tensor.
+            CheckpointError: A file is not safetensors, is truncated, or has bytes that belong to no tensor.
         """
-        self._at: dict[str, tuple[Path, str, tuple[int, ...], int]] = {}
-        self._bytes: dict[Path, NDArray[np.uint8]] = {}
+        self._entries: dict[str, _Entry] = {}
+        self._mapped: dict[Path, NDArray[np.uint8]] = {}
         for path in files:
             self._open(path)
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a tensor of that name."""
-        return name in self._at
+        return name in self._entries
 
     def read(self, name: str, *shape: int) -> FloatArray:
         """
         Return one tensor as float32.
 
         Args:
-            name: As in the checkpoint.
-            shape: What config.json makes it.
+            name: The tensor's name in the checkpoint.
+            shape: The shape that follows from config.json.
 
         Raises:
-            CheckpointError: It is missing, of another shape or type, or holds a value that is no finite number.
+            CheckpointError: The tensor is missing, has another shape, can't be converted, or has a value that is
+                infinite or NaN.
         """
-        if name not in self._at:
-            raise CheckpointError(f"the checkpoint has no tensor {name!r}", hint=_FETCH_AGAIN)
-        path, kind, found, start = self._at[name]
-        if found != shape:
-            raise CheckpointError(
-                f"{path.name}: tensor {name!r} has the shape {_show(found)}, config.json makes it {_show(shape)}"
-            )
-        if kind not in _STORED:
-            raise CheckpointError(f"{path.name}: tensor {name!r} is {kind}; F32, F16 and BF16 can be read")
-        stored = _STORED[kind]
-        raw = self._bytes[path][start : start + math.prod(shape) * stored.itemsize].view(stored)
+        if name not in self._entries:
+            raise CheckpointError(f"the checkpoint has no tensor {name!r}", hint=_DOWNLOAD_AGAIN)
+        entry = self._entries[name]
+        where = f"{entry.path.name}: tensor {name!r}"
+        if entry.shape != shape:
+            raise CheckpointError(f"{where} has the shape {_show(entry.shape)}, config.json makes it {_show(shape)}")
+        if entry.dtype not in _DTYPES:
+            raise CheckpointError(f"{where} is {entry.dtype}; F32, F16 and BF16 can be read")
+        dtype = _DTYPES[entry.dtype]
+        end = entry.start + math.prod(shape) * dtype.itemsize
+        raw = self._mapped[entry.path][entry.start : end].view(dtype)
         # A bfloat16 is the upper half of a float32.
         values: FloatArray = (
-            (raw.astype(np.uint32) << 16).view(np.float32) if kind == "BF16" else raw.astype(np.float32)
+            (raw.astype(np.uint32) << 16).view(np.float32) if entry.dtype == "BF16" else raw.astype(np.float32)
         )
         if not np.isfinite(values).all():
-            raise CheckpointError(f"{path.name}: tensor {name!r} holds values that are not numbers", hint=_FETCH_AGAIN)
+            raise CheckpointError(f"{where} has values that are infinite or NaN", hint=_DOWNLOAD_AGAIN)
         return values.reshape(shape)
 
-    def float32_bytes(self, *parts: str) -> int:
-        """Return what the tensors whose names begin with any of `parts` take as float32."""
-        return sum(4 * math.prod(shape) for name, (_, _, shape, _) in self._at.items() if name.startswith(parts))
+    def float32_bytes(self, *prefixes: str) -> int:
+        """Return the bytes, as float32, of the tensors whose names begin with one of the prefixes."""
+        return sum(4 * math.prod(entry.shape) for name, entry in self._entries.items() if name.startswith(prefixes))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor."""
-        return {name: shape for name, (_, _, shape, _) in self._at.items()}
+        return {name: entry.shape for name, entry in self._entries.items()}
 
     def _open(self, path: Path) -> None:
         try:
@@ -93,44 +106,41 @@ class Tensors:
             start, header = _header(content)
             end = start
             for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-                kind, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-                _check_place(name, kind, shape, first, last, end - start)
-                self._at[name] = (path, kind, shape, start + first)
+                dtype, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+                _check_range(name, dtype, shape, first, last, end - start)
+                self._entries[name] = _Entry(path, dtype, shape, start + first)
                 end = start + last
         except OSError as err:
             raise CheckpointError(f"can't read {path}: {err.strerror}") from err
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as err:
             reason = str(err) if type(err) is ValueError else "its header can't be read"
-            raise CheckpointError(f"{path} is not a whole safetensors file: {reason}", hint=_FETCH_AGAIN) from err
+            raise CheckpointError(f"{path} is not a complete safetensors file: {reason}", hint=_DOWNLOAD_AGAIN) from err
         if end != content.size:
             raise CheckpointError(
-                f"{path} is damaged: it should have {end} bytes and has {content.size}", hint=_FETCH_AGAIN
+                f"{path} is damaged: it should have {end} bytes and has {content.size}", hint=_DOWNLOAD_AGAIN
             )
-        self._bytes[path] = content
+        self._mapped[path] = content
 
 
 class DroppedTensors(Tensors):
-    """The tensors of a model whose weights were not kept: their shapes are known, their values are not."""
+    """The tensors of a model whose weights were not kept; only their shapes are available."""
 
     def __init__(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__(())
-        self._name = name
-        self._at = {tensor: (Path(), "", shape, 0) for tensor, shape in shapes.items()}
+        self._model = name
+        self._entries = {tensor: _Entry(Path(), "", shape, 0) for tensor, shape in shapes.items()}
 
     def read(self, name: str, *shape: int) -> FloatArray:  # noqa: ARG002
         """
-        Refuse, whichever it is.
+        Raise, for there are no values.
 
         Raises:
             ModelAbsentError: Always.
         """
         raise ModelAbsentError(
-            f"what this needs of the model {self._name!r} isn't here: its weights were not kept",
-            hint=f"`musicgen model pull {self._name} --precision …` prepares it, --keep-weights keeps them",
+            f"the model {self._model!r} can't be prepared on this machine: its weights were not kept",
+            hint=f"`musicgen model pull {self._model} --precision …` prepares it, --keep-weights keeps the weights",
         )
-
-
-_FETCH_AGAIN = "fetch the model's files again"
 
 
 def weight_files(directory: Path) -> tuple[Path, ...]:
@@ -138,8 +148,8 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
     Find the safetensors files of a checkpoint: one, or the shards that an index names.
 
     Raises:
-        CheckpointError: There is none, the index can't be read, or weights are there only as pickle, which can run
-            code when it is loaded.
+        CheckpointError: There is none, the index can't be read, or the weights are there only as pickle, which is
+            never loaded because it can run code.
     """
     if (directory / WEIGHTS_FILE).is_file():
         return (directory / WEIGHTS_FILE,)
@@ -147,10 +157,10 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
         try:
             shards = parse_shard_index((directory / WEIGHTS_INDEX).read_bytes(), str(directory / WEIGHTS_INDEX))
         except OSError as err:
-            raise CheckpointError(f"can't read {directory / WEIGHTS_INDEX}", hint=_FETCH_AGAIN) from err
+            raise CheckpointError(f"can't read {directory / WEIGHTS_INDEX}", hint=_DOWNLOAD_AGAIN) from err
         for shard in shards:
             if not (directory / shard).is_file():
-                raise CheckpointError(f"{directory} has no {shard}, which its index names", hint=_FETCH_AGAIN)
+                raise CheckpointError(f"{directory} has no {shard}, which its index names", hint=_DOWNLOAD_AGAIN)
         return tuple(directory / shard for shard in shards)
     pickles = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLE_SUFFIXES)
     if pickles:
@@ -158,47 +168,48 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
             f"{directory} has its weights only as {pickles[0]}, which is pickle and never loaded",
             hint=f"get {WEIGHTS_FILE} from the same place",
         )
-    raise CheckpointError(f"{directory} has no {WEIGHTS_FILE}", hint=_FETCH_AGAIN)
+    raise CheckpointError(f"{directory} has no {WEIGHTS_FILE}", hint=_DOWNLOAD_AGAIN)
 
 
 def parse_shard_index(index: bytes, where: str) -> list[str]:
     """
-    Return the files that an index names, each once, in order.
+    Return the names of the shards in an index of weights, each once, sorted.
 
     Args:
-        where: The index's own name, for messages.
+        index: The bytes of a model.safetensors.index.json.
+        where: The name of that file, for messages.
 
     Raises:
-        CheckpointError: It can't be read, or names something else than safetensors files beside it.
+        CheckpointError: It can't be parsed, or it names anything but safetensors files in its own folder.
     """
     try:
         shards = sorted(set(json.loads(index)["weight_map"].values()))
         foreign = [shard for shard in shards if Path(shard).name != shard or not shard.endswith(".safetensors")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
-        raise CheckpointError(f"can't read {where}", hint=_FETCH_AGAIN) from err
+        raise CheckpointError(f"can't read {where}", hint=_DOWNLOAD_AGAIN) from err
     if not shards or foreign:
-        raise CheckpointError(f"{where} doesn't name safetensors files beside it")
+        raise CheckpointError(f"{where} doesn't name safetensors files in its own folder")
     return shards
 
 
 def _header(content: NDArray[np.uint8]) -> tuple[int, dict[str, Any]]:
-    """Return where the tensors' bytes start, and name → entry."""
+    """Return the offset of the tensors' bytes, and the header's entries by name."""
     if content.size < 8:
-        raise ValueError("it is cut short")
+        raise ValueError("it is truncated")
     length = int.from_bytes(content[:8].tobytes(), "little")
-    if length > min(_HEADER_BYTES, content.size - 8):
-        raise ValueError("it is cut short or something else")
+    if length > min(_MAX_HEADER_BYTES, content.size - 8):
+        raise ValueError("it is truncated, or of another format")
     header = json.loads(content[8 : 8 + length].tobytes())
     header.pop("__metadata__", None)
     return 8 + length, header
 
 
-def _check_place(name: str, kind: str, shape: tuple[int, ...], first: int, last: int, free: int) -> None:
-    """Check that a tensor begins where the one before ended, and has the bytes of its shape."""
-    if first != free or last < first:
-        raise ValueError(f"tensor {name!r} doesn't follow the one before")
-    if kind in _STORED and math.prod(shape) * _STORED[kind].itemsize != last - first:
-        raise ValueError(f"tensor {name!r} doesn't have the bytes of its shape")
+def _check_range(name: str, dtype: str, shape: tuple[int, ...], first: int, last: int, previous_end: int) -> None:
+    """Check that a tensor begins where the previous one ends, and has as many bytes as its shape needs."""
+    if first != previous_end or last < first:
+        raise ValueError(f"tensor {name!r} doesn't begin where the one before it ends")
+    if dtype in _DTYPES and math.prod(shape) * _DTYPES[dtype].itemsize != last - first:
+        raise ValueError(f"tensor {name!r} doesn't have as many bytes as its shape needs")
 
 
 def _show(shape: tuple[int, ...]) -> str:

@@ -17,17 +17,18 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.names import PUBLISHED
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError
+from tests.support.model_fixtures import Write
 
 NORM = "decoder.model.decoder.layer_norm.weight"
 
 
-def test_auto_is_nano_where_nothing_else_is(tmp_path: Path) -> None:
-    """Out of the box, the bundled model makes the sound."""
+def test_auto_is_nano_if_no_other_model_is_installed(tmp_path: Path) -> None:
+    """A fresh installation uses the bundled model."""
     assert find_checkpoint("auto", tmp_path).name == "nano"
 
 
-def test_auto_takes_the_first_published_model_that_is_whole(tmp_path: Path, write: Any) -> None:
-    """A folder without its weights doesn't count."""
+def test_auto_is_the_first_published_model_that_is_complete(tmp_path: Path, write: Write) -> None:
+    """A folder without weights is passed over."""
     write("models/medium")
     (write("models/small") / "model.safetensors").unlink()
 
@@ -35,8 +36,8 @@ def test_auto_takes_the_first_published_model_that_is_whole(tmp_path: Path, writ
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_model_that_is_absent_says_what_fetches_it(tmp_path: Path, name: str) -> None:
-    """The hint is the command."""
+def test_the_error_for_an_absent_model_names_the_command_that_pulls_it(tmp_path: Path, name: str) -> None:
+    """The command is in the hint."""
     with pytest.raises(ModelAbsentError) as caught:
         find_checkpoint(name, tmp_path)
 
@@ -44,8 +45,10 @@ def test_a_published_model_that_is_absent_says_what_fetches_it(tmp_path: Path, n
 
 
 @pytest.mark.parametrize("name", ["melody", "tiny", "Small"])
-def test_an_unknown_name_tells_the_known_ones(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Melody models need another architecture, and aren't among them."""
+def test_the_error_for_an_unknown_name_lists_the_known_ones(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Melody models have another architecture, and aren't among them."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownModelError) as caught:
         find_checkpoint(name, tmp_path)
@@ -54,8 +57,8 @@ def test_an_unknown_name_tells_the_known_ones(tmp_path: Path, name: str, monkeyp
     assert "melody" not in str(caught.value.hint)
 
 
-def test_a_path_is_taken_as_it_is(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a separator or without, as long as the folder is there."""
+def test_a_path_names_a_checkpoint(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With or without a separator, if the folder exists."""
     folder = write("mine")
     monkeypatch.chdir(tmp_path)
 
@@ -65,8 +68,10 @@ def test_a_path_is_taken_as_it_is(write: Any, tmp_path: Path, monkeypatch: pytes
         find_checkpoint("./other", tmp_path)
 
 
-def test_the_license_is_known_or_read_or_unknown(nano: Checkpoint, write: Any, tmp_path: Path) -> None:
-    """A model card's front matter says it; nothing is guessed."""
+def test_the_license_is_the_published_one_or_that_of_the_model_card(
+    nano: Checkpoint, write: Write, tmp_path: Path
+) -> None:
+    """Only a card's front matter counts; without it the licence is unknown."""
     folder = write("small")
     assert nano.license == "MIT"
     assert find_checkpoint("small", tmp_path).license == "CC-BY-NC-4.0"
@@ -77,18 +82,18 @@ def test_the_license_is_known_or_read_or_unknown(nano: Checkpoint, write: Any, t
     assert find_checkpoint(str(folder), tmp_path).license is None
 
 
-def test_the_digest_is_of_config_and_weights(write: Any) -> None:
-    """Anyone can reckon it: cat config.json model.safetensors | sha256sum."""
+def test_the_digest_is_that_of_config_and_weights_together(write: Write) -> None:
+    """The command `cat config.json model.safetensors | sha256sum` prints the same."""
     folder = write()
     content = (folder / "config.json").read_bytes() + (folder / "model.safetensors").read_bytes()
 
     assert find_checkpoint(str(folder), folder).digest == hashlib.sha256(content).hexdigest()
 
 
-def test_the_digest_of_a_folder_is_remembered_until_a_file_is_touched(
-    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_digest_of_a_folder_is_cached_until_a_file_changes(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A start doesn't hash gigabytes again; weights that changed are noticed."""
+    """Gigabytes aren't hashed at each start, and changed weights are noticed."""
     folder, cache = write(), tmp_path / "cache"
     weights = folder / "model.safetensors"
     for path in folder.iterdir():
@@ -103,8 +108,8 @@ def test_the_digest_of_a_folder_is_remembered_until_a_file_is_touched(
     assert find_checkpoint(str(folder), folder, cache).digest != first
 
 
-def test_pickle_is_never_loaded(write: Any) -> None:
-    """A folder with weights as pickle alone is refused, with the file's name."""
+def test_pickle_is_never_loaded(write: Write) -> None:
+    """A folder whose weights are only pickle is refused, and the message names the file."""
     folder = write()
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -113,8 +118,8 @@ def test_pickle_is_never_loaded(write: Any) -> None:
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
-def test_a_missing_file_is_named(write: Any, missing: str) -> None:
-    """Neither the config nor the weights can be done without."""
+def test_a_missing_file_is_named(write: Write, missing: str) -> None:
+    """Both the config and the weights are needed."""
     folder = write()
     (folder / missing).unlink()
 
@@ -123,8 +128,8 @@ def test_a_missing_file_is_named(write: Any, missing: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
-def test_a_config_that_is_no_object_is_refused(write: Any, content: bytes) -> None:
-    """Bytes that aren't a JSON object are named, not traced back."""
+def test_a_config_that_is_not_a_json_object_is_refused(write: Write, content: bytes) -> None:
+    """The error is one of ours and names the file."""
     folder = write()
     (folder / "config.json").write_bytes(content)
 
@@ -157,8 +162,8 @@ def header(**entries: Any) -> bytes:
         header(a={"dtype": "F32", "shape": [1], "data_offsets": "ab"}) + bytes(4),
     ],
 )
-def test_what_is_no_whole_safetensors_file_is_refused(write: Any, content: bytes) -> None:
-    """Cut short, too long, foreign or lying: one line that names the file."""
+def test_a_damaged_safetensors_file_is_refused(write: Write, content: bytes) -> None:
+    """Truncated, too long, of another format or with a wrong header: one line that names the file."""
     folder = write()
     (folder / "model.safetensors").write_bytes(content)
 
@@ -167,8 +172,8 @@ def test_what_is_no_whole_safetensors_file_is_refused(write: Any, content: bytes
     assert "\n" not in str(caught.value)
 
 
-def test_a_download_that_broke_off_is_refused(write: Any) -> None:
-    """The header says how long the file should be."""
+def test_a_truncated_safetensors_file_is_refused(write: Write) -> None:
+    """Its length follows from its header."""
     folder = write()
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -177,8 +182,8 @@ def test_a_download_that_broke_off_is_refused(write: Any) -> None:
         find_checkpoint(str(folder), folder).tensors()
 
 
-def test_every_float_type_is_read(write: Any) -> None:
-    """F32, F16 and BF16 hold what they can hold, and come out as float32."""
+def test_every_float_type_is_read(write: Write) -> None:
+    """F32, F16 and BF16 are converted to float32 exactly; other types are refused."""
     folder = write()
     values = np.array([[1.0, -2.5], [2.0**-20, 3.0e4]], np.float32)
     parts = {
@@ -198,20 +203,20 @@ def test_every_float_type_is_read(write: Any) -> None:
     assert np.array_equal(tensors.read("F16", 2, 2), values.astype(np.float16).astype(np.float32))
     assert np.array_equal(
         tensors.read("BF16", 2, 2), np.float32([[1, -2.5], [2.0**-20, 29952]])
-    )  # 8 bits of 3.0e4, cut
+    )  # 3.0e4 truncated to 8 bits
     assert {tensors.read(kind, 2, 2).dtype for kind in ("F32", "F16", "BF16")} == {np.dtype(np.float32)}
     with pytest.raises(CheckpointError, match="'I64' is I64"):
         tensors.read("I64", 2, 2)
 
 
-def test_a_tensor_that_doesnt_fit_is_named(write: Any, nano_tensors: Mapping[str, Any]) -> None:
-    """Missing, of another shape, or not a number."""
+def test_the_error_for_an_unusable_tensor_names_it(write: Write, nano_tensors: Mapping[str, Any]) -> None:
+    """The tensor is missing, has another shape, or has a NaN."""
     spoilt = nano_tensors[NORM].copy()
     spoilt[7] = np.nan
     folder = write(tensors={**nano_tensors, NORM: spoilt})
     tensors = find_checkpoint(str(folder), folder).tensors()
 
-    with pytest.raises(CheckpointError, match=rf"{NORM}' holds values that are not numbers"):
+    with pytest.raises(CheckpointError, match=rf"{NORM}' has values that are infinite or NaN"):
         tensors.read(NORM, 192)
     with pytest.raises(CheckpointError, match=rf"{NORM}' has the shape 192, config.json makes it 96 by 2"):
         tensors.read(NORM, 96, 2)
@@ -222,7 +227,7 @@ def test_a_tensor_that_doesnt_fit_is_named(write: Any, nano_tensors: Mapping[str
 def sharded(folder: Path, tensors: Mapping[str, Any]) -> None:
     from safetensors.numpy import save_file
 
-    names, places = sorted(tensors), {}
+    names, places = sorted(tensors), dict[str, str]()
     for shard, part in (("a.safetensors", names[::2]), ("b.safetensors", names[1::2])):
         save_file({name: tensors[name] for name in part}, folder / shard)
         places |= dict.fromkeys(part, shard)
@@ -230,8 +235,8 @@ def sharded(folder: Path, tensors: Mapping[str, Any]) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
 
 
-def test_shards_are_one_checkpoint(write: Any, nano_tensors: Mapping[str, Any]) -> None:
-    """Large models come in several files with an index."""
+def test_shards_are_one_checkpoint(write: Write, nano_tensors: Mapping[str, Any]) -> None:
+    """Large models are several files with an index."""
     folder = write()
     sharded(folder, nano_tensors)
     checkpoint = find_checkpoint(str(folder), folder)
@@ -245,8 +250,8 @@ def test_shards_are_one_checkpoint(write: Any, nano_tensors: Mapping[str, Any]) 
 
 
 @pytest.mark.parametrize("index", [b"{", b"{}", b'{"weight_map": []}', b'{"weight_map": {}}'])
-def test_an_index_that_says_nothing_is_refused(write: Any, index: bytes) -> None:
-    """The index is named."""
+def test_an_index_without_shards_is_refused(write: Write, index: bytes) -> None:
+    """The error names the index."""
     folder = write()
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_bytes(index)
@@ -256,13 +261,13 @@ def test_an_index_that_says_nothing_is_refused(write: Any, index: bytes) -> None
 
 
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "pytorch_model.bin"])
-def test_an_index_reaches_only_safetensors_beside_it(write: Any, shard: str) -> None:
-    """An index is someone else's text."""
+def test_an_index_can_name_only_safetensors_in_its_own_folder(write: Write, shard: str) -> None:
+    """An index that was downloaded can't be trusted with paths."""
     folder = write()
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
 
-    with pytest.raises(CheckpointError, match="doesn't name safetensors files beside it"):
+    with pytest.raises(CheckpointError, match="doesn't name safetensors files in its own folder"):
         find_checkpoint(str(folder), folder)
 
 
@@ -293,8 +298,8 @@ def test_an_index_reaches_only_safetensors_beside_it(write: Any, shard: str) -> 
         ("audio_encoder.use_causal_conv", "yes"),
     ],
 )
-def test_a_config_of_another_kind_is_refused(nano: Checkpoint, member: str, value: object) -> None:
-    """What can't be done exactly isn't done at all; the message names the member."""
+def test_an_unsupported_config_is_refused(nano: Checkpoint, member: str, value: object) -> None:
+    """A value that can't be reproduced exactly is an error that names config.json."""
     config: Any = copy.deepcopy(nano.config)
     part, _, key = member.rpartition(".")
     (config[part] if part else config)[key] = value
@@ -303,8 +308,8 @@ def test_a_config_of_another_kind_is_refused(nano: Checkpoint, member: str, valu
         Shape.of(config)
 
 
-def test_a_non_causal_codec_cant_trim_on_one_side(nano: Checkpoint) -> None:
-    """Transformers refuses it too."""
+def test_a_non_causal_codec_cant_trim_one_side_more(nano: Checkpoint) -> None:
+    """The error names the member; transformers refuses it, too."""
     config: Any = copy.deepcopy(nano.config)
     config["audio_encoder"] |= {"use_causal_conv": False, "trim_right_ratio": 0.5}
 
@@ -312,8 +317,8 @@ def test_a_non_causal_codec_cant_trim_on_one_side(nano: Checkpoint) -> None:
         Shape.of(config)
 
 
-def test_absent_members_have_the_published_values() -> None:
-    """As transformers fills them in."""
+def test_absent_members_have_the_defaults_of_transformers() -> None:
+    """A config that names only the sizes that differ is enough."""
     shape = Shape.of(
         {"model_type": "musicgen", "text_encoder": {}, "decoder": {}, "audio_encoder": {"codebook_size": 2048}}
     )

@@ -19,7 +19,7 @@ NANO = Path(__file__).parents[2] / "musicgen_cli" / "models" / "nano"
 
 @pytest.fixture
 def mine(musicgen: Run, tmp_path: Path) -> Path:
-    """Import a folder."""
+    """Import a folder as the model `mine`."""
     folder = tmp_path / "mine"
     shutil.copytree(NANO, folder)
     (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
@@ -32,8 +32,8 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def test_list_tells_each_model_in_a_line(musicgen: Run, mine: Path) -> None:
-    """Name, bytes, precisions, licence, source; the bundled one first."""
+def test_list_shows_each_model_in_a_line(musicgen: Run, mine: Path) -> None:
+    """Name, bytes, precisions, licence and source; the bundled model comes first."""
     lines = [line.split("\t") for line in musicgen("model", "list").lines]
 
     assert [line[0] for line in lines] == ["nano", "mine"]
@@ -42,13 +42,13 @@ def test_list_tells_each_model_in_a_line(musicgen: Run, mine: Path) -> None:
     assert musicgen("model", "list", "-q").out == "nano\nmine\n"
 
 
-def test_list_as_json_has_the_same(musicgen: Run, mine: Path) -> None:
-    """One object a line."""
-    known = [json.loads(line) for line in musicgen("model", "list", "--json").lines]
+def test_list_as_json_has_the_same_fields(musicgen: Run, mine: Path) -> None:
+    """Each line is an object."""
+    models = [json.loads(line) for line in musicgen("model", "list", "--json").lines]
 
-    [precision] = known[1]["precisions"]
+    [precision] = models[1]["precisions"]
     assert precision in PRECISIONS
-    assert known[1] == {
+    assert models[1] == {
         "name": "mine",
         "size_bytes": size_of(models_dir() / "mine"),
         "precisions": [precision],
@@ -57,8 +57,8 @@ def test_list_as_json_has_the_same(musicgen: Run, mine: Path) -> None:
     }
 
 
-def test_a_folder_that_is_no_model_spoils_no_list(musicgen: Run, mine: Path) -> None:
-    """It is told of, and the others are listed."""
+def test_a_folder_without_a_model_doesnt_stop_the_list(musicgen: Run, mine: Path) -> None:
+    """One with a model's name is a warning, any other is ignored."""
     (models_dir() / "small").mkdir()
     (models_dir() / "notes").mkdir()
     done = musicgen("model", "list", "-q")
@@ -68,15 +68,15 @@ def test_a_folder_that_is_no_model_spoils_no_list(musicgen: Run, mine: Path) -> 
     assert "notes" not in done.err
 
 
-def test_show_tells_all_that_is_known(musicgen: Run, mine: Path) -> None:
-    """Of a pulled model, of the bundled one, and of a folder."""
+def test_show_describes_a_model(musicgen: Run, mine: Path) -> None:
+    """Whether it was pulled, is the bundled one, or is a folder."""
     pulled, bundled, folder = (
         json.loads(musicgen("model", "show", name, "--json").out) for name in ("mine", "nano", mine)
     )
 
-    for known in (pulled, bundled, folder):
-        assert (known["layers"], known["width"], known["codebooks"], known["channels"]) == (3, 192, 4, 1)
-        assert (known["sample_rate"], known["parameters"]) == (32_000, 9_767_988)
+    for model in (pulled, bundled, folder):
+        assert (model["layers"], model["width"], model["codebooks"], model["channels"]) == (3, 192, 4, 1)
+        assert (model["sample_rate"], model["parameters"]) == (32_000, 9_767_988)
     [(precision, graphs)] = pulled["precisions"].items()
     assert 0 <= graphs["mean_kl"] < 0.01
     assert (graphs["mean_kl"] == 0) == (precision == "fp32")
@@ -88,8 +88,8 @@ def test_show_tells_all_that_is_known(musicgen: Run, mine: Path) -> None:
     assert "sample_rate\t32000" in musicgen("model", "show", "mine").lines
 
 
-def test_rm_wants_yes(musicgen: Run, mine: Path) -> None:
-    """What would go is shown first; afterwards nothing is left."""
+def test_rm_removes_only_with_yes(musicgen: Run, mine: Path) -> None:
+    """Without it the models are listed, and it is exit 2; with it nothing is left of them."""
     done = musicgen("model", "rm", "mine")
     assert done.code == 2
     assert done.out.startswith("mine\t")
@@ -105,14 +105,14 @@ def test_rm_wants_yes(musicgen: Run, mine: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "code"), [("nano", 2), ("small", 3), ("..", 3), ("../models", 3), ("", 3), (".pulling", 3)]
 )
-def test_rm_touches_nothing_but_models(musicgen: Run, mine: Path, name: str, code: int) -> None:
-    """And all names are looked at before the first one goes."""
+def test_rm_removes_nothing_but_models(musicgen: Run, mine: Path, name: str, code: int) -> None:
+    """All names are checked before the first model is removed."""
     assert musicgen("model", "rm", "mine", name, "--yes").code == code
     assert (models_dir() / "mine").is_dir()
 
 
 def test_pull_as_json_prints_one_object(musicgen: Run, mine: Path) -> None:
-    """Talk is JSON too, on stderr."""
+    """The notes on stderr are JSON, too."""
     done = musicgen("model", "pull", mine, "--keep-weights", "--json")
 
     assert json.loads(done.out)["name"] == "mine"
@@ -130,10 +130,10 @@ def test_pull_as_json_prints_one_object(musicgen: Run, mine: Path) -> None:
         (["mine", "--revision", "x"], 2),
     ],
 )
-def test_what_cant_be_pulled_is_a_sentence(
+def test_a_pull_that_cant_work_is_refused_at_once(
     musicgen: Run, mine: Path, words: list[str], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before anything is looked for on the network."""
+    """The hub isn't asked."""
     monkeypatch.chdir(mine.parent)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
 

@@ -1,1 +1,1 @@
-"""Model weights on this machine: fetched, listed, checked, removed."""
+"""Models on this machine: pulling, listing, checking and removing them."""

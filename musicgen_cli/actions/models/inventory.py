@@ -1,4 +1,4 @@
-"""The models on this machine: what each is, what of it is here, and how to be rid of one."""
+"""Lists, describes, checks and removes the models on this machine."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from musicgen_cli.errors import (
 )
 
 _ABOUT_NANO = (
-    "a small synthesiser played by a language model, in MusicGen's format; trained on nothing but its own composer; "
-    "no voices, no audio prompts; for Meta's model: musicgen model pull small"
+    "a small synthesiser played by a language model, in MusicGen's format; trained only on pieces that a program of "
+    "this project composed; no voices, no audio prompts; for Meta's model: musicgen model pull small"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class GraphFolder:
-    """The graphs of one precision."""
+    """The prepared graphs of a model in one precision."""
 
     directory: Path
-    files: dict[str, tuple[int, str]]  # name → bytes and SHA-256
+    files: dict[str, tuple[int, str]]  # name → size in bytes and SHA-256
 
     @property
     def size_bytes(self) -> int:
-        """What they take on disk."""
+        """The bytes that they take on disk."""
         return sum(size for size, _ in self.files.values())
 
     def damaged(self) -> list[str]:
-        """Return the files that aren't what they were; reads everything."""
-        return [name for name, known in self.files.items() if _identity(self.directory / name) != known]
+        """Return the names of the files that have changed since they were written; reads all of them."""
+        return [name for name, expected in self.files.items() if _actual(self.directory / name) != expected]
 
 
 def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphFolder]:
-    """Return the graphs of a checkpoint that this version can use, by precision; what is in them isn't read."""
-    found = {}
+    """Return the graphs of a checkpoint that this version can use, by precision; their content isn't checked."""
+    folders = {}
     for path in sorted(
         (checkpoint.graph_cache_dir(cache_dir) / "graphs").glob(f"{checkpoint.digest}-*/{GRAPHS_MANIFEST}")
     ):
@@ -56,10 +56,10 @@ def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphF
             label = json.loads(path.read_bytes())
             files = {name: (entry["bytes"], entry["sha256"]) for name, entry in label["files"].items()}
             if label["checkpoint"] == checkpoint.digest and label["format"] == GRAPH_FORMAT:
-                found[str(label["precision"])] = GraphFolder(path.parent, files)
+                folders[str(label["precision"])] = GraphFolder(path.parent, files)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            continue  # made again when it is needed
-    return found
+            continue  # an unusable folder is made again when its precision is needed
+    return folders
 
 
 def installed_models(models_dir: Path, cache_dir: Path, warn: Callable[[str], None]) -> Iterator[Checkpoint]:
@@ -67,7 +67,7 @@ def installed_models(models_dir: Path, cache_dir: Path, warn: Callable[[str], No
     Yield the bundled model and those in the models directory.
 
     Args:
-        warn: Hears of a folder that can't be used.
+        warn: Called with one line about each folder that can't be opened.
     """
     yield find_checkpoint(NANO, models_dir, cache_dir)
     for name in installed_names(models_dir):
@@ -78,7 +78,7 @@ def installed_models(models_dir: Path, cache_dir: Path, warn: Callable[[str], No
 
 
 def summary(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
-    """Return what a list shows of a model."""
+    """Return the fields that a list of models shows."""
     graphs = prepared_graphs(checkpoint, cache_dir)
     size = _size(checkpoint.directory)
     if checkpoint.manifest is None:
@@ -93,8 +93,8 @@ def summary(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
 
 
 def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
-    """Return all that is known of a model."""
-    shape = Shape.of(checkpoint.config)
+    """Return all fields that are shown of one model."""
+    sizes = Shape.of(checkpoint.config)
     manifest = checkpoint.manifest
     files = (
         {name: file.bytes for name, file in manifest.files.items()}
@@ -107,12 +107,12 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
         "checkpoint": checkpoint.digest,
         "directory": str(checkpoint.directory),
         "weights_kept": bool(checkpoint.weights),
-        "layers": shape.decoder.layers,
-        "width": shape.decoder.width,
-        "codebooks": shape.decoder.codebooks,
-        "channels": shape.decoder.channels,
-        "sample_rate": shape.codec.rate,
-        "parameters": sum(math.prod(of_tensor) for of_tensor in checkpoint.tensors().shapes.values()),
+        "layers": sizes.decoder.layers,
+        "width": sizes.decoder.width,
+        "codebooks": sizes.decoder.codebooks,
+        "channels": sizes.decoder.channels,
+        "sample_rate": sizes.codec.rate,
+        "parameters": sum(math.prod(shape) for shape in checkpoint.tensors().shapes.values()),
         "files": files,
         "precisions": {
             precision: {"size_bytes": folder.size_bytes}
@@ -123,10 +123,10 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
 
 def check(checkpoint: Checkpoint, cache_dir: Path) -> None:
     """
-    Read every byte of a model again.
+    Check every file of a model: those that were pulled against its manifest, and its graphs.
 
     Raises:
-        DamagedError: A file isn't what it was when it was pulled, or when its graphs were made.
+        DamagedError: A file has changed since it was pulled or written.
     """
     manifest = checkpoint.manifest
     weights = {path.name for path in checkpoint.weights}
@@ -134,16 +134,16 @@ def check(checkpoint: Checkpoint, cache_dir: Path) -> None:
         name
         for name, file in (manifest.files.items() if manifest else ())
         if (weights or not name.endswith(".safetensors"))
-        and _identity(checkpoint.directory / name) != (file.bytes, file.sha256)
+        and _actual(checkpoint.directory / name) != (file.bytes, file.sha256)
     ]
     for precision, folder in prepared_graphs(checkpoint, cache_dir).items():
         damaged += [f"{name} ({precision})" for name in folder.damaged()]
     if damaged:
         raise DamagedError(
             f"the model {checkpoint.name!r} is damaged: {', '.join(damaged)}",
-            hint=f"`musicgen model pull {manifest.source}` sets it right"
+            hint=f"`musicgen model pull {manifest.source}` repairs it"
             if manifest
-            else "it sets itself right when used",
+            else "its graphs are made again when it is next used",
         )
 
 
@@ -201,8 +201,8 @@ def _source(checkpoint: Checkpoint) -> str:
     return checkpoint.manifest.source if checkpoint.manifest else str(checkpoint.directory)
 
 
-def _identity(path: Path) -> tuple[int, str] | None:
-    """Return a file's size and SHA-256; None where it can't be read."""
+def _actual(path: Path) -> tuple[int, str] | None:
+    """Return a file's size and SHA-256; None if it can't be read."""
     try:
         return size_and_sha256(path)
     except OSError:

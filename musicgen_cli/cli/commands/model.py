@@ -1,4 +1,4 @@
-"""`musicgen model`: model weights on this machine."""
+"""`musicgen model`: pull, list, show and remove models."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from musicgen_cli.checkpoint.checkpoint import Checkpoint
     from musicgen_cli.cli.output import Output
 
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Names alone on stdout, no talk.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print names only, and no notes.")]
 
 
 def pull(
@@ -20,23 +20,24 @@ def pull(
         str,
         typer.Argument(
             metavar="NAME|OWNER/REPO|DIR",
-            help="small, medium, large, stereo-small, …; a repository of the hub; or a checkpoint's folder.",
+            help="small, medium, large, stereo-small, …; a Hugging Face repository; or a checkpoint's folder.",
         ),
     ],
     revision: Annotated[
-        str | None, typer.Option(metavar="R", help="A branch, tag or commit.", show_default=False)
+        str | None,
+        typer.Option(metavar="R", help="A branch, tag or commit of the repository. [main]", show_default=False),
     ] = None,
     precision: options.Precision = None,
     keep_weights: Annotated[
-        bool, typer.Option("--keep-weights", help="Keep the weights too, so that any precision can be made later.")
+        bool, typer.Option("--keep-weights", help="Keep the weights, so that other precisions can be prepared later.")
     ] = False,
     json_: options.Json = False,
     quiet: Quiet = False,
 ) -> None:
     """
-    Fetch a model and prepare it.
+    Download a model and prepare it.
 
-    What an interrupted pull has fetched whole is kept, and used by the next one.
+    If a pull is interrupted, the next one downloads only what is missing.
     """
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
@@ -57,7 +58,7 @@ def pull(
 
 
 def list_(json_: options.Json = False, quiet: Quiet = False) -> None:
-    """Show which models are here, and in which precisions they are ready."""
+    """List the models on this machine, and the precisions that are prepared."""
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
 
@@ -69,13 +70,13 @@ def list_(json_: options.Json = False, quiet: Quiet = False) -> None:
 
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A model's name or folder.")],
-    check: Annotated[bool, typer.Option("--check", help="Read every byte again; exit 7 if one is wrong.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check every file first; exit 7 if one is damaged.")] = False,
     json_: options.Json = False,
 ) -> None:
     """
-    Show all that is known of a model.
+    Show a model's source, licence, sizes, files and precisions.
 
-    How far a precision is from float32 is the mean KL divergence of what comes next, in nats, on one take.
+    mean_kl is how far a precision is from float32: the mean KL divergence of the next code, in nats, over one take.
     """
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output, flat
@@ -89,19 +90,19 @@ def show(
     model = find_checkpoint(name, settings.models_dir(), cache)
     if check:
         inventory.check(model, cache)
-        out.note("every byte is as it was")
-    known = inventory.details(model, cache)
-    for precision, values in known["precisions"].items():
+        out.note("no file is damaged")
+    details = inventory.details(model, cache)
+    for precision, values in details["precisions"].items():
         values["mean_kl"] = fidelity_of(model, precision, cache, out.note)
     if json_:
-        out.json(known)
+        out.json(details)
     else:
-        out.pairs(flat(known))
+        out.pairs(flat(details))
 
 
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME…", help="As `musicgen model list` shows them.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Really; without it, what would go is shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; otherwise only list what would be removed.")] = False,
     json_: options.Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -111,35 +112,35 @@ def rm(
     from musicgen_cli.text import size
 
     out = Output(as_json=json_, quiet=quiet)
-    where = settings.models_dir()
+    models_dir = settings.models_dir()
     with needs("local"):
         from musicgen_cli.actions.models.inventory import plan_removal, remove
-    would_go = [plan_removal(name, where) for name in dict.fromkeys(names)]
-    for model in would_go:
+    removals = [plan_removal(name, models_dir) for name in dict.fromkeys(names)]
+    for removal in removals:
         if yes:
-            remove(model.name, where)
+            remove(removal.name, models_dir)
         if json_:
-            out.json({"name": model.name, "size_bytes": model.size_bytes, "removed": yes})
+            out.json({"name": removal.name, "size_bytes": removal.size_bytes, "removed": yes})
         elif quiet:
-            out.line(model.name)
+            out.line(removal.name)
         else:
-            out.line(f"{model.name}\t{size(model.size_bytes)}")
+            out.line(f"{removal.name}\t{size(removal.size_bytes)}")
     if not yes:
-        models = "1 model" if len(would_go) == 1 else f"{len(would_go)} models"
+        models = "1 model" if len(removals) == 1 else f"{len(removals)} models"
         raise UsageError(f"{models} would be removed, nothing was", hint="--yes removes")
 
 
 def _show_all(out: "Output", models: "list[Checkpoint]") -> None:
-    """Show models: a table on a terminal, else one a line: name, bytes, precisions, licence, source."""
+    """Show models as a table on a terminal, else one per line: name, bytes, precisions, licence, source."""
     from musicgen_cli import settings
     from musicgen_cli.actions.models.inventory import summary
     from musicgen_cli.text import one_line
 
-    known = [summary(model, settings.cache_dir()) for model in models]
+    summaries = [summary(model, settings.cache_dir()) for model in models]
     if out.is_table:
-        out.models(known)
+        out.models(summaries)
         return
-    for values in known:
+    for values in summaries:
         if out.as_json:
             out.json(values)
         elif out.quiet:
