@@ -10,8 +10,6 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 
-from huggingface_hub import constants
-
 from musicgen_cli import generate, settings
 from musicgen_cli.actions.engines import (
     EngineConfig,
@@ -25,24 +23,17 @@ from musicgen_cli.actions.engines import (
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import NullListener
 from musicgen_cli.errors import AbsentError, InvalidValueError, ModelAbsentError, UnknownModelError, UsageError
-from tests.support.hubs import Hub, start
+from tests.support.hubs import Hub, running_hub
 
 MODEL = "someone/mine"
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, write: Any) -> Iterator[Hub]:
-    """Start a hub that has nano under another name."""
-    published = Hub()
-    published.publish(MODEL, write("published"))
-    url, stop = start(published)
-    for name in ("HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", url)
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
-    yield published
-    stop()
+    """Run a hub that has nano under another name."""
+    with running_hub(monkeypatch) as running:
+        running.publish(MODEL, write("published"))
+        yield running
 
 
 def test_a_model_that_is_absent_is_pulled_when_its_engine_is_opened(hub: Hub) -> None:
@@ -54,10 +45,10 @@ def test_a_model_that_is_absent_is_pulled_when_its_engine_is_opened(hub: Hub) ->
     engine.close()
 
     assert clip.origin.model == "someone--mine"
-    assert any(line.startswith(f"fetching {MODEL}, revision ") for line in lines)
-    requests = len(hub.log)
+    assert any(line.startswith(f"downloading {MODEL}, revision ") for line in lines)
+    requests = len(hub.requests)
     prepare(config, LogReporter(lines.append))
-    assert len(hub.log) == requests
+    assert len(hub.requests) == requests
 
 
 def test_python_pulls_a_model_as_the_command_does(hub: Hub, store_path: Path) -> None:
@@ -77,7 +68,7 @@ def test_a_service_needs_no_model(hub: Hub) -> None:
 
     assert config == EngineConfig(local=False, url="http://gpubox:2006", timeout=600, max_wait=120)
     prepare(config, LogReporter(pytest.fail))
-    assert hub.log == []
+    assert hub.requests == []
 
 
 def test_a_local_configuration_is_checked_before_anything_is_loaded() -> None:
