@@ -137,8 +137,12 @@ class Staging:
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name; copy it where the file system has no hard links."""
+    """
+    Give a file a second name; where a hard link isn't possible, copy it.
+
+    Other than for `atomic.link_or_copy`, the source may be a symbolic link, or be on another file system.
+    """
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copyfile(source, target)

@@ -37,3 +37,16 @@ def test_a_folder_cant_take_a_name_that_is_taken(musicgen: Run, write: Write) ->
     assert "can't be called 'small'" in done.err
     assert musicgen("model", "pull", write("mine")).code == 0
     assert musicgen("model", "pull", write("other/mine")).code == 2
+
+
+def test_a_folder_of_symbolic_links_is_imported(musicgen: Run, write: Write, tmp_path: Path) -> None:
+    """The cache of huggingface_hub consists of relative links to files elsewhere."""
+    folder, linked = write("blobs"), tmp_path / "mine"
+    linked.mkdir()
+    for path in folder.iterdir():
+        (linked / path.name).symlink_to(Path("..") / "blobs" / path.name)
+
+    done = musicgen("model", "pull", linked)
+    assert done.code == 0, done.err
+    assert musicgen("model", "show", "mine", "--check").code == 0
+    assert (folder / "model.safetensors").is_file()
