@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in an __all__
 from pydantic import BaseModel, Field, ValidationError
 
+from musicgen_cli import atomic
 from musicgen_cli._version import __version__
 from musicgen_cli.errors import (
     BadAnswerError,
@@ -231,14 +231,14 @@ class Hub:
                 received(out.tell())
                 self._download(repository, file, out, received=received, note=note)
                 out.flush()
-                os.fsync(out.fileno())
+                atomic.sync(out.fileno())
         except OSError:
             partial.unlink(missing_ok=True)
             raise
         if not file.is_at(partial):
             partial.unlink()
             raise _wrong_checksum(repository, file)
-        partial.replace(directory / file.name)
+        atomic.replace(partial, directory / file.name)
 
     def _download(
         self,
