@@ -26,7 +26,7 @@ class Transfer:
     """One answer to a request for a file's bytes."""
 
     file: str
-    start: int  # the first byte that was asked for
+    start: int  # the first requested byte
     sent: int = 0  # bytes of the body
     ended: bool = False
 
@@ -104,8 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         content = (self.hub.repositories[name] / file).read_bytes()
         if file in self.hub.wrong:
             content = content[:-1] + bytes([content[-1] ^ 1])
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(asked[1]) if asked and not self.hub.without_range else 0
+        header = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(header[1]) if header and not self.hub.without_range else 0
         transfer = Transfer(file, start)
         self.hub.transfers.append(transfer)
         if statuses := self.hub.file_status.get(file):

@@ -46,8 +46,6 @@ from musicgen_cli.text import size
 if TYPE_CHECKING:
     from musicgen_cli.checkpoint.hub import Hub, RemoteFile, Repository
 
-_WRITE_HINT = "files that were downloaded completely are kept for the next pull"
-
 
 def pull(
     name: str,
@@ -130,7 +128,7 @@ class _Pull:
 
     def download(self, hub: Hub, repository_id: str, revision: str | None) -> Checkpoint:
         """Download the model from the hub, unless the same revision is installed and undamaged."""
-        with self.staging.lock(hint=_WRITE_HINT):
+        with self.staging.lock(hint="files that were downloaded completely are kept for the next pull"):
             repository = hub.repository(repository_id, revision)
             _check_replaceable(self.staging, repository.id)
             files = remote_files(hub, repository, self.listener.note)
@@ -144,7 +142,7 @@ class _Pull:
 
     def import_folder(self, folder: Path) -> Checkpoint:
         """Copy the model from a folder."""
-        with self.staging.lock(hint=_WRITE_HINT):
+        with self.staging.lock():
             source = open_checkpoint(self.staging.name, folder)
             Shape.of(source.config)
             files = local_files(source)
@@ -220,7 +218,12 @@ class _Pull:
 
 
 def _check_importable(name: str, revision: str | None) -> None:
-    """Check what is asked of a folder."""
+    """
+    Check the name under which a folder would be imported, and that no revision is given for it.
+
+    Raises:
+        UsageError: The name can't be that of an imported model, or there is a revision.
+    """
     if not is_valid_name(name) or name in NAMES:
         raise UsageError(
             f"an imported model can't be called {name!r}",
