@@ -268,7 +268,7 @@ complete -c musicgen -n '__musicgen_at job cancel' -s h -l help -d 'Show help an
 
 complete -c musicgen -n '__musicgen_at_group model' -a pull -d 'Download a model and prepare it.'
 complete -c musicgen -n '__musicgen_at_group model' -a list -d 'List the models on this machine, and the precisions that are prepared.'
-complete -c musicgen -n '__musicgen_at_group model' -a show -d 'Show a model\'s source, licence, sizes, files and precisions.'
+complete -c musicgen -n '__musicgen_at_group model' -a show -d 'Show a model\'s licence, origin, sizes, files and precisions.'
 complete -c musicgen -n '__musicgen_at_group model' -a rm -d 'Remove models from this machine.'
 complete -c musicgen -n '__musicgen_at_group model' -s h -l help -d 'Show help and exit.'
 

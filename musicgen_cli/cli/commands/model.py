@@ -74,7 +74,7 @@ def show(
     json_: options.Json = False,
 ) -> None:
     """
-    Show a model's source, licence, sizes, files and precisions.
+    Show a model's licence, origin, sizes, files and precisions.
 
     mean_kl is how far a precision is from float32: the mean KL divergence of the next code, in nats, over one take.
     """
