@@ -1,12 +1,34 @@
-"""Sampling parameters for the tests of the decoding loop."""
+"""Helpers for the tests of the decoding loop: sampling parameters, a sequence decoded by hand, and waiting."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.engine.decoding.sampling import Sampling
 
+if TYPE_CHECKING:
+    from musicgen_cli.engine.decoding.sequence import Sequence, Step
+
 
 def sampling(**values: Any) -> Sampling:
-    plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance_scale": 1.0, "do_sample": True, "seed": 1}
-    return Sampling(**{**plain, **values})
+    defaults = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance_scale": 1.0, "do_sample": True, "seed": 1}
+    return Sampling(**{**defaults, **values})
+
+
+def decode(sequence: Sequence, step: Step) -> Any:
+    """Decode a sequence to its end without a scheduler, and return its codes."""
+    import numpy as np
+
+    while not sequence.done:
+        sequence.advance(step(sequence.tokens, np.full(sequence.rows, sequence.position)))
+    return sequence.codes
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    """Wait for another thread to make a condition true, and fail if it doesn't in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true in time"
+        time.sleep(0.001)

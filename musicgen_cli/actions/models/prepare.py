@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicgen_cli.actions.models.fidelity import EXACT, measure
+from musicgen_cli.actions.models.fidelity import REFERENCE, measure
 from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.actions.models.staging import Staging, link_or_copy
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, open_checkpoint
@@ -82,7 +82,7 @@ def _with_fidelity(draft: Checkpoint, precision: str, note: Callable[[str], None
     try:
         return {**measured, precision: measure(draft, precision, draft.directory, note)}
     except MemoryNeededError as err:
-        note(f"how far {precision} is from {EXACT} can't be measured: {err}")
+        note(f"how far {precision} is from {REFERENCE} can't be measured: {err}")
         return measured
     finally:
         for prepared, graphs in prepared_graphs(draft, draft.directory).items():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.actions.models import inventory
-from musicgen_cli.actions.models.fidelity import EXACT
+from musicgen_cli.actions.models.fidelity import REFERENCE
 from musicgen_cli.actions.models.model_files import CONFIG, is_weights, local_files, remote_files
 from musicgen_cli.actions.models.prepare import Provenance, install
 from musicgen_cli.actions.models.staging import Staging, link_or_copy
@@ -214,7 +214,7 @@ class _Pull:
 
     def _graphs_size(self, weights: int) -> int:
         """Bound the bytes of the graphs that are written: those of a precision take at most as much as the weights."""
-        return weights * (1 if self.precision == EXACT else 2)  # EXACT is made too, to compare with
+        return weights * (1 if self.precision == REFERENCE else 2)  # REFERENCE is made too, to compare with
 
 
 def _check_importable(name: str, revision: str | None) -> None:

@@ -10,17 +10,25 @@ np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("safetensors", reason="writes checkpoints")
 
-from musicgen_cli.actions.models.fidelity import _kl, _Led, fidelity_of, mean_kl
+from tokenizers import Tokenizer
+
+from musicgen_cli.actions.models import fidelity
+from musicgen_cli.actions.models.fidelity import fidelity_of, kl_divergence, mean_kl
 from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
+from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine import registry
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
+from musicgen_cli.engine.decoding.sequence import Sequence
+from musicgen_cli.engine.onnx.engine import OnnxModel
 from musicgen_cli.settings import cache_dir
+from tests.support.decoding import sampling
 
 FRAMES = 60
 
 
-def graphs(folder: Path) -> tuple[Checkpoint, Path]:
-    """Prepare a checkpoint in float32."""
+def fp32_graphs(folder: Path) -> tuple[Checkpoint, Path]:
+    """Build the float32 graphs of a checkpoint folder."""
     registry.open_local(str(folder), precision="fp32", note=lambda _: None).close()
     checkpoint = find_checkpoint(str(folder), folder)
     return checkpoint, prepared_graphs(checkpoint, cache_dir())["fp32"].directory
@@ -34,49 +42,70 @@ def rounded(values: Any, bits: int) -> Any:
     return (np.round(values / np.maximum(step, 1e-12)) * step).astype(np.float32)
 
 
-def test_fewer_bits_are_farther_away(write: Any, nano_tensors: Mapping[str, Any]) -> None:
-    """A model is 0 from itself, a little from its 8 bits, and more from its 4."""
-    exact, at = graphs(write("exact"))
-    found = []
+def test_fewer_bits_diverge_more(write: Any, nano_tensors: Mapping[str, Any]) -> None:
+    """The divergence of a model is 0 from itself, small with 8-bit weights, and much larger with 4-bit weights."""
+    checkpoint, exact = fp32_graphs(write("exact"))
+    divergences = []
     for bits in (8, 4):
-        decoder = {
+        tensors = {
             name: rounded(values, bits) if name.startswith("decoder.model.decoder.layers") else values
             for name, values in nano_tensors.items()
         }
-        _, other = graphs(write(f"bits{bits}", tensors=decoder))
-        found.append(mean_kl(exact, at, other, threads=1, frames=FRAMES))
+        _, other = fp32_graphs(write(f"bits{bits}", tensors=tensors))
+        divergences.append(mean_kl(checkpoint, exact, other, threads=1, frames=FRAMES))
 
-    assert mean_kl(exact, at, at, threads=1, frames=FRAMES) == 0
-    assert 0 < found[0] < 0.01
-    assert found[0] * 10 < found[1]
+    assert mean_kl(checkpoint, exact, exact, threads=1, frames=FRAMES) == 0
+    assert 0 < divergences[0] < 0.01
+    assert divergences[0] * 10 < divergences[1]
+
+
+def other_head(write: Any, nano_tensors: Mapping[str, Any]) -> Path:
+    """Build the graphs of a model whose first output layer is 1 % larger."""
+    name = "decoder.lm_heads.0.weight"
+    _, other = fp32_graphs(write("other", tensors={**nano_tensors, name: nano_tensors[name] * np.float16(1.01)}))
+    return other
 
 
 def test_the_same_two_models_give_the_same_number(write: Any, nano_tensors: Mapping[str, Any]) -> None:
-    """To the last bit: the take has a fixed seed."""
-    exact, at = graphs(write("exact"))
-    name = "decoder.lm_heads.0.weight"
-    _, other = graphs(write("other", tensors={**nano_tensors, name: nano_tensors[name] * np.float16(1.01)}))
+    """To the last bit, as the seed of the clip is fixed."""
+    checkpoint, exact = fp32_graphs(write("exact"))
+    other = other_head(write, nano_tensors)
 
-    assert mean_kl(exact, at, other, threads=1, frames=9) == mean_kl(exact, at, other, threads=1, frames=9) > 0
+    divergence = mean_kl(checkpoint, exact, other, threads=1, frames=9)
+    assert divergence == mean_kl(checkpoint, exact, other, threads=1, frames=9) > 0
 
 
-def test_the_divergence_is_the_textbooks() -> None:
-    """Sum of p · ln(p / q), whatever is added to all logits."""
+def test_kl_divergence_is_that_of_the_textbook() -> None:
+    """The sum of p · ln(p / q), whatever is added to all logits."""
     p, q = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.25, 0.25])
 
-    assert _kl(np.log(p) + 5, np.log(q) - 3) == pytest.approx((p * np.log(p / q)).sum())
+    assert kl_divergence(np.log(p) + 5, np.log(q) - 3) == pytest.approx((p * np.log(p / q)).sum())
 
 
-def test_what_is_compared_is_guided() -> None:
-    """Three times as far from the row without the text as the row with it; the take itself gets both rows."""
-    rows = np.float32([[[1, 2]], [[5, 5]]])
-    led = _Led(lambda tokens, positions: rows)
+def test_the_guided_distributions_are_compared(write: Any, nano_tensors: Mapping[str, Any]) -> None:
+    """After guidance with a scale of 3, for the codebooks that get a code, along a clip sampled by the first model."""
+    checkpoint, exact = fp32_graphs(write("exact"))
+    other = other_head(write, nano_tensors)
+    shape = Shape.of(checkpoint.config)
+    ids = Tokenizer.from_file(str(checkpoint.tokenizer)).encode(fidelity.PROMPT).ids
+    pattern = DelayPattern(4, 1, 9)
+    parameters = sampling(top_k=fidelity.TOP_K, guidance_scale=3.0, seed=fidelity.SEED)
+    sequence = Sequence(pattern, parameters, vocab=shape.decoder.vocab)
+    models = [OnnxModel(directory, shape, threads=1) for directory in (exact, other)]
+    steps = [model.begin(sequence, model.encode_text(ids)) for model in models]
+    divergences = []
+    while not sequence.done:
+        rows = [step(sequence.tokens, np.full(2, sequence.position)) for step in steps]
+        guided = [conditional * 3 - unconditional * 2 for conditional, unconditional in rows]
+        divergences.append(kl_divergence(*guided)[pattern.codebooks_at(sequence.position)])
+        sequence.advance(rows[0])
 
-    assert led(np.zeros((2, 1), np.int64), np.zeros(2, np.int64)) is rows
-    assert led.logits[0].tolist() == [[5 - 3 * 4, 5 - 3 * 3]]
+    assert mean_kl(checkpoint, exact, other, threads=1, frames=9) == pytest.approx(
+        np.concatenate(divergences).mean(), rel=1e-3
+    )
 
 
-def test_float32_is_no_distance_from_itself(nano: Checkpoint, tmp_path: Path) -> None:
-    """By definition, and without loading anything."""
+def test_the_divergence_of_float32_is_zero(nano: Checkpoint, tmp_path: Path) -> None:
+    """By definition, without loading the model."""
     assert fidelity_of(nano, "fp32", tmp_path, lambda _: None) == 0
     assert list(tmp_path.iterdir()) == []
