@@ -111,11 +111,11 @@ class Ours:
             tokens: A file of what is read, shape (codebooks, steps); where there is none, it is made: what this model
                 reads as it samples a take.
         """
-        model, decoder = self._engine._model, self._engine._shape.decoder
+        model, decoder = self._engine.model, self._engine.shape.decoder
         pattern = DelayPattern(decoder.codebooks, decoder.channels, steps - decoder.codebooks // decoder.channels + 1)
         sampling = Sampling(1.0, TOP_K, TOP_P, GUIDANCE, do_sample=True, seed=0)
         take = Sequence(pattern, sampling, vocab=decoder.vocab)
-        step = model.begin(take, model.encode_text(self._engine._ids(prompt)))
+        step = model.decoder_for(take, model.encode_text(self._engine.tokenize(prompt)))
         given = np.load(tokens) if Path(tokens).exists() else None
         read, made = [], []
         for at in range(steps):
@@ -128,7 +128,7 @@ class Ours:
 
     def sound(self, codes: str, to: str) -> Answer:
         """Save what codes sound like, chunk by chunk."""
-        values, stream = np.load(codes), self._engine._model.audio_stream()
+        values, stream = np.load(codes), self._engine.model.audio_stream()
         chunks = [stream.push(values[:, [frame]]) for frame in range(values.shape[1])]
         np.save(to, np.concatenate([*chunks, stream.end()], axis=1))
         return {}

@@ -1,4 +1,4 @@
-"""What this machine has to give, memory and cores, and what a model takes of it."""
+"""The memory and the processor of this machine, and what a model needs of them."""
 
 from __future__ import annotations
 
@@ -13,57 +13,60 @@ from musicgen_cli.checkpoint.tensors import Tensors
 from musicgen_cli.errors import MemoryNeededError
 from musicgen_cli.text import size
 
-_PROCESS_BYTES = 110_000_000  # Python, numpy, ONNX Runtime, its threads and what a piece of sound takes
-_ROWS = 2  # of a guided take
-_KEPT = ("decoder.", "audio_encoder.decoder.", "audio_encoder.quantizer.")
-_TEXT = ("text_encoder.", "enc_to_dec_proj.")
-USED = (*_TEXT, *_KEPT)
-_TEXT_WORK = 1.2  # what reading takes beside its weights, in shares of these
-_WORTH_SHARING = 1 << 19  # weights; ONNX Runtime multiplies by so many in 10 us, and takes some to wake a thread
-_MOST_SLOTS = 8  # more than that hardly make more of it in the same time: docs/benchmarks.md
+_PROCESS_BYTES = 110_000_000  # Python, numpy, ONNX Runtime with its threads, and decoding a chunk of audio
+_ROWS = 2  # of a guided sequence
+_RESIDENT_WEIGHTS = ("decoder.", "audio_encoder.decoder.", "audio_encoder.quantizer.")
+_TEXT_WEIGHTS = ("text_encoder.", "enc_to_dec_proj.")
+USED_WEIGHTS = (*_TEXT_WEIGHTS, *_RESIDENT_WEIGHTS)  # prefixes of the tensors that engines use
+_TEXT_FACTOR = 1.2  # memory of encoding a prompt, as a multiple of the weights used for it
+_MIN_WEIGHTS_FOR_THREADS = 1 << 19  # ONNX Runtime multiplies by so many in 10 us; waking a thread takes about as long
+_MAX_SLOTS = 8  # with more, hardly more clips are finished in the same time: docs/benchmarks.md
 
 
-def memory_needed(shape: Shape, tensors: Tensors, *, steps: int, int8: bool) -> tuple[int, int]:
+def estimate_memory(shape: Shape, tensors: Tensors, *, steps: int, int8: bool) -> tuple[int, int]:
     """
-    Reckon the peak of a process that makes the longest clip, in bytes, and what each further clip beside it adds.
+    Estimate the peak memory of a process that makes the longest clip.
 
-    The process itself; each weight that is kept, once, for ONNX Runtime copies what it maps into the order that its
-    kernels like; and what is larger, the weights that read the text, which are there only for that, or then the keys
-    and values of every layer, row and step.
+    It is the sum of the process itself, one copy of the resident weights (ONNX Runtime repacks what it maps for its
+    kernels), and the larger of two things that aren't there at the same time: the weights that encode a prompt, and the
+    KV cache of every layer, row and step.
 
     Args:
         steps: Of the longest clip.
         int8: Whether the decoder has 8-bit weights and an int8 KV cache.
+
+    Returns:
+        The peak with one clip, and what each further clip at the same time adds, in bytes.
     """
     decoder = shape.decoder
     width = decoder.width
-    each = 2 * decoder.layers * _ROWS * steps * width * (1 if int8 else 4)
-    crossing = 2 * decoder.layers * width * width  # weights that belong to the text graph
-    matrices = decoder.layers * (6 * width * width + 2 * width * decoder.ffn)  # those that 8 bits are for
-    kept = tensors.float32_bytes(*_KEPT) - 4 * crossing - (3 * matrices if int8 else 0)
-    text = round((tensors.float32_bytes(*_TEXT) + 4 * crossing) * _TEXT_WORK / (2 if int8 else 1))
-    return _PROCESS_BYTES + kept + max(text, each), each
+    per_clip = 2 * decoder.layers * _ROWS * steps * width * (1 if int8 else 4)
+    cross_attention = 2 * decoder.layers * width * width  # weights that are part of the text encoder's graph
+    quantized = decoder.layers * (6 * width * width + 2 * width * decoder.ffn)  # weights that int8 is for
+    resident = tensors.float32_bytes(*_RESIDENT_WEIGHTS) - 4 * cross_attention - (3 * quantized if int8 else 0)
+    text = round((tensors.float32_bytes(*_TEXT_WEIGHTS) + 4 * cross_attention) * _TEXT_FACTOR / (2 if int8 else 1))
+    return _PROCESS_BYTES + resident + max(text, per_clip), per_clip
 
 
-def slots(each: int, free: int | None) -> int:
+def default_slots(per_clip: int, free: int | None) -> int:
     """
-    Return how many clips to make side by side: 8, or what fits into the memory that is left.
+    Return how many clips to decode at once: 8, or as many as fit into the memory.
 
     Args:
-        each: What a clip adds, in bytes.
-        free: Once the model and a first clip are there, in bytes; None is unknown.
+        per_clip: What each further clip takes, in bytes.
+        free: What is left beside the model and a first clip, in bytes; None if it is unknown.
     """
-    return _MOST_SLOTS if free is None else min(_MOST_SLOTS, 1 + free // each)
+    return _MAX_SLOTS if free is None else min(_MAX_SLOTS, 1 + free // per_clip)
 
 
 def check_memory(name: str, needed: int, free: int | None) -> None:
     """
-    Refuse a model that doesn't fit, before it drives the machine into swapping or the kernel into killing us.
+    Refuse a model that doesn't fit into memory, before the machine swaps or the kernel kills the process.
 
     Args:
         name: Of the model.
         needed: In bytes.
-        free: In bytes; None is unknown.
+        free: In bytes; None if it is unknown.
 
     Raises:
         MemoryNeededError: `needed` is more than `free`.
@@ -71,26 +74,26 @@ def check_memory(name: str, needed: int, free: int | None) -> None:
     if free is not None and needed > free:
         raise MemoryNeededError(
             f"the model {name!r} needs about {size(needed)} of memory, {size(free)} is free",
-            hint="close other programs, or take a smaller model with --model",
+            hint="close other programs, or choose a smaller model with --model",
         )
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
     """
-    Return how many bytes this process can still get.
+    Return how many more bytes this process can allocate.
 
-    The least of what the machine, its control groups and the process's own limit leave; None where that can't be found
-    out, which is anywhere but on Linux.
+    That is the least of what the machine, its control groups and the limit on its address space leave; None where that
+    is unknown, which is anywhere but on Linux.
 
     Args:
-        root: Where proc and sys are.
+        root: The directory of proc and sys.
     """
-    left = [*_machine(root), *_groups(root), *_limit(root)]
-    return max(0, min(left)) if left else None
+    available = [*_machine(root), *_cgroups(root), *_address_space(root)]
+    return max(0, min(available)) if available else None
 
 
 def cores() -> int:
-    """Return how many physical cores this process may use; two threads of one core only disturb each other."""
+    """Return how many physical cores this process may use; a second thread on a core only slows down the first."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     siblings = set()
     for cpu in usable:
@@ -101,36 +104,37 @@ def cores() -> int:
     return len(siblings)
 
 
-def threads(shape: DecoderShape) -> int:
+def default_threads(shape: DecoderShape) -> int:
     """
-    Return how many threads compute one operation of a model: one for each core, as a rule.
+    Return how many threads compute one operation of a model: one per physical core, or one if its matrices are small.
 
-    Where the largest matrix is small, they would wait for each other longer than one of them computes.
+    Threads that share a small matrix would wait for each other longer than one of them computes.
     """
-    return cores() if shape.width * shape.ffn >= _WORTH_SHARING else 1
+    return cores() if shape.width * shape.ffn >= _MIN_WEIGHTS_FOR_THREADS else 1
 
 
-@cache  # each prompt opens a graph, and the kernel takes milliseconds to tell of many cores
-def prefers_signed(root: Path = Path("/")) -> bool:
+@cache  # asked whenever a graph is loaded, and /proc/cpuinfo takes milliseconds with many cores
+def has_vnni(root: Path = Path("/")) -> bool:
     """
-    Tell whether 8-bit weights are multiplied faster if they have a sign: where x86 has VNNI (docs/benchmarks.md).
+    Return whether this is an x86 processor with VNNI, where int8 weights are faster than uint8 (docs/benchmarks.md).
 
-    Elsewhere on x86 such sums aren't even exact, unless ONNX Runtime counts the weights from 0 on first.
+    On other x86 processors sums with int8 weights aren't even exact, unless ONNX Runtime converts the weights to uint8.
 
     Args:
-        root: Where proc is.
+        root: The directory of proc.
     """
-    return re.search(r"^flags\s*:.* avx(?:512)?_vnni\b", _text(root / "proc/cpuinfo"), re.MULTILINE) is not None
+    return re.search(r"^flags\s*:.* avx(?:512)?_vnni\b", _read(root / "proc/cpuinfo"), re.MULTILINE) is not None
 
 
 def _machine(root: Path) -> Iterator[int]:
-    if found := re.search(r"^MemAvailable:\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE):
-        yield int(found[1]) * 1024
+    """Yield what the machine has available."""
+    if match := re.search(r"^MemAvailable:\s*(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE):
+        yield int(match[1]) * 1024
 
 
-def _groups(root: Path) -> Iterator[int]:
-    """Yield what each control group that this process is in leaves; Linux, Documentation/admin-guide/cgroup-v2.rst."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
+def _cgroups(root: Path) -> Iterator[int]:
+    """Yield what each control group of this process leaves; Linux, Documentation/admin-guide/cgroup-v2.rst."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         if not controllers:
             home, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
@@ -141,24 +145,26 @@ def _groups(root: Path) -> Iterator[int]:
             continue
         parts = [part for part in group.split("/") if part not in {"", ".."}]
         for depth in range(len(parts) + 1):
-            yield from _group(home.joinpath(*parts[:depth]), *names)
+            yield from _cgroup(home.joinpath(*parts[:depth]), *names)
 
 
-def _group(group: Path, limit: str, used: str, cache: str) -> Iterator[int]:
-    most, now = _text(group / limit).strip(), _text(group / used).strip()
-    if most.isdigit() and now.isdigit():  # no limit is the word "max", or a number beyond any machine
-        found = re.search(rf"^{cache} (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
-        yield int(most) - int(now) + (int(found[1]) if found else 0)
+def _cgroup(group: Path, limit_name: str, usage_name: str, cache_name: str) -> Iterator[int]:
+    """Yield what one control group leaves, counting page cache that can be dropped as free."""
+    limit, usage = _read(group / limit_name).strip(), _read(group / usage_name).strip()
+    if limit.isdigit() and usage.isdigit():  # no limit is the word "max", or a number beyond any machine
+        droppable = re.search(rf"^{cache_name} (\d+)$", _read(group / "memory.stat"), re.MULTILINE)
+        yield int(limit) - int(usage) + (int(droppable[1]) if droppable else 0)
 
 
-def _limit(root: Path) -> Iterator[int]:
-    most = re.search(r"^Max address space\s+(\d+)", _text(root / "proc/self/limits"), re.MULTILINE)
-    now = re.search(r"^VmSize:\s*(\d+) kB", _text(root / "proc/self/status"), re.MULTILINE)
-    if most and now:
-        yield int(most[1]) - int(now[1]) * 1024
+def _address_space(root: Path) -> Iterator[int]:
+    """Yield what the limit on the address space leaves (`ulimit -v`)."""
+    limit = re.search(r"^Max address space\s+(\d+)", _read(root / "proc/self/limits"), re.MULTILINE)
+    usage = re.search(r"^VmSize:\s*(\d+) kB", _read(root / "proc/self/status"), re.MULTILINE)
+    if limit and usage:
+        yield int(limit[1]) - int(usage[1]) * 1024
 
 
-def _text(path: Path) -> str:
+def _read(path: Path) -> str:
     try:
         return path.read_text("ascii", "replace")
     except OSError:

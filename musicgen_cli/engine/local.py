@@ -46,10 +46,11 @@ class Model(Protocol[ConditioningOut]):
 
 
 class LocalEngine(Generic[Conditioning]):
-    """Makes clips in this process; a subclass sets `slots`, `_model` and `_scheduler`."""
+    """Makes clips in this process; a subclass sets `slots`, `model` and `_scheduler`."""
 
     slots: int
-    _model: Model[Conditioning]
+    model: Model[Conditioning]
+    shape: Shape
     _scheduler: Scheduler[Conditioning]
 
     def __init__(self, checkpoint: Checkpoint, origin: Origin) -> None:
@@ -62,7 +63,7 @@ class LocalEngine(Generic[Conditioning]):
         self.origin = origin
         self.license = checkpoint.license
         self._checkpoint = checkpoint
-        self._shape = Shape.of(checkpoint.config)
+        self.shape = Shape.of(checkpoint.config)
         self._tokenizer = _tokenizer(checkpoint)
         self._encoding = threading.Lock()  # guards the cache; of several callers with one prompt, the first encodes it
         self._prompts: OrderedDict[str, Conditioning] = OrderedDict()  # least recently used first
@@ -81,9 +82,9 @@ class LocalEngine(Generic[Conditioning]):
         seed = secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed
         samples, pattern = self._plan(request.duration)
         conditioning = self._encode(request.prompt) if request.prompt else None
-        sequence = Sequence(pattern, Sampling.of(request, seed), vocab=self._shape.decoder.vocab)
-        rate, channels = self._shape.codec.rate, self._shape.decoder.channels
-        stream, recording = self._model.audio_stream(), pcm.Recording(samples, sample_rate=rate, channels=channels)
+        sequence = Sequence(pattern, Sampling.of(request, seed), vocab=self.shape.decoder.vocab)
+        rate, channels = self.shape.codec.rate, self.shape.decoder.channels
+        stream, recording = self.model.audio_stream(), pcm.Recording(samples, sample_rate=rate, channels=channels)
 
         def record(audio: FloatArray) -> None:
             if chunk := recording.add(audio):
@@ -107,9 +108,21 @@ class LocalEngine(Generic[Conditioning]):
             warnings=warnings,
         )
 
+    def tokenize(self, prompt: str) -> list[int]:
+        """
+        Return the token ids of a prompt.
+
+        Raises:
+            CheckpointError: The tokenizer has tokens that the model doesn't know.
+        """
+        ids: list[int] = self._tokenizer.encode(prompt).ids
+        if not ids or max(ids) >= self.shape.text.vocab:
+            raise CheckpointError(f"the tokenizer.json of {self._checkpoint.name} doesn't fit its model")
+        return ids
+
     def _plan(self, duration: float) -> tuple[int, DelayPattern]:
         """Return the number of samples per channel of a clip of `duration` seconds, and its delay pattern."""
-        decoder, codec = self._shape.decoder, self._shape.codec
+        decoder, codec = self.shape.decoder, self.shape.codec
         samples = num_samples(duration, codec.rate)
         return samples, DelayPattern(decoder.codebooks, decoder.channels, num_frames(samples, codec.hop))
 
@@ -119,16 +132,10 @@ class LocalEngine(Generic[Conditioning]):
             if prompt in self._prompts:
                 self._prompts.move_to_end(prompt)
             else:
-                self._prompts[prompt] = self._model.encode_text(self._ids(prompt))
+                self._prompts[prompt] = self.model.encode_text(self.tokenize(prompt))
                 if len(self._prompts) > _CACHED_PROMPTS:
                     self._prompts.popitem(last=False)
             return self._prompts[prompt]
-
-    def _ids(self, prompt: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(prompt).ids
-        if not ids or max(ids) >= self._shape.text.vocab:
-            raise CheckpointError(f"the tokenizer.json of {self._checkpoint.name} doesn't fit its model")
-        return ids
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Checkpoints and engines for the tests of the local engine. Nothing is imported before it is asked for."""
+"""Fixtures of checkpoints and engines for the tests of the local engines; imports happen on use."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from musicgen_cli.checkpoint.checkpoint import Checkpoint
+    from musicgen_cli.engine.onnx.engine import OnnxEngine
 
 Write = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def nano() -> Any:
+def nano() -> Checkpoint:
     """Return the bundled checkpoint."""
     from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 
@@ -22,8 +26,8 @@ def nano() -> Any:
 
 
 @pytest.fixture(scope="session")
-def nano_tensors(nano: Any) -> Mapping[str, Any]:
-    """Return what the engine uses of nano's weights, as they are stored: float16."""
+def nano_tensors(nano: Checkpoint) -> Mapping[str, Any]:
+    """Return the tensors of the bundled checkpoint that an engine uses, in float16 as they are stored."""
     from safetensors.numpy import load_file
 
     tensors = load_file(nano.directory / "model.safetensors")
@@ -31,8 +35,8 @@ def nano_tensors(nano: Any) -> Mapping[str, Any]:
 
 
 @pytest.fixture
-def write(nano: Any, nano_tensors: Mapping[str, Any], tmp_path: Path) -> Write:
-    """Write a checkpoint's folder: nano's, but for what is given."""
+def write(nano: Checkpoint, nano_tensors: Mapping[str, Any], tmp_path: Path) -> Write:
+    """Return a function that writes a checkpoint folder, by default with the bundled config and tensors."""
     from safetensors.numpy import save_file
 
     def write_folder(
@@ -50,15 +54,15 @@ def write(nano: Any, nano_tensors: Mapping[str, Any], tmp_path: Path) -> Write:
 
 @pytest.fixture(scope="session")
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache that the tests of this process share."""
+    """Return a cache folder that the tests of this process share."""
     return tmp_path_factory.mktemp("graphs")
 
 
 @pytest.fixture(scope="session")
-def engine(nano: Any, session_cache: Path) -> Iterator[Any]:
-    """Load the bundled model."""
+def engine(nano: Checkpoint, session_cache: Path) -> Iterator[OnnxEngine]:
+    """Load the bundled model into the ONNX engine."""
     from musicgen_cli.engine.onnx.engine import OnnxEngine
 
-    loaded = OnnxEngine(nano, cache_dir=session_cache, threads=1, slots=4)  # several processes of tests share the cores
+    loaded = OnnxEngine(nano, cache_dir=session_cache, threads=1, slots=4)  # test processes share the cores
     yield loaded
     loaded.close()

@@ -1,9 +1,9 @@
-"""Random models, and the takes that transformers makes of them: what our engines are compared with."""
+"""Random models, and what transformers generates with them: the oracle of the tests of the local engines."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ import transformers
 FRAMES = 120
 PROMPTS = ([5, 9, 44, 3, 1], [7, 23, 23, 8, 61, 12, 40, 33, 5, 2, 19, 1], [30, 1])  # token ids
 
-# What a random model has, where its row in MODELS says nothing else.
-TEXT = {"vocab_size": 64, "d_model": 48, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 3}
-DECODER = {
+# The config of a random model, where its entry in MODELS doesn't override it.
+TEXT_CONFIG = {"vocab_size": 64, "d_model": 48, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 3}
+DECODER_CONFIG = {
     "vocab_size": 256,
     "hidden_size": 64,
     "num_hidden_layers": 3,
@@ -26,7 +26,7 @@ DECODER = {
     "audio_channels": 1,
     "initializer_factor": 0.7,
 }
-SOUND = {
+CODEC_CONFIG = {
     "sampling_rate": 16_000,
     "hidden_size": 24,
     "num_filters": 4,
@@ -40,7 +40,9 @@ SOUND = {
     "use_conv_shortcut": False,
     "pad_mode": "reflect",
 }
-MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+Config = dict[str, Any]
+
+MODELS: dict[str, tuple[Config, Config, Config]] = {
     "as published": ({}, {}, {"upsampling_ratios": [8, 5, 4, 4]}),
     "stereo, causal, gated, equal widths": (
         {"d_model": 64, "feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 16},
@@ -78,28 +80,33 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet() -> Iterator[None]:
-    """Keep transformers' remarks on configs, which are about its own models, out of the log."""
+    """Silence transformers' warnings about configs, which don't concern these tests, and use one thread."""
     logger = logging.getLogger("transformers")
     before, threads = logger.level, torch.get_num_threads()
     logger.setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(1)  # several processes of tests share the cores
+    torch.set_num_threads(1)  # test processes share the cores
     yield
     torch.set_num_threads(threads)
     logger.setLevel(before)
 
 
-def random_model(seed: int, text: Mapping[str, Any], decoder: Mapping[str, Any], sound: Mapping[str, Any]) -> Any:
-    decoder, sound = {**DECODER, **decoder}, {**SOUND, **sound}
-    rate = -(-sound["sampling_rate"] // int(np.prod(sound["upsampling_ratios"])))
+def random_model(seed: int, text: Config, decoder: Config, codec: Config) -> Any:
+    """
+    Make a MusicgenForConditionalGeneration with random weights.
+
+    The configs override TEXT_CONFIG, DECODER_CONFIG and CODEC_CONFIG.
+    """
+    decoder, codec = {**DECODER_CONFIG, **decoder}, {**CODEC_CONFIG, **codec}
+    rate = -(-codec["sampling_rate"] // int(np.prod(codec["upsampling_ratios"])))
     codebooks = decoder["num_codebooks"] // decoder["audio_channels"]
-    kbit_s = codebooks * rate * int(np.log2(sound["codebook_size"])) / 1000
+    kbit_s = codebooks * rate * int(np.log2(codec["codebook_size"])) / 1000
     special = {"pad_token_id": decoder["vocab_size"], "bos_token_id": decoder["vocab_size"]}
     torch.manual_seed(seed)
     model = transformers.MusicgenForConditionalGeneration(
         transformers.MusicgenConfig(
-            text_encoder=transformers.T5Config(**{**TEXT, **text}).to_dict(),
-            audio_encoder=transformers.EncodecConfig(**sound, target_bandwidths=[kbit_s + 1e-6]).to_dict(),
+            text_encoder=transformers.T5Config(**{**TEXT_CONFIG, **text}).to_dict(),
+            audio_encoder=transformers.EncodecConfig(**codec, target_bandwidths=[kbit_s + 1e-6]).to_dict(),
             decoder=transformers.MusicgenDecoderConfig(**decoder, **special).to_dict(),
         )
     ).eval()
@@ -110,19 +117,19 @@ def random_model(seed: int, text: Mapping[str, Any], decoder: Mapping[str, Any],
     return model
 
 
-def their_take(model: Any, prompts: Sequence[Sequence[int]], scale: float, frames: int = FRAMES) -> tuple[Any, Any]:
+def generate(model: Any, prompts: Sequence[Sequence[int]], scale: float, frames: int = FRAMES) -> tuple[Any, Any]:
     """
-    Let transformers make a greedy take of each prompt; none is one take without a text.
+    Let transformers generate a greedy clip for each prompt; without prompts, one unconditional clip.
 
     Returns:
-        Codes, shape (takes, codebooks, frames), and sound, shape (takes, channels, samples).
+        Codes, shape (clips, codebooks, frames), and samples, shape (clips, channels, samples).
     """
-    heard: list[Any] = []
-    decode_sound = model.audio_encoder.decode
+    codes_by_channel: list[Any] = []
+    decode = model.audio_encoder.decode
 
-    def listen(codes: Any, **others: Any) -> Any:
-        heard.append(codes[0].numpy())
-        return decode_sound(codes, **others)
+    def record_codes(codes: Any, **others: Any) -> Any:
+        codes_by_channel.append(codes[0].numpy())
+        return decode(codes, **others)
 
     if prompts:
         longest = max(map(len, prompts))
@@ -135,17 +142,48 @@ def their_take(model: Any, prompts: Sequence[Sequence[int]], scale: float, frame
         inputs = dict(model.get_unconditional_inputs(1))
     decoder = model.config.decoder
     steps = frames + decoder.num_codebooks // decoder.audio_channels - 1
-    model.audio_encoder.decode = listen
+    model.audio_encoder.decode = record_codes
     try:
-        sound = model.generate(**inputs, do_sample=False, max_new_tokens=steps)
+        samples = model.generate(**inputs, do_sample=False, max_new_tokens=steps)
     finally:
-        model.audio_encoder.decode = decode_sound
-    codes = np.empty((len(sound), decoder.num_codebooks, frames), np.int64)
-    for channel, part in enumerate(heard):
-        codes[:, channel :: len(heard)] = part
-    return codes, sound.numpy()
+        model.audio_encoder.decode = decode
+    codes = np.empty((len(samples), decoder.num_codebooks, frames), np.int64)
+    for channel, part in enumerate(codes_by_channel):
+        codes[:, channel :: len(codes_by_channel)] = part
+    return codes, samples.numpy()
 
 
-def distinct(codes: Any) -> int:
-    """Count the tokens of a take; each codebook has tokens of its own."""
+def logits_of(model: Any, ids: Sequence[int], tokens: Any) -> Any:
+    """
+    Let transformers compute the logits of both rows of a guided clip.
+
+    Args:
+        tokens: Of the conditional and of the unconditional row, shape (2, codebooks, positions).
+
+    Returns:
+        Shape (2, codebooks, positions, vocabulary).
+    """
+    mask = torch.tensor([[1] * len(ids), [0] * len(ids)])  # the text states of the second row become zero
+    with torch.no_grad():
+        logits = model(
+            input_ids=torch.tensor([ids, ids]),
+            attention_mask=mask,
+            decoder_input_ids=torch.tensor(tokens.reshape(-1, tokens.shape[2])),
+        ).logits.numpy()
+    return logits.reshape(*tokens.shape, -1)
+
+
+def samples_of(model: Any, codes: Any) -> Any:
+    """Decode codes with one of our models, frame by frame."""
+    stream = model.audio_stream()
+    return np.concatenate([*(stream.push(codes[:, [t]]) for t in range(codes.shape[1])), stream.end()], axis=1)
+
+
+def relative_to_peak(actual: Any, expected: Any) -> float:
+    """Return the largest difference between samples, relative to the largest sample."""
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+def num_distinct(codes: Any) -> int:
+    """Return the number of different codes in a clip; the same number in another codebook is another code."""
     return len({(k, int(code)) for k, row in enumerate(codes) for code in row})

@@ -49,9 +49,9 @@ class Recorder(OnnxEngine):
         """Return codes and sound of one clip, with the parameters users have if they set none."""
         request = GenerateRequest(prompt=prompt, duration=seconds, seed=seed)
         samples, pattern = self._plan(seconds)
-        take = Sequence(pattern, Sampling.of(request, seed), vocab=self._shape.decoder.vocab)
-        codes = self._scheduler.run(take, self._model.encode_text(self._ids(prompt)), lambda *_: None)
-        stream = self._model.audio_stream()
+        take = Sequence(pattern, Sampling.of(request, seed), vocab=self.shape.decoder.vocab)
+        codes = self._scheduler.run(take, self.model.encode_text(self.tokenize(prompt)), lambda *_: None)
+        stream = self.model.audio_stream()
         sound = np.concatenate([stream.push(codes), stream.end()], axis=1)[0, :samples]
         return codes, sound.astype(np.float64)
 

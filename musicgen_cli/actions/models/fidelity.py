@@ -145,7 +145,7 @@ def _start(directory: Path, shape: Shape, ids: list[int], *, threads: int, frame
     model = OnnxModel(directory, shape, threads=threads, scales=Graphs(directory).scales())
     sampling = Sampling(temperature=1.0, top_k=TOP_K, top_p=1.0, guidance_scale=GUIDANCE, do_sample=True, seed=SEED)
     sequence = Sequence(_pattern(shape, frames), sampling, vocab=shape.decoder.vocab)
-    return sequence, model.begin(sequence, model.encode_text(ids))
+    return sequence, model.decoder_for(sequence, model.encode_text(ids))
 
 
 def _pattern(shape: Shape, frames: int) -> DelayPattern:

@@ -1,1 +1,1 @@
-"""From logits to codes and from samples to bytes: numpy alone, without a runtime."""
+"""Decoding: from logits to codes and from samples to PCM, in numpy alone, independent of any runtime."""

@@ -1,9 +1,9 @@
 """
-Sound in chunks, out of codes that are still being made.
+Decodes codes into samples chunk by chunk, while more codes are still being generated.
 
-A chunk is made as soon as the frames that it looks ahead to are there. Frame numbers alone say what a chunk holds and
-what is around it when it is made: however the codes come, the same samples come out, to the bit. Only what the next
-chunk looks back to is kept, so that memory doesn't grow with the clip.
+A chunk is decoded as soon as the frames that it depends on are there. Its bounds and its context follow from frame
+numbers alone, so the samples are the same to the bit in whatever portions the codes arrive. Only the context of the
+next chunk is kept, so memory doesn't grow with the clip.
 """
 
 from __future__ import annotations
@@ -16,98 +16,102 @@ from musicgen_cli.checkpoint.shape import CodecShape
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
 
-_FIRST = 25  # frames of the first chunk, 0.5 s of a published model: somebody may be waiting for it
-_FURTHER = 32  # frames of each other: little memory, and mostly in the processor's caches
+_FIRST_CHUNK = 25  # frames, 0.5 s with a published model: short, as somebody may be waiting to hear it
+_CHUNK = 32  # frames of every other chunk: little memory, and mostly in the processor's caches
 
 
 class Codec(Protocol):
-    """The two graphs of sound_graph.py."""
+    """EnCodec's decoder in two parts: up to and including its LSTM, and everything after it."""
 
-    def states(self, codes: IntArray, start: int, end: int, memory: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def run_codec_lstm(
+        self, codes: IntArray, start: int, end: int, lstm_state: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         """
-        Go on through the recurrent layers.
+        Continue through the LSTM.
 
         Args:
-            codes: Shape ``(channels, codebooks, n)``: some frames, and around them what a convolution looks at.
-            start: The first of them that goes into the recurrent layers.
-            end: The first that doesn't any more.
-            memory: What the recurrent layers know, shape ``(2 * layers, channels, filters)``; at first zeros.
+            codes: Shape ``(channels, codebooks, n)``: frames, and around them the context of the first convolution.
+            start: The index in `codes` of the first frame that goes into the LSTM.
+            end: The index after the last one.
+            lstm_state: Hidden and cell state of each layer, shape ``(2 * layers, channels, filters)``; zeros at first.
 
         Returns:
-            The states, shape ``(channels, filters, end - start)``, and the memory after them.
+            Features, shape ``(channels, filters, end - start)``, and the LSTM state after them.
         """
 
-    def samples(self, states: FloatArray) -> FloatArray:
-        """Turn states, shape ``(channels, filters, n)``, into samples, shape ``(channels, n * hop)``."""
+    def run_codec_decoder(self, features: FloatArray) -> FloatArray:
+        """Decode features, shape ``(channels, filters, n)``, into samples, shape ``(channels, n * hop)``."""
 
 
 class AudioStream:
-    """One clip's way from codes to samples."""
+    """Decodes the codes of one clip into samples as they come."""
 
     def __init__(self, codec: Codec, shape: CodecShape, *, codebooks: int, channels: int) -> None:
         """
-        Begin.
+        Start without frames.
 
         Args:
             codebooks: Of all channels together.
         """
-        self.frames = 0  # that were taken in
+        self.frames = 0  # pushed so far
         self._codec, self._shape, self._channels = codec, shape, channels
-        # A convolution that reflects its input's beginning has to find enough of it.
-        self._end = max(_FIRST, shape.kernel)  # of the next chunk
-        self._made = 0  # frames that became samples
-        self._codes = np.empty((channels, codebooks // channels, 0), np.int64)  # the latest
-        self._states = np.empty((channels, shape.top_filters, 0), np.float32)  # the latest
-        self._stated = 0  # frames that became states
-        self._memory = np.zeros((2 * shape.lstm_layers, channels, shape.top_filters), np.float32)
+        # A convolution with reflection padding needs enough frames to reflect.
+        self._chunk_end = max(_FIRST_CHUNK, shape.kernel)  # the frame after the next chunk
+        self._decoded = 0  # frames that became samples
+        self._codes = np.empty((channels, codebooks // channels, 0), np.int64)  # of the latest frames
+        self._features = np.empty((channels, shape.top_filters, 0), np.float32)  # of the latest frames
+        self._lstm_frames = 0  # frames that became features
+        self._lstm_state = np.zeros((2 * shape.lstm_layers, channels, shape.top_filters), np.float32)
 
     def push(self, codes: IntArray) -> FloatArray:
         """
-        Take in codes of the next frames.
+        Add the codes of the next frames.
 
         Args:
-            codes: Shape ``(codebooks, n)``; a stereo model's codebooks alternate left and right.
+            codes: Shape ``(codebooks, n)``; a stereo model's codebooks alternate between left and right.
 
         Returns:
-            What they complete, shape ``(channels, samples)``; mostly there are none.
+            The samples that can be decoded now, shape ``(channels, samples)``; often there are none.
         """
-        each = codes.reshape(self._codes.shape[1], self._channels, codes.shape[1]).swapaxes(0, 1)
-        self._codes = np.concatenate([self._codes, each], axis=2)
+        by_channel = codes.reshape(self._codes.shape[1], self._channels, codes.shape[1]).swapaxes(0, 1)
+        self._codes = np.concatenate([self._codes, by_channel], axis=2)
         self.frames += codes.shape[1]
-        _, after = self._shape.padding(self._shape.kernel - 1)
+        _, lookahead = self._shape.padding(self._shape.kernel - 1)
         chunks = []
-        while self._end + self._shape.receptive_radius + after <= self.frames:
-            chunks.append(self._chunk(self._end))
-        return self._joined(chunks)
+        while self._chunk_end + self._shape.receptive_radius + lookahead <= self.frames:
+            chunks.append(self._decode_chunk(self._chunk_end))
+        return self._join(chunks)
 
     def end(self) -> FloatArray:
-        """Return the samples that are left, for no more codes come."""
+        """Return the remaining samples, after the last codes."""
         chunks = []
-        while self._made < self.frames:
-            chunks.append(self._chunk(min(self._end, self.frames)))
-        return self._joined(chunks)
+        while self._decoded < self.frames:
+            chunks.append(self._decode_chunk(min(self._chunk_end, self.frames)))
+        return self._join(chunks)
 
-    def _chunk(self, end: int) -> FloatArray:
+    def _decode_chunk(self, end: int) -> FloatArray:
+        """Decode the frames up to `end`, with `receptive_radius` frames of context on each side."""
         shape = self._shape
-        if (until := min(end + shape.receptive_radius, self.frames)) > self._stated:
-            self._state(until)
-        kept_from = self._stated - self._states.shape[2]
-        before = self._made - kept_from
-        sound = self._codec.samples(np.ascontiguousarray(self._states))
-        sound = sound[:, before * shape.hop : (end - kept_from) * shape.hop]
-        self._states = self._states[:, :, max(0, end - shape.receptive_radius - kept_from) :]
-        self._made, self._end = end, end + _FURTHER
-        return sound
+        if (context_end := min(end + shape.receptive_radius, self.frames)) > self._lstm_frames:
+            self._run_lstm(context_end)
+        context_start = self._lstm_frames - self._features.shape[2]
+        samples = self._codec.run_codec_decoder(np.ascontiguousarray(self._features))
+        samples = samples[:, (self._decoded - context_start) * shape.hop : (end - context_start) * shape.hop]
+        self._features = self._features[:, :, max(0, end - shape.receptive_radius - context_start) :]
+        self._decoded, self._chunk_end = end, end + _CHUNK
+        return samples
 
-    def _state(self, until: int) -> None:
-        """Bring the states up to a frame."""
+    def _run_lstm(self, end: int) -> None:
+        """Compute the features of the frames up to `end`."""
         before, after = self._shape.padding(self._shape.kernel - 1)
-        kept_from = self.frames - self._codes.shape[2]
-        window = self._codes[:, :, : until + after - kept_from]
-        states, self._memory = self._codec.states(window, self._stated - kept_from, until - kept_from, self._memory)
-        self._states = np.concatenate([self._states, states], axis=2)
-        self._codes = self._codes[:, :, max(0, until - before - kept_from) :]
-        self._stated = until
+        first = self.frames - self._codes.shape[2]
+        window = self._codes[:, :, : end + after - first]
+        features, self._lstm_state = self._codec.run_codec_lstm(
+            window, self._lstm_frames - first, end - first, self._lstm_state
+        )
+        self._features = np.concatenate([self._features, features], axis=2)
+        self._codes = self._codes[:, :, max(0, end - before - first) :]
+        self._lstm_frames = end
 
-    def _joined(self, chunks: list[FloatArray]) -> FloatArray:
+    def _join(self, chunks: list[FloatArray]) -> FloatArray:
         return np.concatenate([np.empty((self._channels, 0), np.float32), *chunks], axis=1)

@@ -75,19 +75,19 @@ def probabilities(logits: FloatArray, sampling: Sampling) -> NDArray[np.float64]
         likely one; among equals the last counts as the most likely.
     """
     scaled = logits / np.float32(sampling.temperature)
-    kept: NDArray[np.float64] = np.exp(scaled.astype(np.float64) - scaled.max(-1, keepdims=True))
+    weights: NDArray[np.float64] = np.exp(scaled.astype(np.float64) - scaled.max(-1, keepdims=True))
     vocab = scaled.shape[-1]
     if 0 < sampling.top_k < vocab:
         kth = vocab - sampling.top_k
-        kept *= scaled >= np.partition(scaled, kth)[:, kth, None]
+        weights *= scaled >= np.partition(scaled, kth)[:, kth, None]
     if sampling.top_p < 1:
-        order = np.argsort(kept, kind="stable")
-        ascending = np.take_along_axis(kept, order, -1)
+        order = np.argsort(weights, kind="stable")
+        ascending = np.take_along_axis(weights, order, -1)
         cumulative = np.cumsum(ascending, -1)
         removed = cumulative <= (1 - sampling.top_p) * cumulative[:, -1:]
         removed[:, -1] = False
-        np.put_along_axis(kept, order, np.where(removed, 0, ascending), -1)
-    return kept
+        np.put_along_axis(weights, order, np.where(removed, 0, ascending), -1)
+    return weights
 
 
 def sample(weights: NDArray[np.float64], uniforms: NDArray[np.float64]) -> IntArray:

@@ -71,6 +71,18 @@ class Scheduler(Generic[Conditioning]):
         self._running: list[_Entry[Conditioning]] = []
         self._has_thread = False
 
+    @property
+    def num_waiting(self) -> int:
+        """The number of sequences that wait for a slot."""
+        with self._changed:
+            return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """The number of sequences in the decoder batch."""
+        with self._changed:
+            return len(self._running)
+
     def run(
         self, sequence: Sequence, conditioning: Conditioning | None, on_step: Callable[[int, int], None]
     ) -> IntArray:

@@ -1,1 +1,1 @@
-"""The model on ONNX Runtime: its graphs, how they are made, and how they are run."""
+"""The model on ONNX Runtime: its graphs, how they are built, and how they are run."""

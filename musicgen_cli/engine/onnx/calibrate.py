@@ -1,8 +1,9 @@
 """
-Finds out how large the keys and values of a model get, so that 8 bits can hold them well.
+Calibrates the scales of the int8 KV cache.
 
-What its weights allow is many times what comes up, and so many times too coarse. A few takes made with that coarse
-scale show what does come up. They are takes as a user's are, for tokens that a model wouldn't choose tell nothing.
+The bound that follows from the weights is many times what occurs in practice, so a scale derived from it is too coarse.
+A few clips decoded with those coarse scales show how large keys and values really get. The clips are sampled as a
+user's are, because tokens that a model wouldn't choose lead to values that don't occur.
 """
 
 from __future__ import annotations
@@ -14,36 +15,44 @@ from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.sampling import Sampling
 from musicgen_cli.engine.decoding.scheduler import Conditioning, Decoder
 from musicgen_cli.engine.decoding.sequence import Sequence
+from musicgen_cli.engine.onnx.quantize import INT8_MAX
 
 PROMPTS = ("calm ambient piano", "energetic techno with heavy drums and a fast bass line")
 FRAMES = 150
 
-_STEPS = 127  # of a value in 8 bits, to each side of zero
-_ROOM = 1.5  # for what these takes didn't show
+_MARGIN = 1.5  # for values larger than these clips show
 
 
-def wander(decoder: Decoder[Conditioning], texts: list[Conditioning], pattern: DelayPattern, *, vocab: int) -> None:
-    """Make one guided take of each text with the first rows of a decoder, all at once."""
-    samplings = [Sampling(1.0, 250, 1.0, 3.0, do_sample=True, seed=i) for i in range(len(texts))]
-    takes = [Sequence(pattern, sampling, vocab=vocab) for sampling in samplings]
-    for i, text in enumerate(texts):
-        decoder.set_conditioning(2 * i, text)
+def decode_prompts(
+    decoder: Decoder[Conditioning], conditionings: list[Conditioning], pattern: DelayPattern, *, vocab: int
+) -> None:
+    """Decode one guided sequence for each prompt, as one batch, in the first rows of a decoder."""
+    samplings = [Sampling(1.0, 250, 1.0, 3.0, do_sample=True, seed=i) for i in range(len(conditionings))]
+    sequences = [Sequence(pattern, sampling, vocab=vocab) for sampling in samplings]
+    for i, conditioning in enumerate(conditionings):
+        decoder.set_conditioning(2 * i, conditioning)
         decoder.set_conditioning(2 * i + 1, None)
     for position in range(pattern.steps):
-        tokens = np.concatenate([take.tokens for take in takes])
+        tokens = np.concatenate([sequence.tokens for sequence in sequences])
         logits = decoder(tokens, np.full(len(tokens), position))
-        for i, take in enumerate(takes):
-            take.advance(logits[2 * i : 2 * i + 2])
+        for i, sequence in enumerate(sequences):
+            sequence.advance(logits[2 * i : 2 * i + 2])
 
 
-def coarse(kv_bounds: FloatArray) -> FloatArray:
-    """Return scales with which nothing is ever cut off."""
-    return kv_bounds / np.float32(_STEPS)
+def coarse_scales(kv_bounds: FloatArray) -> FloatArray:
+    """Return scales with which no value is ever clipped."""
+    return kv_bounds / np.float32(INT8_MAX)
 
 
-def fine(kv_bounds: FloatArray, peaks: FloatArray) -> FloatArray:
-    """Return scales for what came up with the coarse ones, in steps of theirs, and a half as much again."""
-    scale = coarse(kv_bounds)
-    largest = (peaks + np.float32(0.5)) * scale
-    found: FloatArray = np.minimum(scale, largest * np.float32(_ROOM / _STEPS))
-    return found
+def calibrated_scales(kv_bounds: FloatArray, peaks: FloatArray) -> FloatArray:
+    """
+    Return scales for what occurred with the coarse scales, and a margin of half as much again.
+
+    Args:
+        kv_bounds: What no key or value exceeds.
+        peaks: The largest magnitude of each channel, in steps of the coarse scales; shaped as the bounds.
+    """
+    coarse = coarse_scales(kv_bounds)
+    largest = (peaks + np.float32(0.5)) * coarse
+    scales: FloatArray = np.minimum(coarse, largest * np.float32(_MARGIN / INT8_MAX))
+    return scales

@@ -1,10 +1,10 @@
 """
-The graphs from codes to samples. Always float32, whatever the language model is kept in.
+The graphs of EnCodec's decoder, from codes to samples; always float32, whatever the precision of the language model.
 
-There are two, both run chunk by chunk, which gives what one run over the whole clip would. `frames` goes up to the
-recurrent layers: these look at everything before, so their memory goes in and comes out. `sound` is what comes after
-them, and looks no further than `CodecShape.receptive_radius` frames to each side: it is run with that much around each
-chunk.
+There are two, and both are run chunk by chunk with the result of one run over the whole clip. The codec LSTM is
+everything up to and including the LSTM, which depends on all frames before: its state is an input and an output. The
+codec decoder is everything after the LSTM. It depends on no more than `CodecShape.receptive_radius` frames on each
+side, so each chunk is run with that much context.
 
 Source: EncodecDecoder and EncodecResidualVectorQuantizer (transformers, modeling_encodec.py).
 """
@@ -20,17 +20,17 @@ from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
 from musicgen_cli.engine.onnx.graph_builder import FLOAT, INT64, Dims, Graph
 from musicgen_cli.errors import CheckpointError
 
-_PADS = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}  # torch's word → ONNX's
+_PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}  # torch's word → ONNX's
 
 
 def write_codec_lstm(graph: Graph, shape: CodecShape, tensors: Tensors, *, codebooks: int) -> None:
     """
-    Write the graph up to the recurrent layers.
+    Write the graph up to and including the LSTM.
 
-    Inputs: `codes` (channels, codebooks, frames) int64, each channel is decoded by itself; `start` and `end` (1,)
-    int64, between which of these frames the recurrent layers go on, the others being there for the convolution alone;
-    `memory` (2 * layers, channels, filters) float32, what the recurrent layers know, zeros at first.
-    Outputs: `states` (channels, filters, end - start) float32; `new_memory`.
+    Inputs: `codes` (channels, codebooks, frames) int64, each channel decoded by itself; `start` and `end` (1,) int64,
+    the range of frames that go through the LSTM, the others being context of the convolution before it; `memory`
+    (2 * layers, channels, filters) float32, the LSTM state, zeros at first.
+    Outputs: `states` (channels, filters, end - start) float32, the features; `new_memory`, the new LSTM state.
 
     Args:
         codebooks: Of one channel.
@@ -55,48 +55,48 @@ def write_codec_lstm(graph: Graph, shape: CodecShape, tensors: Tensors, *, codeb
 
 def write_codec_decoder(graph: Graph, shape: CodecShape, tensors: Tensors) -> None:
     """
-    Write the graph from the recurrent layers on.
+    Write the graph of everything after the LSTM.
 
-    Inputs: `states` (channels, filters, frames) float32.
-    Outputs: `sound` (channels, frames * hop) float32, nominally -1.0 to 1.0.
+    Input: `states` (channels, filters, frames) float32, the features.
+    Output: `sound` (channels, frames * hop) float32, samples, nominally -1.0 to 1.0.
     """
     decoder = _Decoder(graph, shape, tensors)
     filters = shape.top_filters
     x = graph.input("states", FLOAT, ["C", filters, "F"])
-    at = 2  # torch numbers all layers in a row, the activations too
+    layer = 2  # torch numbers all layers in one list, activations included
     for stride in shape.strides:
-        x = decoder.up(decoder.elu(x), at + 1, filters, stride)
+        x = decoder.upsample(decoder.elu(x), layer + 1, filters, stride)
         filters //= 2
-        at += 2
+        layer += 2
         for j in range(shape.residual_layers):
-            x = decoder.residual(x, at, filters, shape.dilation_growth**j)
-            at += 1
-    x = decoder.conv(decoder.elu(x), at + 1, filters, 1, shape.last_kernel)
+            x = decoder.residual(x, layer, filters, shape.dilation_growth**j)
+            layer += 1
+    x = decoder.conv(decoder.elu(x), layer + 1, filters, 1, shape.last_kernel)
     graph.node("Squeeze", x, graph.ints(1), to="sound")
     graph.output("sound", ["C", "L"])
 
 
 class _Decoder:
-    """EnCodec's decoder; every value is (channels, filters, length)."""
+    """Adds the layers of EnCodec's decoder to a graph; every value has the shape (channels, filters, length)."""
 
     def __init__(self, graph: Graph, shape: CodecShape, tensors: Tensors) -> None:
         self._graph, self._shape, self._tensors = graph, shape, tensors
 
-    def conv(self, x: str, at: int | str, inputs: int, outputs: int, kernel: int, dilation: int = 1) -> str:
+    def conv(self, x: str, layer: int | str, inputs: int, outputs: int, kernel: int, dilation: int = 1) -> str:
         """Add a convolution of stride 1 that keeps the length."""
-        weight, bias = self._weights(f"{at}.conv", (outputs, inputs, kernel), outputs)
+        weight, bias = self._weights(f"{layer}.conv", (outputs, inputs, kernel), outputs)
         x = self._pad(x, *self._shape.padding((kernel - 1) * dilation))
         return self._graph.node(
             "Conv", x, self._graph.weight(weight), self._graph.weight(bias), dilations=[dilation], kernel_shape=[kernel]
         )
 
-    def up(self, x: str, at: int, inputs: int, stride: int) -> str:
-        """Add a transposed convolution that makes `stride` samples of one, and half the filters."""
+    def upsample(self, x: str, layer: int, inputs: int, stride: int) -> str:
+        """Add a transposed convolution: `stride` times the length, half the filters."""
         graph, kernel = self._graph, 2 * stride
-        weight, bias = self._weights(f"{at}.conv", (inputs, inputs // 2, kernel), inputs // 2)
+        weight, bias = self._weights(f"{layer}.conv", (inputs, inputs // 2, kernel), inputs // 2)
         total = kernel - stride
         right = math.ceil(total * self._shape.trim_right) if self._shape.causal else total // 2
-        # ONNX trims what torch's model cuts off afterwards.
+        # The operator's pads trim its output, which torch's model does in a step of its own.
         return graph.node(
             *("ConvTranspose", x, graph.weight(weight), graph.weight(bias)),
             kernel_shape=[kernel],
@@ -104,79 +104,80 @@ class _Decoder:
             pads=[total - right, right],
         )
 
-    def residual(self, x: str, at: int, filters: int, dilation: int) -> str:
+    def residual(self, x: str, layer: int, filters: int, dilation: int) -> str:
+        """Add a residual block of two convolutions."""
         shape = self._shape
         hidden = filters // shape.compress
-        inner = self.conv(self.elu(x), f"{at}.block.1", filters, hidden, shape.residual_kernel, dilation)
-        inner = self.conv(self.elu(inner), f"{at}.block.3", hidden, filters, 1)
+        inner = self.conv(self.elu(x), f"{layer}.block.1", filters, hidden, shape.residual_kernel, dilation)
+        inner = self.conv(self.elu(inner), f"{layer}.block.3", hidden, filters, 1)
         if shape.conv_shortcut:
-            x = self.conv(x, f"{at}.shortcut", filters, filters, 1)
+            x = self.conv(x, f"{layer}.shortcut", filters, filters, 1)
         return self._graph.node("Add", x, inner)
 
-    def lstm(self, x: str, at: int, filters: int) -> None:
-        """Add the recurrent layers with their memory, and what went into them to what comes out."""
-        graph, layers = self._graph, self._shape.lstm_layers
-        memory: Dims = [2 * layers, "C", filters]
-        known = [f"memory.{i}" for i in range(2 * layers)]  # of each layer its hidden state, then its cell
-        graph.nodes("Split", graph.input("memory", FLOAT, memory), to=known, axis=0, num_outputs=2 * layers)
-        new = [f"new_{name}" for name in known]
+    def lstm(self, x: str, layer: int, filters: int) -> None:
+        """Add the LSTM with its residual connection; its state comes in as `memory` and goes out as `new_memory`."""
+        graph, depth = self._graph, self._shape.lstm_layers
+        state_dims: Dims = [2 * depth, "C", filters]
+        states = [f"memory.{i}" for i in range(2 * depth)]  # of each layer the hidden state, then the cell state
+        graph.nodes("Split", graph.input("memory", FLOAT, state_dims), to=states, axis=0, num_outputs=2 * depth)
+        new_states = [f"new_{name}" for name in states]
         x = graph.node("Transpose", x, perm=[2, 0, 1])  # (length, channels, filters)
         y = x
-        for layer in range(layers):
+        for i in range(depth):
 
-            def part(name: str, *dims: int, layer: int = layer) -> FloatArray:
+            def gates(name: str, *dims: int, i: int = i) -> FloatArray:
                 values = self._tensors.read(
-                    f"audio_encoder.decoder.layers.{at}.lstm.{name}_l{layer}", 4 * filters, *dims
+                    f"audio_encoder.decoder.layers.{layer}.lstm.{name}_l{i}", 4 * filters, *dims
                 )
                 # torch: input, forget, cell, output; ONNX: input, output, forget, cell
                 into, forget, cell, out = np.split(values, 4)
                 return np.concatenate([into, out, forget, cell])[None]
 
-            bias = np.concatenate([part("bias_ih"), part("bias_hh")], axis=1)
-            gates = (part("weight_ih", filters), part("weight_hh", filters), bias)
-            of_layer = slice(2 * layer, 2 * layer + 2)
-            inputs = (y, *map(graph.weight, gates), "", *known[of_layer])
-            y, *_ = graph.nodes("LSTM", *inputs, to=[f"lstm.{layer}", *new[of_layer]], hidden_size=filters)
-            y = graph.node("Squeeze", y, graph.ints(1))  # its one direction
+            bias = np.concatenate([gates("bias_ih"), gates("bias_hh")], axis=1)
+            weights = (gates("weight_ih", filters), gates("weight_hh", filters), bias)
+            of_layer = slice(2 * i, 2 * i + 2)
+            inputs = (y, *map(graph.weight, weights), "", *states[of_layer])
+            y, *_ = graph.nodes("LSTM", *inputs, to=[f"lstm.{i}", *new_states[of_layer]], hidden_size=filters)
+            y = graph.node("Squeeze", y, graph.ints(1))  # the axis of directions, of which there is one
         graph.node("Transpose", graph.node("Add", y, x), to="states", perm=[1, 2, 0])
         graph.output("states", ["C", filters, "N"])
-        graph.node("Concat", *new, to="new_memory", axis=0)
-        graph.output("new_memory", memory)
+        graph.node("Concat", *new_states, to="new_memory", axis=0)
+        graph.output("new_memory", state_dims)
 
     def elu(self, x: str) -> str:
         """
-        Add max(x, 0) + expm1(min(x, 0)).
+        Add ELU, computed as max(x, 0) + expm1(min(x, 0)).
 
-        ONNX Runtime's Elu takes exp(x) - 1, of which little is left near zero, where all of nano's signal is; expm1(x)
-        is tanh(x / 2) (exp(x) + 1) too, and that has no difference of like numbers.
+        ONNX Runtime's Elu computes exp(x) - 1, which loses its precision near zero, where all of nano's signal is.
+        expm1(x) = tanh(x / 2) (exp(x) + 1) subtracts no two numbers of nearly the same size.
         """
         graph = self._graph
-        below = graph.node("Min", x, graph.scalar(0))
-        half = graph.node("Tanh", graph.node("Mul", below, graph.scalar(0.5)))
-        expm1 = graph.node("Mul", half, graph.node("Add", graph.node("Exp", below), graph.scalar(1)))
+        negative = graph.node("Min", x, graph.scalar(0))
+        half = graph.node("Tanh", graph.node("Mul", negative, graph.scalar(0.5)))
+        expm1 = graph.node("Mul", half, graph.node("Add", graph.node("Exp", negative), graph.scalar(1)))
         return graph.node("Add", graph.node("Relu", x), expm1)
 
     def _pad(self, x: str, left: int, right: int) -> str:
-        graph, most = self._graph, max(left, right)
-        if most == 0:
+        graph, longest = self._graph, max(left, right)
+        if longest == 0:
             return x
         pads = graph.ints(0, 0, left, 0, 0, right)
-        mode = _PADS[self._shape.pad_mode]
+        mode = _PAD_MODES[self._shape.pad_mode]
         if mode != "reflect":
             return graph.node("Pad", x, pads, mode=mode)
-        # What is too short to be reflected is first made longer by zeros, which are cut off again at the end.
-        missing = graph.node("Sub", graph.ints(most + 1), graph.node("Shape", x, start=2, end=3))
+        # An input too short to be reflected is first extended by zeros, which are cut off again at the end.
+        missing = graph.node("Sub", graph.ints(longest + 1), graph.node("Shape", x, start=2, end=3))
         missing = graph.node("Max", missing, graph.ints(0))
-        longer = graph.node("Pad", x, graph.node("Concat", graph.ints(0, 0, 0, 0, 0), missing, axis=0))
-        padded = graph.node("Pad", longer, pads, mode=mode)
+        extended = graph.node("Pad", x, graph.node("Concat", graph.ints(0, 0, 0, 0, 0), missing, axis=0))
+        padded = graph.node("Pad", extended, pads, mode=mode)
         end = graph.node("Sub", graph.node("Shape", padded, start=2, end=3), missing)
         return graph.node("Slice", padded, graph.ints(0), end, graph.ints(2))
 
-    def _weights(self, at: str, dims: tuple[int, int, int], outputs: int) -> tuple[FloatArray, FloatArray]:
-        """Return a convolution's weight, its norm multiplied in, and its bias."""
-        name = f"audio_encoder.decoder.layers.{at}"
-        new = f"{name}.parametrizations.weight.original"  # saved by torch 2 and transformers 5; before: weight_g, _v
-        norm, direction = f"{new}0", f"{new}1"
+    def _weights(self, layer: str, dims: tuple[int, int, int], outputs: int) -> tuple[FloatArray, FloatArray]:
+        """Return a convolution's weight, computed from its weight norm parametrization, and its bias."""
+        name = f"audio_encoder.decoder.layers.{layer}"
+        prefix = f"{name}.parametrizations.weight.original"  # of torch 2 and transformers 5; before: weight_g, weight_v
+        norm, direction = f"{prefix}0", f"{prefix}1"
         if norm not in self._tensors:
             norm, direction = f"{name}.weight_g", f"{name}.weight_v"
         g, v = self._tensors.read(norm, dims[0], 1, 1), self._tensors.read(direction, *dims)

@@ -1,9 +1,9 @@
 """
-The step graph: the newest codes of some rows → the logits of their next codes.
+The graph of a decoder step: the newest tokens of a batch → the logits of the next ones.
 
-Each row is at its own position and has its own keys and values, in buffers that the caller binds as input and output at
-once. Source: MusicgenForCausalLM (transformers, modeling_musicgen.py); GroupQueryAttention (ONNX Runtime,
-ContribOperators.md).
+Each row is at its own position and has its own KV cache, which the caller binds both as input and as output, so that it
+is updated in place. Source: MusicgenForCausalLM (transformers, modeling_musicgen.py); GroupQueryAttention (ONNX
+Runtime, ContribOperators.md).
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ def write_decoder_step(
     """
     Write the graph.
 
-    Inputs: `tokens` (rows, codebooks) int64; `positions` (rows,) int64; `lengths` (rows,) int32, the positions that
-    are already in a row's buffer, which is its position; `longest` (1,) int32, the largest of them + 1; `text_rows`
-    (n,) int64, the rows that look at a text; `text_mask` (n, 1, 1, length) float32, 0 or -inf; for each layer i,
-    `cross_key.i` and `cross_value.i` as the text graph makes them, n rows, and `key.i`, `value.i` (rows, heads, size,
-    head width).
-    A small cache has int8 in its buffers, and for each layer the inputs `key_scale.i` and `value_scale.i` (1, heads, 1,
-    head width): what a step of 1 is worth in each channel. What lies beyond -128 to 127 is cut off.
-    Outputs: `logits` (rows, codebooks, vocabulary); `new_key.i`, `new_value.i`, to be bound to the same buffers.
+    Inputs: `tokens` (rows, codebooks) int64; `positions` (rows,) int64; `lengths` (rows,) int32, the number of
+    positions already in a row's KV cache, which equals its position; `longest` (1,) int32, the largest length + 1;
+    `text_rows` (n,) int64, the conditional rows; `text_mask` (n, 1, 1, length) float32, 0 or -inf; for each layer i,
+    `cross_key.i` and `cross_value.i` as the text encoder outputs them, with n rows, and the KV cache `key.i` and
+    `value.i` (rows, heads, size, head width).
+    An int8 KV cache has for each layer also `key_scale.i` and `value_scale.i` (1, heads, 1, head width), the scale of
+    each channel; codes are clipped to -128 to 127.
+    Outputs: `logits` (rows, codebooks, vocabulary); `new_key.i` and `new_value.i`, to be bound to the same cache.
 
-    A row that isn't in `text_rows` is one whose text states are zero: keys and values have no bias, so what it would
-    see is exactly zero.
+    A row that isn't in `text_rows` is unconditional: its text states are zero, and as keys and values have no bias, its
+    cross-attention would add exactly zero.
 
     Args:
         positions: Steps of the longest clip.
-        small_cache: Keep keys and values in 8 bits.
+        int8_kv: Store keys and values as int8.
     """
     tokens = graph.input("tokens", INT64, ["R", shape.codebooks])
-    place = graph.input("positions", INT64, ["R"])
+    position = graph.input("positions", INT64, ["R"])
     text_rows = graph.input("text_rows", INT64, ["N"])
     graph.input("lengths", INT32, ["R"])
     graph.input("longest", INT32, [1])
     graph.input("text_mask", FLOAT, ["N", 1, 1, "S"])
 
-    x = graph.node("Gather", graph.weight(sinusoids(positions, shape.width)), place)
+    x = graph.node("Gather", graph.weight(sinusoids(positions, shape.width)), position)
     codes = [f"codes.{k}" for k in range(shape.codebooks)]
     graph.nodes("Split", tokens, to=codes, axis=1, num_outputs=shape.codebooks)
     embedded = [
@@ -58,13 +58,14 @@ def write_decoder_step(
         for k, column in enumerate(codes)
     ]
     x = graph.node("Add", graph.node("Sum", *embedded), x)
-    at = graph.node("Unsqueeze", text_rows, graph.ints(1))
+    scatter_rows = graph.node("Unsqueeze", text_rows, graph.ints(1))
     for i in range(shape.layers):
-        x = _layer(graph, shape, tensors, x, i, text_rows, at, int8_kv=int8_kv)
+        x = _layer(graph, shape, tensors, x, i, text_rows, scatter_rows, int8_kv=int8_kv)
     x = _norm(graph, shape, tensors, x, "decoder.model.decoder.layer_norm")
     heads = [tensors.read(f"decoder.lm_heads.{k}.weight", shape.vocab, shape.width) for k in range(shape.codebooks)]
-    # In 8 bits they alone would make a third of the error, and they are 2 % of the weights.
-    graph.node("Reshape", graph.linear(x, *heads, exact=True), graph.ints(0, shape.codebooks, shape.vocab), to="logits")
+    # In 8 bits these alone would cause a third of the error, and they are 2 % of the weights.
+    logits = graph.linear(x, *heads, keep_float32=True)
+    graph.node("Reshape", logits, graph.ints(0, shape.codebooks, shape.vocab), to="logits")
     graph.output("logits", ["R", shape.codebooks, shape.vocab])
 
 
@@ -73,8 +74,8 @@ def sinusoids(positions: int, width: int) -> FloatArray:
     Return the position vectors, (positions, width): cosines, then sines.
 
     Source:
-        MusicgenSinusoidalPositionalEmbedding. Its steps are rounded to float32 one by one, and so are these; each
-        function is computed in float64 first, which is at most one unit in the last place from what torch finds.
+        MusicgenSinusoidalPositionalEmbedding. Each of its operations rounds to float32, and so does each one here;
+        functions are computed in float64 first, which is at most one unit in the last place from torch's result.
     """
     half = width // 2
     powers = np.arange(half, dtype=np.float32) * np.float32(-math.log(10_000) / (half - 1))
@@ -85,12 +86,12 @@ def sinusoids(positions: int, width: int) -> FloatArray:
 
 def kv_bounds(shape: DecoderShape, tensors: Tensors) -> FloatArray:
     """
-    Return what no key and no value can exceed, by its weights: shape (layers, 2, heads, head width).
+    Return the upper bounds of keys and values that follow from the weights, shape (layers, 2, heads, head width).
 
-    A normalised vector is at most the root of its width long, and a product with it at most so many times the length of
-    what it is multiplied with (Cauchy and Schwarz).
+    The norm of a layer-normalised vector is at most the root of its width, and the dot product of two vectors is at
+    most the product of their norms (Cauchy-Schwarz).
     """
-    limits = np.empty((shape.layers, 2, shape.width), np.float32)
+    bounds = np.empty((shape.layers, 2, shape.width), np.float32)
     for i in range(shape.layers):
         layer = f"decoder.model.decoder.layers.{i}"
         gain, offset = (
@@ -98,8 +99,8 @@ def kv_bounds(shape: DecoderShape, tensors: Tensors) -> FloatArray:
         )
         for j, part in enumerate("kv"):
             matrix = tensors.read(f"{layer}.self_attn.{part}_proj.weight", shape.width, shape.width)
-            limits[i, j] = np.linalg.norm(matrix * gain, axis=1) * math.sqrt(shape.width) + np.abs(matrix @ offset)
-    return limits.reshape(shape.layers, 2, shape.heads, shape.head_width)
+            bounds[i, j] = np.linalg.norm(matrix * gain, axis=1) * math.sqrt(shape.width) + np.abs(matrix @ offset)
+    return bounds.reshape(shape.layers, 2, shape.heads, shape.head_width)
 
 
 def _layer(
@@ -109,7 +110,7 @@ def _layer(
     x: str,
     i: int,
     text_rows: str,
-    at: str,
+    scatter_rows: str,
     *,
     int8_kv: bool,
 ) -> str:
@@ -121,7 +122,7 @@ def _layer(
 
     h = _norm(graph, shape, tensors, x, f"{layer}.self_attn_layer_norm")
     qkv = graph.linear(h, *(matrix(f"self_attn.{part}_proj") for part in "qkv"))
-    buffer: Dims = ["R", shape.heads, "T", shape.head_width]
+    cache: Dims = ["R", shape.heads, "T", shape.head_width]
     kind = INT8 if int8_kv else FLOAT
     scales: list[str] = []
     attributes: dict[str, str | int] = {"num_heads": shape.heads, "kv_num_heads": shape.heads}
@@ -129,22 +130,23 @@ def _layer(
         dims: Dims = [1, shape.heads, 1, shape.head_width]
         scales = [""] * 5 + [graph.input(f"{part}_scale.{i}", FLOAT, dims) for part in ("key", "value")]
         attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
-    seen, *_ = graph.own(
+    attended, *_ = graph.contrib_nodes(
         "GroupQueryAttention",
         graph.node("Unsqueeze", qkv, graph.ints(1)),
         "",
         "",
-        graph.input(f"key.{i}", kind, buffer),
-        graph.input(f"value.{i}", kind, buffer),
+        graph.input(f"key.{i}", kind, cache),
+        graph.input(f"value.{i}", kind, cache),
         "lengths",
         "longest",
         *scales,
         to=[f"seen.{i}", f"new_key.{i}", f"new_value.{i}"],
         **attributes,
     )
-    graph.output(f"new_key.{i}", buffer, kind)
-    graph.output(f"new_value.{i}", buffer, kind)
-    x = graph.node("Add", x, graph.linear(graph.node("Squeeze", seen, graph.ints(1)), matrix("self_attn.out_proj")))
+    graph.output(f"new_key.{i}", cache, kind)
+    graph.output(f"new_value.{i}", cache, kind)
+    attended = graph.node("Squeeze", attended, graph.ints(1))
+    x = graph.node("Add", x, graph.linear(attended, matrix("self_attn.out_proj")))
 
     h = _norm(graph, shape, tensors, graph.node("Gather", x, text_rows), f"{layer}.encoder_attn_layer_norm")
     query = graph.linear(h, matrix("encoder_attn.q_proj"))
@@ -153,13 +155,14 @@ def _layer(
     key = graph.input(f"cross_key.{i}", FLOAT, ["N", shape.heads, shape.head_width, "S"])
     value = graph.input(f"cross_value.{i}", FLOAT, ["N", shape.heads, "S", shape.head_width])
     scores = graph.node("Add", graph.node("MatMul", query, key), "text_mask")
-    seen = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
-    seen = graph.linear(graph.node("Reshape", seen, graph.ints(-1, width)), matrix("encoder_attn.out_proj"))
-    x = graph.node("ScatterND", x, at, seen, reduction="add")
+    attended = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
+    attended = graph.linear(graph.node("Reshape", attended, graph.ints(-1, width)), matrix("encoder_attn.out_proj"))
+    x = graph.node("ScatterND", x, scatter_rows, attended, reduction="add")
 
     h = _norm(graph, shape, tensors, x, f"{layer}.final_layer_norm")
     forward = graph.activation(shape.activation, graph.linear(h, matrix("fc1", shape.ffn, width)))
-    return graph.node("Add", x, graph.linear(forward, matrix("fc2", width, shape.ffn), after=shape.activation))
+    forward = graph.linear(forward, matrix("fc2", width, shape.ffn), input_activation=shape.activation)
+    return graph.node("Add", x, forward)
 
 
 def _norm(graph: Graph, shape: DecoderShape, tensors: Tensors, x: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Text, step and sound on ONNX Runtime: prompts in, clips out."""
+"""The engine on ONNX Runtime: text encoder, decoder step and codec as ONNX graphs, on the CPU."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ from musicgen_cli.engine.base import Origin
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray
 from musicgen_cli.engine.decoding.scheduler import Scheduler
-from musicgen_cli.engine.decoding.sequence import Sequence, Step
+from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.local import LocalEngine
 from musicgen_cli.engine.onnx import calibrate
-from musicgen_cli.engine.onnx.decoder import Conditioning, OnnxDecoder, explained
-from musicgen_cli.engine.onnx.graph_cache import CODEC_DECODER, CODEC_LSTM, DECODER_STEP, TEXT_ENCODER, graphs_of
+from musicgen_cli.engine.onnx.decoder import Conditioning, OnnxDecoder, translated_errors
+from musicgen_cli.engine.onnx.graph_cache import CODEC_DECODER, CODEC_LSTM, DECODER_STEP, TEXT_ENCODER, prepare_graphs
 from musicgen_cli.errors import AbsentError
 
 ENGINE, DEVICE, PRECISIONS = "onnx", "cpu", ("int8", "fp32")
 
-_TEXT_LENGTH = 64  # tokens; what looks at a text looks at a multiple of it
+_MASK_MULTIPLE = 64  # tokens; the mask of a prompt is padded to a multiple of it
 
 
 class OnnxEngine(LocalEngine[Conditioning]):
-    """Makes clips on the CPU; those that are asked for from several threads, side by side."""
+    """Makes clips on the CPU; requests from several threads are decoded as one batch."""
+
+    model: OnnxModel
 
     def __init__(
         self,
@@ -50,18 +52,18 @@ class OnnxEngine(LocalEngine[Conditioning]):
         Load a model.
 
         Args:
-            cache_dir: Where its graphs are kept.
-            precision: Of PRECISIONS.
-            threads: For one operation; None means as many as `hardware.threads` finds right.
-            slots: Clips made side by side, more wait; None means as many as `hardware.slots` finds right.
-            note: Hears what takes long.
-            free: Tells how many bytes of memory are free; where it answers None, nothing is checked.
+            cache_dir: Where its graphs are cached.
+            precision: One of PRECISIONS.
+            threads: Per operation; None means `hardware.default_threads`.
+            slots: Clips decoded at once, while further ones wait; None means `hardware.default_slots`.
+            note: Called with a line before something that takes long.
+            free: Returns the free memory in bytes; None, which means unknown, skips the check.
 
         Raises:
-            AbsentError: This version has no such precision or device.
-            CheckpointError: The checkpoint is damaged, or of a kind that isn't supported.
+            AbsentError: ONNX Runtime has no such precision or device here.
+            CheckpointError: The checkpoint is damaged or of an unsupported kind.
             MemoryNeededError: The model needs more memory than is free.
-            EngineError: There is no room for its graphs, or ONNX Runtime can't load them.
+            EngineError: There is no disk space for the graphs, or ONNX Runtime can't load them.
         """
         if precision not in PRECISIONS or device != DEVICE:
             raise AbsentError(
@@ -70,15 +72,15 @@ class OnnxEngine(LocalEngine[Conditioning]):
         super().__init__(checkpoint, Origin("local", checkpoint.name, ENGINE, precision, device))
         _, longest = self._plan(limits.CONTEXT_S)
         free_bytes = free()
-        needed, each = hardware.memory_needed(
-            self._shape, checkpoint.tensors(), steps=longest.steps, int8=precision == "int8"
+        peak, per_clip = hardware.estimate_memory(
+            self.shape, checkpoint.tensors(), steps=longest.steps, int8=precision == "int8"
         )
-        hardware.check_memory(checkpoint.name, needed, free_bytes)
-        self.slots = slots or hardware.slots(each, free_bytes and free_bytes - needed)
-        self._threads = threads or hardware.threads(self._shape.decoder)
-        self._graphs = graphs_of(
+        hardware.check_memory(checkpoint.name, peak, free_bytes)
+        self.slots = slots or hardware.default_slots(per_clip, free_bytes and free_bytes - peak)
+        self._threads = threads or hardware.default_threads(self.shape.decoder)
+        self._graphs = prepare_graphs(
             checkpoint,
-            self._shape,
+            self.shape,
             positions=longest.steps,
             cache_dir=cache_dir,
             precision=precision,
@@ -86,10 +88,10 @@ class OnnxEngine(LocalEngine[Conditioning]):
             note=note,
         )
         try:
-            self._model = OnnxModel(
-                self._graphs.directory, self._shape, threads=self._threads, scales=self._graphs.scales()
+            self.model = OnnxModel(
+                self._graphs.directory, self.shape, threads=self._threads, scales=self._graphs.scales()
             )
-            decoder = self._model.decoder(rows=2 * self.slots, steps=longest.steps)
+            decoder = self.model.decoder(rows=2 * self.slots, steps=longest.steps)
         except BaseException:
             self._graphs.close()
             raise
@@ -97,18 +99,18 @@ class OnnxEngine(LocalEngine[Conditioning]):
 
     def close(self) -> None:
         """Free the model; the engine can't be used any more."""
-        del self._model, self._scheduler
+        del self.model, self._scheduler
         self._graphs.close()
 
     def _calibrate(self, directory: Path, kv_bounds: FloatArray) -> FloatArray:
-        """Find the scales of keys and values by making a few takes."""
-        shape = self._shape.decoder
+        """Find the scales of the int8 KV cache by decoding a few clips."""
+        shape = self.shape.decoder
         pattern = DelayPattern(shape.codebooks, shape.channels, calibrate.FRAMES)
-        model = OnnxModel(directory, self._shape, threads=self._threads, scales=calibrate.coarse(kv_bounds))
-        texts = [model.encode_text(self._ids(prompt)) for prompt in calibrate.PROMPTS]
-        decoder = model.decoder(rows=2 * len(texts), steps=pattern.steps)
-        calibrate.wander(decoder, texts, pattern, vocab=shape.vocab)
-        return calibrate.fine(kv_bounds, decoder.peaks(pattern.steps))
+        model = OnnxModel(directory, self.shape, threads=self._threads, scales=calibrate.coarse_scales(kv_bounds))
+        conditionings = [model.encode_text(self.tokenize(prompt)) for prompt in calibrate.PROMPTS]
+        decoder = model.decoder(rows=2 * len(conditionings), steps=pattern.steps)
+        calibrate.decode_prompts(decoder, conditionings, pattern, vocab=shape.vocab)
+        return calibrate.calibrated_scales(kv_bounds, decoder.kv_peaks(pattern.steps))
 
 
 class OnnxModel:
@@ -119,83 +121,91 @@ class OnnxModel:
         Load them.
 
         Args:
-            threads: For one operation.
-            scales: Of keys and values, if they are kept in 8 bits.
+            threads: Per operation.
+            scales: Of an int8 KV cache; None for float32.
 
         Raises:
             EngineError: ONNX Runtime can't load them.
         """
         self._shape, self._scales, self._threads = shape, scales, threads
-        self._text = directory / TEXT_ENCODER
-        # One at a time, for each has the graph in memory; and always on one thread: what another one frees, the C
-        # library keeps for that thread alone. Eight callers' prompts took 2.4 GB more so.
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="text")
-        self._sounding = threading.Lock()
-        with explained("load the model"):
-            self._step = _session(directory / DECODER_STEP, threads, keep_memory=True)
-            # These two run between steps, whose threads would wait for a core: measured, nano took twice as long.
-            self._frames = _session(directory / CODEC_LSTM, 1, keep_memory=True)
-            self._sound = _session(directory / CODEC_DECODER, threads, keep_memory=True, spin_on=False)
+        self._text_encoder = directory / TEXT_ENCODER
+        # Prompts are encoded one at a time, as each loads the graph, and always on the same thread, as the C library
+        # keeps freed memory for the thread that freed it: with a thread for each of eight callers it was 2.4 GB more.
+        self._text_executor = ThreadPoolExecutor(1, thread_name_prefix="text")
+        self._codec_lock = threading.Lock()
+        with translated_errors("load the model"):
+            self._decoder_step = _session(directory / DECODER_STEP, threads, keep_memory=True)
+            # The codec runs between decoder steps, whose threads spin. Codec threads that spin, too, made nano take
+            # twice as long.
+            self._codec_lstm = _session(directory / CODEC_LSTM, 1, keep_memory=True)
+            self._codec_decoder = _session(directory / CODEC_DECODER, threads, keep_memory=True, spin=False)
 
     def encode_text(self, ids: list[int]) -> Conditioning:
         """
-        Look at a text, given as token ids, once for all steps.
+        Encode the prompt, given as token ids, once into cross-attention keys and values.
 
-        The graph is opened for this and closed again: its weights are mapped and used as they lie in the file, so
-        that opening takes some 10 ms, and the keys and values of the steps can have the memory.
+        The graph is loaded for this and freed afterwards, so that the KV caches can use its memory. Its weights are
+        mapped and used as they lie in the file, so that loading takes some 10 ms.
         """
         mask = np.zeros((1, 1, 1, len(ids)), np.float32)
-        mask = np.pad(mask, [(0, 0)] * 3 + [(0, -len(ids) % _TEXT_LENGTH)], constant_values=-np.inf)
+        mask = np.pad(mask, [(0, 0)] * 3 + [(0, -len(ids) % _MASK_MULTIPLE)], constant_values=-np.inf)
 
         def run() -> Conditioning:
-            session = _session(self._text, self._threads, keep_memory=False, as_it_is=True)
+            session = _session(self._text_encoder, self._threads, keep_memory=False, single_run=True)
             names = [output.name for output in session.get_outputs()]
             values = session.run(names, {"ids": np.array([ids], np.int64)})
             return Conditioning(mask, dict(zip(names, values, strict=True)))
 
-        with explained("read the prompt"):
-            return self._reader.submit(run).result()
+        with translated_errors("encode the prompt"):
+            return self._text_executor.submit(run).result()
 
     def decoder(self, *, rows: int, steps: int) -> OnnxDecoder:
-        """Make room for so many rows, each with keys and values for so many steps."""
-        return OnnxDecoder(self._step, self._shape.decoder, rows=rows, steps=steps, scales=self._scales)
+        """Return a decoder with a KV cache of `rows` rows and `steps` positions."""
+        return OnnxDecoder(self._decoder_step, self._shape.decoder, rows=rows, steps=steps, scales=self._scales)
 
-    def begin(self, take: Sequence, text: Conditioning | None) -> Step:
-        """Return the step of one take, with keys and values of its own; the first of its rows looks at the text."""
-        decoder = self.decoder(rows=take.rows, steps=take.pattern.steps)
-        decoder.set_conditioning(0, text)
+    def decoder_for(self, sequence: Sequence, conditioning: Conditioning | None) -> OnnxDecoder:
+        """Return a decoder for one sequence alone; `conditioning` is that of its first row."""
+        decoder = self.decoder(rows=sequence.rows, steps=sequence.pattern.steps)
+        decoder.set_conditioning(0, conditioning)
         return decoder
 
     def audio_stream(self) -> AudioStream:
-        """Return a clip's way from codes to samples."""
+        """Return the codec decoder of one clip, which turns codes into samples while more codes come."""
         decoder = self._shape.decoder
         return AudioStream(self, self._shape.codec, codebooks=decoder.codebooks, channels=decoder.channels)
 
-    def states(self, codes: IntArray, start: int, end: int, memory: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Go on through the recurrent layers; see `Codec`."""
-        part = {"start": np.array([start]), "end": np.array([end])}
-        with self._sounding, explained("turn codes into sound"):
-            inputs = {"codes": np.ascontiguousarray(codes), **part, "memory": memory}
-            states, memory = self._frames.run(["states", "new_memory"], inputs)
-        return states, memory
+    def run_codec_lstm(
+        self, codes: IntArray, start: int, end: int, lstm_state: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Continue through the LSTM; see `audio_stream.Codec`."""
+        inputs = {
+            "codes": np.ascontiguousarray(codes),
+            "start": np.array([start]),
+            "end": np.array([end]),
+            "memory": lstm_state,
+        }
+        with self._codec_lock, translated_errors("decode the codes"):
+            features, lstm_state = self._codec_lstm.run(["states", "new_memory"], inputs)
+        return features, lstm_state
 
-    def samples(self, states: FloatArray) -> FloatArray:
-        """Turn states into samples; see `Codec`."""
-        with self._sounding, explained("turn codes into sound"):
-            samples: FloatArray = self._sound.run(["sound"], {"states": states})[0]
+    def run_codec_decoder(self, features: FloatArray) -> FloatArray:
+        """Decode features into samples; see `audio_stream.Codec`."""
+        with self._codec_lock, translated_errors("decode the codes"):
+            samples: FloatArray = self._codec_decoder.run(["sound"], {"states": features})[0]
         return samples
 
 
 def _session(
-    path: Path, threads: int, *, keep_memory: bool, spin_on: bool = True, as_it_is: bool = False
+    path: Path, threads: int, *, keep_memory: bool, spin: bool = True, single_run: bool = False
 ) -> ort.InferenceSession:
     """
     Load one graph.
 
     Args:
-        keep_memory: For what runs often; otherwise memory goes back after each run.
-        spin_on: Whether threads look out for the next run, a core for each, for a while after one.
-        as_it_is: For what runs once: weights aren't copied into a faster order, and unpacked when their turn comes.
+        keep_memory: Keep working memory for the next run; for graphs that run often.
+        spin: Let threads wait for the next run in a busy loop for a while, which takes a core for each.
+        single_run: Spend little time and memory on preparation: weights aren't repacked for the kernels, and each is
+            cast to float32 only when it is used.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -203,13 +213,13 @@ def _session(
     options.use_deterministic_compute = True
     options.enable_cpu_mem_arena = keep_memory
     options.enable_mem_pattern = keep_memory
-    options.log_severity_level = 4  # what fails is raised as well
-    if not hardware.prefers_signed():  # a graph that was made where this is otherwise needs its weights turned
+    options.log_severity_level = 4  # only fatal messages: errors are raised as well
+    if not hardware.has_vnni():  # makes int8 weights exact, in a graph that was built on another machine
         options.add_session_config_entry("session.x64quantprecision", "1")
-    if not spin_on:
+    if not spin:
         options.add_session_config_entry("session.force_spinning_stop", "1")
-    if as_it_is:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it would unpack all of float16
+    if single_run:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # else all float16 is cast
         options.add_session_config_entry("session.disable_prepacking", "1")
-        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # the default order unpacks many weights at once
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # the default order casts many weights early
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

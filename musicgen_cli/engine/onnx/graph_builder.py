@@ -1,9 +1,9 @@
 """
-Writes one ONNX graph, node by node, with its weights beside it.
+Writes an ONNX graph node by node, with its weights in a file beside it.
 
-The only file that imports onnx. Weights go straight from the checkpoint to the file, so that writing a graph costs the
-memory of one tensor; both files are hashed on their way out. Which numbers a matrix is kept in is decided in
-`Graph.linear` alone.
+The only file that imports onnx. Weights are streamed from the checkpoint to the file, so writing a graph takes the
+memory of one tensor; both files are hashed as they are written. `Graph.linear` alone decides the precision in which a
+matrix is stored.
 """
 
 from __future__ import annotations
@@ -20,35 +20,42 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from musicgen_cli.checkpoint.tensors import FloatArray
-from musicgen_cli.engine.onnx.quantize import FLOORS, STEPS, TO_EACH_SIDE, ZERO, quantize, unsigned
+from musicgen_cli.engine.onnx.quantize import (
+    ACTIVATION_MINIMUM,
+    INT8_MAX,
+    UINT8_MAX,
+    UINT8_ZERO_POINT,
+    as_uint8,
+    quantize_per_channel,
+)
 
 Array = NDArray[Any]
-Dims = Sequence[int | str]  # a word is a length that is known only at run time
+Dims = Sequence[int | str]  # a name stands for a length that is known only at run time
 
 FLOAT, INT64, INT32, INT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.INT8
 
 _OPSET, _IR = 20, 10  # Gelu is of 20; ONNX Runtime 1.17 and later read both
-_MICROSOFT = "com.microsoft"  # operators of ONNX Runtime's own: ContribOperators.md
-_OUTSIDE_BYTES = 1024  # larger tensors go to the file beside the graph
-_FLOAT16_MOST = float(np.finfo(np.float16).max)
+_CONTRIB_DOMAIN = "com.microsoft"  # of ONNX Runtime's own operators: ContribOperators.md
+_EXTERNAL_DATA_BYTES = 1024  # tensors of this size and larger go to the file beside the graph
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
 _ALIGN = 4096  # so that ONNX Runtime can map a tensor instead of reading it
 
 
 class Graph:
-    """A graph that is being written to `<directory>/<name>.onnx` and, its weights, `<name>.data`."""
+    """Writes a graph to `<directory>/<name>.onnx` and its weights to `<name>.data`; a context manager."""
 
-    def __init__(self, directory: Path, name: str, *, bits: int = 32, signed: bool = False) -> None:
+    def __init__(self, directory: Path, name: str, *, weight_bits: int = 32, signed_weights: bool = False) -> None:
         """
-        Begin.
+        Start an empty graph.
 
         Args:
-            bits: Of a weight in `linear`: 32, or 16, which become float32 as they are used, or 8, where what it is
-                multiplied with has 8, too.
-            signed: Keep weights of 8 bits with a sign. Results are the same to the bit; which is faster depends on the
-                machine, see `hardware.prefers_signed`.
+            weight_bits: Of the matrices in `linear`: 32, float32; 16, float16 that is cast to float32 when it is used;
+                8, int8 that is multiplied with activations quantized to uint8.
+            signed_weights: Store 8-bit weights as int8, not as uint8 with a zero point. Results are the same to the
+                bit; which is faster depends on the processor, see `hardware.has_vnni`.
         """
-        self._bits = bits
-        self._signed = signed
+        self._weight_bits = weight_bits
+        self._signed_weights = signed_weights
         self._path = directory / f"{name}.onnx"
         self._data_path = directory / f"{name}.data"
         self._nodes: list[onnx.NodeProto] = []
@@ -58,7 +65,7 @@ class Graph:
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._count = 0
         self._digest = hashlib.sha256()
-        self.files: dict[str, tuple[int, str]] = {}  # name → bytes and SHA-256, once it is whole
+        self.files: dict[str, tuple[int, str]] = {}  # name → bytes and SHA-256, once both are written
 
     def __enter__(self) -> Graph:
         """Open the weights' file."""
@@ -66,13 +73,13 @@ class Graph:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, at: TracebackType | None) -> None:
-        """Write the graph itself, unless what made it failed."""
+        """Write the graph itself, unless an exception ended its construction."""
         size = self._data.tell()
         self._data.close()
         if kind is not None:
             return
         graph = helper.make_graph(self._nodes, self._path.stem, self._inputs, self._outputs, self._weights)
-        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_MICROSOFT, 1)]
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB_DOMAIN, 1)]
         content = helper.make_model(graph, opset_imports=opsets, ir_version=_IR).SerializeToString(deterministic=True)
         self._path.write_bytes(content)
         self.files = {
@@ -86,62 +93,70 @@ class Graph:
         return name
 
     def output(self, name: str, shape: Dims, kind: int = FLOAT) -> None:
-        """Declare that the value of that name is an output."""
+        """Declare the value of that name as an output."""
         self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
     def weight(self, values: Array) -> str:
-        """Add a tensor and return its name."""
-        name = self._name("w")
+        """Add a tensor as an initializer and return its name."""
+        name = self._new_name("w")
         values = np.ascontiguousarray(values)
-        if values.nbytes < _OUTSIDE_BYTES:
+        if values.nbytes < _EXTERNAL_DATA_BYTES:
             self._weights.append(numpy_helper.from_array(values, name))
             return name
         self._write(b"\0" * (-self._data.tell() % _ALIGN))
         tensor = TensorProto(name=name, dims=values.shape, data_location=TensorProto.EXTERNAL)
         tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
-        place = {"location": self._data_path.name, "offset": self._data.tell(), "length": values.nbytes}
-        for key, value in place.items():
+        location = {"location": self._data_path.name, "offset": self._data.tell(), "length": values.nbytes}
+        for key, value in location.items():
             tensor.external_data.add(key=key, value=str(value))
         self._weights.append(tensor)
         self._write(values.data.cast("B"))
         return name
 
     def ints(self, *values: int) -> str:
-        """Add a vector of whole numbers; equal ones are kept once."""
+        """Add a vector of int64; equal constants are stored once."""
         return self._constant(np.array(values, np.int64))
 
     def scalar(self, value: float) -> str:
-        """Add a float32; equal ones are kept once."""
+        """Add a float32 scalar; equal constants are stored once."""
         return self._constant(np.array(value, np.float32))
 
     def node(self, op: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
-        """Add a node with one result and return the result's name; an input "" is one that is left out."""
-        return self.nodes(op, *inputs, to=(to or self._name(op),), **attributes)[0]
+        """
+        Add a node with one output and return the output's name.
+
+        Args:
+            inputs: Names of values; "" leaves an optional input out.
+            to: The output's name; None makes one up.
+        """
+        return self.nodes(op, *inputs, to=(to or self._new_name(op),), **attributes)[0]
 
     def nodes(self, op: str, *inputs: str, to: Sequence[str], domain: str = "", **attributes: Any) -> Sequence[str]:
-        """Add a node with several results, whose names are `to`."""
+        """Add a node whose outputs are named `to`, and return those names."""
         self._nodes.append(helper.make_node(op, inputs, to, domain=domain, **attributes))
         return to
 
-    def own(self, op: str, *inputs: str, to: Sequence[str], **attributes: Any) -> Sequence[str]:
-        """Add a node of ONNX Runtime's own operators."""
-        return self.nodes(op, *inputs, to=to, domain=_MICROSOFT, **attributes)
+    def contrib_nodes(self, op: str, *inputs: str, to: Sequence[str], **attributes: Any) -> Sequence[str]:
+        """Add a node of ONNX Runtime's contrib operators, as `nodes` does."""
+        return self.nodes(op, *inputs, to=to, domain=_CONTRIB_DOMAIN, **attributes)
 
-    def linear(self, x: str, *weights: FloatArray, exact: bool = False, after: str | None = None) -> str:
+    def linear(
+        self, x: str, *weights: FloatArray, keep_float32: bool = False, input_activation: str | None = None
+    ) -> str:
         """
-        Multiply by matrices that lie as in torch, (out, in); several are one, their results side by side.
+        Multiply by matrices, shaped (out, in) as in torch; the products of several are concatenated.
 
         Args:
-            exact: In float32 in any case.
-            after: The one of ACTIVATIONS that `x` comes from, if it does.
+            keep_float32: Store these matrices as float32 in any case.
+            input_activation: The activation, of ACTIVATIONS, whose output `x` is, if it is one.
         """
         weight = np.concatenate(weights).T
-        if exact or self._bits == 32:
+        if keep_float32 or self._weight_bits == 32:
             return self.node("MatMul", x, self.weight(weight))
-        if self._bits == 16:
-            kept = weight.astype(np.float16) if np.abs(weight).max() <= _FLOAT16_MOST else weight
-            return self.node("MatMul", x, self._cast(self.weight(kept)))
-        return self._linear_in_8_bits(x, weight, None if after is None else FLOORS[after])
+        if self._weight_bits == 16:
+            stored = weight.astype(np.float16) if np.abs(weight).max() <= _FLOAT16_MAX else weight
+            return self.node("MatMul", x, self._cast_to_float32(self.weight(stored)))
+        return self._linear_int8(x, weight, None if input_activation is None else ACTIVATION_MINIMUM[input_activation])
 
     def activation(self, name: str, x: str) -> str:
         """Apply one of ACTIVATIONS."""
@@ -153,43 +168,46 @@ class Graph:
         """Normalise the last axis as torch.nn.LayerNorm does, with its epsilon."""
         return self.node("LayerNormalization", x, self.weight(weight), self.weight(bias), axis=-1, epsilon=1e-5)
 
-    def _linear_in_8_bits(self, x: str, weight: FloatArray, floor: float | None) -> str:
+    def _linear_int8(self, x: str, weight: FloatArray, minimum: float | None) -> str:
         """
-        Multiply as `quantize` says.
+        Multiply in 8 bits, as quantize.py describes.
 
-        A row of zeros is divided by its largest value, 0; whatever codes come of that, their product is times 0 again.
+        A row of zeros is divided by its largest magnitude, 0. Whatever codes that gives, their product is multiplied by
+        0 again.
 
         Args:
             weight: Shape ``(in, out)``.
-            floor: What no value of `x` is below; None if both signs go equally far.
+            minimum: A lower bound of `x`, which becomes code 0; None for symmetric quantization.
         """
-        codes, scales = quantize(weight)
-        if floor:
-            x = self.node("Sub", x, self.scalar(floor))
-        reach = self.node("ReduceMax", self.node("Abs", x) if floor is None else x, self.ints(-1))
-        step = self.scalar(1 / TO_EACH_SIDE if floor is None else 1 / STEPS)
-        nothing = self.weight(np.array(ZERO if floor is None else 0, np.uint8))
-        no_weight = self.weight(np.array(0, np.int8) if self._signed else np.array(ZERO, np.uint8))
-        rows = self.node("QuantizeLinear", self.node("Div", x, reach), step, nothing)
-        (product,) = self.own(
-            "MatMulIntegerToFloat",
-            rows,
-            self.weight(codes if self._signed else unsigned(codes)),
-            step,
-            self.weight(scales),
-            nothing,
-            no_weight,
-            to=[self._name("MatMulIntegerToFloat")],
+        codes, weight_scales = quantize_per_channel(weight)
+        if minimum:
+            x = self.node("Sub", x, self.scalar(minimum))
+        row_max = self.node("ReduceMax", self.node("Abs", x) if minimum is None else x, self.ints(-1))
+        scale = self.scalar(1 / INT8_MAX if minimum is None else 1 / UINT8_MAX)
+        zero_point = self.weight(np.array(UINT8_ZERO_POINT if minimum is None else 0, np.uint8))
+        weight_zero_point = self.weight(
+            np.array(0, np.int8) if self._signed_weights else np.array(UINT8_ZERO_POINT, np.uint8)
         )
-        product = self.node("Mul", product, reach)
-        if floor:
-            whole = codes.sum(axis=0, dtype=np.int64)
-            product = self.node("Add", product, self.weight((floor * scales * whole).astype(np.float32)))
+        quantized = self.node("QuantizeLinear", self.node("Div", x, row_max), scale, zero_point)
+        (product,) = self.contrib_nodes(
+            "MatMulIntegerToFloat",
+            quantized,
+            self.weight(codes if self._signed_weights else as_uint8(codes)),
+            scale,
+            self.weight(weight_scales),
+            zero_point,
+            weight_zero_point,
+            to=[self._new_name("MatMulIntegerToFloat")],
+        )
+        product = self.node("Mul", product, row_max)
+        if minimum:
+            column_sums = codes.sum(axis=0, dtype=np.int64)
+            product = self.node("Add", product, self.weight((minimum * weight_scales * column_sums).astype(np.float32)))
         return product
 
-    def _cast(self, values: str) -> str:
-        """Turn values into float32; the attribute is called as the parameter of `node` that names its result."""
-        result = self._name("Cast")
+    def _cast_to_float32(self, values: str) -> str:
+        """Add a Cast; not with `node`, as the attribute `to` of this operator is a parameter of `node`."""
+        result = self._new_name("Cast")
         self._nodes.append(helper.make_node("Cast", [values], [result], to=FLOAT))
         return result
 
@@ -203,6 +221,6 @@ class Graph:
         self._data.write(content)
         self._digest.update(content)
 
-    def _name(self, stem: str) -> str:
+    def _new_name(self, stem: str) -> str:
         self._count += 1
         return f"{stem}.{self._count}"

@@ -1,13 +1,18 @@
 """
-Keeps the graphs of a checkpoint, which can be made again from it at any time.
+Caches the graphs of a checkpoint, which can be built from it again at any time.
 
     <cache_dir>/graphs/<digest>-<precision>-v<format>/
-        text.onnx  step.onnx  frames.onnx  sound.onnx, and the weights of each, text.data and so on
-        scales.npy          how finely 8 bits hold keys and values, only in int8
-        manifest.json       what they were made of; size and SHA-256 of each
+        text.onnx       the text encoder
+        step.onnx       the decoder step
+        frames.onnx     the codec LSTM
+        sound.onnx      the codec decoder
+        *.data          the weights of each: text.data and so on
+        scales.npy      the scales of the int8 KV cache, only with the precision int8
+        manifest.json   what they were built from; size and SHA-256 of each file
 
-A folder is made under another name and renamed when it is whole, so processes that make the same one don't meet. One
-that isn't what its manifest says is made again. Nothing is synced to disk: what a power cut spoils, the hashes show.
+A folder is built under a temporary name and renamed when it is complete, so several processes can build the same one at
+once. A folder that doesn't match its manifest is built again. Nothing is synced to disk: the hashes reveal what a power
+cut damages.
 """
 
 from __future__ import annotations
@@ -31,42 +36,42 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
-from musicgen_cli.engine.hardware import prefers_signed
+from musicgen_cli.engine.hardware import has_vnni
 from musicgen_cli.errors import EngineError
 from musicgen_cli.extras import needs
 
-GRAPH_FORMAT = 4  # raised with every change of what graphs make of a request
+GRAPH_FORMAT = 4  # raised with every change of what the graphs compute
 TEXT_ENCODER, DECODER_STEP, CODEC_LSTM, CODEC_DECODER = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
 KV_SCALES, MANIFEST = "scales.npy", "manifest.json"
 
-_MAKING = ".making-"
-_ABANDONED_S = 24 * 3600.0  # whoever has been making a folder for so long is gone
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_IN_THE_WAY = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+_STAGING_PREFIX = ".making-"
+_STALE_AFTER_S = 24 * 3600.0  # no process builds a folder for as long as this
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_TARGET_EXISTS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
-Label = Mapping[str, str | int]  # what a folder was made of
-Calibrate = Callable[[Path, FloatArray], FloatArray]  # graphs, and what no key or value exceeds → scales
+Label = Mapping[str, str | int]  # what a folder was built from
+Calibrate = Callable[[Path, FloatArray], FloatArray]  # folder of the graphs, bounds of keys and values → scales
 
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """A folder of graphs that is whole."""
+    """A complete folder of graphs."""
 
     directory: Path
-    temporary: tempfile.TemporaryDirectory[str] | None = None  # it couldn't be kept
+    temporary: tempfile.TemporaryDirectory[str] | None = None  # where the cache couldn't be written
 
     def scales(self) -> FloatArray | None:
-        """Return the scales of keys and values, or None if they are kept in float32."""
+        """Return the scales of the int8 KV cache, or None if the KV cache is float32."""
         path = self.directory / KV_SCALES
         return np.load(path) if path.exists() else None
 
     def close(self) -> None:
-        """Remove the folder if it is of no use to the next run."""
+        """Remove the folder if it is temporary."""
         if self.temporary:
             self.temporary.cleanup()
 
 
-def graphs_of(
+def prepare_graphs(
     checkpoint: Checkpoint,
     shape: Shape,
     *,
@@ -77,52 +82,52 @@ def graphs_of(
     note: Callable[[str], None],
 ) -> Graphs:
     """
-    Find the graphs of a checkpoint, or make them.
+    Return the graphs of a checkpoint: from the cache, or built now.
 
     Args:
         positions: Steps of the longest clip.
-        precision: "int8" or "fp32", of the language model; the sound is always made in float32.
-        calibrate: Tries out the graphs, once they are made in int8.
-        note: Hears that graphs are being made, and that they can't be kept.
+        precision: "int8" or "fp32", of the language model; the codec is always float32.
+        calibrate: Finds the scales of the int8 KV cache by running the new graphs.
+        note: Called with a line when graphs are being built, and when they can't be cached.
 
     Raises:
-        CheckpointError: The checkpoint doesn't have what the graphs need.
-        EngineError: There is no room for them.
+        CheckpointError: The checkpoint lacks a tensor, or has one that can't be used.
+        EngineError: There is no disk space for the graphs.
     """
     home = cache_dir / "graphs"
-    kept = home / f"{checkpoint.digest}-{precision}-v{GRAPH_FORMAT}"
+    folder = home / f"{checkpoint.digest}-{precision}-v{GRAPH_FORMAT}"
     label: Label = {
         "format": GRAPH_FORMAT,
         "checkpoint": checkpoint.digest,
         "precision": precision,
         "positions": positions,
     }
-    if is_whole(kept, label):
-        return Graphs(kept)
+    if is_intact(folder, label):
+        return Graphs(folder)
     note(f"preparing {checkpoint.name} for ONNX Runtime, once")
     try:
-        making = _folder(home)
+        staging = _staging_folder(home)
     except OSError as err:
-        if err.errno in _FULL:
-            raise _no_room(home, err) from err
-        note(f"can't write to {home} ({err.strerror}): what is prepared serves this run only")
-        return _for_this_run(checkpoint, shape, label, calibrate)
+        if err.errno in _DISK_FULL:
+            raise _disk_error(home, err) from err
+        note(f"can't write to {home} ({err.strerror}): the prepared model is for this run only")
+        return _build_temporary(checkpoint, shape, label, calibrate)
     try:
-        _make(making, checkpoint, shape, label, calibrate)
-        return Graphs(_keep(making, kept, label))
+        _build(staging, checkpoint, shape, label, calibrate)
+        return Graphs(_publish(staging, folder, label))
     except BaseException as err:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         if isinstance(err, OSError):
-            raise _no_room(home, err) from err
+            raise _disk_error(home, err) from err
         raise
 
 
-def is_whole(directory: Path, label: Label) -> bool:
+def is_intact(directory: Path, label: Label) -> bool:
     """
-    Tell whether a folder was made of `label` and is what its manifest says, to the byte.
+    Return whether a folder was built from `label` and matches its manifest to the byte.
 
-    Reads everything: about 0.6 s a gigabyte from the page cache, on two cores, 3 s from a disk. What was read is in the
-    page cache when the graphs are loaded.
+    Reads every file: about 0.6 s per gigabyte from the page cache on two cores, 3 s from a disk. The graphs are then in
+    the page cache when they are loaded.
     """
     try:
         manifest = json.loads((directory / MANIFEST).read_bytes())
@@ -131,15 +136,16 @@ def is_whole(directory: Path, label: Label) -> bool:
             return False
         if any((directory / name).stat().st_size != size for name, (size, _) in files.items()):
             return False
-        with ThreadPoolExecutor(len(files)) as pool:  # hashing lets go of Python's lock
-            found = pool.map(size_and_sha256, [directory / name for name in files])
-            return list(found) == list(files.values())
+        with ThreadPoolExecutor(len(files)) as pool:  # hashing releases the GIL
+            identities = pool.map(size_and_sha256, [directory / name for name in files])
+            return list(identities) == list(files.values())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
 
 
-def _make(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> None:
-    with needs("local"):  # onnx, which nothing else needs
+def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> None:
+    """Write all graphs, the scales and the manifest into a folder."""
+    with needs("local"):  # imports onnx, which nothing but building graphs needs
         from musicgen_cli.engine.onnx.graph_builder import Graph
     from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
     from musicgen_cli.engine.onnx.decoder_step import kv_bounds, write_decoder_step
@@ -147,18 +153,20 @@ def _make(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, c
 
     tensors = checkpoint.tensors()
     int8 = label["precision"] == "int8"
-    # Read once for a prompt, the text needn't be fast, and in 8 bits it alone would make a quarter of the error.
-    with Graph(directory, Path(TEXT_ENCODER).stem, bits=16 if int8 else 32) as text:
-        write_text_encoder(text, shape, tensors)
-    with Graph(directory, Path(DECODER_STEP).stem, bits=8 if int8 else 32, signed=prefers_signed()) as step:
-        write_decoder_step(step, shape.decoder, tensors, positions=int(label["positions"]), int8_kv=int8)
-    with Graph(directory, Path(CODEC_LSTM).stem) as frames:
-        write_codec_lstm(frames, shape.codec, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)
-    with Graph(directory, Path(CODEC_DECODER).stem) as sound:
-        write_codec_decoder(sound, shape.codec, tensors)
+    # Run once per prompt, the text encoder needn't be fast, and in 8 bits it alone would cause a quarter of the error.
+    with Graph(directory, Path(TEXT_ENCODER).stem, weight_bits=16 if int8 else 32) as text_encoder:
+        write_text_encoder(text_encoder, shape, tensors)
+    with Graph(
+        directory, Path(DECODER_STEP).stem, weight_bits=8 if int8 else 32, signed_weights=has_vnni()
+    ) as decoder_step:
+        write_decoder_step(decoder_step, shape.decoder, tensors, positions=int(label["positions"]), int8_kv=int8)
+    with Graph(directory, Path(CODEC_LSTM).stem) as codec_lstm:
+        write_codec_lstm(codec_lstm, shape.codec, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)
+    with Graph(directory, Path(CODEC_DECODER).stem) as codec_decoder:
+        write_codec_decoder(codec_decoder, shape.codec, tensors)
     files = {
         name: {"bytes": size, "sha256": sha256}
-        for graph in (text, step, frames, sound)
+        for graph in (text_encoder, decoder_step, codec_lstm, codec_decoder)
         for name, (size, sha256) in graph.files.items()
     }
     if int8:
@@ -170,48 +178,49 @@ def _make(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, c
     (directory / MANIFEST).write_text(json.dumps({**label, "files": files}, indent=1) + "\n", "utf-8")
 
 
-def _for_this_run(checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> Graphs:
-    """Make the graphs in a folder that goes with the process."""
+def _build_temporary(checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> Graphs:
+    """Build the graphs in a temporary folder, which is removed when they are closed."""
     try:
         temporary = tempfile.TemporaryDirectory(prefix="musicgen-")
         try:
-            _make(Path(temporary.name), checkpoint, shape, label, calibrate)
+            _build(Path(temporary.name), checkpoint, shape, label, calibrate)
         except BaseException:
             temporary.cleanup()
             raise
     except OSError as err:
-        raise _no_room(Path(tempfile.gettempdir()), err) from err
+        raise _disk_error(Path(tempfile.gettempdir()), err) from err
     return Graphs(Path(temporary.name), temporary)
 
 
-def _folder(home: Path) -> Path:
-    """Make a folder to fill, and remove those that were left half made long ago."""
+def _staging_folder(home: Path) -> Path:
+    """Create a folder to build in, and remove those that killed processes left behind."""
     home.mkdir(parents=True, exist_ok=True)
-    for left in home.glob(f"{_MAKING}*"):
+    for leftover in home.glob(f"{_STAGING_PREFIX}*"):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _ABANDONED_S:
-                shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=_MAKING, dir=home))
+            if time.time() - leftover.stat().st_mtime > _STALE_AFTER_S:
+                shutil.rmtree(leftover, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=home))
 
 
-def _keep(making: Path, kept: Path, label: Label) -> Path:
-    """Give a whole folder its name; what lies there and isn't whole goes."""
+def _publish(staging: Path, target: Path, label: Label) -> Path:
+    """Rename a complete folder to its final name, replacing a damaged one, and return where the graphs are."""
     try:
-        return making.rename(kept)
+        return staging.rename(target)
     except OSError as err:
-        if err.errno not in _IN_THE_WAY:
+        if err.errno not in _TARGET_EXISTS:
             raise
-    if is_whole(kept, label):  # another process was first
-        shutil.rmtree(making, ignore_errors=True)
-        return kept
-    aside = Path(tempfile.mkdtemp(prefix=_MAKING, dir=kept.parent))
+    if is_intact(target, label):  # another process was first
+        shutil.rmtree(staging, ignore_errors=True)
+        return target
+    aside = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=target.parent))
     with suppress(FileNotFoundError):  # another process moved it first
-        kept.rename(aside / kept.name)
+        target.rename(aside / target.name)
     shutil.rmtree(aside, ignore_errors=True)
-    return making.rename(kept)
+    return staging.rename(target)
 
 
-def _no_room(home: Path, err: OSError) -> EngineError:
+def _disk_error(home: Path, err: OSError) -> EngineError:
     return EngineError(
-        f"can't keep the model's graphs in {home}: {err.strerror or err}", hint="they need as much room as the weights"
+        f"can't write the model's graphs to {home}: {err.strerror or err}",
+        hint="they need as much disk space as the weights",
     )

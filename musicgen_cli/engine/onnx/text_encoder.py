@@ -1,5 +1,5 @@
 """
-The text graph: token ids → what every decoder layer's cross-attention looks at.
+The graph of the text encoder: token ids → the keys and values of every decoder layer's cross-attention.
 
 Source: T5EncoderModel (transformers, modeling_t5.py) and the cross-attention of modeling_musicgen.py.
 """
@@ -20,34 +20,34 @@ def write_text_encoder(graph: Graph, shape: Shape, tensors: Tensors) -> None:
     Write the graph.
 
     Input: `ids` (rows, length) int64, without padding.
-    Outputs: for each decoder layer i, `cross_key.i` (rows, heads, head width, length) and `cross_value.i` (rows,
-    heads, length, head width).
+    Outputs: for each decoder layer i, `cross_key.i` (rows, heads, head width, length) and `cross_value.i` (rows, heads,
+    length, head width).
     """
     states = _encoder(graph, shape.text, tensors, graph.input("ids", INT64, ["B", "S"]))
     width = shape.decoder.width
     if shape.projected:
         product = graph.linear(states, tensors.read("enc_to_dec_proj.weight", width, shape.text.width))
         states = graph.node("Add", product, graph.weight(tensors.read("enc_to_dec_proj.bias", width)))
-    _cross(graph, shape.decoder, tensors, states)
+    _cross_attention_kv(graph, shape.decoder, tensors, states)
 
 
 def position_buckets(shape: TextShape) -> list[int]:
     """
     Return the bucket of each distance between two tokens, from -max_distance to +max_distance.
 
-    Beyond lies nothing new: the outermost buckets hold all larger distances.
+    All larger distances are in the outermost buckets, too.
 
     Source:
-        T5Attention._relative_position_bucket, bidirectional; its float32 decides which bucket a boundary falls into.
+        T5Attention._relative_position_bucket, bidirectional. Its float32 rounding decides the bucket of a boundary.
     """
     half = shape.buckets // 2
     exact = half // 2
-    after = np.arange(-shape.max_distance, shape.max_distance + 1)
-    distance = np.abs(after)
-    far = np.maximum(distance, 1).astype(np.float32) / np.float32(exact)
-    share = np.log(far) / np.float32(math.log(shape.max_distance / exact))
-    large = np.minimum(exact + (share * np.float32(half - exact)).astype(np.int64), half - 1)
-    buckets = np.where(after > 0, half, 0) + np.where(distance < exact, distance, large)
+    offset = np.arange(-shape.max_distance, shape.max_distance + 1)
+    distance = np.abs(offset)
+    ratio = np.maximum(distance, 1).astype(np.float32) / np.float32(exact)
+    log_ratio = np.log(ratio) / np.float32(math.log(shape.max_distance / exact))
+    logarithmic = np.minimum(exact + (log_ratio * np.float32(half - exact)).astype(np.int64), half - 1)
+    buckets = np.where(offset > 0, half, 0) + np.where(distance < exact, distance, logarithmic)
     return [int(bucket) for bucket in buckets]
 
 
@@ -78,9 +78,9 @@ def _encoder(graph: Graph, shape: TextShape, tensors: Tensors, ids: str) -> str:
             for part, order in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3]))
         )
         weights = graph.node("Softmax", graph.node("Add", graph.node("MatMul", query, key), bias), axis=-1)
-        seen = graph.node("Transpose", graph.node("MatMul", weights, value), perm=[0, 2, 1, 3])
-        seen = graph.node("Reshape", seen, graph.ints(0, 0, inner))
-        x = graph.node("Add", x, graph.linear(seen, matrix("0.SelfAttention.o", shape.width, inner)))
+        attended = graph.node("Transpose", graph.node("MatMul", weights, value), perm=[0, 2, 1, 3])
+        attended = graph.node("Reshape", attended, graph.ints(0, 0, inner))
+        x = graph.node("Add", x, graph.linear(attended, matrix("0.SelfAttention.o", shape.width, inner)))
 
         h = _rms_norm(graph, x, tensors.read(f"{layer}.1.layer_norm.weight", shape.width), shape.epsilon)
         first = "wi_0" if shape.gated else "wi"
@@ -94,20 +94,20 @@ def _encoder(graph: Graph, shape: TextShape, tensors: Tensors, ids: str) -> str:
 
 
 def _position_bias(graph: Graph, shape: TextShape, tensors: Tensors, ids: str) -> str:
-    """Return (heads, length, length): what each head adds for the distance between two tokens."""
+    """Return the relative position bias of each head, (heads, length, length)."""
     biases = tensors.read(
         "text_encoder.encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", shape.buckets, shape.heads
     )
     table = graph.weight(biases[position_buckets(shape)])
     length = graph.node("Squeeze", graph.node("Shape", ids, start=1, end=2))
-    place = graph.node("Range", graph.weight(np.array(0)), length, graph.weight(np.array(1)))
+    position = graph.node("Range", graph.weight(np.array(0)), length, graph.weight(np.array(1)))
     distance = graph.node(
-        "Sub", graph.node("Unsqueeze", place, graph.ints(0)), graph.node("Unsqueeze", place, graph.ints(1))
+        "Sub", graph.node("Unsqueeze", position, graph.ints(0)), graph.node("Unsqueeze", position, graph.ints(1))
     )
-    most = shape.max_distance
-    distance = graph.node("Clip", distance, graph.weight(np.array(-most)), graph.weight(np.array(most)))
+    limit = shape.max_distance
+    distance = graph.node("Clip", distance, graph.weight(np.array(-limit)), graph.weight(np.array(limit)))
     return graph.node(
-        "Transpose", graph.node("Gather", table, graph.node("Add", distance, graph.ints(most))), perm=[2, 0, 1]
+        "Transpose", graph.node("Gather", table, graph.node("Add", distance, graph.ints(limit))), perm=[2, 0, 1]
     )
 
 
@@ -117,7 +117,7 @@ def _rms_norm(graph: Graph, x: str, weight: FloatArray, epsilon: float) -> str:
     return graph.node("Mul", graph.node("Div", x, root), graph.weight(weight))
 
 
-def _cross(graph: Graph, shape: DecoderShape, tensors: Tensors, states: str) -> None:
+def _cross_attention_kv(graph: Graph, shape: DecoderShape, tensors: Tensors, states: str) -> None:
     split = graph.ints(0, 0, shape.heads, shape.head_width)
     for i in range(shape.layers):
         parts: tuple[tuple[str, str, list[int], Dims], ...] = (

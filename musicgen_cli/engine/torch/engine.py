@@ -85,12 +85,12 @@ class TorchEngine(LocalEngine["Conditioning"]):
         _, longest = self._plan(limits.CONTEXT_S)
         blocks = -(-2 * self.slots // _ROWS)
         self._check_memory(where, precision, blocks * -(-longest.steps // _PAGE) * _PAGE, free)
-        self._model = TorchModel(checkpoint, self._shape, where, PRECISIONS[precision])
-        self._scheduler = Scheduler(self._model.decoder(rows=2 * self.slots, steps=longest.steps), self.slots)
+        self.model = TorchModel(checkpoint, self.shape, where, PRECISIONS[precision])
+        self._scheduler = Scheduler(self.model.decoder(rows=2 * self.slots, steps=longest.steps), self.slots)
 
     def close(self) -> None:
         """Free the model; the engine can't be used any more."""
-        del self._model, self._scheduler
+        del self.model, self._scheduler
         if self.origin.device == "cuda":
             torch.cuda.empty_cache()
 
@@ -98,9 +98,9 @@ class TorchEngine(LocalEngine["Conditioning"]):
         self, device: torch.device, precision: str, steps: int, free: Callable[[], int | None] | None
     ) -> None:
         """Refuse what doesn't fit: here as it is loaded, in float32, and on the device as it is used."""
-        decoder, tensors = self._shape.decoder, self._checkpoint.tensors()
+        decoder, tensors = self.shape.decoder, self._checkpoint.tensors()
         size = PRECISIONS[precision].itemsize
-        loaded = tensors.float32_bytes(*hardware.USED)
+        loaded = tensors.float32_bytes(*hardware.USED_WEIGHTS)
         used = loaded - tensors.float32_bytes("decoder.") * (4 - size) // 4
         used += 2 * decoder.layers * _ROWS * (steps + 2 * _TEXT_PAGE) * decoder.width * size
         if device.type == "cuda":
@@ -197,7 +197,9 @@ class TorchModel:
         decoder = self._shape.decoder
         return AudioStream(self, self._shape.codec, codebooks=decoder.codebooks, channels=decoder.channels)
 
-    def states(self, codes: IntArray, start: int, end: int, memory: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def run_codec_lstm(
+        self, codes: IntArray, start: int, end: int, memory: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         """Go on through the recurrent layers; see `Codec`."""
         with self.at_work("turn codes into sound"), _exact():
             each = torch.from_numpy(np.ascontiguousarray(codes)).to(self.device).transpose(0, 1)
@@ -208,7 +210,7 @@ class TorchModel:
             new: FloatArray = torch.stack([hidden, cell], 1).flatten(0, 1).cpu().numpy()
             return states, new
 
-    def samples(self, states: FloatArray) -> FloatArray:
+    def run_codec_decoder(self, states: FloatArray) -> FloatArray:
         """Turn states into samples; see `Codec`."""
         with self.at_work("turn codes into sound"), _exact():
             x = torch.from_numpy(states).to(self.device)
@@ -401,7 +403,7 @@ def _load(checkpoint: Checkpoint) -> MusicgenForConditionalGeneration:
         if bars:
             logging.enable_progress_bar()
     # It would go on with weights drawn at random.
-    if missing := sorted(name for name in told["missing_keys"] if name.startswith(hardware.USED)):
+    if missing := sorted(name for name in told["missing_keys"] if name.startswith(hardware.USED_WEIGHTS)):
         raise CheckpointError(f"the checkpoint has no tensor {missing[0]!r}", hint="fetch the model's files again")
     return model.eval()
 

@@ -92,7 +92,7 @@ def test_the_guided_distributions_are_compared(write: Any, nano_tensors: Mapping
     parameters = sampling(top_k=fidelity.TOP_K, guidance_scale=3.0, seed=fidelity.SEED)
     sequence = Sequence(pattern, parameters, vocab=shape.decoder.vocab)
     models = [OnnxModel(directory, shape, threads=1) for directory in (exact, other)]
-    steps = [model.begin(sequence, model.encode_text(ids)) for model in models]
+    steps = [model.decoder_for(sequence, model.encode_text(ids)) for model in models]
     divergences = []
     while not sequence.done:
         rows = [step(sequence.tokens, np.full(2, sequence.position)) for step in steps]

@@ -31,93 +31,94 @@ SHAPE = CodecShape(
 )
 
 
-def codes_of(frames: int, codebooks: int = 4) -> Any:
+def random_codes(frames: int, codebooks: int = 4) -> Any:
     return np.random.default_rng(frames).integers(0, 512, (codebooks, frames))
 
 
-def streamed(stream: AudioStream, codes: Any, bounds: list[int]) -> Any:
+def decode_in_parts(stream: AudioStream, codes: Any, bounds: list[int]) -> Any:
+    """Return the samples of a stream to which codes are pushed in parts that end at `bounds`."""
     return np.concatenate([*(stream.push(part) for part in np.split(codes, bounds, axis=1)), stream.end()], axis=1)
 
 
 @pytest.fixture
 def model(engine: OnnxEngine) -> OnnxModel:
-    return engine._model
+    return engine.model
 
 
-def test_chunks_of_sound_join_without_a_seam(model: OnnxModel) -> None:
-    """What is made chunk by chunk is what one piece would be, but for rounding."""
-    codes = codes_of(200)
-    states, _ = model.states(codes[None], 0, 200, np.zeros((2, 1, 384), np.float32))
-    whole = model.samples(states)
-    chunks = streamed(model.audio_stream(), codes, [])
+def test_chunks_join_without_a_seam(model: OnnxModel) -> None:
+    """Apart from rounding, decoding chunk by chunk gives the samples of decoding all frames at once."""
+    codes = random_codes(200)
+    features, _ = model.run_codec_lstm(codes[None], 0, 200, np.zeros((2, 1, 384), np.float32))
+    at_once = model.run_codec_decoder(features)
+    in_chunks = decode_in_parts(model.audio_stream(), codes, [])
 
-    assert chunks.shape == whole.shape == (1, 200 * 640)
-    assert np.abs(chunks - whole).max() <= 3e-6 * np.abs(whole).max()
+    assert in_chunks.shape == at_once.shape == (1, 200 * 640)
+    assert np.abs(in_chunks - at_once).max() <= 3e-6 * np.abs(at_once).max()
 
 
 @pytest.mark.parametrize("frames", [1, 25, 26, 28, 57, 58, 60, 100])
-def test_how_codes_come_changes_nothing(model: OnnxModel, frames: int) -> None:
-    """One by one, all at once or in any parts: the same samples to the bit."""
-    codes, random = codes_of(frames), np.random.default_rng(1)
-    once = streamed(model.audio_stream(), codes, [])
+def test_samples_do_not_depend_on_the_portions_of_codes(model: OnnxModel, frames: int) -> None:
+    """One by one, all at once or in any parts, the samples are the same to the bit."""
+    codes, rng = random_codes(frames), np.random.default_rng(1)
+    at_once = decode_in_parts(model.audio_stream(), codes, [])
 
-    assert once.shape == (1, frames * 640)
-    assert np.array_equal(streamed(model.audio_stream(), codes, list(range(frames))), once)
+    assert at_once.shape == (1, frames * 640)
+    assert np.array_equal(decode_in_parts(model.audio_stream(), codes, list(range(frames))), at_once)
     for _ in range(3):
-        bounds = sorted(random.integers(0, frames + 1, 5).tolist())
-        assert np.array_equal(streamed(model.audio_stream(), codes, bounds), once)
+        bounds = sorted(rng.integers(0, frames + 1, 5).tolist())
+        assert np.array_equal(decode_in_parts(model.audio_stream(), codes, bounds), at_once)
 
 
-def test_streams_dont_disturb_each_other(model: OnnxModel) -> None:
-    """Each has a memory of its own."""
-    takes = [codes_of(70), codes_of(90)]
-    alone = [streamed(model.audio_stream(), codes, []) for codes in takes]
+def test_streams_do_not_affect_each_other(model: OnnxModel) -> None:
+    """Each stream has an LSTM state of its own."""
+    clips = [random_codes(70), random_codes(90)]
+    alone = [decode_in_parts(model.audio_stream(), codes, []) for codes in clips]
     streams = [model.audio_stream(), model.audio_stream()]
-    heard: list[list[Any]] = [[], []]
+    chunks: list[list[Any]] = [[], []]
     for t in range(90):
-        for stream, codes, chunks in zip(streams, takes, heard, strict=True):
-            chunks.append(stream.push(codes[:, t : t + 1]))
-    together = [np.concatenate([*chunks, s.end()], axis=1) for s, chunks in zip(streams, heard, strict=True)]
+        for stream, codes, received in zip(streams, clips, chunks, strict=True):
+            received.append(stream.push(codes[:, t : t + 1]))
+    together = [np.concatenate([*received, s.end()], axis=1) for s, received in zip(streams, chunks, strict=True)]
 
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-class Echo:
-    """A codec whose samples tell their frame, and whose inputs are kept."""
+class EchoCodec:
+    """A codec whose samples are the codes of the first codebook, and which records the sizes of its inputs."""
 
     def __init__(self) -> None:
-        self.sizes: list[tuple[int, ...]] = []
-        self.order: list[int] = []
+        self.input_shapes: list[tuple[int, ...]] = []
+        self.lstm_frames: list[int] = []
 
-    def states(self, codes: Any, start: int, end: int, memory: Any) -> tuple[Any, Any]:
-        self.sizes.append(codes.shape)
-        self.order += codes[0, 0, start:end].tolist()
-        return np.repeat(codes[:, :1, start:end], SHAPE.top_filters, axis=1).astype(np.float32), memory
+    def run_codec_lstm(self, codes: Any, start: int, end: int, lstm_state: Any) -> tuple[Any, Any]:
+        self.input_shapes.append(codes.shape)
+        self.lstm_frames += codes[0, 0, start:end].tolist()
+        return np.repeat(codes[:, :1, start:end], SHAPE.top_filters, axis=1).astype(np.float32), lstm_state
 
-    def samples(self, states: Any) -> Any:
-        self.sizes.append(states.shape)
-        return np.repeat(states[:, 0], SHAPE.hop, axis=1)
+    def run_codec_decoder(self, features: Any) -> Any:
+        self.input_shapes.append(features.shape)
+        return np.repeat(features[:, 0], SHAPE.hop, axis=1)
 
 
-def test_each_frame_is_made_once_and_memory_stays_flat() -> None:
-    """In order, each channel by itself; a long clip's chunks have no more around them than a short one's."""
-    echo = Echo()
-    stream = AudioStream(echo, SHAPE, codebooks=8, channels=2)
+def test_each_frame_passes_the_lstm_once_and_memory_stays_constant() -> None:
+    """In order, each channel by itself; the chunks of a long clip have no more context than those of a short one."""
+    codec = EchoCodec()
+    stream = AudioStream(codec, SHAPE, codebooks=8, channels=2)
     codes = np.arange(1000) + np.array([[0], [5000], *[[0]] * 6])
-    heard = streamed(stream, codes, list(range(1000)))
+    samples = decode_in_parts(stream, codes, list(range(1000)))
 
-    assert echo.order == list(range(1000))
-    assert np.array_equal(heard, np.repeat(np.stack([np.arange(1000), np.arange(1000) + 5000]), SHAPE.hop, axis=1))
-    assert max(size[2] for size in echo.sizes) == 32 + 6  # what the first convolution looks at; `sound` looks at less
-    assert {size[:2] for size in echo.sizes} == {(2, 4), (2, SHAPE.top_filters)}
+    assert codec.lstm_frames == list(range(1000))
+    assert np.array_equal(samples, np.repeat(np.stack([np.arange(1000), np.arange(1000) + 5000]), SHAPE.hop, axis=1))
+    assert max(shape[2] for shape in codec.input_shapes) == 32 + 6  # a chunk and the first convolution's context
+    assert {shape[:2] for shape in codec.input_shapes} == {(2, 4), (2, SHAPE.top_filters)}
 
 
-def test_a_chunk_comes_as_soon_as_what_it_looks_ahead_to() -> None:
-    """The first of 25 frames, then of 32."""
-    stream = AudioStream(Echo(), SHAPE, codebooks=4, channels=1)
-    came = [(t + 1, stream.push(codes_of(1)).shape[1] // SHAPE.hop) for t in range(100)]
-    ahead = SHAPE.receptive_radius + 3  # of the convolution's seven frames
+def test_a_chunk_is_decoded_as_soon_as_its_lookahead_is_there() -> None:
+    """The first chunk has 25 frames, each further one 32."""
+    stream = AudioStream(EchoCodec(), SHAPE, codebooks=4, channels=1)
+    chunks = [(t + 1, stream.push(random_codes(1)).shape[1] // SHAPE.hop) for t in range(100)]
+    lookahead = SHAPE.receptive_radius + 3  # half of the first convolution's context
 
-    assert [chunk for chunk in came if chunk[1]] == [(25 + ahead, 25), (57 + ahead, 32), (89 + ahead, 32)]
+    assert [chunk for chunk in chunks if chunk[1]] == [(25 + lookahead, 25), (57 + lookahead, 32), (89 + lookahead, 32)]
     assert stream.end().shape[1] == 11 * SHAPE.hop
     assert stream.end().shape[1] == 0

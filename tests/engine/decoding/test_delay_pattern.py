@@ -12,7 +12,7 @@ from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames,
     [(4, 1, [0, 1, 2, 3], 13), (8, 2, [0, 0, 1, 1, 2, 2, 3, 3], 13), (4, 2, [0, 0, 1, 1], 11), (1, 1, [0], 10)],
 )
 def test_codebooks_are_delayed(codebooks: int, channels: int, delays: list[int], steps: int) -> None:
-    """One step for each codebook, or for each pair of a stereo model."""
+    """By one step per codebook, or per pair of codebooks in a stereo model."""
     pattern = DelayPattern(codebooks, channels, 10)
 
     assert [pattern.delay(k) for k in range(codebooks)] == delays
@@ -20,11 +20,11 @@ def test_codebooks_are_delayed(codebooks: int, channels: int, delays: list[int],
     assert sum(len(pattern.codebooks_at(step)) for step in range(steps)) == codebooks * 10
 
 
-def test_aligned_codes_of_a_frame_stand_in_one_column() -> None:
-    """Code k of frame t was made at step t + delay."""
-    made = np.arange(4)[:, None] * 100 + np.arange(8)
+def test_align_puts_the_codes_of_a_frame_into_one_column() -> None:
+    """The code of codebook k for frame t was generated at step t + delay(k)."""
+    tokens = np.arange(4)[:, None] * 100 + np.arange(8)
 
-    assert DelayPattern(4, 1, 5).align(made)[:, 2].tolist() == [2, 103, 204, 305]
+    assert DelayPattern(4, 1, 5).align(tokens)[:, 2].tolist() == [2, 103, 204, 305]
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_aligned_codes_of_a_frame_stand_in_one_column() -> None:
         (1.1, 24_000, 320, 26_400, 83),
     ],
 )
-def test_a_duration_is_whole_samples_and_just_enough_frames(
+def test_a_duration_is_a_whole_number_of_samples_in_the_fewest_frames(
     duration: float, rate: int, hop: int, samples: int, frames: int
 ) -> None:
-    """The last frame is the first that reaches the end."""
+    """The last frame is the first one that reaches the end."""
     assert num_samples(duration, rate) == samples
     assert num_frames(samples, hop) == frames

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import random
+import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,221 +14,228 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
-from musicgen_cli.engine.decoding.sampling import Sampling
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
+from tests.support.decoding import decode, sampling, wait_until
 
 VOCAB, CODEBOOKS = 32, 4
+TIMEOUT_S = 30.0
 
 
-class Remembering:
-    """A decoder whose logits depend on all that a row has read, and on its text."""
+class FakeDecoder:
+    """A decoder whose logits depend on a row's conditioning and on every token that it has read."""
 
     def __init__(self, rows: int) -> None:
-        self.read = np.zeros((rows, 64, CODEBOOKS), np.int64)
-        self.texts: list[int | None] = [None] * rows
-        self.looked: list[int | None] = []
-        self.widths: list[int] = []
-        self.before: Callable[[], None] = lambda: None
+        self.cache = np.zeros((rows, 64, CODEBOOKS), np.int64)
+        self.conditioning: list[int | None] = [None] * rows
+        self.conditionings_set: list[int | None] = []
+        self.batch_sizes: list[int] = []
+        self.before_step: Callable[[], object] = lambda: None
 
-    def set_conditioning(self, row: int, text: int | None) -> None:
-        self.texts[row] = text
-        self.looked.append(text)
+    def set_conditioning(self, row: int, conditioning: int | None) -> None:
+        self.conditioning[row] = conditioning
+        self.conditionings_set.append(conditioning)
 
     def move(self, source: int, target: int, *, positions: int) -> None:
-        self.read[target, :positions] = self.read[source, :positions]
-        self.texts[target] = self.texts[source]
+        self.cache[target, :positions] = self.cache[source, :positions]
+        self.conditioning[target] = self.conditioning[source]
 
     def __call__(self, tokens: Any, positions: Any) -> Any:
-        self.before()
-        self.widths.append(len(tokens))
+        self.before_step()
+        self.batch_sizes.append(len(tokens))
         logits = []
-        for row, (newest, at) in enumerate(zip(tokens, positions, strict=True)):
-            self.read[row, at] = newest
-            words = [self.texts[row] or 0, *self.read[row, : at + 1].ravel()]
-            logits.append(np.random.default_rng(words).normal(size=(CODEBOOKS, VOCAB)) * 3)
-        self.read[len(tokens) :] = -1  # what others hold is of no account
+        for row, (newest, position) in enumerate(zip(tokens, positions, strict=True)):
+            self.cache[row, position] = newest
+            seed = [self.conditioning[row] or 0, *self.cache[row, : position + 1].ravel()]
+            logits.append(np.random.default_rng(seed).normal(size=(CODEBOOKS, VOCAB)) * 3)
+        self.cache[len(tokens) :] = -1  # rows beyond the batch may hold anything
         return np.stack(logits).astype(np.float32)
 
 
-def take(seed: int, *, frames: int = 12, scale: float = 3.0) -> Sequence:
-    return Sequence(
-        DelayPattern(CODEBOOKS, 1, frames), Sampling(1.0, 0, 1.0, scale, do_sample=True, seed=seed), vocab=VOCAB
-    )
+class PausedDecoder(FakeDecoder):
+    """A decoder whose first step lasts until `proceed` is set."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(rows)
+        self.started, self.proceed = threading.Event(), threading.Event()
+        self.before_step = self._pause
+
+    def _pause(self) -> None:
+        self.started.set()
+        assert self.proceed.wait(TIMEOUT_S)
 
 
-def nothing(done: int, total: int) -> None:
-    """Hear nothing."""
+def new_sequence(seed: int, *, frames: int = 12, scale: float = 3.0) -> Sequence:
+    return Sequence(DelayPattern(CODEBOOKS, 1, frames), sampling(guidance_scale=scale, seed=seed), vocab=VOCAB)
 
 
-def alone(seed: int, text: int | None, **shape: Any) -> list[list[int]]:
-    """Step one take by hand."""
-    decoder, one = Remembering(2), take(seed, **shape)
-    decoder.set_conditioning(0, text)
-    while not one.done:
-        one.advance(decoder(one.tokens, np.full(one.rows, one.position)))
-    return one.codes.tolist()
+def ignore(done: int, total: int) -> None:
+    """Ignore the progress."""
 
 
-def test_takes_of_many_threads_are_what_they_are_alone() -> None:
-    """Of different length, guidance, text and seed; some are given up on their way."""
-    decoder = Remembering(6)
+def decoded_alone(seed: int, conditioning: int | None, *, frames: int = 12, scale: float = 3.0) -> Any:
+    """Return the codes of a sequence that has a decoder for itself."""
+    decoder = FakeDecoder(2)
+    decoder.set_conditioning(0, conditioning)
+    return decode(new_sequence(seed, frames=frames, scale=scale), decoder).tolist()
+
+
+def test_sequences_from_many_threads_are_what_they_are_alone() -> None:
+    """Whatever their length, guidance, conditioning and seed, and although some are cancelled on their way."""
+    decoder = FakeDecoder(6)
     scheduler = Scheduler(decoder, 3)
-    chance = random.Random(1)
+    rng = random.Random(1)
     jobs = [
-        (seed, chance.choice([None, 5, 9]), chance.randint(1, 40), chance.choice([1.0, 3.0]), chance.random() < 0.3)
+        (seed, rng.choice([None, 5, 9]), rng.randint(1, 40), rng.choice([1.0, 3.0]), rng.random() < 0.3)
         for seed in range(40)
     ]
 
-    def make(job: tuple[int, int | None, int, float, bool]) -> Any:
-        seed, text, frames, scale, given_up = job
+    def run(job: tuple[int, int | None, int, float, bool]) -> Any:
+        seed, conditioning, frames, scale, cancel = job
 
-        def heard(done: int, total: int) -> None:
-            if given_up and done > frames // 2:
+        def on_step(done: int, total: int) -> None:
+            if cancel and done > frames // 2:
                 raise KeyboardInterrupt
 
         try:
-            return scheduler.run(take(seed, frames=frames, scale=scale), text, heard).tolist()
+            return scheduler.run(new_sequence(seed, frames=frames, scale=scale), conditioning, on_step).tolist()
         except KeyboardInterrupt:
             return None
 
     with ThreadPoolExecutor(10) as pool:
-        made = list(pool.map(make, jobs))
+        results = list(pool.map(run, jobs))
 
-    for (seed, text, frames, scale, given_up), codes in zip(jobs, made, strict=True):
-        assert codes == (None if given_up else alone(seed, text, frames=frames, scale=scale))
-    assert max(decoder.widths) <= 6
-    assert max(decoder.widths) > 2
+    for (seed, conditioning, frames, scale, cancel), codes in zip(jobs, results, strict=True):
+        assert codes == (None if cancel else decoded_alone(seed, conditioning, frames=frames, scale=scale))
+    assert max(decoder.batch_sizes) <= 6
+    assert max(decoder.batch_sizes) > 2
 
 
-def test_a_lone_take_computes_no_rows_but_its_own() -> None:
-    """Two if it is guided, else one; also after others were there."""
-    decoder = Remembering(8)
+def test_a_lone_sequence_computes_only_its_own_rows() -> None:
+    """Two rows with guidance and one without, also after other sequences were decoded."""
+    decoder = FakeDecoder(8)
     scheduler = Scheduler(decoder, 4)
-    scheduler.run(take(1), 5, nothing)
-    scheduler.run(take(1, scale=1.0), 5, nothing)
+    scheduler.run(new_sequence(1), 5, ignore)
+    scheduler.run(new_sequence(1, scale=1.0), 5, ignore)
 
-    assert decoder.widths == [2] * 15 + [1] * 15
+    assert decoder.batch_sizes == [2] * 15 + [1] * 15
 
 
-def test_more_takes_than_slots_come_in_their_order() -> None:
+def test_sequences_beyond_the_slots_wait_in_order() -> None:
     """First come, first served."""
-    decoder = Remembering(2)
+    decoder = PausedDecoder(2)
     scheduler = Scheduler(decoder, 1)
-    begun, go = threading.Event(), threading.Event()
-    decoder.before = lambda: (begun.set(), go.wait())  # type: ignore[assignment, return-value]
-    callers = [threading.Thread(target=scheduler.run, args=(take(number), number, nothing)) for number in range(5)]
+    callers = [
+        threading.Thread(target=scheduler.run, args=(new_sequence(number), number, ignore), daemon=True)
+        for number in range(5)
+    ]
     for number, caller in enumerate(callers):
         caller.start()
-        while number and len(scheduler._waiting) < number:
-            pass
-        begun.wait()
-    go.set()
+        assert decoder.started.wait(TIMEOUT_S)
+        wait_until(lambda number=number: scheduler.num_waiting == number)  # type: ignore[misc]
+    decoder.proceed.set()
     for caller in callers:
-        caller.join()
+        caller.join(TIMEOUT_S)
+        assert not caller.is_alive()
 
-    assert [text for text in decoder.looked if text is not None] == [0, 1, 2, 3, 4]
+    assert [each for each in decoder.conditionings_set if each is not None] == [0, 1, 2, 3, 4]
 
 
-def test_what_a_listener_raises_reaches_its_caller_alone() -> None:
-    """Its rows are free when it comes out; the other take goes on."""
-    decoder = Remembering(4)
+def test_an_exception_of_a_callback_cancels_its_sequence_alone() -> None:
+    """Its rows are free when the exception comes out; the other sequence goes on."""
+    decoder = FakeDecoder(4)
     scheduler = Scheduler(decoder, 2)
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(scheduler.run, take(2, frames=50), 7, nothing)
+        other = pool.submit(scheduler.run, new_sequence(2, frames=50), 7, ignore)
         with pytest.raises(KeyboardInterrupt):
-            scheduler.run(take(1, frames=50), 5, stop)
-        assert len(scheduler._running) <= 1
-        assert other.result().tolist() == alone(2, 7, frames=50)
+            scheduler.run(new_sequence(1, frames=50), 5, stop)
+        assert scheduler.num_running <= 1
+        assert other.result(TIMEOUT_S).tolist() == decoded_alone(2, 7, frames=50)
 
 
-def test_one_who_waits_can_give_up() -> None:
-    """What is raised while there is nothing to hear yet takes the place in the queue along."""
-    decoder = Remembering(2)
+def test_ctrl_c_cancels_a_waiting_sequence() -> None:
+    """An exception in a thread that waits for a slot takes its sequence out of the queue."""
+    decoder = PausedDecoder(2)
     scheduler = Scheduler(decoder, 1)
-    begun, go = threading.Event(), threading.Event()
-    decoder.before = lambda: (begun.set(), go.wait())  # type: ignore[assignment, return-value]
+
+    def press_ctrl_c() -> None:
+        wait_until(lambda: scheduler.num_waiting == 1)
+        time.sleep(0.1)  # by now the main thread waits for the next step
+        os.kill(os.getpid(), signal.SIGINT)
+
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(scheduler.run, take(1), None, nothing)
-        begun.wait()
-        here, wait = threading.get_ident(), scheduler._changed.wait
-
-        def interrupt(timeout: float | None = None) -> bool:
-            if threading.get_ident() == here:  # the first take's thread may come to wait only now
-                raise InterruptedError
-            return wait(timeout)
-
-        scheduler._changed.wait = interrupt  # type: ignore[method-assign]
-        with pytest.raises(InterruptedError):
-            scheduler.run(take(2), None, nothing)
-        assert not scheduler._waiting
-        go.set()
-        assert first.result().tolist() == alone(1, None)
+        first = pool.submit(scheduler.run, new_sequence(1), None, ignore)
+        assert decoder.started.wait(TIMEOUT_S)
+        pressed = pool.submit(press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            scheduler.run(new_sequence(2), None, ignore)
+        pressed.result(TIMEOUT_S)
+        assert scheduler.num_waiting == 0
+        decoder.proceed.set()
+        assert first.result(TIMEOUT_S).tolist() == decoded_alone(1, None)
 
 
-def test_a_decoder_that_fails_tells_everyone_and_goes_on() -> None:
-    """The error reaches each caller; the next take is made."""
-    decoder = Remembering(4)
+def test_an_error_of_the_decoder_reaches_every_caller() -> None:
+    """Afterwards the scheduler decodes the next sequence."""
+    decoder = FakeDecoder(4)
     scheduler = Scheduler(decoder, 2)
 
-    def fail() -> None:
-        while len(scheduler._running) + len(scheduler._waiting) < 2:
-            pass
-        if len(scheduler._running) == 2:
+    def fail_with_two() -> None:
+        wait_until(lambda: scheduler.num_running + scheduler.num_waiting == 2)
+        if scheduler.num_running == 2:
             raise MemoryError("no room")
 
-    decoder.before = fail
+    decoder.before_step = fail_with_two
 
-    def make(seed: int) -> str:
+    def run(seed: int) -> str:
         with pytest.raises(MemoryError) as err:
-            scheduler.run(take(seed), None, nothing)
+            scheduler.run(new_sequence(seed), None, ignore)
         return str(err.value)
 
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(make, [1, 2])) == ["no room", "no room"]
-    decoder.before = lambda: None
-    assert scheduler.run(take(3), 5, nothing).tolist() == alone(3, 5)
+        assert list(pool.map(run, [1, 2])) == ["no room", "no room"]
+    decoder.before_step = lambda: None
+    assert scheduler.run(new_sequence(3), 5, ignore).tolist() == decoded_alone(3, 5)
 
 
-def test_a_take_that_fails_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as one whose logits are no numbers."""
-    scheduler = Scheduler(Remembering(4), 2)
-    bad = take(1, frames=40)
+def test_an_error_of_a_sequence_reaches_its_caller_alone() -> None:
+    """Such as logits that are not numbers."""
 
-    def broken(logits: Any) -> None:
-        raise ValueError("bad")
+    class BrokenSequence(Sequence):
+        def advance(self, logits: Any) -> None:
+            raise ValueError("bad")
 
-    monkeypatch.setattr(bad, "advance", broken)
+    scheduler = Scheduler(FakeDecoder(4), 2)
+    broken = BrokenSequence(DelayPattern(CODEBOOKS, 1, 40), sampling(guidance_scale=3.0), vocab=VOCAB)
     with ThreadPoolExecutor(1) as pool:
-        good = pool.submit(scheduler.run, take(2, frames=40), 7, nothing)
+        good = pool.submit(scheduler.run, new_sequence(2, frames=40), 7, ignore)
         with pytest.raises(ValueError, match="bad"):
-            scheduler.run(bad, 5, nothing)
-        assert good.result().tolist() == alone(2, 7, frames=40)
+            scheduler.run(broken, 5, ignore)
+        assert good.result(TIMEOUT_S).tolist() == decoded_alone(2, 7, frames=40)
 
 
-def test_a_move_that_fails_leaves_nobody_waiting() -> None:
-    """Neither the one that leaves nor the one that should have moved."""
-    decoder = Remembering(4)
+def test_a_move_that_fails_leaves_no_caller_waiting() -> None:
+    """Neither that of the finished sequence nor that of the sequence whose row was to be moved."""
+
+    class ImmovableDecoder(FakeDecoder):
+        def move(self, source: int, target: int, *, positions: int) -> None:
+            raise MemoryError("no room")
+
+    decoder = ImmovableDecoder(4)
     scheduler = Scheduler(decoder, 2)
 
-    def fail(source: int, target: int, *, positions: int) -> None:
-        raise MemoryError("no room")
+    def wait_for_both() -> None:
+        if not decoder.batch_sizes:
+            wait_until(lambda: scheduler.num_running + scheduler.num_waiting == 2)
 
-    decoder.move = fail  # type: ignore[method-assign]
-
-    def until_both_are_there() -> None:
-        while not decoder.widths and len(scheduler._running) + len(scheduler._waiting) < 2:
-            pass
-
-    decoder.before = until_both_are_there
+    decoder.before_step = wait_for_both
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(scheduler.run, take(1, frames=5), 5, nothing)
-        while not scheduler._running:
-            pass
+        first = pool.submit(scheduler.run, new_sequence(1, frames=5), 5, ignore)
+        wait_until(lambda: scheduler.num_running == 1)
         with pytest.raises(MemoryError):
-            scheduler.run(take(2, frames=30), 7, nothing)
-        assert first.result().tolist() == alone(1, 5, frames=5)
+            scheduler.run(new_sequence(2, frames=30), 7, ignore)
+        assert first.result(TIMEOUT_S).tolist() == decoded_alone(1, 5, frames=5)

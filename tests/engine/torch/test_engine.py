@@ -28,10 +28,10 @@ from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
 from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.onnx.engine import OnnxEngine, OnnxModel
-from musicgen_cli.engine.onnx.graph_cache import graphs_of
+from musicgen_cli.engine.onnx.graph_cache import prepare_graphs
 from musicgen_cli.engine.torch.engine import TorchEngine, TorchModel
 from musicgen_cli.errors import AbsentError, CheckpointError, MemoryNeededError, ModelAbsentError
-from tests.support.oracle import MODELS, PROMPTS, distinct, quiet, random_model, their_take  # noqa: F401  # after what may skip it
+from tests.support.oracle import MODELS, PROMPTS, generate, num_distinct, quiet, random_model  # noqa: F401  # after what may skip it
 
 pytestmark = pytest.mark.oracle
 
@@ -68,7 +68,7 @@ def stereo(tmp_path_factory: pytest.TempPathFactory) -> Any:
     theirs.save_pretrained(folder)
     checkpoint = find_checkpoint(str(folder), folder)
     shape = Shape.of(checkpoint.config)
-    graphs = graphs_of(
+    graphs = prepare_graphs(
         checkpoint,
         shape,
         positions=200,
@@ -112,12 +112,12 @@ def test_greedy_codes_and_their_sound_are_those_of_transformers(stereo: Any, pro
     """Every code, over at least 100 different ones; the sound to a millionth of its peak. The other engine's, too."""
     theirs, checkpoint, other = stereo
     ids = [] if prompt is None else PROMPTS[prompt]
-    (codes,), sound = their_take(theirs, [ids] if ids else [], scale)
+    (codes,), sound = generate(theirs, [ids] if ids else [], scale)
     mine, shape = model_of(checkpoint), Shape.of(checkpoint.config)
     found, logits = take_of(mine, shape, ids, codes.shape[1], guidance_scale=scale)
     others, expected = take_of(other, shape, ids, codes.shape[1], guidance_scale=scale)
 
-    assert distinct(codes) >= 100
+    assert num_distinct(codes) >= 100
     assert np.array_equal(found, codes)
     assert np.array_equal(found, others)
     assert np.abs(logits - expected).max() <= 1e-3 * expected.std()
@@ -128,23 +128,23 @@ def test_nano_is_what_transformers_makes_of_it(ours: TorchEngine, nano: Checkpoi
     """Greedy, from words, over 3 s."""
     theirs = transformers.MusicgenForConditionalGeneration.from_pretrained(nano.directory).eval()
     ids = transformers.AutoTokenizer.from_pretrained(nano.directory)("calm ambient piano").input_ids
-    codes, sound = their_take(theirs, [ids], 3.0, frames=150)
-    found, _ = take_of(ours._model, ours._shape, ids, 150)
+    codes, sound = generate(theirs, [ids], 3.0, frames=150)
+    found, _ = take_of(ours.model, ours.shape, ids, 150)
 
-    assert list(ours._ids("calm ambient piano")) == ids
+    assert list(ours.tokenize("calm ambient piano")) == ids
     assert np.array_equal(found, codes[0])
-    assert np.abs(sound_of(ours._model, found) - sound[0]).max() <= 5e-6 * np.abs(sound).max()
+    assert np.abs(sound_of(ours.model, found) - sound[0]).max() <= 5e-6 * np.abs(sound).max()
 
 
 def test_a_sampled_take_is_that_of_the_other_engine(ours: TorchEngine, exact: OnnxEngine) -> None:
     """Every choice and every logit, with the text and without, over at least 100 tokens; the text is long, too."""
-    ids = ours._ids("lively jazz and drums " * 17)
+    ids = ours.tokenize("lively jazz and drums " * 17)
     wild = {"do_sample": True, "temperature": 2.0, "seed": 4}
-    codes, logits = take_of(ours._model, ours._shape, ids, 400, **wild)
-    wanted, expected = take_of(exact._model, ours._shape, ids, 400, **wild)
+    codes, logits = take_of(ours.model, ours.shape, ids, 400, **wild)
+    wanted, expected = take_of(exact.model, ours.shape, ids, 400, **wild)
 
     assert len(ids) > 64
-    assert distinct(codes) >= 100
+    assert num_distinct(codes) >= 100
     assert np.array_equal(codes, wanted)
     assert np.abs(logits - expected).max() <= 1e-4 * expected.std()
 
@@ -234,19 +234,19 @@ def test_a_clip_tells_what_a_remake_needs_and_is_heard_as_it_is_made(ours: Torch
 def test_bf16_runs_on_the_cpu_and_sounds_alike(ours: TorchEngine, nano: Checkpoint) -> None:
     """What it expects next is near fp32's, KL divergence 0.01 at most on average; its sound is made in float32."""
     half = TorchEngine(nano, device="cpu", precision="bf16")
-    ids = ours._ids("calm ambient piano")
+    ids = ours.tokenize("calm ambient piano")
     tokens = np.random.default_rng(0).integers(0, 512, (60, 4))
     scores = []
     for engine in (half, ours):
-        step = engine._model.decoder(rows=1, steps=60)
-        step.set_conditioning(0, engine._model.encode_text(ids))
+        step = engine.model.decoder(rows=1, steps=60)
+        step.set_conditioning(0, engine.model.encode_text(ids))
         logits = np.stack([step(tokens[at : at + 1], np.array([at])).copy() for at in range(60)]).astype(np.float64)
         scores.append(logits - np.logaddexp.reduce(logits, -1, keepdims=True))
     given, wanted = scores
 
     assert 0 < (np.exp(wanted) * (wanted - given)).sum(-1).mean() < 0.01
     codes = tokens.T.copy()
-    assert np.array_equal(sound_of(half._model, codes), sound_of(ours._model, codes))
+    assert np.array_equal(sound_of(half.model, codes), sound_of(ours.model, codes))
     clip = half.generate(request(), NullListener())
     assert np.frombuffer(clip.wav[44:], "<i2").std() > 100
     assert clip.origin.precision == "bf16"
@@ -256,7 +256,7 @@ def test_bf16_runs_on_the_cpu_and_sounds_alike(ours: TorchEngine, nano: Checkpoi
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"precision": "int8"}, "torch has no int8"),
+        ({"precision": "int8"}, "the engine torch has no precision 'int8'"),
         pytest.param({"device": "cuda"}, "torch finds no cuda", marks=pytest.mark.skipif("torch.cuda.is_available()")),
         pytest.param(
             {"device": "mps"}, "torch finds no mps", marks=pytest.mark.skipif("torch.backends.mps.is_available()")
@@ -324,13 +324,13 @@ def test_on_a_gpu_a_seed_means_the_same_bytes(nano: Checkpoint, precision: str) 
 @on_a_gpu
 def test_on_a_gpu_the_logits_are_those_of_the_cpu(ours: TorchEngine, nano: Checkpoint) -> None:
     """In float32, to a thousandth of their spread, over two pages; and so is the sound."""
-    ids = ours._ids("calm ambient piano")
+    ids = ours.tokenize("calm ambient piano")
     gpu = model_of(nano, device=torch.device("cuda"))
-    codes, wanted = take_of(ours._model, ours._shape, ids, 300)
-    _, logits = take_of(gpu, ours._shape, ids, 300)
+    codes, wanted = take_of(ours.model, ours.shape, ids, 300)
+    _, logits = take_of(gpu, ours.shape, ids, 300)
 
     assert np.abs(logits - wanted).max() <= 1e-3 * wanted.std()
-    heard = sound_of(ours._model, codes)
+    heard = sound_of(ours.model, codes)
     assert np.abs(sound_of(gpu, codes) - heard).max() <= 1e-4 * np.abs(heard).max()
 
 

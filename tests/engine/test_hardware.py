@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numpy", reason="needs the extra local")
+pytest.importorskip("onnxruntime", reason="needs the extra local")
+pytest.importorskip("tokenizers", reason="needs the extra local")
+
+from musicgen_cli.checkpoint.checkpoint import Checkpoint
+from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.engine import hardware
+from musicgen_cli.engine.onnx.engine import OnnxEngine
+
+MEMINFO = {"proc/meminfo": "MemTotal:  9000 kB\nMemFree:  10 kB\nMemAvailable:  1000 kB\n"}
+CGROUP_V2 = {"proc/self/cgroup": "0::/user/job\n"}
+
+
+def write_files(root: Path, files: Mapping[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        pytest.param({}, None, id="unknown"),
+        pytest.param(MEMINFO, 1_024_000, id="machine"),
+        pytest.param(
+            {
+                **MEMINFO,
+                **CGROUP_V2,
+                "sys/fs/cgroup/user/job/memory.max": "max",
+                "sys/fs/cgroup/user/job/memory.current": "5",
+            },
+            1_024_000,
+            id="cgroup v2 without a limit",
+        ),
+        pytest.param(
+            {
+                **MEMINFO,
+                **CGROUP_V2,
+                "sys/fs/cgroup/user/memory.max": "9000",
+                "sys/fs/cgroup/user/memory.current": "8000",
+                "sys/fs/cgroup/user/memory.stat": "anon 1\ninactive_file 500\n",
+            },
+            1_500,
+            id="parent cgroup v2",
+        ),
+        pytest.param(
+            {
+                **MEMINFO,
+                "proc/self/cgroup": "4:cpu,memory:/docker/abc\n1:name=systemd:/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9000",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "9500",
+                "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 200\n",
+            },
+            0,
+            id="cgroup v1 over its limit",
+        ),
+        pytest.param(
+            {
+                **MEMINFO,
+                "proc/self/limits": "Limit                     Soft Limit           Hard Limit           Units\n"
+                "Max address space         500000               unlimited            bytes\n",
+                "proc/self/status": "Name:\tx\nVmSize:\t     300 kB\n",
+            },
+            192_800,
+            id="address space",
+        ),
+        pytest.param(
+            {
+                **MEMINFO,
+                "proc/self/limits": "Max address space         unlimited            unlimited            bytes\n",
+            },
+            1_024_000,
+            id="unlimited address space",
+        ),
+    ],
+)
+def test_free_memory_is_the_smallest_of_all_limits(tmp_path: Path, files: Mapping[str, str], free: int | None) -> None:
+    """The machine's memory, the control groups of either version, and the process's address space."""
+    assert hardware.free_memory(write_files(tmp_path, files)) == free
+
+
+def test_there_are_as_many_slots_as_fit_into_memory() -> None:
+    """At least one and at most eight; eight where the free memory is unknown."""
+    assert [hardware.default_slots(100, free) for free in (0, 99, 100, 250, 10_000, None)] == [1, 1, 2, 3, 8, 8]
+
+
+def test_there_is_at_least_one_core() -> None:
+    """And there are no more cores than processors."""
+    assert 1 <= hardware.cores() <= (os.cpu_count() or 1)
+
+
+def test_a_small_model_is_computed_by_one_thread(nano: Checkpoint) -> None:
+    """A larger one by a thread for each core."""
+    small = Shape.of(nano.config).decoder
+
+    assert hardware.default_threads(small) == 1
+    assert hardware.default_threads(replace(small, width=1024, ffn=4096)) == hardware.cores()
+
+
+@pytest.mark.parametrize(
+    ("flags", "vnni"),
+    [
+        ("fpu avx2 avx512_vnni sse", True),
+        ("fpu avx_vnni", True),
+        ("fpu avx2 avx512f", False),
+        ("fpu avx_vnni_int8", False),
+    ],
+)
+def test_vnni_is_read_from_the_processors_flags(tmp_path: Path, flags: str, *, vnni: bool) -> None:
+    """Where there is no /proc/cpuinfo, there is no VNNI."""
+    files = {"proc/cpuinfo": f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: avx_vnni\n"}
+
+    assert hardware.has_vnni(write_files(tmp_path, files)) is vnni
+    assert not hardware.has_vnni(tmp_path / "nowhere")
+
+
+def test_the_estimated_memory_is_near_the_measured_peak(
+    nano: Checkpoint, session_cache: Path, engine: OnnxEngine
+) -> None:
+    """
+    The peak of a process that makes a clip of 10 s is at most the estimate for 30 s, and at least 60 % of it.
+
+    The fixture `engine` has built the graphs, so that the process only loads them.
+    """
+    program = (
+        "import sys; from pathlib import Path; from musicgen_cli.contract import GenerateRequest;"
+        "from musicgen_cli.engine.base import NullListener; from musicgen_cli.checkpoint.checkpoint import resolve;"
+        "from musicgen_cli.engine.onnx.engine import OnnxEngine;"
+        "e = OnnxEngine(resolve('nano', Path()), cache_dir=Path(sys.argv[1]), threads=1);"
+        "e.generate(GenerateRequest(prompt='piano', duration=10.0), NullListener());"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+    )
+    words = [sys.executable, "-c", program, str(session_cache)]
+    peak = int(subprocess.run(words, capture_output=True, text=True, check=True, timeout=100).stdout) * 1024
+    estimate, _ = hardware.estimate_memory(Shape.of(nano.config), nano.tensors(), steps=1503, int8=True)
+
+    assert 0.6 * estimate < peak <= estimate
