@@ -139,7 +139,7 @@ def test_the_estimated_memory_is_near_the_measured_peak(
         "import sys; from pathlib import Path; from musicgen_cli.contract import GenerateRequest;"
         "from musicgen_cli.engine.base import NullListener; from musicgen_cli.checkpoint.checkpoint import resolve;"
         "from musicgen_cli.engine.onnx.engine import OnnxEngine;"
-        "e = OnnxEngine(resolve('nano', Path()), cache_dir=Path(sys.argv[1]), threads=1);"
+        "e = OnnxEngine(find_checkpoint('nano', Path()), cache_dir=Path(sys.argv[1]), threads=1);"
         "e.generate(GenerateRequest(prompt='piano', duration=10.0), NullListener());"
         "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
     )
