@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from musicgen_cli.errors import AbsentError, InvalidValueError, MissingExtraErro
         ({"precision": "int4"}, "precision must be one of int8, fp32, bf16, got 'int4'"),
     ],
 )
-def test_unknown_names_are_wrong_usage(values: Mapping[str, str], message: str) -> None:
+def test_unknown_names_are_wrong_usage(values: Mapping[str, Any], message: str) -> None:
     """One sentence; exit code 2."""
     with pytest.raises(InvalidValueError, match=message) as caught:
         registry.open_local("nano", note=lambda _: None, **values)
@@ -38,7 +39,7 @@ def test_unknown_names_are_wrong_usage(values: Mapping[str, str], message: str) 
     ],
 )
 def test_what_isnt_there_is_refused_before_anything_is_imported(
-    monkeypatch: pytest.MonkeyPatch, values: Mapping[str, str], message: str, hint: str
+    monkeypatch: pytest.MonkeyPatch, values: Mapping[str, Any], message: str, hint: str
 ) -> None:
     """One sentence, and what to do instead; exit code 8."""
     monkeypatch.setitem(sys.modules, "numpy", None)
