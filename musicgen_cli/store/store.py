@@ -7,7 +7,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -105,14 +105,11 @@ class Store:
         Raises:
             StoreBusyError: Another one is at it; nothing is waited for.
         """
-        with files.explained("write to", self.root):
-            files.make_directory(self.root)
-            held = locked(self.root, f"{task}.lock", wait_s=0)
-            held.__enter__()
-        try:
+        with ExitStack() as lock:
+            with files.explained("write to", self.root):
+                files.make_directory(self.root)
+                lock.enter_context(locked(self.root, f"{task}.lock", wait_s=0))
             yield
-        finally:
-            held.__exit__(None, None, None)
 
     def put(self, wav: bytes, draft: ArtifactDraft) -> Artifact:
         """

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -481,10 +481,10 @@ def test_without_any_service_it_ends(batch: Run, monkeypatch: pytest.MonkeyPatch
 
         def leave() -> None:
             gone.wait(20)
-            closer.__exit__(None, None, None)
+            service.close()
 
-        closer = served(last_one, port=0)
-        url = closer.__enter__()
+        service = ExitStack()
+        url = service.enter_context(served(last_one, port=0))
         thread = threading.Thread(target=leave)
         thread.start()
         done = batch("a\nb\nc\nd\n", "--url", url, "--max-wait", "0.3", "-q")
