@@ -1,12 +1,17 @@
-"""Turns an absent optional package into a sentence that says which extra brings it."""
+"""Optional packages: which extra brings them, and the command that installs it for this copy of the program."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from musicgen_cli.errors import MissingExtraError
 
+DISTRIBUTION = "musicgen-cli"
 PACKAGES = {
     "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "huggingface_hub"),
     "torch": ("torch", "transformers"),
@@ -33,5 +38,84 @@ def needs(extra: str) -> Iterator[None]:
             raise
         raise MissingExtraError(
             f"this needs the extra {extra!r} ({package} is not installed)",
-            hint=f'pipx install --force "musicgen-cli[{extra}]", or pip install "musicgen-cli[{extra}]"',
+            hint=f"`{install_command(extra)}` installs it",
         ) from err
+
+
+def install_command(extra: str) -> str:
+    """Return the shell command that adds an extra to the copy of this program that is running."""
+    from importlib.util import find_spec
+
+    program = installer(Path(sys.prefix), sys.executable, has_pip=find_spec("pip") is not None)
+    return _shell([*program, *requirement(extra, direct_url())])
+
+
+def direct_url() -> Mapping[str, Any] | None:
+    """
+    Return where this copy was installed from, unless it was a package index.
+
+    Source:
+        `direct_url.json` beside the installed metadata, as the PyPA's "Recording the Direct URL Origin of installed
+        distributions" specifies it. For a checkout that runs without being installed, it is made up.
+    """
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        content = distribution(DISTRIBUTION).read_text("direct_url.json")
+    except PackageNotFoundError:
+        checkout = Path(__file__).resolve().parents[1]
+        return {"url": checkout.as_uri(), "dir_info": {"editable": True}}
+    record = json.loads(content) if content else None
+    return record if isinstance(record, dict) else None
+
+
+def requirement(extra: str, origin: Mapping[str, Any] | None) -> list[str]:
+    """
+    Name this program with an extra, in words that pip, pipx and uv understand.
+
+    Args:
+        extra: The extra.
+        origin: What `direct_url` returns.
+    """
+    if origin is None:
+        return [f"{DISTRIBUTION}[{extra}]"]
+    url = str(origin["url"])
+    if vcs := origin.get("vcs_info"):
+        revision = vcs.get("requested_revision") or vcs["commit_id"]
+        folder = f"#subdirectory={origin['subdirectory']}" if "subdirectory" in origin else ""
+        return [f"{DISTRIBUTION}[{extra}] @ {vcs['vcs']}+{url}@{revision}{folder}"]
+    if not url.startswith("file:"):
+        return [f"{DISTRIBUTION}[{extra}] @ {url}"]
+
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    words = [f"{url2pathname(urlsplit(url).path)}[{extra}]"]
+    return ["-e", *words] if origin.get("dir_info", {}).get("editable") else words
+
+
+def installer(prefix: Path, python: str, *, has_pip: bool) -> list[str]:
+    """
+    Return the words that install into an environment.
+
+    Args:
+        prefix: The environment; pipx and `uv tool` leave a file of their own in those that they manage.
+        python: Its interpreter.
+        has_pip: It has pip; one that uv made has none.
+    """
+    if (prefix / "pipx_metadata.json").is_file():
+        return ["pipx", "install", "--force"]
+    if (prefix / "uv-receipt.toml").is_file():
+        return ["uv", "tool", "install", "--force"]
+    return [python, "-m", "pip", "install"] if has_pip else ["uv", "pip", "install", "--python", python]
+
+
+def _shell(words: Sequence[str]) -> str:
+    if os.name == "nt":
+        from subprocess import list2cmdline
+
+        return list2cmdline(words)
+    import shlex
+
+    return shlex.join(words)

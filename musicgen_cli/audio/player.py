@@ -22,6 +22,7 @@ from typing import IO
 
 from musicgen_cli.audio.wav import endless_header
 from musicgen_cli.errors import PlayerAbsentError, PlayerError
+from musicgen_cli.extras import install_command
 from musicgen_cli.text import one_line
 
 _PATH = "{path}"
@@ -113,7 +114,7 @@ def find() -> list[Player]:
         raise PlayerAbsentError(
             "there is no player on this machine",
             hint="install one of pipewire-bin, pulseaudio-utils, alsa-utils, ffmpeg, mpv; "
-            'or pip install "musicgen-cli[audio]"',
+            f"or `{install_command('audio')}`",
         )
     return found
 

@@ -12,6 +12,7 @@ import pytest
 
 from musicgen_cli import audio
 from musicgen_cli.audio.wav import inspect, read_info
+from musicgen_cli.extras import install_command
 from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 from tests.support.terminal import on_terminal
@@ -233,7 +234,7 @@ def test_without_the_extra_a_format_is_exit_8(
     done = musicgen("export", "last", "-o", tmp_path / "x.mp3")
 
     assert done.code == 8
-    assert 'pip install "musicgen-cli[audio]"' in done.err
+    assert f"`{install_command('audio')}` installs it" in done.err
     assert musicgen("export", "last", "--loop", "-o", tmp_path / "x.wav").code == 0
 
 

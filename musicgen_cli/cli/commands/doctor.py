@@ -53,7 +53,7 @@ def _findings(chosen: "Settings") -> Iterator[tuple[str, str, str]]:
     yield "models", *_models(local=local)
     for extra, packages in extras.PACKAGES.items():
         absent = [package for package in packages if find_spec(package) is None]
-        state, text = ("absent", f'pip install "musicgen-cli[{extra}]"') if absent else ("ok", "installed")
+        state, text = ("absent", extras.install_command(extra)) if absent else ("ok", "installed")
         yield f"extra {extra}", state, text
     yield "player", *_player()
     yield "device", "ok", f"cpu, {_processors()} processor(s)"
