@@ -103,7 +103,7 @@ class ArtifactNotFoundError(NotFoundError):
     code = "artifact-not-found"
 
     def __init__(self, wanted: str) -> None:
-        super().__init__(f"no artifact answers to {wanted!r}", hint="`musicgen list` shows what is stored")
+        super().__init__(f"no take matches {wanted!r}", hint="`musicgen list` shows what is stored")
 
 
 class JobNotFoundError(NotFoundError):
@@ -112,7 +112,7 @@ class JobNotFoundError(NotFoundError):
     code = "job-not-found"
 
     def __init__(self, wanted: str) -> None:
-        super().__init__(f"no job answers to {wanted!r}", hint="`musicgen job list` shows those of the last 7 days")
+        super().__init__(f"no job matches {wanted!r}", hint="`musicgen job list` shows those of the last 7 days")
 
 
 class UnknownModelError(NotFoundError):

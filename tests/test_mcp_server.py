@@ -107,7 +107,7 @@ def test_every_tool_answers(service: HTTPServer, tmp_path: Path, monkeypatch: py
         read = await client.read_resource(f"artifact://{id_}")
         assert base64.b64decode(read.contents[0].blob) == sound
         assert f"artifact://{id_}" in {str(each.uri) for each in (await client.list_resources()).resources}
-        with pytest.raises(mcp.MCPError, match="no artifact answers to"):
+        with pytest.raises(mcp.MCPError, match="no take matches"):
             await client.read_resource("artifact://nothing")
 
         done = await call("artifact_export", artifact_id=id_, path="x.wav")
@@ -143,13 +143,13 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
             ({"tags": ["a,b"]}, "tag 'a,b' holds one of \" \\ ,"),
             ({"creator": 5}, "creator must be text, got 5"),
             ({"variation_set_id": " x"}, "variation_set_id must be 1-128 printable characters, got ' x'"),
-            ({"parent_id": "abcd"}, "no artifact answers to 'abcd' (`musicgen list` shows what is stored)"),
+            ({"parent_id": "abcd"}, "no take matches 'abcd' (`musicgen list` shows what is stored)"),
             ({"lenght": 5}, "musicgen_generate has no 'lenght'"),
         ):
             assert await call("musicgen_generate", **arguments) == sentence
         assert "timeout_ms must be a whole number, 0-30000 ms" in await call("job_poll", timeout_ms=30_001)
         assert "mode must be one of any, all" in await call("job_poll", mode="some")
-        assert "no job answers to" in await call("job_cancel", job_ids=["nothing"])
+        assert "no job matches" in await call("job_cancel", job_ids=["nothing"])
         assert "at least one" in await call("job_cancel")
         assert "limit must be" in await call("artifact_list", limit=0)
         assert await call("artifact_get") == "artifact_id is missing"

@@ -371,7 +371,7 @@ def _not_removed(wanted: str, takes: ArtifactSearch) -> NotFoundError:
     if takes.live:
         return NotFoundError(f"{', '.join(takes.live)} is not removed", hint="`musicgen list` shows it")
     return NotFoundError(
-        f"no removed artifact answers to {wanted!r}",
+        f"no removed take matches {wanted!r}",
         hint="only what `musicgen rm` removed can come back, until `musicgen store compact`",
     )
 

@@ -213,7 +213,7 @@ def test_rows_may_join_sets_and_have_parents(batch: Run, store_path: Path) -> No
         ('{"output": "x.wav", "variations": 2}', "several takes can't go into the one file"),
         ('{"output": "first.wav"}', "output 'first.wav' is that of line 1, too"),
         ('{"client_job_id": "a b"}', "client_job_id must be"),
-        ('{"parent_id": "deadbeef"}', "no artifact answers to 'deadbeef'"),
+        ('{"parent_id": "deadbeef"}', "no take matches 'deadbeef'"),
         ('{"occurrence": -1}', "occurrence must be a whole number, 0 or more"),
         ('{"prompt": "first", "occurrence": 0}', "line 1 has the same request and the same occurrence"),
         ("{", "it is not one whole JSON object"),

@@ -169,7 +169,7 @@ def test_an_unknown_take_is_exit_3(musicgen: Run, service: HTTPServer, option: s
 
     assert done.code == 3
     assert done.err.splitlines() == [
-        "error: no artifact answers to 'deadbeef'",
+        "error: no take matches 'deadbeef'",
         "hint: `musicgen list` shows what is stored",
     ]
     assert service.log == []

@@ -311,7 +311,7 @@ def test_a_removed_take_comes_back_whole(store):
 def test_only_what_is_removed_comes_back(store, root):
     """Twice is an error, as is a take that lives or never was; nothing is written."""
     take, other = store.put(sound(), draft()), store.put(sound(1), draft())
-    with pytest.raises(NotFoundError, match="no removed artifact answers to 'last'"):
+    with pytest.raises(NotFoundError, match="no removed take matches 'last'"):
         store.restore("last")
     store.remove([take.id])
     store.restore(take.id)
@@ -321,7 +321,7 @@ def test_only_what_is_removed_comes_back(store, root):
         with pytest.raises(NotFoundError, match="is not removed"):
             store.restore(wanted)
     for wanted in ("last", A, "nothing", ""):
-        with pytest.raises(NotFoundError, match=f"no removed artifact answers to '{wanted}'"):
+        with pytest.raises(NotFoundError, match=f"no removed take matches '{wanted}'"):
             store.restore(wanted)
 
     assert lines_of(root) == before
