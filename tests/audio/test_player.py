@@ -84,7 +84,7 @@ def test_samples_are_heard_as_they_are_written(bin_: Path, monkeypatch: pytest.M
         playing.end()
         playing.wait(0.5)
 
-    heard = (bin_ / f"{name}.heard").read_bytes()
+    heard = (bin_ / f"{name}.stdin").read_bytes()
     assert heard[len(heard) - len(SAMPLES) :] == SAMPLES
     told = " ".join(players.words(bin_, name)) if not found.wants_header else ""
     if found.wants_header:
@@ -128,12 +128,12 @@ def test_a_program_that_is_none_is_explained(tmp_path: Path) -> None:
 def test_nothing_is_left_of_a_stopped_player(bin_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor of what it started."""
     players.install(bin_, monkeypatch, aplay=players.HANGS)
-    life = players.Life(bin_ / "aplay")
+    liveness = players.Liveness(bin_ / "aplay")
     (aplay,) = player.find()
     with aplay.play(Path("x.wav")) as playing:
-        life.began()
+        liveness.wait_until_started()
         playing.stop()
-        life.ended()
+        liveness.wait_until_ended()
 
 
 def test_a_player_that_ignores_signals_is_killed(bin_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,11 +141,11 @@ def test_a_player_that_ignores_signals_is_killed(bin_: Path, monkeypatch: pytest
     players.install(bin_, monkeypatch, aplay=players.HANGS)
     script = (bin_ / "aplay").read_text()
     (bin_ / "aplay").write_text(script.replace("exec 3>", "trap '' TERM\nexec 3>"))
-    life = players.Life(bin_ / "aplay")
+    liveness = players.Liveness(bin_ / "aplay")
     (aplay,) = player.find()
     with aplay.play(Path("x.wav")):
-        life.began()
-    life.ended()
+        liveness.wait_until_started()
+    liveness.wait_until_ended()
 
 
 # Real players, into nowhere.

@@ -99,15 +99,15 @@ def test_ctrl_c_stops_the_sound(store: Store, bin_: Path, monkeypatch: pytest.Mo
     """Exit 130, and no player is left."""
     put(store)
     players.install(bin_, monkeypatch, aplay=players.HANGS)
-    life = players.Life(bin_ / "aplay")
+    liveness = players.Liveness(bin_ / "aplay")
     child = subprocess.Popen([*MUSICGEN, *words], stderr=subprocess.PIPE, text=True)
-    life.began()
+    liveness.wait_until_started()
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=players.WAIT_S)
 
     assert child.returncode == 130
     assert err.endswith("error: interrupted\n")
-    life.ended()
+    liveness.wait_until_ended()
 
 
 @pytest.mark.usefixtures("service")
@@ -132,20 +132,20 @@ def test_each_take_is_played_when_it_is_stored(
 def test_a_player_that_hangs_delays_no_take(store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All are stored and told while the first one's player does nothing; Ctrl-C ends that, too."""
     players.install(bin_, monkeypatch, aplay=players.HANGS)
-    life = players.Life(bin_ / "aplay")
+    liveness = players.Liveness(bin_ / "aplay")
     child = subprocess.Popen(
         [*MUSICGEN, "generate", "x", "-d", "0.5", "-n", "3", "--play", "-q"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert child.stdout is not None
     ids = [child.stdout.readline().strip() for _ in range(3)]
-    life.began()
+    liveness.wait_until_started()
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=players.WAIT_S)
 
     assert child.returncode == 130
     assert [store.get(id_).id for id_ in ids] == ids
-    life.ended()
+    liveness.wait_until_ended()
 
 
 def test_a_local_take_is_heard_as_it_is_stored(
@@ -160,6 +160,6 @@ def test_a_local_take_is_heard_as_it_is_stored(
     artifact = store.get(done.out.strip())
     words = players.words(bin_, "aplay")
     if "raw" in words:  # fast enough
-        assert (bin_ / "aplay.heard").read_bytes() == store.read_blob(artifact)[44:]
+        assert (bin_ / "aplay.stdin").read_bytes() == store.read_blob(artifact)[44:]
     else:
         assert words == ["-q", str(store.blob_path(artifact))]

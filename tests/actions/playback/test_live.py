@@ -74,7 +74,7 @@ def test_a_take_is_played_while_a_fast_engine_generates_it(
 ) -> None:
     """The last chunk comes when the player has read some of the first; it gets all samples, in order, once."""
     bin_ = players.install(tmp_path / "bin", monkeypatch, aplay=players.ANSWERS)
-    life = players.Life(bin_ / "aplay")
+    liveness = players.Liveness(bin_ / "aplay")
     speakers = Players(player.find(), warn=pytest.fail)
     playback = PlaybackQueue(speakers, warn=pytest.fail)
     listener = PlaybackListener(NullListener(), speakers, playback, 4.0, clock=Clock(10))
@@ -82,12 +82,12 @@ def test_a_take_is_played_while_a_fast_engine_generates_it(
     *chunks, last = chunks_of(store, artifact)
     for chunk in chunks:
         listener.sound(chunk, RATE, 1)
-    life.began()
+    liveness.wait_until_started()
     listener.sound(last, RATE, 1)
     listener.end()
     playback.finish()
 
-    assert (bin_ / "aplay.heard").read_bytes() == store.read_blob(artifact)[44:]
+    assert (bin_ / "aplay.stdin").read_bytes() == store.read_blob(artifact)[44:]
     assert listener.has_played
 
 
@@ -140,7 +140,7 @@ def test_where_a_player_fails_the_next_one_plays(store: Store, tmp_path: Path, m
     artifact = take(store)
     warnings = play_live(store, artifact)
 
-    assert (bin_ / "aplay.heard").read_bytes() == store.read_blob(artifact)[44:]
+    assert (bin_ / "aplay.stdin").read_bytes() == store.read_blob(artifact)[44:]
     assert warnings == [r"paplay failed: no such \x1b[31mdevice"]
 
 
@@ -169,13 +169,13 @@ def test_that_no_player_works_is_a_warning(store: Store, tmp_path: Path, monkeyp
 def test_a_repeated_take_has_no_gap(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its samples are played again and again in one stream."""
     bin_ = players.install(
-        tmp_path / "bin", monkeypatch, aplay='exec /bin/head -c 300000 > "$0.heard"', afplay=players.WORKS
+        tmp_path / "bin", monkeypatch, aplay='exec /bin/head -c 300000 > "$0.stdin"', afplay=players.WORKS
     )
     artifact = take(store, 1.0)
     Players(player.find(), warn=pytest.fail).repeat([artifact], store)
 
     samples = store.read_blob(artifact)[44:]
-    assert (bin_ / "aplay.heard").read_bytes() == (samples * 5)[:300_000]
+    assert (bin_ / "aplay.stdin").read_bytes() == (samples * 5)[:300_000]
     assert not (bin_ / "afplay.words").exists()
 
 
