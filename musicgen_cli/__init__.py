@@ -1,4 +1,4 @@
-"""Music from text in the shell: every take kept, with everything that made it."""
+"""Music from text: `generate`, `batch` and `Store` are the public API; `musicgen` is the command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Store", "__version__", "batch", "generate"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load what other programs use when they use it: the command line starts through here, too."""
+    """Import the public API on first use, because the command line imports this package at every start."""
     if name in {"batch", "generate"}:
         from musicgen_cli import api
 

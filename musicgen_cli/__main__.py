@@ -1,4 +1,4 @@
-"""The way in: `musicgen`, and `python -m musicgen_cli`."""
+"""The entry point of `musicgen` and of `python -m musicgen_cli`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from contextlib import suppress
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        if asked := os.environ.get("_MUSICGEN_COMPLETE"):  # by a completion script: somebody waits for their Tab
+        if kinds := os.environ.get("_MUSICGEN_COMPLETE"):  # a completion script must be answered quickly
             from musicgen_cli.cli.completion.values import answer
 
-            return answer(asked, sys.argv[1:])
+            return answer(kinds, sys.argv[1:])
 
         from musicgen_cli.cli.app import run
 
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # while the program was still being loaded
+    except KeyboardInterrupt:  # Ctrl-C while the program was still being loaded
         code = 130
     if code == 130:
-        # At once: without waiting for threads, and as an exit code even where CPython would rather end itself by the
-        # signal (it does once a KeyboardInterrupt has passed through `exec`, which dataclasses use).
+        # End at once: without waiting for threads, and with this exit code. CPython would end itself by the signal
+        # instead, once a KeyboardInterrupt has passed through `exec`, which dataclasses use.
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()

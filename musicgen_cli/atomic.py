@@ -1,11 +1,11 @@
 """
 Write files whole or not at all: to a temporary beside the target, synced, then renamed.
 
-The few system calls that this takes are here, too, each with its care: no name that is written to is followed if it is
-a symbolic link, a sync reaches the disk itself, and Windows gets a second try.
+The system calls that this takes are here, too: none writes through a symbolic link, `sync` waits for the disk itself
+rather than its cache, and `replace` tries again on Windows, which refuses while another program has the target open.
 """
 
-# Every system call is made through `os`, where a test can watch it and make it fail.
+# Every system call is made through `os`, so that tests can observe it and make it fail.
 # ruff: noqa: PTH101, PTH105, PTH108
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import BinaryIO
 if sys.platform == "darwin":
     import fcntl
 
-TEMPORARY = ".tmp-"  # how the name of an unfinished write begins, unless the caller says otherwise
+TEMPORARY = ".tmp-"  # the default prefix of temporaries; what a crash leaves is recognised by it
 PRIVATE = 0o600  # readable by the owner alone
 READ_ONLY = 0o400
-SHARED = 0o666  # what the umask leaves of it, as for any file that a program creates
+SHARED = 0o666  # less the umask, as for any file that a program creates
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 _FLAGS = 0
@@ -35,7 +35,12 @@ for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
     _FLAGS |= getattr(os, _name, 0)
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}  # the file system has no such call
-_NO_LINKS = _UNSUPPORTED | {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EACCES}  # EACCES: Android forbids them
+_NO_LINKS = _UNSUPPORTED | {
+    errno.EPERM,
+    errno.ENOSYS,
+    errno.EMLINK,
+    errno.EACCES,
+}  # EACCES: Android
 _REPLACE_S = 1.0  # Windows refuses to replace a file that is open; readers are quick
 
 
@@ -49,19 +54,19 @@ def write(
     prefix: str = TEMPORARY,
 ) -> None:
     """
-    Write a file that appears under its name whole, or not at all.
+    Write a file whole or not at all: a crash or a failure leaves what was there before.
 
     Args:
         path: The file; its folder must exist. A symbolic link there is replaced, not followed.
         data: All its bytes.
         mode: Permissions, less the umask.
-        durable: Wait until the disk has the bytes. The file's name is on the disk after `sync_directory`.
-        overwrite: Replace a file that is there.
-        prefix: How the name of the temporary begins.
+        durable: Wait until the disk has the bytes; a call of `sync_directory` makes sure of the name.
+        overwrite: Replace an existing file.
+        prefix: The first characters of the temporary's name.
 
     Raises:
-        FileExistsError: The file is there already, and `overwrite` is false.
-        OSError: A step failed; the file is as it was.
+        FileExistsError: The file exists, and `overwrite` is false.
+        OSError: A step failed; an existing file is unchanged.
     """
     with replacing(path, overwrite=overwrite, prefix=prefix) as temporary:
         write_new(temporary, data, mode=mode, durable=durable)
@@ -73,10 +78,10 @@ def replacing(path: Path, *, overwrite: bool = True, prefix: str = TEMPORARY) ->
     Yield the name of a temporary for the block to write; the file takes the name `path` when the block ends.
 
     The temporary lies in the same folder, since a rename across file systems is a copy, and has a random name, since
-    no lock is held. If the block raises, Ctrl-C included, it is removed and `path` is as it was.
+    no lock is held. If the block raises, Ctrl-C included, it is removed and `path` is unchanged.
 
     Raises:
-        FileExistsError: `path` is there already, and `overwrite` is false.
+        FileExistsError: `path` exists, and `overwrite` is false.
     """
     temporary = path.with_name(f"{prefix}{os.getpid()}-{os.urandom(8).hex()}")
     with _removed_on_failure(temporary):
@@ -91,10 +96,10 @@ def replacing(path: Path, *, overwrite: bool = True, prefix: str = TEMPORARY) ->
 
 def write_new(path: Path, data: bytes, *, mode: int = PRIVATE, durable: bool = True) -> None:
     """
-    Write a file that isn't there yet.
+    Create a file with the given bytes.
 
     Raises:
-        FileExistsError: It exists already.
+        FileExistsError: `path` exists.
         OSError: A step failed; the file is removed.
     """
     fd = open_fd(path, _CREATE, mode | stat.S_IWUSR)
@@ -114,10 +119,10 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE, durable: bool = T
 @contextmanager
 def new_file(path: Path, *, mode: int = PRIVATE) -> Iterator[BinaryIO]:
     """
-    Open a file that isn't there yet for writing in pieces; the disk has all of them when the block ends.
+    Create a file for writing in pieces; the disk has all bytes when the block ends.
 
     Raises:
-        FileExistsError: It exists already.
+        FileExistsError: `path` exists.
         OSError: A step failed; the file is removed, as it is if the block raises.
     """
     fd = open_fd(path, _CREATE, mode)
@@ -132,7 +137,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     Give a file a second name; where the file system has no hard links, copy it. The caller syncs the directory.
 
     Raises:
-        FileExistsError: `target` is there already.
+        FileExistsError: `target` exists.
     """
     try:
         os.link(source, target)
@@ -155,14 +160,14 @@ def open_fd(path: Path, flags: int, mode: int = PRIVATE) -> int:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise the `OSError` of an open that doesn't follow links if `path` is a symbolic link."""
+    """Raise `OSError` (ELOOP) if `path` is a symbolic link, as an open that doesn't follow links does."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
 def sync(fd: int) -> None:
-    """Wait until the disk itself has what was written to `fd`."""
-    if sys.platform == "darwin":  # there fsync stops at the drive's cache
+    """Wait until the disk itself has all bytes that were written to `fd`."""
+    if sys.platform == "darwin":  # where fsync only reaches the drive's cache
         try:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
         except OSError as err:
@@ -174,7 +179,7 @@ def sync(fd: int) -> None:
 
 
 def sync_directory(path: Path, *, follow: bool = False) -> None:
-    """Wait until the disk has the names in the directory `path`; `follow` it if it is a symbolic link."""
+    """Wait until the disk has the names in a directory, which may be a symbolic link if `follow` is set."""
     if sys.platform == "win32":
         return
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | (_FLAGS & ~os.O_NOFOLLOW if follow else _FLAGS))
@@ -188,7 +193,7 @@ def sync_directory(path: Path, *, follow: bool = False) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Give `source` the name `target` in one step, whatever had that name."""
+    """Rename `source` to `target` in one step, replacing what had that name."""
     give_up = time.monotonic() + _REPLACE_S
     while True:
         try:
@@ -212,7 +217,7 @@ def remove(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file that may be there; failing to is no failure."""
+    """Remove a file if it exists; a failure is ignored."""
     with suppress(OSError):
         remove(path)
 

@@ -87,7 +87,7 @@ class InvalidRowsError(UsageError):
 
     def __init__(self, count: int) -> None:
         rows = "1 row is" if count == 1 else f"{count} rows are"
-        super().__init__(f"{rows} wrong, nothing was made", hint="--skip-invalid makes the others")
+        super().__init__(f"{rows} wrong, nothing was made", hint="`--skip-invalid` makes the valid ones")
 
 
 class NotFoundError(MusicgenError):
@@ -102,8 +102,8 @@ class ArtifactNotFoundError(NotFoundError):
 
     code = "artifact-not-found"
 
-    def __init__(self, wanted: str) -> None:
-        super().__init__(f"no take matches {wanted!r}", hint="`musicgen list` shows what is stored")
+    def __init__(self, id_: str) -> None:
+        super().__init__(f"no take matches {id_!r}", hint="`musicgen list` shows what is stored")
 
 
 class JobNotFoundError(NotFoundError):
@@ -111,8 +111,8 @@ class JobNotFoundError(NotFoundError):
 
     code = "job-not-found"
 
-    def __init__(self, wanted: str) -> None:
-        super().__init__(f"no job matches {wanted!r}", hint="`musicgen job list` shows those of the last 7 days")
+    def __init__(self, id_: str) -> None:
+        super().__init__(f"no job matches {id_!r}", hint="`musicgen job list` shows the jobs of the last 7 days")
 
 
 class UnknownModelError(NotFoundError):
@@ -247,7 +247,7 @@ class ProblemsFoundError(MusicgenError):
 
     def __init__(self, count: int) -> None:
         problems = "1 problem was" if count == 1 else f"{count} problems were"
-        super().__init__(f"{problems} found", hint="`musicgen store repair` sets right what can be")
+        super().__init__(f"{problems} found", hint="`musicgen store repair` repairs what can be repaired")
 
 
 class ModelsFolderError(MusicgenError):

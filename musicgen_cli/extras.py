@@ -1,4 +1,4 @@
-"""Optional packages: which extra brings them, and the command that installs it for this copy of the program."""
+"""Extras (groups of optional packages): which one a missing package belongs to, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -52,11 +52,13 @@ def install_command(extra: str) -> str:
 
 def direct_url() -> Mapping[str, Any] | None:
     """
-    Return where this copy was installed from, unless it was a package index.
+    Return where this copy was installed from; None is a package index.
+
+    A checkout that runs without being installed counts as an editable one.
 
     Source:
-        `direct_url.json` beside the installed metadata, as the PyPA's "Recording the Direct URL Origin of installed
-        distributions" specifies it. For a checkout that runs without being installed, it is made up.
+        `direct_url.json` in the installed metadata, by the PyPA specification "Recording the Direct URL Origin of
+        installed distributions".
     """
     import json
     from importlib.metadata import PackageNotFoundError, distribution
@@ -72,11 +74,11 @@ def direct_url() -> Mapping[str, Any] | None:
 
 def requirement(extra: str, origin: Mapping[str, Any] | None) -> list[str]:
     """
-    Name this program with an extra, in words that pip, pipx and uv understand.
+    Return the arguments that make pip, pipx and uv install this program with an extra.
 
     Args:
         extra: The extra.
-        origin: What `direct_url` returns.
+        origin: Where this copy was installed from, as `direct_url` returns it.
     """
     if origin is None:
         return [f"{DISTRIBUTION}[{extra}]"]
@@ -97,12 +99,12 @@ def requirement(extra: str, origin: Mapping[str, Any] | None) -> list[str]:
 
 def installer(prefix: Path, python: str, *, has_pip: bool) -> list[str]:
     """
-    Return the words that install into an environment.
+    Return the command that installs packages into an environment, without the packages.
 
     Args:
-        prefix: The environment; pipx and `uv tool` leave a file of their own in those that they manage.
-        python: Its interpreter.
-        has_pip: It has pip; one that uv made has none.
+        prefix: The environment's folder; pipx and `uv tool` mark those that they manage by a file in it.
+        python: The environment's interpreter.
+        has_pip: The environment has pip, which uv doesn't install.
     """
     if (prefix / "pipx_metadata.json").is_file():
         return ["pipx", "install", "--force"]

@@ -21,14 +21,14 @@ class Range:
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     def clamp(self, value: float) -> float:
-        """Return the nearest value inside the interval, of the same type as `value` where it fits."""
+        """Return the nearest value in the interval; an integer stays one if the bound is whole."""
         if value in self:
             return value
         bound = self.low if value < self.low else self.high
         return int(bound) if isinstance(value, int) and float(bound).is_integer() else bound
 
     def __str__(self) -> str:
-        """Show as in messages: `0.5-30 s`."""
+        """Return the range as messages show it: `0.5-30 s`."""
         return f"{number(self.low)}-{number(self.high)}" + (f" {self.unit}" if self.unit else "")
 
 
@@ -36,31 +36,31 @@ class Range:
 DURATION = Range(0.5, 30.0, default=10.0, unit="s")
 TEMPERATURE = Range(0.01, 2.0, default=1.0)
 TOP_K = Range(0, 1000, default=250)  # 0 = off
-TOP_P = Range(0.0, 1.0, default=0.9)  # 1 = off, 0 keeps the one likeliest token
+TOP_P = Range(0.0, 1.0, default=0.9)  # 1 = off, 0 keeps the most likely token alone
 GUIDANCE_SCALE = Range(1.0, 15.0, default=3.0)  # 1 = off
 SEED = Range(0, 2**53 - 1, default=0)  # larger integers change silently in JavaScript clients
 VARIATIONS = Range(1, 64, default=1)
 PROMPT_CHARS = 2_000
-CLIENT_JOB_ID = r"[a-zA-Z0-9._:-]{1,256}"  # for fullmatch
+CLIENT_JOB_ID = r"[a-zA-Z0-9._:-]{1,256}"  # a pattern for re.fullmatch
 
-# What an answer sounds like.
+# The sound of an answer.
 SAMPLE_RATE = 32_000  # Hz
 CHANNELS = 1
 CODEC_STRIDE = 8 * 5 * 4 * 4  # samples per frame; audiocraft, encodec_large_nq4_s640.yaml
 FRAMES_PER_SECOND = SAMPLE_RATE // CODEC_STRIDE  # 50
 
-# What the models can do: they were trained on crops of 30 s (Copet et al. 2023, arXiv:2306.05284), and make 1500 frames
-# well at most. It bounds DURATION, and is a number of its own: cached graphs are built for it.
+# The models' context length: they were trained on crops of 30 s (Copet et al. 2023, arXiv:2306.05284), 1500 frames.
+# DURATION may not exceed it. Caches and graphs are built for it, so another number makes all cached graphs anew.
 CONTEXT_S = 30.0
 
 # The wire.
 DEFAULT_URL = "http://127.0.0.1:2006"
 DEFAULT_PORT = 2006
-REQUEST_BYTES = 64 * 1024  # a larger body is 413
+REQUEST_BYTES = 64 * 1024  # a larger body gets status 413
 ANSWER_BYTES = 32 * 1024 * 1024  # 30 s of 48 kHz stereo float is 15.4 MB as base64
-DETAIL_CHARS = 500  # of a server's own words in one of our messages
-TIMEOUT_S = 600.0  # one total deadline round each request
-MAX_WAIT_S = 120.0  # spent on waiting for a busy service
+DETAIL_CHARS = 500  # of a server's message that are quoted in one of ours
+TIMEOUT_S = 600.0  # the deadline of one HTTP request, from connecting to the last byte
+MAX_WAIT_S = 120.0  # how long to wait for a busy service, in all
 RETRY_AFTER_S = Range(0, 60, default=1, unit="s")
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 30.0
@@ -76,11 +76,11 @@ CREATOR = "agent_musicgen"
 TAGS = ("type:audio", "format:wav", "phase:generation", "tool:musicgen_generate")
 
 # A batch.
-ROW_BYTES = 256 * 1024  # a longer line is no row
-BATCH_TAKES = 10_000_000  # more is a slip in `--sweep`
+ROW_BYTES = 256 * 1024  # a longer line is refused
+BATCH_TAKES = 10_000_000  # more is a mistake in `--sweep`
 
-# Takes in the background.
-POLL_MS = Range(0, 30_000, default=10_000, unit="ms")  # one wait; an assistant's client gives up not much later
+# Jobs.
+POLL_MS = Range(0, 30_000, default=10_000, unit="ms")  # of one poll; MCP clients time out soon after the upper bound
 
 # A gallery.
-EMBED_BYTES = 50_000_000  # of sound in one page, before base64 makes it a third more
+EMBED_BYTES = 50_000_000  # of sound in one page; base64 makes them a third larger

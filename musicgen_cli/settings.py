@@ -1,8 +1,8 @@
 """
-Options, environment, config file, defaults: one frozen Settings that knows where each value came from.
+Settings, collected from command-line options, the environment, the config file and the defaults.
 
-The order is: option, else `MUSICGEN_<NAME>`, else `config.toml` in the platform's user config directory, else the
-default. An empty variable counts as absent.
+The first of these that has a value wins: an option, the variable `MUSICGEN_<NAME>`, `config.toml` in the platform's
+user config directory, the default. An empty variable counts as absent.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is in force, and in `sources` where each value came from."""
+    """The settings in force; `sources` says where each value came from."""
 
     url: str
     store: Path
     model: str
     local: bool
     creator: str
-    timeout: float  # s, round each request
-    max_wait: float  # s, spent on a busy service
+    timeout: float  # s, the deadline of one HTTP request
+    max_wait: float  # s, how long to wait for a busy service, in all
     api_key: str | None = field(repr=False)
-    export_dir: Path | None  # where assistants may export to
+    export_dir: Path | None  # where the MCP server may write files
     sources: Mapping[str, str]
 
 
@@ -44,19 +44,19 @@ def load(options: Mapping[str, object] | None = None) -> Settings:
     Collect the settings.
 
     Args:
-        options: Name → value given on the command line; None means not given.
+        options: Values of command-line options by name; None stands for an option that is absent.
 
     Raises:
         UsageError: A value has the wrong form, the config file can't be read, or it has an unknown key.
     """
-    given = options or {}
+    options = options or {}
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     file, path = _config()
     for name in NAMES:
         variable = f"MUSICGEN_{name.upper()}"
-        if given.get(name) is not None:
-            value, source = given[name], "option"
+        if options.get(name) is not None:
+            value, source = options[name], "option"
         elif os.environ.get(variable):
             value, source = os.environ[variable], variable
         elif name in file:
@@ -73,7 +73,8 @@ def label(name: str, value: str) -> str:
     Check a creator's or a variation set's name.
 
     Raises:
-        InvalidValueError: Empty, longer than 128 characters, with control characters or blanks at an end.
+        InvalidValueError: It is empty, longer than 128 characters, has control characters, or begins or ends with a
+            blank.
     """
     if not value or len(value) > LABEL_CHARS or not value.isprintable() or value != value.strip():
         raise InvalidValueError(f"{name} must be 1-{LABEL_CHARS} printable characters, got {value[:40]!r}")
@@ -81,28 +82,28 @@ def label(name: str, value: str) -> str:
 
 
 def config_file() -> Path:
-    """Return where `config.toml` is looked for."""
+    """Return the path of the config file, which need not exist."""
     import platformdirs
 
     return Path(platformdirs.user_config_dir("musicgen", appauthor=False)) / "config.toml"
 
 
 def cache_dir() -> Path:
-    """Return the folder for what can be made again."""
+    """Return the folder for files that can be made again, such as graphs."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("musicgen", appauthor=False))
 
 
 def state_dir() -> Path:
-    """Return the folder for what is under way."""
+    """Return the folder for jobs and logs."""
     import platformdirs
 
     return Path(platformdirs.user_state_dir("musicgen-cli", appauthor=False))
 
 
 def models_dir() -> Path:
-    """Return the folder of model weights: beside the store, never in it."""
+    """Return the folder of models, which is never inside the store."""
     import platformdirs
 
     return Path(platformdirs.user_data_dir("musicgen-cli", appauthor=False)) / "models"
@@ -177,17 +178,17 @@ def _checked(name: str, value: Any, source: str) -> Any:
 
 
 def _folder(path: Path, name: str) -> Path:
-    # Without a home directory platformdirs answers a path that starts with "~", which would be made in the cwd.
+    # Without a home directory, platformdirs returns a path that starts with "~", which would be a relative path.
     try:
-        whole = path.expanduser()
+        resolved = path.expanduser()
     except RuntimeError:
-        whole = path
-    if whole.parts[:1] and whole.parts[0].startswith("~"):
+        resolved = path
+    if resolved.parts[:1] and resolved.parts[0].startswith("~"):
         raise UsageError(
-            f"there is no home directory, so {str(path)!r} means nothing",
-            hint="name a folder with `--store DIR`" if name == "store" else "name a whole path",
+            f"there is no home directory, so {str(path)!r} can't be resolved",
+            hint="name a folder with `--store DIR`" if name == "store" else "give an absolute path",
         )
-    return Path(os.path.abspath(whole))  # noqa: PTH100  # Path.absolute keeps "..", resolve follows links
+    return Path(os.path.abspath(resolved))  # noqa: PTH100  # Path.absolute keeps "..", resolve follows links
 
 
 def _number(value: object) -> float | None:

@@ -1,7 +1,7 @@
 """
-What is shown as text: foreign text made safe to print, and numbers, sizes and lengths of time as a person writes them.
+Text for people: foreign text made safe to print; numbers, sizes and lengths of time in their usual form.
 
-Prompts, tags, paths and whatever a server said are data, which a terminal must never obey.
+Prompts, tags, paths and messages of servers are data, and may hold characters that control a terminal.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Turn tabs and line ends into blanks, then make the rest printable."""
+    """Replace tabs and line ends by blanks, and make the rest printable."""
     return printable(_BLANKS.sub(" ", text))
 
 
 def escaped_json(text: str) -> str:
-    r"""Escape in a JSON document what JSON allows raw but a terminal obeys: C1, DEL, bidi controls (`\u009b`)."""
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    r"""Escape the control characters that JSON allows unescaped but a terminal obeys: C1, DEL, bidi (`\u009b`)."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def number(value: float) -> str:
-    """Write a number as a person would: `31`, not `31.0`."""
+    """Write a number without needless decimals: `31`, not `31.0`."""
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value)) if whole else str(value)
 
 
 def size(size_bytes: int) -> str:
-    """Write a size as a person would: `2.4 GB`."""
+    """Write a number of bytes with one decimal of its largest unit: `2.4 GB`."""
     for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size_bytes >= step:
             return f"{size_bytes / step:.1f} {unit}"
@@ -50,7 +50,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
     named = {9: r"\t", 10: r"\n", 13: r"\r"}
     return named.get(code) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

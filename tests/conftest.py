@@ -1,4 +1,4 @@
-"""What every test stands on: folders of its own, and no setting of this machine; and in the end what was tried."""
+"""Fixtures of all tests, among them folders of their own and no settings of this machine; a summary of store tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -20,7 +19,7 @@ from tests.support.figures import FIGURES
 
 pytest_plugins = ["tests.support.model_fixtures"]
 
-# What a shell starts in the background ignores SIGINT, and so would the programs that are started here.
+# A shell makes its background jobs ignore SIGINT, which pytest and the programs that it starts would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -38,12 +37,12 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Let the tests of one process build the bundled model's graphs once."""
+    """Share one cache among the tests of a process, so that they build the bundled model's graphs once."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Add up the figures of each test's cases, and Hypothesis's examples."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show, for each store test, the sum of its cases' figures and Hypothesis's number of examples."""
     totals: dict[str, Counter[str]] = {}
     for report in chain.from_iterable(terminalreporter.stats.values()):
         if not getattr(report, "nodeid", "").startswith("tests/store/"):
@@ -52,12 +51,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for name, figures in getattr(report, "user_properties", ()):
             if name == FIGURES and report.when == "call":
                 totals.setdefault(test, Counter()).update({"cases": 1} | figures)
-        # Where Hypothesis leaves for its own summary what `--hypothesis-show-statistics` prints.
+        # Hypothesis leaves its statistics there for `--hypothesis-show-statistics`.
         examples = re.findall(r"(\d+) passing", getattr(report, "_hypothesis_stats", ""))
         if examples:
             totals.setdefault(test, Counter())["examples"] += sum(map(int, examples))
     if totals:
-        terminalreporter.section("what the store's tests tried")
+        terminalreporter.section("figures of the store's tests")
     for test, total in sorted(totals.items()):
         shown = ", ".join(f"{name} {value:g}" for name, value in total.items() if value)
         terminalreporter.write_line(f"{test.removeprefix('test_').replace('_', ' ')}: {shown}")
@@ -65,7 +64,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left behind."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -78,7 +77,7 @@ class Result:
 
 @pytest.fixture
 def musicgen(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Run a command line in this process, with stdout and stderr apart."""
+    """Return a function that runs a command line in this process and captures stdout and stderr."""
     from musicgen_cli.cli.app import run
 
     def run_words(*words: object) -> Result:
@@ -92,7 +91,7 @@ def musicgen(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 @pytest.fixture
 def service(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> HTTPServer:
-    """Start a service that answers as ours does, named by MUSICGEN_URL."""
+    """Start a fake service, and set MUSICGEN_URL to its address."""
     from tests.support import fakes
 
     httpserver.expect_request("/predict", method="POST").respond_with_handler(fakes.ours)
@@ -102,7 +101,7 @@ def service(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> HTTPServ
 
 @pytest.fixture
 def store_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Name a store that isn't there yet, on a path with a blank and an accent."""
+    """Set MUSICGEN_STORE to a path that doesn't exist yet, with a blank and an accent in it."""
     path = tmp_path / "mein Störe"
     monkeypatch.setenv("MUSICGEN_STORE", str(path))
     return path

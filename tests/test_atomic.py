@@ -35,7 +35,7 @@ def _umask() -> object:
     ("mode", "expected"), [(atomic.PRIVATE, 0o600), (atomic.READ_ONLY, 0o400), (atomic.SHARED, 0o640)]
 )
 def test_a_file_has_its_bytes_and_permissions(tmp_path: Path, mode: int, expected: int) -> None:
-    """The umask takes its part, and no temporary is left."""
+    """The umask applies, and no temporary is left."""
     atomic.write(tmp_path / "x", b"abc", mode=mode)
 
     assert (tmp_path / "x").read_bytes() == b"abc"
@@ -44,7 +44,7 @@ def test_a_file_has_its_bytes_and_permissions(tmp_path: Path, mode: int, expecte
 
 
 def test_a_write_that_comes_short_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel may take less than it is given."""
+    """The kernel may write fewer bytes than it is given."""
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:3]))
 
@@ -54,7 +54,7 @@ def test_a_write_that_comes_short_is_continued(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_file_that_is_there_is_replaced(tmp_path: Path) -> None:
-    """That is the default."""
+    """Overwriting is the default."""
     (tmp_path / "x").write_bytes(b"old")
 
     atomic.write(tmp_path / "x", b"new")
@@ -64,7 +64,7 @@ def test_a_file_that_is_there_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("links", [True, False])
 def test_a_file_that_may_not_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool) -> None:
-    """Also where the file system has no hard links."""
+    """The file system may have hard links or not."""
     if not links:
         monkeypatch.setattr(os, "link", failing(PermissionError(errno.EPERM, "not permitted")))
     (tmp_path / "x").write_bytes(b"old")
@@ -82,7 +82,7 @@ def test_a_file_that_may_not_be_replaced_stays(tmp_path: Path, monkeypatch: pyte
 def test_a_new_name_is_written_without_overwriting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None
 ) -> None:
-    """By a hard link, or by a copy that has the same permissions."""
+    """The file is made by a hard link, or by a copy with the same permissions."""
     if code is not None:
         monkeypatch.setattr(os, "link", failing(OSError(code, os.strerror(code))))
 
@@ -112,7 +112,7 @@ def test_a_copy_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_copy_that_cant_be_begun_leaves_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that was not made here is never removed, whichever way making one fails."""
+    """A file that another program made is never removed, even if the copy fails."""
     monkeypatch.setattr(os, "link", failing(PermissionError(errno.EPERM, "not permitted")))
     (tmp_path / "x").write_bytes(b"old")
     real = os.open
@@ -134,7 +134,7 @@ def test_a_copy_that_cant_be_begun_leaves_what_is_there(tmp_path: Path, monkeypa
 def test_a_write_that_fails_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: BaseException
 ) -> None:
-    """Whatever stops it, Ctrl-C included: the old bytes stay, and no temporary."""
+    """Whatever stops it, Ctrl-C included: the old bytes stay, and no temporary is left."""
     (tmp_path / "x").write_bytes(b"old")
     monkeypatch.setattr(os, call, failing(error))
 
@@ -147,7 +147,7 @@ def test_a_write_that_fails_changes_nothing(
 
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_symbolic_link_is_never_written_through(tmp_path: Path, *, overwrite: bool) -> None:
-    """It is replaced, or in the way."""
+    """A link is replaced, or counts as an existing file."""
     (tmp_path / "target").write_bytes(b"precious")
     (tmp_path / "x").symlink_to(tmp_path / "target")
 
@@ -165,7 +165,7 @@ def test_a_symbolic_link_is_never_written_through(tmp_path: Path, *, overwrite: 
 def test_bytes_are_on_the_disk_before_the_name_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, durable: bool
 ) -> None:
-    """Else a crash could leave the name with no bytes; what can be made again need not wait."""
+    """Otherwise a crash could leave an empty file; only a file that isn't durable skips the sync."""
     events = []
     replace = os.replace
 
@@ -181,8 +181,8 @@ def test_bytes_are_on_the_disk_before_the_name_is_given(
     assert events == (["fsync", "replace"] if durable else ["replace"])
 
 
-def test_the_temporary_has_the_name_that_its_cleaner_knows(tmp_path: Path) -> None:
-    """It begins as asked, lies in the same folder, and two of them don't meet."""
+def test_the_temporary_has_the_prefix_that_was_asked_for(tmp_path: Path) -> None:
+    """It lies in the same folder, and two temporaries never have the same name."""
     with atomic.replacing(tmp_path / "x", prefix="x.tmp-") as one, atomic.replacing(tmp_path / "x") as two:
         one.write_bytes(b"one")
         two.write_bytes(b"two")
@@ -194,8 +194,8 @@ def test_the_temporary_has_the_name_that_its_cleaner_knows(tmp_path: Path) -> No
     assert (tmp_path / "x").read_bytes() == b"one"
 
 
-def test_a_file_in_pieces_is_synced_or_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block that raises takes its file with it; one that ends leaves all bytes on the disk."""
+def test_a_file_in_pieces_is_synced_or_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All bytes are on the disk when the block ends; if it raises, the file is removed."""
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
     with atomic.new_file(tmp_path / "x") as file:
@@ -211,8 +211,8 @@ def test_a_file_in_pieces_is_synced_or_gone(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "x").read_bytes() == b"abcdef"
 
 
-def test_what_cant_be_removed_is_left(tmp_path: Path) -> None:
-    """A file that is gone already, or a folder in its place, is no failure to who only tidies up."""
+def test_discarding_never_fails(tmp_path: Path) -> None:
+    """Neither a missing file nor a folder in its place is an error."""
     (tmp_path / "folder").mkdir()
 
     atomic.discard(tmp_path / "gone")

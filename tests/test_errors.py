@@ -30,8 +30,8 @@ def classes_outside() -> list[tuple[str, set[str]]]:
     ]
 
 
-def test_every_failure_that_others_can_see_is_in_one_file() -> None:
-    """A subclass elsewhere is for its own file alone, and is shown with the code of its base."""
+def test_every_public_error_is_in_one_file() -> None:
+    """A subclass elsewhere has a leading underscore; users see its base's code."""
     names = {kind.__name__ for kind in KINDS}
     outside: set[str] = set()
     while more := {name for name, bases in classes_outside() if bases & (names | outside)} - outside:
@@ -40,20 +40,20 @@ def test_every_failure_that_others_can_see_is_in_one_file() -> None:
     assert {name for name in outside if not name.startswith("_")} == set()
 
 
-def test_each_failure_has_a_code_of_its_own() -> None:
-    """Scripts can tell failures apart."""
+def test_each_error_has_a_code_of_its_own() -> None:
+    """Scripts can tell errors apart."""
     assert len({kind.code for kind in KINDS}) == len(KINDS) > 35
 
 
-def test_the_tree_in_words_is_the_tree() -> None:
-    """The module's docstring has every class, its code and its exit code."""
+def test_the_docstrings_tree_lists_every_class() -> None:
+    """It has the name, code and exit code of each, and no other."""
     lines = re.findall(r"(\w+)\s+([a-z-]+)\s+(\d+)(?:\s|$)", errors.__doc__ or "", re.MULTILINE)
 
     assert {(kind.__name__, kind.code, str(kind.exit_code)) for kind in KINDS} == set(lines)
 
 
-def test_the_tree_in_words_has_each_class_under_its_base() -> None:
-    """Its lines are indented as the classes derive."""
+def test_the_docstrings_tree_has_each_class_under_its_base() -> None:
+    """The indentation follows the inheritance."""
     path: list[str] = []
     bases = {}
     for margin, name in re.findall(r"^    ([│├└─ ]*)([A-Z]\w+Error)\s", errors.__doc__ or "", re.MULTILINE):

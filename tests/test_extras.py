@@ -18,7 +18,7 @@ GIT = "https://example.org/musicgen.git"
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, origin: dict[str, Any] | None) -> None:
-    """Make a folder where Python finds the metadata that pip would leave."""
+    """Make a folder where Python finds the metadata that pip writes."""
     metadata = folder / "musicgen_cli-0.1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: musicgen-cli\nVersion: 0.1.0\n")
@@ -50,7 +50,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, origin: dict[str, Any
 def test_an_extra_comes_from_where_the_program_came_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: dict[str, Any] | None, words: list[str]
 ) -> None:
-    """The installed metadata say so."""
+    """The metadata of the installed package name the source."""
     install(tmp_path, monkeypatch, origin)
 
     assert requirement("audio", origin) == words
@@ -58,14 +58,14 @@ def test_an_extra_comes_from_where_the_program_came_from(
 
 
 def test_a_checkout_that_is_not_installed_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when it is run by `python -m musicgen_cli` in its folder."""
+    """It is installed as an editable one."""
     monkeypatch.setattr(extras, "DISTRIBUTION", "no-distribution-of-that-name")
 
     assert shlex.split(install_command("audio"))[-2:] == ["-e", f"{TOP}[audio]"]
 
 
-def test_an_extra_goes_where_the_program_is(tmp_path: Path) -> None:
-    """With the tool that manages the environment, else with its own interpreter's pip, or uv where it has none."""
+def test_an_extra_is_installed_into_the_programs_environment(tmp_path: Path) -> None:
+    """The tool that manages the environment does it, else the environment's pip, else uv."""
     python = str(tmp_path / "bin/python")
     assert installer(tmp_path, python, has_pip=True) == [python, "-m", "pip", "install"]
     assert installer(tmp_path, python, has_pip=False) == ["uv", "pip", "install", "--python", python]
@@ -89,4 +89,4 @@ def test_an_absent_package_names_its_extra_and_the_command(monkeypatch: pytest.M
         import no_package_of_that_name  # type: ignore[import-not-found]  # noqa: F401
 
     assert caught.value.hint == f"`{install_command('audio')}` installs it"
-    assert "'" in install_command("audio")  # brackets mean something to a shell
+    assert "'" in install_command("audio")  # a shell would expand the brackets

@@ -9,8 +9,8 @@ from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames,
 from musicgen_cli.limits import Range
 
 
-def test_a_range_has_its_bounds_and_nothing_that_is_no_number() -> None:
-    """It is closed; NaN is in no range."""
+def test_a_range_includes_its_bounds_and_excludes_nan() -> None:
+    """A value of another type isn't in a range either."""
     allowed = Range(0.5, 30.0, default=10.0, unit="s")
 
     assert all(value in allowed for value in (0.5, 30))
@@ -20,18 +20,18 @@ def test_a_range_has_its_bounds_and_nothing_that_is_no_number() -> None:
 
 
 @pytest.mark.parametrize(("value", "nearest"), [(31, 30), (31.5, 30.0), (0.1, 0.5), (0, 0.5), (7, 7)])
-def test_a_value_out_of_range_goes_to_the_nearest_bound(value: float, nearest: float) -> None:
-    """A whole number stays one if the bound is whole, too."""
+def test_a_value_out_of_range_is_clamped_to_the_nearest_bound(value: float, nearest: float) -> None:
+    """An integer stays one if the bound is whole."""
     clamped = Range(0.5, 30.0, default=10.0).clamp(value)
 
     assert clamped == nearest
     assert isinstance(clamped, int) is (isinstance(value, int) and nearest != 0.5)
 
 
-def test_every_request_fits_into_the_models_context() -> None:
-    """The longest request isn't longer than what the models were trained on: 1500 frames and the pattern's delays."""
+def test_every_request_fits_the_models_context() -> None:
+    """The longest request has at most 1500 frames, and with the pattern's delays 1503 steps."""
     frames = num_frames(num_samples(limits.CONTEXT_S, limits.SAMPLE_RATE), limits.CODEC_STRIDE)
 
     assert limits.DURATION.high <= limits.CONTEXT_S
     assert frames == limits.CONTEXT_S * limits.FRAMES_PER_SECOND == 1500
-    assert DelayPattern(4, 1, frames).steps == 1503  # a label of cached graphs: another number makes all of them anew
+    assert DelayPattern(4, 1, frames).steps == 1503  # it is part of the cached graphs' label

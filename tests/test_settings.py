@@ -9,36 +9,34 @@ from musicgen_cli.errors import UsageError
 
 
 @pytest.fixture
-def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Name a config file that isn't there yet."""
-    file = tmp_path / "config.toml"
-    monkeypatch.setattr(settings, "config_file", lambda: file)
-    for name in settings.NAMES:
-        monkeypatch.delenv(f"MUSICGEN_{name.upper()}", raising=False)
+def config() -> Path:
+    """Return the path of the config file, which doesn't exist yet."""
+    file = settings.config_file()
+    file.parent.mkdir(parents=True)
     return file
 
 
 def test_an_option_wins_over_the_environment_over_the_file_over_the_default(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each value is told with where it came from."""
+    """`sources` says where each value came from; an empty variable counts as absent."""
     config.write_text('url = "http://file:1"\nmodel = "file"\ncreator = "file"\ntimeout = 5\n')
     monkeypatch.setenv("MUSICGEN_URL", "http://env:1")
     monkeypatch.setenv("MUSICGEN_MODEL", "env")
     monkeypatch.setenv("MUSICGEN_MAX_WAIT", "")
 
-    chosen = settings.load({"url": "http://option:1", "model": None})
+    loaded = settings.load({"url": "http://option:1", "model": None})
 
-    assert (chosen.url, chosen.model, chosen.creator, chosen.timeout) == ("http://option:1", "env", "file", 5.0)
-    assert chosen.max_wait == 120
-    assert chosen.sources["url"] == "option"
-    assert chosen.sources["model"] == "MUSICGEN_MODEL"
-    assert chosen.sources["creator"] == str(config)
-    assert chosen.sources["max_wait"] == "default"
+    assert (loaded.url, loaded.model, loaded.creator, loaded.timeout) == ("http://option:1", "env", "file", 5.0)
+    assert loaded.max_wait == 120
+    assert loaded.sources["url"] == "option"
+    assert loaded.sources["model"] == "MUSICGEN_MODEL"
+    assert loaded.sources["creator"] == str(config)
+    assert loaded.sources["max_wait"] == "default"
 
 
 def test_an_unknown_key_names_the_nearest(config: Path) -> None:
-    """A typing error in the file doesn't go unseen."""
+    """A typing error in the config file is an error."""
     config.write_text("timeuot = 5\n")
 
     with pytest.raises(UsageError, match="timeuot") as caught:
@@ -51,7 +49,7 @@ def test_an_unknown_key_names_the_nearest(config: Path) -> None:
     "text", ["timeout = 'soon'", "timeout = -1", "timeout = nan", "local = 'maybe'", "url = 5", "[url", "creator = ''"]
 )
 def test_a_value_of_the_wrong_form_is_refused(config: Path, text: str) -> None:
-    """It is exit 2, and one line."""
+    """The error is one line."""
     config.write_text(text)
 
     with pytest.raises(UsageError) as caught:
@@ -60,16 +58,18 @@ def test_a_value_of_the_wrong_form_is_refused(config: Path, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("word", "meant"), [("1", True), ("true", True), ("YES", True), ("0", False), ("off", False)])
-def test_local_is_a_switch(config: Path, monkeypatch: pytest.MonkeyPatch, word: str, meant: bool) -> None:
-    """The usual words for yes and no are understood."""
+@pytest.mark.parametrize(
+    ("word", "expected"), [("1", True), ("true", True), ("YES", True), ("0", False), ("off", False)]
+)
+def test_local_is_a_boolean(config: Path, monkeypatch: pytest.MonkeyPatch, word: str, *, expected: bool) -> None:
+    """The usual words for true and false are accepted, in any case."""
     monkeypatch.setenv("MUSICGEN_LOCAL", word)
 
-    assert settings.load().local is meant
+    assert settings.load().local is expected
 
 
 def test_the_key_is_never_shown(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither in a repr nor in an error."""
+    """The API key is neither in a repr nor in an error."""
     monkeypatch.setenv("MUSICGEN_API_KEY", "s3cret")
     assert "s3cret" not in repr(settings.load())
 
@@ -80,7 +80,7 @@ def test_the_key_is_never_shown(config: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_a_home_the_store_must_be_named(config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A folder called `~` is never made in the current directory."""
+    """Otherwise a folder called `~` would be made in the current directory."""
     monkeypatch.setenv("MUSICGEN_STORE", "~nobody-of-that-name/music")
 
     with pytest.raises(UsageError) as caught:

@@ -14,15 +14,15 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_that_a_terminal_obeys_gets_through(text: str) -> None:
-    """Escapes stand for control characters, bidi controls and lone surrogates; the rest stays."""
+    """Control characters, bidi controls and lone surrogates become escapes; the rest stays."""
     for shown in (printable(text), one_line(text)):
         assert shown.isprintable()
         shown.encode()
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_escaped_json_still_says_the_same(text: str) -> None:
-    """A reader of the JSON gets the very text back."""
+def test_escaped_json_holds_the_same_text(text: str) -> None:
+    """A JSON reader gets the original text back."""
     line = escaped_json(json.dumps({"prompt": text}, ensure_ascii=False))
 
     assert line.isprintable()
@@ -30,13 +30,13 @@ def test_escaped_json_still_says_the_same(text: str) -> None:
 
 
 def test_ordinary_text_is_left_alone() -> None:
-    """Accents, emoji and markup are text."""
+    """Accents, emoji and markup are not escaped."""
     assert printable("élan 🎹 [verse] 音楽") == "élan 🎹 [verse] 音楽"
 
 
 @pytest.mark.parametrize(("value", "shown"), [(31.0, "31"), (31, "31"), (0.5, "0.5"), (2**53 - 1, "9007199254740991")])
-def test_a_number_is_written_as_a_person_would(value: float, shown: str) -> None:
-    """A whole number has no decimals, whatever its type."""
+def test_a_number_has_no_needless_decimals(value: float, shown: str) -> None:
+    """A whole number has none, whatever its type."""
     assert number(value) == shown
 
 

@@ -231,7 +231,7 @@ def test_wrong_rows_are_told_before_anything_is_made(
     assert message in told[0]
     assert told[0].startswith("error: line 2: ")
     assert told[1].startswith("error: line 4: ")
-    assert told[2:] == ["error: 2 rows are wrong, nothing was made", "hint: --skip-invalid makes the others"]
+    assert told[2:] == ["error: 2 rows are wrong, nothing was made", "hint: `--skip-invalid` makes the valid ones"]
     assert service.log == []
     assert not store_path.exists()
 

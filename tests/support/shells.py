@@ -1,4 +1,4 @@
-"""Interactive shells at a terminal, into which keys are typed."""
+"""Interactive shells in a pseudo-terminal, into which tests type keys."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ PS1='ready> '
 
 
 def needs_shell(shell: str) -> None:
-    """Skip a test where a shell isn't installed."""
+    """Skip the running test if a shell isn't installed."""
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """Return an environment in which `musicgen` is the one under test."""
+    """Return an environment in which `musicgen` runs the package under test, and `home` is the home directory."""
     (home / "bin").mkdir(parents=True, exist_ok=True)
     program = home / "bin" / "musicgen"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m musicgen_cli "$@"\n')
@@ -59,7 +59,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 class Shell:
-    """A bash or zsh that completes `musicgen`, in a folder of its own."""
+    """An interactive bash or zsh with the completions of `musicgen`, whose home and working directory is `home`."""
 
     def __init__(self, shell: str, home: Path) -> None:
         needs_shell(shell)
@@ -76,7 +76,7 @@ class Shell:
         self._read_until(lambda: _READY in self._shown)
 
     def line_after(self, keys: str) -> str:
-        """Type into an empty line; return what it has become, without running it."""
+        """Type into an empty command line; return the line afterwards, without running it."""
         self._line.unlink(missing_ok=True)
         self._shown = ""
         os.write(self._terminal, f"\x15{keys}{_DUMP}".encode())
@@ -84,18 +84,19 @@ class Shell:
         return self._line.read_text()
 
     def shown_after(self, keys: str) -> str:
-        """Type into an empty line; return what the terminal shows meanwhile."""
+        """Type into an empty command line; return what the terminal showed meanwhile."""
         self.line_after(keys)
         return self._shown
 
     def close(self) -> None:
+        """Kill the shell."""
         os.close(self._terminal)
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
 
     def _read_until(self, is_done: Callable[[], bool]) -> None:
-        give_up = time.monotonic() + _WAIT_S
+        deadline = time.monotonic() + _WAIT_S
         while not is_done():
-            assert time.monotonic() < give_up, self._shown
+            assert time.monotonic() < deadline, self._shown
             if select.select([self._terminal], [], [], 0.05)[0]:
                 self._shown += os.read(self._terminal, 65536).decode(errors="replace")

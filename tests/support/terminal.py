@@ -1,27 +1,52 @@
-"""Runs a program with a terminal around it."""
+"""Runs a Python program in a pseudo-terminal."""
 
 from __future__ import annotations
 
 import os
 import pty
 import select
+import signal
 import sys
+import time
+
+_TIMEOUT_S = 120.0
 
 
 def on_terminal(*words: str, columns: int = 120) -> tuple[int, str]:
-    """Run Python with a terminal for stdin, stdout and stderr; return its exit code and what it showed."""
+    """
+    Run Python with a terminal for stdin, stdout and stderr.
+
+    Args:
+        words: Python's arguments.
+        columns: The width of the terminal.
+
+    Returns:
+        The exit code, and all output.
+    """
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ |= {"TERM": "xterm-256color", "COLUMNS": str(columns)}
         os.execv(sys.executable, [sys.executable, *words])
-    shown = b""
-    while select.select([terminal], [], [], 60)[0]:
+    try:
+        output = _read_to_end(terminal)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        os.close(terminal)
+        status = os.waitpid(pid, 0)[1]
+    return os.waitstatus_to_exitcode(status), output.decode()
+
+
+def _read_to_end(terminal: int) -> bytes:
+    output = b""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while (left_s := deadline - time.monotonic()) > 0 and select.select([terminal], [], [], left_s)[0]:
         try:
             data = os.read(terminal, 65536)
-        except OSError:  # how Linux tells that the other end is closed
-            break
+        except OSError:  # Linux's way to say that the other end is closed
+            return output
         if not data:
-            break
-        shown += data
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+            return output
+        output += data
+    raise AssertionError(f"the program ran for more than {_TIMEOUT_S:g} s, with the output {output!r}")
