@@ -343,12 +343,9 @@ class Journal:
 
     def _keep_old(self) -> None:
         # First under another name, so that there is never a moment without any `index.jsonl.old`.
-        temporary = self._root / f"{TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
-        try:
+        with atomic.replacing(self._root / OLD, prefix=TEMPORARY) as temporary:
             atomic.link_or_copy(self._path, temporary)
-            atomic.replace(temporary, self._root / OLD)
-        finally:  # also afterwards: renaming one name of a file to another name of it does nothing
-            atomic.discard(temporary)
+        atomic.discard(temporary)  # it is still there if both were names of the same file: then a rename does nothing
 
     def _tell_bad(self, snapshot: Snapshot) -> None:
         if snapshot.bad:
