@@ -36,7 +36,8 @@ BELOW = {
     "actions/models": GROUND | {"checkpoint", "engine", "engine/decoding", "engine/onnx", "engine/registry"},
     "service": GROUND | {"audio", "contract", "engine"},
     "service/cluster": GROUND | {"actions", "engine", "service"},
-    "mcp_server": GROUND | {"actions", "contract", "store"},
+    "mcp_tools": GROUND | {"actions", "store"},
+    "mcp_server": GROUND | {"actions", "mcp_tools", "store"},
     "api": GROUND | {"actions", "engine", "store"},
 }
 

@@ -11,6 +11,7 @@ from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.cli.commands import batch, generate
 from musicgen_cli.cli.option_groups import grouped
 from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.mcp_tools import TOOLS
 from musicgen_cli.request_fields import FIELDS, PARAMETERS, RequestField
 
 
@@ -42,10 +43,7 @@ def test_every_field_is_a_column_of_a_batch_and_every_parameter_can_be_swept() -
 
 def test_the_tool_of_assistants_has_every_field_with_its_bounds() -> None:
     """A job has an id of its own, so the client's isn't one of them."""
-    pytest.importorskip("mcp", reason="needs the extra mcp")
-    from musicgen_cli.mcp_server import TOOLS
-
-    properties = TOOLS["musicgen_generate"].input_schema["properties"]
+    properties = TOOLS["musicgen_generate"].properties
     for field in FIELDS:
         if field.name == "client_job_id":
             continue

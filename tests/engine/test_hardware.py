@@ -137,7 +137,8 @@ def test_the_estimated_memory_is_near_the_measured_peak(
     """
     program = (
         "import sys; from pathlib import Path; from musicgen_cli.contract import GenerateRequest;"
-        "from musicgen_cli.engine.base import NullListener; from musicgen_cli.checkpoint.checkpoint import find_checkpoint;"
+        "from musicgen_cli.engine.base import NullListener;"
+        "from musicgen_cli.checkpoint.checkpoint import find_checkpoint;"
         "from musicgen_cli.engine.onnx.engine import OnnxEngine;"
         "e = OnnxEngine(find_checkpoint('nano', Path()), cache_dir=Path(sys.argv[1]), threads=1);"
         "e.generate(GenerateRequest(prompt='piano', duration=10.0), NullListener());"
