@@ -1,84 +1,72 @@
-"""How a batch is getting on: on a terminal a bar for all of it and one for each take that is being made."""
+"""Shows the progress of a batch: on a terminal a bar for all of it and one for each take that is being made."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack
 
 from musicgen_cli.actions.batch.batch import Outcome, Tally
 from musicgen_cli.actions.batch.worklist import BatchItem
-from musicgen_cli.cli.output import Notes, Output
+from musicgen_cli.cli.output import Output
+from musicgen_cli.cli.progress import Bar, follow
 from musicgen_cli.engine.base import ProgressListener
 from musicgen_cli.text import clock, one_line
 
-_WORDS = 36  # of a prompt, beside its bar
+_PROMPT_CHARS = 28  # beside a take's bar
 
 
 class BatchView:
     """
-    Shows a batch; leaving it takes the bars away and says what came of it.
+    Shows a batch as it runs; at its end removes the bars and prints a summary.
 
     Args:
-        tally: What has ended so far.
+        tally: Counts the takes that have ended.
     """
 
     def __init__(self, out: Output, tally: Tally) -> None:
         self._out = out
         self._tally = tally
-        self._bars: Any = None
-        self._is_begun = False
+        self._exit = ExitStack()
+        self._overall: Bar | None = None
+        self._has_begun = False
+        self._takes = 0
+        self._started = 0.0
+        self._ended_before = 0  # exports that failed before any take was begun
 
     def __enter__(self) -> BatchView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-        if self._is_begun:
-            self._summary()
+        self._exit.close()
+        if self._has_begun:
+            self._print_summary()
 
     def begin(self, takes: int, audio_s: float) -> None:
-        """Show that so many takes are to be made; called once."""
-        self._is_begun = True
-        there = f", {self._tally.skipped} are in the store" if self._tally.skipped else ""
-        if takes:
-            self._out.note(f"{takes} to make, {_duration(audio_s)} of sound{there}")
-        if not takes or not self._out.has_bars:
+        """
+        Show how many takes are to be made; called once.
+
+        Args:
+            audio_s: Their length in all, in seconds.
+        """
+        self._has_begun = True
+        stored = f", {self._tally.skipped} are in the store" if self._tally.skipped else ""
+        if not takes:
             return
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+        self._out.note(f"{takes} to make, {_duration(audio_s)} of sound{stored}")
+        bars = self._out.bars()
+        if bars is not None:
+            self._overall = self._exit.enter_context(bars.bar(f"0/{takes}", total=takes))
+            self._takes = takes
+            self._started = time.monotonic()
+            self._ended_before = self._ended
 
-        self._begun = time.monotonic()
-        self._before = self._ended
-        self._takes = takes
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[says]}", markup=False),
-            console=self._out.console(),
-            transient=True,
-            redirect_stdout=False,  # data goes where it was sent
-        )
-        self._all = self._bars.add_task(f"0/{takes}", total=takes, says="")
-        self._bars.start()
-
-    @contextmanager
-    def making(self, item: BatchItem) -> Iterator[ProgressListener]:
+    def making(self, item: BatchItem) -> AbstractContextManager[ProgressListener]:
         """Show one take while it is made."""
-        if self._bars is None:
-            yield Notes(self._out.insist)
-            return
-        what = one_line(item.request.prompt or "(unconditional)")[:_WORDS]
-        bar = self._bars.add_task(f"  {what}", total=None, says=f"line {item.line}")
-        try:
-            yield _Steps(self._out, self._bars, bar)
-        finally:
-            self._bars.remove_task(bar)
+        prompt = one_line(item.request.prompt or "(unconditional)")[:_PROMPT_CHARS]
+        return follow(self._out.bars(), f"  {prompt}", note=self._out.note_always, text=f"line {item.line}")
 
     def ended(self, outcome: Outcome) -> None:
-        """Show one more take that has ended, as a line where no table of people's is."""
+        """Show one more take that has ended: its line unless stdout is a terminal, its warnings and its failure."""
         if outcome.artifact is not None and not self._out.is_table:
             self._out.artifact(outcome.artifact, line=outcome.item.line)
         if outcome.path is not None:
@@ -87,11 +75,10 @@ class BatchView:
             self._out.warn(text)
         if outcome.error is not None:
             self._out.failed(outcome.item.line, outcome.error)
-        if self._bars is not None:
-            self._advance()
+        if self._overall is not None:
+            self._advance(self._overall)
 
-    def _summary(self) -> None:
-        """Say what came of it all."""
+    def _print_summary(self) -> None:
         tally = self._tally
         parts = [f"made {tally.made}"]
         if tally.skipped:
@@ -105,30 +92,17 @@ class BatchView:
     def _ended(self) -> int:
         return self._tally.made + self._tally.failed.total()
 
-    def _advance(self) -> None:
-        ended = self._ended - self._before
-        speed = ended / max(time.monotonic() - self._begun, 0.001)
+    def _advance(self, overall: Bar) -> None:
+        ended = self._ended - self._ended_before
+        rate = ended / max(time.monotonic() - self._started, 0.001)
         failed = f"{self._tally.failed.total()} failed, " if self._tally.failed else ""
-        left = _duration((self._takes - ended) / speed) if ended else "?"
-        self._bars.update(
-            self._all,
-            completed=ended,
-            description=f"{ended}/{self._takes}",
-            says=f"{failed}{60 * speed:.1f} a minute, {left} left",
+        left = _duration((self._takes - ended) / rate) if ended else "?"
+        overall.update(
+            ended,
+            self._takes,
+            title=f"{ended}/{self._takes}",
+            text=f"{failed}{60 * rate:.1f} a minute, {left} left",
         )
-
-
-class _Steps(Notes):
-    """A listener with a bar."""
-
-    def __init__(self, out: Output, bars: Any, bar: Any) -> None:
-        super().__init__(out.insist)
-        self._bars = bars
-        self._bar = bar
-
-    def step(self, done: int, total: int) -> None:
-        """Move the bar."""
-        self._bars.update(self._bar, completed=done, total=total)
 
 
 def _duration(seconds: float) -> str:

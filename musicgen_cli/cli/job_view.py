@@ -1,4 +1,4 @@
-"""Shows jobs: a table for people, else a line or an object each."""
+"""Shows jobs: as a table on a terminal, else as one line or one JSON object each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def show_jobs(jobs: Iterable[Job], out: Output) -> None:
-    """Show jobs: id, state, when it was queued, steps, take, prompt."""
+    """Print jobs: id, state, when each was queued, steps, take or error, prompt."""
     if out.is_table:
-        _table(jobs)
+        _print_table(jobs)
         return
     for job in jobs:
         if out.as_json:
@@ -27,8 +27,8 @@ def show_jobs(jobs: Iterable[Job], out: Output) -> None:
 
 
 def as_object(job: Job) -> dict[str, Any]:
-    """Return what is known of a job, absent members left out."""
-    known: dict[str, Any] = {
+    """Return everything that is known of a job; fields that are None are left out."""
+    values: dict[str, Any] = {
         "job_id": job.id,
         "state": job.state,
         "created": job.created,
@@ -41,7 +41,7 @@ def as_object(job: Job) -> dict[str, Any]:
         "request": job.request,
         **job.metadata,
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _fields(job: Job) -> tuple[str, ...]:
@@ -49,24 +49,20 @@ def _fields(job: Job) -> tuple[str, ...]:
     return job.id, job.state, job.created, steps, job.outcome, job.prompt
 
 
-def _table(jobs: Iterable[Job]) -> None:
-    from datetime import datetime
+def _print_table(jobs: Iterable[Job]) -> None:
+    from musicgen_cli.cli import tables
 
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    columns = [
+        tables.short("job"),
+        tables.short("state"),
+        tables.short("queued"),
+        tables.numeric("steps"),
+        tables.folding("take or error"),
+        tables.folding("prompt"),
+    ]
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("job", "state", "queued"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("steps", justify="right", no_wrap=True)
-    for name in ("take, or why not", "prompt"):
-        table.add_column(name, overflow="fold")
-    for job in jobs:
-        cells = list(_fields(job))
-        cells[0] = job.id[:8]
-        cells[2] = datetime.fromisoformat(job.created).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(*(Text(one_line(cell)) for cell in cells))
-    if table.row_count:
-        Console().print(table)
+    def cells(job: Job) -> tuple[str, ...]:
+        id_, state, created, *others = _fields(job)
+        return id_[:8], state, tables.local_time(created), *others
+
+    tables.print_table(columns, map(cells, jobs))
