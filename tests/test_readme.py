@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from musicgen_cli.cli.app import COMMANDS, table
+from musicgen_cli.cli.app import COMMANDS, build_app
 from tests.support.pages import PAGES, blocks, text_of
 
 TEXT = "\n".join(map(text_of, PAGES))
@@ -76,4 +76,4 @@ def _unknown(words: Sequence[str]) -> list[str]:
 
 
 def _command() -> Any:
-    return get_command(table(COMMANDS))
+    return get_command(build_app(COMMANDS))

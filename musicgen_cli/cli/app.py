@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> int:
     # Typer reads the options of every command it is given; a script that loops over one shouldn't pay for the others.
     wanted = [next((word for word in words if not word.startswith("-")), "")]
     try:
-        code = table(wanted)(list(words) or ["--help"], prog_name="musicgen", standalone_mode=False)
+        code = build_app(wanted)(list(words) or ["--help"], prog_name="musicgen", standalone_mode=False)
     except TyperException as err:  # what the option parser refuses
         from musicgen_cli.text import printable
 
@@ -64,7 +64,7 @@ def run(words: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def table(wanted: Container[str]) -> typer.Typer:
+def build_app(wanted: Container[str]) -> typer.Typer:
     """Make the application; of COMMANDS that are not `wanted` it knows the names alone."""
     app = typer.Typer(
         name="musicgen",
@@ -146,7 +146,7 @@ def _print_completion(shell: str | None) -> None:
 
     if shell not in SHELLS:
         raise typer.BadParameter(f"must be one of {', '.join(SHELLS)}, got {shell[:40]!r}")
-    typer.echo(script(shell, table(COMMANDS)), nl=False)
+    typer.echo(script(shell, build_app(COMMANDS)), nl=False)
     raise typer.Exit
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from musicgen_cli import settings
 from musicgen_cli.actions.jobs.folder import job_folder
-from musicgen_cli.cli.app import COMMANDS, table
+from musicgen_cli.cli.app import COMMANDS, build_app
 from musicgen_cli.cli.completion import SHELLS, script
 from musicgen_cli.cli.completion.tree import VALUES, Command, command_of
 from musicgen_cli.cli.completion.values import KINDS
@@ -27,7 +27,7 @@ HOSTILE = ("$(touch pwned)", "`touch pwned`", "x;touch pwned", "it's", "a b", "*
 
 @pytest.fixture(scope="module")
 def commands() -> Command:
-    return command_of(table(COMMANDS))
+    return command_of(build_app(COMMANDS))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_every_value_has_a_kind(commands: Command) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_each_script_names_every_command_and_option(shell: str, commands: Command) -> None:
     """A script that lacks one would pass for a generated one."""
-    text = script(shell, table(COMMANDS))
+    text = script(shell, build_app(COMMANDS))
     for command in commands.walk():
         for word in command.path:
             assert word in text
