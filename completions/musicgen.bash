@@ -111,7 +111,7 @@ _musicgen_takes() {
     'generate --variation-set' | 'batch --variation-set' | 'list --set' | 'gallery --set')
       stored=sets
       ;;
-    'generate --model' | 'batch --model' | 'gallery --model' | 'serve --model' | 'mcp --model')
+    'generate --model' | 'batch --model' | 'serve --model' | 'mcp --model')
       stored=models paths=dirs
       ;;
     'generate --engine' | 'batch --engine' | 'serve --engine' | 'mcp --engine')
@@ -132,7 +132,7 @@ _musicgen_takes() {
     'batch --input-format')
       choices='jsonl csv text'
       ;;
-    'list --model')
+    'list --model' | 'gallery --model')
       stored=makers
       ;;
     'show @0')

@@ -193,7 +193,7 @@ complete -c musicgen -n '__musicgen_at gallery' -s t -l tag -r -f -k -a '(__musi
 complete -c musicgen -n '__musicgen_at gallery' -l creator -r -f -k -a '(__musicgen_stored creators)' -d 'By this creator.'
 complete -c musicgen -n '__musicgen_at gallery' -l set -r -f -k -a '(__musicgen_stored sets)' -d 'Of this variation set.'
 complete -c musicgen -n '__musicgen_at gallery' -l parent -r -f -k -a '(__musicgen_stored takes)' -d 'Made from this take.'
-complete -c musicgen -n '__musicgen_at gallery' -l model -r -f -k -a '(__musicgen_stored models dirs)' -d 'Made by this model.'
+complete -c musicgen -n '__musicgen_at gallery' -l model -r -f -k -a '(__musicgen_stored makers)' -d 'Made by this model.'
 complete -c musicgen -n '__musicgen_at gallery' -l search -r -f -d 'With this in the prompt, in any case.'
 complete -c musicgen -n '__musicgen_at gallery' -l since -r -f -d '2026-11-22, 2d, 3h.'
 complete -c musicgen -n '__musicgen_at gallery' -l until -r -f -d 'The same; a day counts to its end.'

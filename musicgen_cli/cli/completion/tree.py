@@ -42,24 +42,27 @@ TAKES, TAGS, SETS = Value(stored="takes"), Value(stored="tags"), Value(stored="s
 JOBS, CREATORS = Value(stored="jobs"), Value(stored="creators")
 MODELS = Value(stored="models", paths="dirs")
 
-# By the parameter's name in the code, after the command's or its group's where it means something else there. Numbers
-# are free by their type, a Path is a file's unless it is here, and a metavar such as `any|all` lists its choices.
+# By an option's long name or an argument's name in the code, after the names of its command or group where it means
+# something else there. Not needed for numbers, which can't be completed, for paths, which are files unless listed here,
+# and for metavars such as `any|all`, which list their choices.
 VALUES = {
-    "show_completion": Value(choices=SHELLS),
+    "show-completion": Value(choices=SHELLS),
     "id_": TAKES,
     "ids": TAKES,
     "parent": TAKES,
-    "from_": TAKES,
+    "from": TAKES,
     "show id_": Value(stored="takes,sets"),
     "job id_": JOBS,
     "job ids": JOBS,
     "tag": TAGS,
     "add": TAGS,
     "rm": TAGS,
-    "variation_set": SETS,
+    "set": SETS,
+    "variation-set": SETS,
     "creator": CREATORS,
     "model": MODELS,
     "list model": Value(stored="makers"),
+    "gallery model": Value(stored="makers"),
     "model pull name": Value(stored="published", paths="dirs"),
     "model show name": Value(stored="here", paths="dirs"),
     "model names": Value(stored="pulled"),
@@ -67,7 +70,7 @@ VALUES = {
     "output": FILES,
     "file": FILES,
     **dict.fromkeys(("prompt", "search", "since", "until", "export name", "sweep", "run"), FREE),
-    **dict.fromkeys(("url", "host", "allow_host", "api_key", "revision"), FREE),
+    **dict.fromkeys(("url", "host", "allow-host", "api-key", "revision"), FREE),
 }
 
 
@@ -124,7 +127,7 @@ def _command(command: object, path: tuple[str, ...]) -> Command:
         is_switch = isinstance(parameter, TyperOption) and parameter.is_flag
         value = None if is_switch else _value(parameter, path)
         if value is None and not is_switch:
-            unknown.append(" ".join((*path, str(parameter.name))))
+            unknown.append(" ".join((*path, _name(parameter))))
             value = FREE
         if isinstance(parameter, TyperOption):
             flags = (*parameter.opts, *parameter.secondary_opts)
@@ -145,20 +148,27 @@ def _command(command: object, path: tuple[str, ...]) -> Command:
 
 
 def _value(parameter: TyperOption | TyperArgument, path: tuple[str, ...]) -> Value | None:
-    own_name = str(parameter.name).strip("_").replace("_", "-").upper()
-    title = re.sub(r"[^A-Z]", "", (parameter.metavar or "").split("|")[0]) or own_name
+    """Return what completes the value of a parameter, or None if VALUES lacks an entry for it."""
+    name = _name(parameter)
+    own_title = name.strip("_").upper()
+    title = re.sub(r"[^A-Z]", "", (parameter.metavar or "").split("|")[0]) or own_title
     choices = tuple(getattr(parameter.type, "choices", ()))
     if not choices and re.fullmatch(r"[a-z0-9]+(\|[a-z0-9]+)+", parameter.metavar or ""):
         choices = tuple(str(parameter.metavar).split("|"))
     if choices:
-        return Value(own_name, choices=choices)
+        return Value(own_title, choices=choices)
     for i in range(len(path), -1, -1):
-        known = VALUES.get(" ".join((*path[:i], str(parameter.name))))
-        if known is not None:
-            return replace(known, title=title)
+        value = VALUES.get(" ".join((*path[:i], name)))
+        if value is not None:
+            return replace(value, title=title)
     if isinstance(parameter.type, TyperPath):
         return Value(title, paths="files")
     return Value(title) if parameter.type.name.lower().startswith(("int", "float")) else None
+
+
+def _name(parameter: TyperOption | TyperArgument) -> str:
+    """Return an option's long name without its dashes, or an argument's name in the code."""
+    return max(parameter.opts, key=len).lstrip("-")
 
 
 def _sentence(text: str | None) -> str:
