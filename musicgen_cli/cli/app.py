@@ -1,10 +1,11 @@
-"""The table of commands, and the one place that shows errors and chooses the exit code."""
+"""The command line: which commands there are, and how their errors become messages and exit codes."""
 
 import os
 import sys
 from collections.abc import Callable, Container, Sequence
 from functools import wraps
 from importlib import import_module
+from inspect import getdoc
 from keyword import iskeyword
 from typing import Annotated, Any
 
@@ -15,110 +16,116 @@ from musicgen_cli._version import __version__
 from musicgen_cli.cli.option_groups import grouped
 from musicgen_cli.errors import MusicgenError, StoppedError
 
-# Each name is a module of `commands` (`import_` for `import`), with a function `command`, or for a group a table
-# `commands`.
+# The first line of each command's help; the rest is in its docstring. A command's name is that of its module in
+# `commands` (`import_` for `import`), which has a function `command`, or for a group a dictionary `commands`.
 COMMANDS = {
-    "generate": "Make one or more takes and keep each.",
-    "batch": "Make many takes, unattended; resumable.",
-    "list": "Show what is stored, newest first.",
-    "show": "Show all that is known of a take, or a set's takes.",
-    "play": "Play takes through a player of this machine.",
+    "generate": "Make one or more takes and store each.",
+    "batch": "Make a take of each row of a file; resumable.",
+    "list": "List stored takes, newest first.",
+    "show": "Show a take, or list the takes of a variation set.",
+    "play": "Play takes one after the other; Ctrl-C stops.",
     "export": "Copy stored takes to files.",
-    "tag": "Add tags to takes, or remove them.",
-    "rm": "Remove takes, or bring one back.",
-    "import": "Take in WAV files, or another store.",
-    "gallery": "Make a page of takes, to look at and listen to.",
-    "job": "Takes that are made in the background.",
-    "model": "Model weights on this machine.",
-    "store": "Care of the store.",
-    "serve": "Serve the model over HTTP until stopped.",
-    "mcp": "Tools for assistants over stdio.",
-    "doctor": "Look for what is broken; exit 1 if something is.",
+    "tag": "Add tags to takes, or remove tags from them.",
+    "rm": "Remove takes, or restore a removed one.",
+    "import": "Import WAV files, or the takes of another store.",
+    "gallery": "Make an HTML page with players for takes.",
+    "job": "Manage takes that are made in the background.",
+    "model": "Manage the models on this machine.",
+    "store": "Inspect and maintain the store.",
+    "serve": "Serve a model over HTTP until stopped.",
+    "mcp": "Serve the commands as MCP tools over stdio.",
+    "doctor": "Check the installation; exit 1 if something is broken.",
 }
 
 
-def run(words: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """
     Run one command line.
 
     Args:
-        words: The arguments after the program's name.
+        argv: The arguments after the program's name.
 
     Returns:
-        The exit code; nothing is raised but bugs.
+        The exit code. Only a bug raises an exception.
     """
-    # Typer reads the options of every command it is given; a script that loops over one shouldn't pay for the others.
-    wanted = [next((word for word in words if not word.startswith("-")), "")]
+    # Only the module of the command that is run is imported: a script that runs `list` in a loop needs no other.
+    name = next((word for word in argv if not word.startswith("-")), "")
     try:
-        code = build_app(wanted)(list(words) or ["--help"], prog_name="musicgen", standalone_mode=False)
-    except TyperException as err:  # what the option parser refuses
+        code = build_app([name])(list(argv) or ["--help"], prog_name="musicgen", standalone_mode=False)
+    except TyperException as err:  # raised by Typer's parser
         from musicgen_cli.text import printable
 
         typer.echo(f"error: {printable(err.format_message())}", err=True)
         typer.echo("hint: musicgen --help, or musicgen COMMAND --help", err=True)
         return err.exit_code
     except SystemExit as err:
-        if isinstance(err.__context__, BrokenPipeError):  # Typer's answer to `musicgen --help | head -1`
+        if isinstance(err.__context__, BrokenPipeError):  # raised by Typer for `musicgen --help | head -1`
             return 0
         raise
     return code if isinstance(code, int) else 0
 
 
-def build_app(wanted: Container[str]) -> typer.Typer:
-    """Make the application; of COMMANDS that are not `wanted` it knows the names alone."""
+def build_app(names: Container[str]) -> typer.Typer:
+    """Make the application; of COMMANDS that are not among `names` only the help is there, not their options."""
     app = typer.Typer(
         name="musicgen",
-        help="Make music from text; every take is kept, with everything that made it.",
+        help="Make music from text and store every take with its prompt and parameters.",
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        add_completion=False,  # our own knows the store, and never evaluates what is in it
+        add_completion=False,  # `cli.completion` is used: it completes ids and tags, and never evaluates them
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_musicgen)
-    for name, what in COMMANDS.items():
-        if name not in wanted:
-            app.command(name, help=what)(_unread)
+    for name, summary in COMMANDS.items():
+        if name not in names:
+            app.command(name, help=summary)(_not_imported)
             continue
         module = import_module(f"musicgen_cli.cli.commands.{name}{'_' * iskeyword(name)}")
         if hasattr(module, "command"):
-            app.command(name, help=what)(explained(grouped(module.command)))
+            app.command(name, help=_help(summary, module.command))(report_errors(grouped(module.command)))
         else:
-            group = typer.Typer(help=what, rich_markup_mode=None)
+            group = typer.Typer(help=summary, rich_markup_mode=None)
             for inner, command in module.commands.items():
-                group.command(inner)(explained(command))
+                group.command(inner)(report_errors(command))
             app.add_typer(group, name=name)
     return app
 
 
-def _unread() -> None:
-    raise AssertionError("a command that nobody named was run")
+def _help(summary: str, command: Callable[..., None]) -> str:
+    """Return a summary, followed by what a command's docstring says after its first paragraph."""
+    _, _, details = (getdoc(command) or "").partition("\n\n")
+    return f"{summary}\n\n{details}" if details else summary
 
 
-def explained(command: Callable[..., None]) -> Callable[..., None]:
-    """Show a MusicgenError as one line and one hint, and exit with its code."""
+def _not_imported() -> None:
+    raise AssertionError("a command was run whose module was not imported")
+
+
+def report_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a command so that a MusicgenError is printed as one line and one hint, and becomes the exit code."""
 
     @wraps(command)
-    def run_explained(*args: Any, **kwargs: Any) -> None:
+    def run_command(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt as err:
             _fail(StoppedError(), err, **kwargs)
         except BrokenPipeError as err:
-            if sys.stdout is not None:  # what is left in its buffer has no reader
+            if sys.stdout is not None:  # at exit the rest of its buffer is written to nowhere instead
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from err
         except MusicgenError as err:
             _fail(err, err, **kwargs)
         except Exception as err:
             if not _was_interrupted(err):
-                raise  # a bug shows its traceback
+                raise  # a bug, which shows its traceback
             _fail(StoppedError(), err, **kwargs)
 
-    return run_explained
+    return run_command
 
 
 def _was_interrupted(err: BaseException | None) -> bool:
-    """Tell whether Ctrl-C lies beneath an error: compiled modules turn it into an ImportError while they load."""
+    """Tell whether Ctrl-C caused an error: compiled modules turn it into an ImportError while they load."""
     while err is not None:
         if isinstance(err, KeyboardInterrupt):
             return True
@@ -133,8 +140,8 @@ def _fail(err: MusicgenError, cause: BaseException, *, json_: bool = False, **_:
     raise typer.Exit(err.exit_code) from cause
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_asked_for: bool) -> None:
+    if is_asked_for:
         typer.echo(f"musicgen-cli {__version__}")
         raise typer.Exit
 
@@ -161,7 +168,7 @@ def _musicgen(
             metavar="SHELL",
             callback=_print_completion,
             is_eager=True,
-            help="Print the completion of bash, zsh or fish.",
+            help="Print the completion script for bash, zsh or fish.",
         ),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The filters that every command over many takes has: the options, and what they mean."""
+"""The filters of commands that work on many takes: their options, and how these become a Filter."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -12,27 +12,35 @@ if TYPE_CHECKING:
     from musicgen_cli.store import Filter, Store
 
 Tag = Annotated[
-    list[str] | None, typer.Option("-t", "--tag", help="With this tag (repeat: with all).", show_default=False)
+    list[str] | None,
+    typer.Option("-t", "--tag", help="Only takes with this tag (repeatable: with all of them).", show_default=False),
 ]
-Creator = Annotated[str | None, typer.Option(help="By this creator.", show_default=False)]
+Creator = Annotated[str | None, typer.Option(help="Only takes by this creator.", show_default=False)]
 VariationSet = Annotated[
-    str | None, typer.Option("--set", metavar="ID", help="Of this variation set.", show_default=False)
+    str | None, typer.Option("--set", metavar="ID", help="Only takes of this variation set.", show_default=False)
 ]
-Parent = Annotated[str | None, typer.Option(metavar="ID", help="Made from this take.", show_default=False)]
-Model = Annotated[str | None, typer.Option(help="Made by this model.", show_default=False)]
+Parent = Annotated[str | None, typer.Option(metavar="ID", help="Only takes made from this take.", show_default=False)]
+Model = Annotated[str | None, typer.Option(help="Only takes made by this model.", show_default=False)]
 Search = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="With this in the prompt, in any case.", show_default=False)
+    str | None,
+    typer.Option(metavar="TEXT", help="Only takes with this text in the prompt, in any case.", show_default=False),
 ]
-Since = Annotated[str | None, typer.Option(metavar="WHEN", help="2026-11-22, 2d, 3h.", show_default=False)]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHEN", help="Only takes since this day, or of this age: 2026-11-22, 2d, 3h.", show_default=False
+    ),
+]
 Until = Annotated[
-    str | None, typer.Option(metavar="WHEN", help="The same; a day counts to its end.", show_default=False)
+    str | None,
+    typer.Option(metavar="WHEN", help="Only takes until then; a day counts to its end.", show_default=False),
 ]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def where(
-    kept: "Store",
+    store: "Store",
     *,
     tag: list[str] | None,
     creator: str | None,
@@ -47,8 +55,8 @@ def where(
     Turn the options into a filter.
 
     Raises:
-        InvalidValueError: A time is none.
-        ArtifactNotFoundError, AmbiguousIdError: The parent answers to none, or to several.
+        InvalidValueError: `since` or `until` is not a time.
+        ArtifactNotFoundError, AmbiguousIdError: `parent` matches no take, or several.
     """
     from musicgen_cli.store import Filter
 
@@ -56,7 +64,7 @@ def where(
         tags=tuple(tag or ()),
         creator=creator,
         variation_set_id=variation_set,
-        parent_id=parent and kept.get(parent).id,
+        parent_id=parent and store.get(parent).id,
         model=model,
         search=search,
         since=moment(since) if since else None,
@@ -66,10 +74,10 @@ def where(
 
 def check_number(number: int | None) -> None:
     """
-    Check `-n`.
+    Check the value of `-n`.
 
     Raises:
-        InvalidValueError: It is no number of takes.
+        InvalidValueError: It is less than 1.
     """
     if number is not None and number < 1:
         raise InvalidValueError(f"n must be 1 or more, got {number}")
@@ -77,21 +85,24 @@ def check_number(number: int | None) -> None:
 
 def moment(text: str, *, end: bool = False) -> datetime:
     """
-    Read `2026-11-22`, `2026-11-22T10:00`, or an age such as `2d` and `3h`.
+    Read a time such as `2026-11-22` or `2026-11-22T10:00`, or an age such as `2d` or `3h`.
 
     Args:
         text: A day or a time without a zone is local.
-        end: A day means its end, not its start.
+        end: A day means its end instead of its start.
+
+    Returns:
+        The time in UTC.
 
     Raises:
-        InvalidValueError: It is none of these.
+        InvalidValueError: It is neither a time nor an age.
     """
     try:
         if age := re.fullmatch(r"(\d{1,6})([smhdw])", text):
             return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
-        when = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
         if end and re.fullmatch(r"[\d-]+|\d{4}-?W.*", text):
-            when += timedelta(days=1, microseconds=-1)
-        return when.astimezone(UTC)
+            time += timedelta(days=1, microseconds=-1)
+        return time.astimezone(UTC)
     except (ValueError, OverflowError) as err:
         raise InvalidValueError(f"a time must be like 2026-11-22, 2d or 3h, got {text[:40]!r}") from err

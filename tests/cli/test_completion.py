@@ -328,9 +328,9 @@ def test_fish_offers_words_and_values(fish: Path, store: Store) -> None:
     """Each where it belongs, with its help or its hint."""
     newest = next(store.newest(1)).id
 
-    assert "job\tTakes that are made in the background." in candidates(fish, "musicgen ")
-    assert candidates(fish, "musicgen job po") == ["poll\tWait for jobs; prints one JSON object."]
-    assert candidates(fish, "musicgen list --al") == ["--all\tAll of them."]
+    assert "job\tManage takes that are made in the background." in candidates(fish, "musicgen ")
+    assert candidates(fish, "musicgen job po") == ["poll\tWait for jobs and print one JSON object."]
+    assert candidates(fish, "musicgen list --al") == ["--all\tShow all takes."]
     assert [line.split("\t")[0] for line in candidates(fish, "musicgen generate --device c")] == ["cpu", "cuda"]
     assert candidates(fish, f"musicgen show {newest[:14]}") == [rf"{newest}{chr(9)}ünï \x1b[2J ünï"]
     assert candidates(fish, "musicgen tag last --add type:") == ["type:voice", "type:audio"]

@@ -92,7 +92,7 @@ def test_an_exported_take_comes_back_from_its_sidecar(musicgen: Run, store_path:
     assert (record["prompt"], record["seed"], record["created"]) == ("rain", 7, take.created)
     done = musicgen("import", tmp_path / "x.wav")
     assert (done.code, done.out) == (0, "")
-    assert f"is here already: {take.id}" in done.err
+    assert f"is already stored: {take.id}" in done.err
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_exit_codes_tell_how_a_wait_ended(musicgen: Run, service: HTTPServer) ->
     assert musicgen("job", "poll", "--mode", "some").code == 2
     done = musicgen("job", "cancel", id_)
     assert done.code == 0
-    assert f"{id_} was failed already" in done.err
+    assert f"{id_} has ended already: failed" in done.err
 
 
 def test_without_jobs_nothing_is_shown_and_nothing_written(musicgen: Run, store_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_gc_deletes_only_with_yes(musicgen: Run, store: Store, takes: list[Artif
     assert json.loads(musicgen("store", "gc", "--json").out)["done"] is False
     done = musicgen("store", "gc", "--yes")
     assert (done.code, "blobs\t1" in done.lines) == (0, True)
-    assert f"deleting 1 files of audio with {takes[0].bytes} bytes" in done.err
+    assert f"deleting audio files: 1, {takes[0].bytes} bytes; temporary files: 0, 0 bytes" in done.err
     assert not store.blob_path(takes[0]).exists()
     assert json.loads(musicgen("store", "gc", "--yes", "--json").out)["blobs"] == 0
 

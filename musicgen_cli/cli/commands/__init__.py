@@ -1,1 +1,1 @@
-"""One file per command or group."""
+"""One module for each command or group of commands."""

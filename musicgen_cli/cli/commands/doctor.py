@@ -1,4 +1,4 @@
-"""`musicgen doctor`: one screen that tells what works here and what doesn't."""
+"""`musicgen doctor`: checks on one screen what works on this machine."""
 
 import os
 import sys
@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 _PACKAGES = ("typer", "rich", "httpx", "pydantic", "filelock", "onnxruntime", "numpy", "fastapi")
 
 
-def command(store: options.StoreOption = None, url: options.Url = None, json_: options.Json = False) -> None:
-    """Look at store, service, models, extras and settings; exit 1 if something is broken."""
+def command(store_path: options.StoreOption = None, url: options.Url = None, json_: options.Json = False) -> None:
+    """
+    Check the installation; exit 1 if something is broken.
+
+    Shows versions, store, service, models, extras and player, and where each setting comes from.
+    """
     from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_)
-    chosen = settings.load({"store": store, "url": url})
+    config = settings.load({"store": store_path, "url": url})
     broken = 0
-    for name, state, text in _findings(chosen):
+    for name, state, text in _findings(config):
         broken += state == "broken"
         if json_:
             out.json({"name": name, "state": state, "text": text})
@@ -36,8 +40,8 @@ def command(store: options.StoreOption = None, url: options.Url = None, json_: o
         raise typer.Exit(1)
 
 
-def _findings(chosen: "Settings") -> Iterator[tuple[str, str, str]]:
-    """Yield what was looked at, `ok`, `absent` or `broken`, and a sentence."""
+def _findings(config: "Settings") -> Iterator[tuple[str, str, str]]:
+    """Yield for each thing that is checked its name, its state (`ok`, `absent` or `broken`) and a description."""
     import platform
     from importlib.util import find_spec
 
@@ -47,87 +51,88 @@ def _findings(chosen: "Settings") -> Iterator[tuple[str, str, str]]:
     yield "version", "ok", f"musicgen-cli {__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield "command", *_command()
     yield "packages", "ok", versions
-    yield "store", *_store(chosen.store)
-    local = all(find_spec(package) for package in extras.PACKAGES["local"])
-    yield "service", *_service(chosen, local=local)
-    yield "models", *_models(local=local)
+    yield "store", *_store(config.store)
+    has_local = all(find_spec(package) for package in extras.PACKAGES["local"])
+    yield "service", *_service(config, has_local=has_local)
+    yield "models", *_models(has_local=has_local)
     for extra, packages in extras.PACKAGES.items():
         absent = [package for package in packages if find_spec(package) is None]
         state, text = ("absent", extras.install_command(extra)) if absent else ("ok", "installed")
         yield f"extra {extra}", state, text
     yield "player", *_player()
     yield "device", "ok", f"cpu, {_processors()} processor(s)"
-    for name, source in chosen.sources.items():
-        value = getattr(chosen, name)
+    for name, source in config.sources.items():
+        value = getattr(config, name)
         shown = ("set" if value else "not set") if name == "api_key" else value
         yield f"setting {name}", "ok", f"{shown} ({source})"
 
 
 def _command() -> tuple[str, str]:
-    """Tell whether `musicgen` on PATH is this program: other packages install a command of that name."""
+    """Check that `musicgen` on PATH is this program, as other packages install a command of the same name."""
     import shutil
 
-    found = shutil.which("musicgen")
-    own = Path(sys.argv[0]).resolve()
-    if found is None:
+    on_path = shutil.which("musicgen")
+    running = Path(sys.argv[0]).resolve()
+    if on_path is None:
         return "absent", "`musicgen` is not on PATH; `python -m musicgen_cli` works"
-    if own.name == "musicgen" and Path(found).resolve() != own:
-        return "broken", f"`musicgen` on PATH is another program: {found}"
-    return "ok", found
+    if running.name == "musicgen" and Path(on_path).resolve() != running:
+        return "broken", f"`musicgen` on PATH is another program: {on_path}"
+    return "ok", on_path
 
 
-def _store(where: Path) -> tuple[str, str]:
+def _store(root: Path) -> tuple[str, str]:
     from musicgen_cli.store import Store
     from musicgen_cli.text import size
 
     warnings: list[str] = []
     try:
-        stats = Store(where, warn=warnings.append).stats()
+        stats = Store(root, warn=warnings.append).stats()
     except MusicgenError as err:
         return "broken", str(err)
     if warnings:
         return "broken", "; ".join(warnings)
-    existing = where
+    existing = root
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not os.access(existing, os.W_OK):
         return "broken", f"{existing} can't be written"
-    return "ok", f"{where}: {stats.artifacts} takes, {size(stats.blob_bytes)} of sound"
+    return "ok", f"{root}: {stats.artifacts} takes, {size(stats.blob_bytes)} of audio"
 
 
-def _service(chosen: "Settings", *, local: bool) -> tuple[str, str]:
+def _service(config: "Settings", *, has_local: bool) -> tuple[str, str]:
     from musicgen_cli.engine.client import RemoteEngine
 
     try:
-        engine = RemoteEngine(chosen.url, timeout_s=3, max_wait_s=0, api_key=chosen.api_key)
-        said = engine.health()
+        engine = RemoteEngine(config.url, timeout_s=3, max_wait_s=0, api_key=config.api_key)
+        health = engine.health()
     except MusicgenError as err:
-        # Nobody asked for the default address: its silence is no fault where the model can run here.
-        wanted = chosen.sources["url"] != "default" or not local
-        return ("broken" if wanted else "absent"), str(err)
-    return "ok", f"{engine.url}: {said.get('model') or 'model unknown'}, version {said.get('version') or 'unknown'}"
+        # A service at the default address is optional where models can run on this machine.
+        is_needed = config.sources["url"] != "default" or not has_local
+        return ("broken" if is_needed else "absent"), str(err)
+    model, version = health.get("model") or "model unknown", health.get("version") or "unknown"
+    return "ok", f"{engine.url}: {model}, version {version}"
 
 
 def _player() -> tuple[str, str]:
     from musicgen_cli.audio import player
 
     try:
-        return "ok", ", ".join(found.name for found in player.find())
+        return "ok", ", ".join(each.name for each in player.find())
     except MusicgenError as err:
         return "absent", f"{err}; {err.hint}"
 
 
-def _models(*, local: bool) -> tuple[str, str]:
-    if not local:
+def _models(*, has_local: bool) -> tuple[str, str]:
+    if not has_local:
         return "absent", "`--local` needs the extra local"
     from musicgen_cli.checkpoint.checkpoint import find_checkpoint
     from musicgen_cli.settings import models_dir
 
     try:
-        chosen = find_checkpoint("auto", models_dir())
+        checkpoint = find_checkpoint("auto", models_dir())
     except MusicgenError as err:
         return "broken", str(err)
-    return "ok", f"auto is {chosen.name} ({chosen.directory})"
+    return "ok", f"auto is {checkpoint.name} ({checkpoint.directory})"
 
 
 def _version(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""`musicgen export`: stored sounds become files."""
+"""`musicgen export`: copies stored takes to files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,63 +6,66 @@ from typing import Annotated
 import typer
 
 from musicgen_cli.cli import options
+from musicgen_cli.cli.stores import TakeIds, open_store
 from musicgen_cli.errors import UsageError
 
 
 def command(
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Takes, by id or the start of it, or `last`.")],
+    ids: TakeIds,
     output: Annotated[
         str | None,
         typer.Option(
             "-o",
             "--output",
             metavar="PATH",
-            help="A file, a folder, or - for stdout. [this folder]",
+            help="Write to this file or folder, or to stdout if -. [current folder]",
             show_default=False,
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="TEMPLATE", help="Names in a folder. [{prompt_slug}-{seed}-{id}]", show_default=False),
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Template of file names in a folder. [{prompt_slug}-{seed}-{id}]",
+            show_default=False,
+        ),
     ] = None,
     form: Annotated[
         str | None,
         typer.Option(
             "--format",
             metavar="wav|flac|ogg|mp3",
-            help="[as the file's ending says, else wav]; all but wav need the extra audio.",
+            help="Format of the files; all but wav need the extra audio. [by the suffix, else wav]",
             show_default=False,
         ),
     ] = None,
     loop: Annotated[
-        bool, typer.Option("--loop", help="Fade the last second into the first, so that it repeats without a seam.")
+        bool, typer.Option("--loop", help="Fade the last second into the first, so that the sound loops seamlessly.")
     ] = False,
     metadata: Annotated[
         bool,
         typer.Option(
-            "--metadata/--no-metadata", help="Let a file hold its record; without, and on stdout, a WAV is bit-exact."
+            "--metadata/--no-metadata", help="Write the record into each file; without it a WAV is bit-exact."
         ),
     ] = True,
-    sidecar: Annotated[bool, typer.Option("--sidecar", help="The record as JSON beside each.")] = False,
+    sidecar: Annotated[bool, typer.Option("--sidecar", help="Write the record as JSON beside each file.")] = False,
     force: options.Force = False,
-    store: options.StoreOption = None,
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """
-    Copy stored takes to files, never over one that exists unless forced.
+    Copy stored takes to files.
 
-    A file says what it is: title, licence, and as a comment the record, which `import` reads back from a WAV. What goes
-    to stdout never does: it is the stored sound, bit by bit.
+    A file that exists is replaced only with --force. Files carry their title, their licence and, as a comment, the
+    record of the take, which `musicgen import` reads back from a WAV. A WAV on stdout carries none of this.
     """
-    from musicgen_cli import settings
     from musicgen_cli.actions.library.export import check_format, convert, export, resolve_target
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store import Store
 
     out = Output(as_json=json_, quiet=quiet)
-    kept = Store(settings.load({"store": store}).store, warn=out.warn)
-    artifacts = [kept.get(wanted) for wanted in ids]
+    store = open_store(store_path, out)
+    artifacts = [store.get(id_) for id_ in ids]
     if output == "-":
         if name is not None or sidecar:
             raise UsageError("--name and --sidecar are for files, and -o - writes to stdout")
@@ -70,7 +73,7 @@ def command(
             check_format(form, None)
             raise UsageError(f"-o - writes WAV, not {form}", hint=f"musicgen export ID -o - | ffmpeg -i - take.{form}")
         out.check_sound(many=len(ids) > 1)
-        out.sound(convert(kept.read_blob(artifacts[0]), artifacts[0], loop=loop, metadata=False))
+        out.sound(convert(store.read_blob(artifacts[0]), artifacts[0], loop=loop, metadata=False))
         return
     where = resolve_target(
         output,
@@ -84,4 +87,4 @@ def command(
     )
     taken: set[Path] = set()
     for artifact in artifacts:
-        out.exported(artifact, export(artifact, kept, where, taken))
+        out.exported(artifact, export(artifact, store, where, taken))

@@ -1,4 +1,4 @@
-"""`musicgen gallery`: takes become a page to look at, listen to and hand on."""
+"""`musicgen gallery`: makes an HTML page of takes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from musicgen_cli.cli import filters, options
+from musicgen_cli.cli.stores import open_store
 from musicgen_cli.errors import DamagedError, InvalidValueError, UsageError
 
 if TYPE_CHECKING:
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 def command(
     output: Annotated[
         str,
-        typer.Option("-o", "--output", metavar="DIR", help="The folder it is made in. [gallery]", show_default=False),
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Make the page in this folder. [gallery]", show_default=False
+        ),
     ] = "gallery",
-    number: Annotated[int | None, typer.Option("-n", help="So many takes. [all]", show_default=False)] = None,
+    number: Annotated[
+        int | None, typer.Option("-n", metavar="N", help="Show at most N takes. [all]", show_default=False)
+    ] = None,
     tag: filters.Tag = None,
     creator: filters.Creator = None,
     variation_set: filters.VariationSet = None,
@@ -26,17 +31,19 @@ def command(
     search: filters.Search = None,
     since: filters.Since = None,
     until: filters.Until = None,
-    embed: Annotated[bool, typer.Option("--embed", help="Put the sounds into the page, up to 50 MB.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a page that no gallery made.")] = False,
-    store: options.StoreOption = None,
+    embed: Annotated[bool, typer.Option("--embed", help="Put the audio into the page itself, up to 50 MB.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a page that is not a gallery.")] = False,
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="The path alone on stdout, no talk.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the path, and no notes.")] = False,
 ) -> None:
-    """Make a page of takes to look at and listen to, which works without a server."""
-    from musicgen_cli import settings
+    """
+    Make an HTML page with players for takes.
+
+    The page works without a server.
+    """
     from musicgen_cli.actions.gallery.gallery import build, check
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store import Store
 
     if not output or "\0" in output:
         raise InvalidValueError("the output folder must not be empty or hold NUL")
@@ -44,9 +51,9 @@ def command(
         raise UsageError("a gallery is a folder, and - stands for stdout", hint="-o DIR names a folder")
     filters.check_number(number)
     out = Output(as_json=json_, quiet=quiet)
-    kept = Store(settings.load({"store": store}).store, warn=out.warn)
-    passing = filters.where(
-        kept,
+    store = open_store(store_path, out)
+    where = filters.where(
+        store,
         tag=tag,
         creator=creator,
         variation_set=variation_set,
@@ -56,7 +63,7 @@ def command(
         since=since,
         until=until,
     )
-    takes = list(kept.newest(number, passing))
+    takes = list(store.newest(number, where))
     folder = Path(output)
     check(folder, takes, embed=embed, force=force)
 
@@ -64,17 +71,17 @@ def command(
         out.warn(f"{take.id} is left out: {err}")
 
     with out.transfer("gallery") as listener:
-        made = build(folder, takes, kept, embed=embed, on_damaged=left_out, on_progress=listener.step)
+        gallery = build(folder, takes, store, embed=embed, on_damaged=left_out, on_progress=listener.step)
     if json_:
-        out.json({"status": "success", "path": str(made.page), "takes": made.takes, "left_out": made.damaged})
+        out.json({"status": "success", "path": str(gallery.page), "takes": gallery.takes, "left_out": gallery.damaged})
     else:
-        out.path(made.page)
+        out.path(gallery.page)
     if not takes:
         out.note("no take matches, so the page is empty")
-    if made.unused:
-        out.note(f"sounds that are not on the page any more, and were left in {folder / 'audio'}: {made.unused}")
-    if made.damaged:
+    if gallery.unused:
+        out.note(f"audio files in {folder / 'audio'} that the page no longer uses: {gallery.unused}")
+    if gallery.damaged:
         raise DamagedError(
-            f"left out {made.damaged} of {len(takes)} takes, for their sound is damaged",
-            hint="`musicgen store check --full` tells more",
+            f"left out {gallery.damaged} of {len(takes)} takes, as their audio is damaged",
+            hint="`musicgen store check --full` lists the damage",
         )

@@ -1,4 +1,4 @@
-"""`musicgen import`: sounds made elsewhere become takes."""
+"""`musicgen import`: stores sounds from elsewhere as takes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,21 +13,25 @@ if TYPE_CHECKING:
 
 
 def command(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="WAV files, folders of them, other stores.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH…", help="WAV files, folders of WAV files, or other stores.")
+    ],
     tag: Annotated[
-        list[str] | None, typer.Option("-t", "--tag", help="A tag for each (repeatable).", show_default=False)
+        list[str] | None,
+        typer.Option("-t", "--tag", help="Tag every imported take (repeatable).", show_default=False),
     ] = None,
     creator: Annotated[
-        str | None, typer.Option(help="Who made the files; else as their sidecars say.", show_default=False)
+        str | None, typer.Option(help="Creator of the imported takes. [as in their sidecars]", show_default=False)
     ] = None,
-    store: options.StoreOption = None,
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """
-    Take in WAV files, with what a sidecar says of them, or the takes of another store.
+    Import WAV files, or the takes of another store.
 
-    What is here already is not stored again.
+    A WAV file keeps the record that it carries or that lies beside it as JSON. What is stored already is not imported
+    again.
     """
     from musicgen_cli import settings
     from musicgen_cli.actions.library.import_ import Duplicate, Importer, ImportFailure
@@ -35,15 +39,15 @@ def command(
     from musicgen_cli.store import Store
 
     out = Output(as_json=json_, quiet=quiet)
-    chosen = settings.load({"store": store, "creator": creator})
+    config = settings.load({"store": store_path, "creator": creator})
     importer = Importer(
-        Store(chosen.store, warn=out.warn),
+        Store(config.store, warn=out.warn),
         tags=tag or (),
-        creator=chosen.creator,
+        creator=config.creator,
         is_creator_sure=creator is not None,
         warn=out.warn,
     )
-    made: list[Artifact] = []
+    imported: list[Artifact] = []
     failed = 0
     try:
         for result in importer.run(paths):
@@ -51,15 +55,15 @@ def command(
                 failed += 1
                 out.warn(f"{result.source}: {result.error}")
             elif isinstance(result, Duplicate):
-                out.note(f"{result.source} is here already: {result.id}")
+                out.note(f"{result.source} is already stored: {result.id}")
             else:
-                made.append(result.artifact)
+                imported.append(result.artifact)
                 if not out.is_table:
                     out.artifact(result.artifact, source=result.source, source_id=result.old_id)
                 if result.old_id not in {None, result.artifact.id}:
                     out.note(f"{result.old_id} -> {result.artifact.id}")
     finally:
-        if out.is_table:  # one for all, also after Ctrl-C
-            out.artifacts(made)
+        if out.is_table:  # one table for all, also after Ctrl-C
+            out.artifacts(imported)
     if failed:
-        raise PartlyImportedError(failed, len(made))
+        raise PartlyImportedError(failed, len(imported))

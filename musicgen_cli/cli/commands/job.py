@@ -1,5 +1,6 @@
-"""`musicgen job`: takes that are made in the background."""
+"""`musicgen job`: manages takes that are made in the background."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,36 +11,33 @@ from musicgen_cli.errors import JobFailedError, StillPendingError
 from musicgen_cli.text import number
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from musicgen_cli.actions.jobs.jobs import Jobs
     from musicgen_cli.cli.output import Output
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="Jobs, or the starts of their ids; `last`.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Ids alone on stdout, no talk.")]
 
-
-def list_(store: options.StoreOption = None, json_: options.Json = False, quiet: Quiet = False) -> None:
-    """Show the jobs of the last 7 days, newest first."""
+def list_(store_path: options.StoreOption = None, json_: options.Json = False, quiet: options.Quiet = False) -> None:
+    """List the jobs of the last 7 days, newest first."""
     from musicgen_cli.cli.job_view import show_jobs
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
-    show_jobs(reversed(_jobs(store, out).list()), out)
+    show_jobs(reversed(_jobs(store_path, out).list()), out)
 
 
 def show(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="A job's id or the start of it, or `last`.")],
-    store: options.StoreOption = None,
+    id_: Annotated[
+        str, typer.Argument(metavar="ID", help="A job's id, a unique start of it, or `last` for the newest.")
+    ],
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Show all that is known of a job."""
+    """Show everything that is known of a job."""
     from musicgen_cli.cli.job_view import as_object, show_jobs
     from musicgen_cli.cli.output import Output, flat
 
     out = Output(as_json=json_, quiet=quiet)
-    job = _jobs(store, out).find(id_)
+    job = _jobs(store_path, out).find(id_)
     if out.is_table:
         out.pairs(flat(as_object(job)))
     else:
@@ -49,69 +47,77 @@ def show(
 def poll(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID…]", help="Jobs; none: all that haven't ended.", show_default=False),
+        typer.Argument(metavar="[ID…]", help="Jobs to wait for. [all that haven't ended]", show_default=False),
     ] = None,
     timeout_ms: Annotated[
         int,
         typer.Option(
-            help=f"The longest wait. [{number(limits.POLL_MS.default)}; {limits.POLL_MS}]", show_default=False
+            help=f"Wait at most this long. [{number(limits.POLL_MS.default)}; {limits.POLL_MS}]", show_default=False
         ),
     ] = int(limits.POLL_MS.default),
-    mode: Annotated[str, typer.Option(metavar="any|all", help="Until one has ended, or all.")] = "any",
-    store: options.StoreOption = None,
+    mode: Annotated[
+        str, typer.Option(metavar="any|all", help="Wait until any of the jobs has ended, or all of them have.")
+    ] = "any",
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Ids of complete jobs alone.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only the ids of complete jobs.")] = False,
 ) -> None:
     """
-    Wait for jobs; prints one JSON object.
+    Wait for jobs and print one JSON object.
 
-    Exit 1 if one has failed, 5 if the time is up.
+    Exit 1 if a job has failed, 5 if the jobs haven't ended in time.
     """
     from dataclasses import asdict
 
-    from musicgen_cli.actions.jobs import poll as polling
+    from musicgen_cli.actions.jobs.poll import poll as poll_jobs
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
-    polled = polling.poll(_jobs(store, out).reconcile, ids or (), timeout_ms=timeout_ms, mode=mode)
+    result = poll_jobs(_jobs(store_path, out).reconcile, ids or (), timeout_ms=timeout_ms, mode=mode)
     if quiet:
-        for name in polled.completed:
-            out.line(name)
+        out.ids(result.completed)
     else:
-        out.json(asdict(polled))
-    if polled.reason == "timeout":
-        count = len(polled.pending)
+        out.json(asdict(result))
+    if result.reason == "timeout":
+        count = len(result.pending)
         raise StillPendingError(
             f"{count} job{' is' if count == 1 else 's are'} not done yet", hint="`musicgen job poll` again waits longer"
         )
-    if polled.failed:
-        name = polled.failed[0]
-        more = f", and {len(polled.failed) - 1} more failed" if len(polled.failed) > 1 else ""
-        raise JobFailedError(f"job {name} failed: {polled.errors[name]}{more}")
+    if result.failed:
+        name = result.failed[0]
+        more = f", and {len(result.failed) - 1} more failed" if len(result.failed) > 1 else ""
+        raise JobFailedError(f"job {name} failed: {result.errors[name]}{more}")
 
 
-def cancel(ids: Ids, store: options.StoreOption = None, json_: options.Json = False, quiet: Quiet = False) -> None:
-    """Take jobs back; one that is running stops."""
+def cancel(
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID…", help="Jobs: ids, unique starts of ids, or `last` for the newest.")
+    ],
+    store_path: options.StoreOption = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Cancel jobs; one that is running stops."""
     from musicgen_cli.actions.jobs.job import CANCELLED
     from musicgen_cli.cli.job_view import show_jobs
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
-    cancelled = _jobs(store, out).cancel(ids)
-    show_jobs(cancelled, out)
-    for job in cancelled:
+    jobs = _jobs(store_path, out).cancel(ids)
+    show_jobs(jobs, out)
+    for job in jobs:
         if not job.has_ended:
             out.note(f"{job.id} will stop as soon as it can")
         elif job.state != CANCELLED:
-            out.note(f"{job.id} was {job.state} already")
+            out.note(f"{job.id} has ended already: {job.state}")
 
 
-def _jobs(store: "Path | None", out: "Output") -> "Jobs":
+def _jobs(store_path: Path | None, out: "Output") -> "Jobs":
     from musicgen_cli import settings
     from musicgen_cli.actions.jobs.jobs import Jobs
-    from musicgen_cli.store import Store
+    from musicgen_cli.cli.stores import open_store
 
-    return Jobs(Store(settings.load({"store": store}).store, warn=out.warn), settings.state_dir())
+    return Jobs(open_store(store_path, out), settings.state_dir())
 
 
 commands = {"list": list_, "show": show, "poll": poll, "cancel": cancel}

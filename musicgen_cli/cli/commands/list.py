@@ -1,21 +1,26 @@
-"""`musicgen list`: what is stored, newest first."""
+"""`musicgen list`: lists stored takes, newest first."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musicgen_cli.cli import filters, options
+from musicgen_cli.cli.stores import open_store
 from musicgen_cli.errors import DamagedError, InvalidWavError, UsageError
 
 if TYPE_CHECKING:
     from musicgen_cli.store import Artifact
 
-_WAVE = 16  # characters of a drawing
+_DEFAULT_NUMBER = 20
+_WAVE_CHARS = 16
 
 
 def command(
-    number: Annotated[int | None, typer.Option("-n", help="So many. [20]", show_default=False)] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    number: Annotated[
+        int | None,
+        typer.Option("-n", metavar="N", help=f"Show at most N takes. [{_DEFAULT_NUMBER}]", show_default=False),
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show all takes.")] = False,
     tag: filters.Tag = None,
     creator: filters.Creator = None,
     variation_set: filters.VariationSet = None,
@@ -24,23 +29,21 @@ def command(
     search: filters.Search = None,
     since: filters.Since = None,
     until: filters.Until = None,
-    wave: Annotated[bool, typer.Option("--wave", help="Draw each, on a terminal; ignored elsewhere.")] = False,
-    store: options.StoreOption = None,
+    wave: Annotated[bool, typer.Option("--wave", help="Draw each waveform, if stdout is a terminal.")] = False,
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show what is stored, newest first."""
-    from musicgen_cli import settings
+    """List stored takes, newest first."""
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store import Store
 
-    if number is not None and every:
+    if number is not None and show_all:
         raise UsageError("-n and --all contradict each other")
     filters.check_number(number)
     out = Output(as_json=json_, quiet=quiet)
-    kept = Store(settings.load({"store": store}).store, warn=out.warn)
-    passing = filters.where(
-        kept,
+    store = open_store(store_path, out)
+    where = filters.where(
+        store,
         tag=tag,
         creator=creator,
         variation_set=variation_set,
@@ -50,25 +53,25 @@ def command(
         since=since,
         until=until,
     )
-    limit = None if every else number or 20
+    limit = None if show_all else number or _DEFAULT_NUMBER
     if quiet and not json_:
-        out.ids(kept.newest_ids(limit, passing))
+        out.ids(store.newest_ids(limit, where))
         return
-    takes = kept.newest(limit, passing)
+    takes = store.newest(limit, where)
     if not wave or not out.is_table:
         out.artifacts(takes)
         return
     from musicgen_cli.audio.waveform import bars, peaks
 
-    damaged: list[DamagedError | InvalidWavError] = []
+    failures: list[DamagedError | InvalidWavError] = []
 
-    def drawn(artifact: "Artifact") -> str:
+    def draw(artifact: "Artifact") -> str:
         try:
-            return bars(peaks(kept.read_blob(artifact), _WAVE))
+            return bars(peaks(store.read_blob(artifact), _WAVE_CHARS))
         except (DamagedError, InvalidWavError) as err:
-            damaged.append(err)
+            failures.append(err)
             return "damaged"
 
-    out.artifacts(takes, wave=drawn)
-    if damaged:
-        raise damaged[0]
+    out.artifacts(takes, wave=draw)
+    if failures:
+        raise failures[0]

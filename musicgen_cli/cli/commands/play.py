@@ -1,53 +1,49 @@
-"""`musicgen play`: takes are heard."""
+"""`musicgen play`: plays stored takes."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musicgen_cli.cli import options
+from musicgen_cli.cli.stores import TakeIds, open_store
 
 if TYPE_CHECKING:
     from musicgen_cli.store import Artifact
 
 
 def command(
-    ids: Annotated[
-        list[str],
-        typer.Argument(metavar="ID…", help="Takes, by id or the start of it, or `last`; heard one after the other."),
-    ],
+    ids: TakeIds,
     loop: Annotated[
         bool,
-        typer.Option("--loop", help="Again and again, until Ctrl-C; without a gap where the player takes samples."),
+        typer.Option("--loop", help="Repeat until Ctrl-C, without gaps if the player can read raw samples."),
     ] = False,
-    store: options.StoreOption = None,
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """
-    Play takes, one after the other; Ctrl-C stops the sound.
+    Play takes one after the other; Ctrl-C stops.
 
-    Plays through the first that works of pw-play, paplay, aplay, afplay, ffplay, mpv, PowerShell; where there is none,
-    through the extra audio.
+    The first player that works is used: pw-play, paplay, aplay, afplay, ffplay, mpv or PowerShell; without one, the
+    extra `audio`.
     """
-    from musicgen_cli import settings
     from musicgen_cli.actions.playback.play import Players
     from musicgen_cli.actions.pool import as_done
     from musicgen_cli.audio import player
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store import Store
 
     out = Output(as_json=json_, quiet=quiet)
-    kept = Store(settings.load({"store": store}).store, warn=out.warn)
-    artifacts = [kept.get(wanted) for wanted in ids]
+    store = open_store(store_path, out)
+    artifacts = [store.get(id_) for id_ in ids]
     players = Players(player.find(), warn=out.warn)
 
     def play(artifact: "Artifact") -> None:
         out.note(f"{artifact.id}, {artifact.duration:g} s: {artifact.prompt or 'unconditional'}")
-        players.play(artifact, kept)
+        players.play(artifact, store)
 
-    work = (lambda _: players.repeat(artifacts, kept)) if loop else play
+    work = (lambda _: players.repeat(artifacts, store)) if loop else play
     try:
-        # In a thread, for Ctrl-C could otherwise come between the start of a player and our knowing of it.
+        # In a thread, as Ctrl-C could otherwise interrupt between the start of a player and the record of its process.
         for _, failure in as_done(artifacts[:1] if loop else artifacts, work, jobs=1):
             if failure is not None:
                 raise failure

@@ -1,80 +1,84 @@
-"""`musicgen show`: one take, or a variation set."""
+"""`musicgen show`: shows a take, or a variation set."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musicgen_cli.cli import options
+from musicgen_cli.cli.stores import open_store
 from musicgen_cli.errors import ArtifactNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Artifact, Store
 
-_ROWS = 6  # of the drawing
+_DRAWING_ROWS = 6
 
 
 def command(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="A take's id or the start of it, `last`, or a set.")],
-    path: Annotated[bool, typer.Option("--path", help="Print the path of the stored sound alone.")] = False,
-    tree: Annotated[bool, typer.Option("--tree", help="Its parents and children, too.")] = False,
-    store: options.StoreOption = None,
+    id_: Annotated[
+        str, typer.Argument(metavar="ID", help="A take's id or a unique start of it, `last`, or a variation set's id.")
+    ],
+    path: Annotated[bool, typer.Option("--path", help="Print only the path of the stored WAV.")] = False,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Show the takes that it was made from, and those made from it.")
+    ] = False,
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """
-    Show everything that is known of a take, or the takes of a set.
+    Show a take, or list the takes of a variation set.
 
-    Below a take's record stand its levels, on a terminal with a drawing; --json and --quiet give the record alone.
+    The record of a take is followed by the levels of its audio, and on a terminal by its waveform. With --json or
+    --quiet these are left out.
     """
-    from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store import Store
 
     if path and tree:
         raise UsageError("--path and --tree contradict each other")
     out = Output(as_json=json_, quiet=quiet)
-    kept = Store(settings.load({"store": store}).store, warn=out.warn)
-    found = _find(kept, id_)
-    if isinstance(found, list):
+    store = open_store(store_path, out)
+    take = _find(store, id_)
+    if isinstance(take, list):
         if path or tree:
             raise UsageError("--path and --tree are for one take, and that is a set")
-        out.artifacts(found)
+        out.artifacts(take)
     elif path:
-        out.path(kept.blob_path(found))
+        out.path(store.blob_path(take))
     elif tree:
         from musicgen_cli.actions.library.lineage import lineage
 
-        out.tree(lineage(found, kept))
+        out.tree(lineage(take, store))
     else:
-        out.details(found)
+        out.details(take)
         if not json_ and not quiet:
-            _show_sound(kept.read_blob(found), out)
+            _show_sound(store.read_blob(take), out)
 
 
 def _show_sound(wav: bytes, out: "Output") -> None:
     from musicgen_cli.audio.waveform import braille, levels, peaks
 
-    out.drawing(lambda width: braille(peaks(wav, 2 * width), _ROWS))
-    found = levels(wav)
+    out.drawing(lambda width: braille(peaks(wav, 2 * width), _DRAWING_ROWS))
+    measured = levels(wav)
     out.pairs(
         {
-            "peak": f"{found.peak_dbfs:.1f} dBFS",
-            "rms": f"{found.rms_dbfs:.1f} dBFS",
-            "clipped": f"{found.clipped} samples",
-            "silence": f"{100 * found.silence:.0f} %",
+            "peak": f"{measured.peak_dbfs:.1f} dBFS",
+            "rms": f"{measured.rms_dbfs:.1f} dBFS",
+            "clipped": f"{measured.clipped} samples",
+            "silence": f"{100 * measured.silence:.0f} %",
         }
     )
 
 
-def _find(kept: "Store", wanted: str) -> "Artifact | list[Artifact]":
-    """Return the take of that id, else the takes of that set in their order."""
+def _find(store: "Store", id_: str) -> "Artifact | list[Artifact]":
+    """Return the take with this id, else the takes of the variation set with this id, in their order."""
     from musicgen_cli.store import Filter
 
     try:
-        return kept.get(wanted)
+        return store.get(id_)
     except ArtifactNotFoundError:
-        found = list(kept.newest(None, Filter(variation_set_id=wanted)))
-        if not found:
+        takes = list(store.newest(None, Filter(variation_set_id=id_)))
+        if not takes:
             raise
-        return sorted(found, key=lambda take: take.variation_index or 0)
+        return sorted(takes, key=lambda take: take.variation_index or 0)

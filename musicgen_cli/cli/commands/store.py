@@ -1,6 +1,7 @@
-"""`musicgen store`: care of the store."""
+"""`musicgen store`: inspects and maintains the store."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,140 +13,143 @@ if TYPE_CHECKING:
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store.maintenance import Compaction, Garbage, Repair
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; only show what would be done.")]
 
 
-def path(store: options.StoreOption = None, json_: options.Json = False) -> None:
-    """Print the store's folder."""
-    from musicgen_cli import settings
+def path(store_path: options.StoreOption = None, json_: options.Json = False) -> None:
+    """Print the path of the store."""
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_)
-    where = settings.load({"store": store}).store
+    root = _root(store_path)
     if json_:
-        out.json({"path": str(where)})
+        out.json({"path": str(root)})
     else:
-        out.path(where)
+        out.path(root)
 
 
-def stats(store: options.StoreOption = None, json_: options.Json = False) -> None:
-    """Count what is stored."""
-    from musicgen_cli import settings
+def stats(store_path: options.StoreOption = None, json_: options.Json = False) -> None:
+    """Print how much is stored."""
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
     out = Output(as_json=json_)
-    where = settings.load({"store": store}).store
-    counted = {"path": str(where), **asdict(Store(where, warn=out.warn).stats())}
+    root = _root(store_path)
+    values = {"path": str(root), **asdict(Store(root, warn=out.warn).stats())}
     if json_:
-        out.json(counted)
+        out.json(values)
     else:
-        out.pairs(counted)
+        out.pairs(values)
 
 
 def check(
-    full: Annotated[bool, typer.Option("--full", help="Hash all audio again.")] = False,
-    store: options.StoreOption = None,
+    full: Annotated[bool, typer.Option("--full", help="Hash all audio again, too.")] = False,
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
 ) -> None:
-    """Look for problems and change nothing; exit 1 if there are any."""
-    from musicgen_cli import settings
+    """Look for problems without changing anything; exit 1 if there are any."""
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store.check import check as problems_of
+    from musicgen_cli.store.check import check as check_store
     from musicgen_cli.text import one_line
 
     out = Output(as_json=json_)
-    found = 0
-    for problem in problems_of(settings.load({"store": store}).store, full=full):
-        found += 1
+    count = 0
+    for problem in check_store(_root(store_path), full=full):
+        count += 1
         if json_:
             out.json(asdict(problem))
         elif out.is_table:
             out.line(f"{problem.kind + ':':<10} {one_line(problem.message)}")
         else:
             out.line("\t".join(map(one_line, (problem.kind, problem.where, problem.message))))
-    if found:
-        raise ProblemsFoundError(found)
+    if count:
+        raise ProblemsFoundError(count)
     out.note("no problem was found")
 
 
 def repair(
-    adopt: Annotated[bool, typer.Option("--adopt", help="Make takes of audio that the index doesn't know.")] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Make takes of audio files that no take in the index has.")
+    ] = False,
     dry_run: DryRun = False,
-    store: options.StoreOption = None,
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
 ) -> None:
     """
-    Set right what can be set right.
+    Repair what can be repaired.
 
-    What is damaged is moved to the store's `quarantine`; nothing is deleted.
+    Damaged files and index lines are moved to the folder `quarantine` of the store; nothing is deleted.
     """
-    from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import maintenance
 
     out = Output(as_json=json_)
-    done = maintenance.repair(settings.load({"store": store}).store, adopt=adopt, dry_run=dry_run)
-    _tell(out, done)
-    if done.bad_lines and not adopt:
-        out.note("sound whose line was lost is there until `musicgen store gc`: --adopt makes takes of it")
-    if done.missing:
-        takes = "1 take" if done.missing == 1 else f"{done.missing} takes"
-        out.warn(f"the audio of {takes} is missing, which only storing the same audio again can heal")
+    result = maintenance.repair(_root(store_path), adopt=adopt, dry_run=dry_run)
+    _print_result(out, result)
+    if result.bad_lines and not adopt:
+        out.note("audio whose index line was lost stays until `musicgen store gc`; --adopt makes takes of it")
+    if result.missing:
+        takes = "1 take" if result.missing == 1 else f"{result.missing} takes"
+        out.warn(f"the audio of {takes} is missing; only storing the same audio again can restore it")
 
 
 def compact(
     forget: Annotated[
-        bool, typer.Option("--forget", help="Leave no copy of the old index, so that removed prompts are gone.")
+        bool, typer.Option("--forget", help="Keep no copy of the old index, which still has the removed prompts.")
     ] = False,
     dry_run: DryRun = False,
-    store: options.StoreOption = None,
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
 ) -> None:
     """
-    Rewrite the index without what was removed.
+    Rewrite the index without removed takes.
 
-    `musicgen rm --undo` finds nothing afterwards.
+    `musicgen rm --undo` can't restore these afterwards.
     """
-    from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import maintenance
 
     out = Output(as_json=json_)
-    _tell(out, maintenance.compact(settings.load({"store": store}).store, forget=forget, dry_run=dry_run))
+    _print_result(out, maintenance.compact(_root(store_path), forget=forget, dry_run=dry_run))
 
 
 def gc(
-    yes: Annotated[bool, typer.Option("--yes", help="Really; without it, what would go is counted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; otherwise only count what would be deleted.")] = False,
     dry_run: DryRun = False,
-    store: options.StoreOption = None,
+    store_path: options.StoreOption = None,
     json_: options.Json = False,
 ) -> None:
     """
-    Delete audio that no take has any more, and what unfinished writes left.
+    Delete audio that no take has any more, and the leftovers of unfinished writes.
 
-    What is younger than an hour stays.
+    Files younger than an hour are kept.
     """
-    from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import maintenance
 
     if yes and dry_run:
         raise UsageError("--yes and --dry-run contradict each other")
     out = Output(as_json=json_)
-    where = settings.load({"store": store}).store
-    found = maintenance.gc(where)
+    root = _root(store_path)
+    garbage = maintenance.gc(root)
     if not yes:
-        _tell(out, found)
+        _print_result(out, garbage)
         return
     out.note(
-        f"deleting {found.blobs} files of audio with {found.blob_bytes} bytes, "
-        f"{found.temporaries} temporaries with {found.temporary_bytes} bytes"
+        f"deleting audio files: {garbage.blobs}, {garbage.blob_bytes} bytes; "
+        f"temporary files: {garbage.temporaries}, {garbage.temporary_bytes} bytes"
     )
-    _tell(out, maintenance.gc(where, yes=True))
+    _print_result(out, maintenance.gc(root, yes=True))
 
 
-def _tell(out: "Output", result: "Compaction | Garbage | Repair") -> None:
+def _root(store_path: Path | None) -> Path:
+    """Return the folder of the store that `--store` or the settings name, without opening it."""
+    from musicgen_cli import settings
+
+    return settings.load({"store": store_path}).store
+
+
+def _print_result(out: "Output", result: "Compaction | Garbage | Repair") -> None:
     if out.as_json:
         out.json(asdict(result))
     else:
