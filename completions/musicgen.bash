@@ -1,6 +1,6 @@
 # Completes musicgen in bash; made by `musicgen --show-completion bash`.
 
-# Tell whether a command is one, and which commands and options may follow it.
+# Succeed for a known command; set the commands and options that may follow it.
 _musicgen_knows() {
   case $1 in
     '')
@@ -91,7 +91,7 @@ _musicgen_knows() {
   esac
 }
 
-# Tell whether an option, or a place after a command, takes a value, and of which kind.
+# Succeed for an option or argument that takes a value; set what completes the value.
 _musicgen_takes() {
   case $1 in
     ' --show-completion')
@@ -185,7 +185,7 @@ _musicgen_read() {
   done
 }
 
-# Offer one value, if it goes on as the word does, in the form in which it can stand in the line.
+# Offer one value, quoted for the line, if it starts with the word that is being completed.
 _musicgen_offer() {
   local value=$prefix$1 hint=$2 rest
   [[ $value == "$word"* && $value == "$head"* ]] || return 0
@@ -210,8 +210,8 @@ _musicgen_offer_stored() {
   while IFS=$'\t' read -r value hint; do
     _musicgen_offer "$value" "$hint"
   done <<<"$(_MUSICGEN_COMPLETE=$stored command "$program" "${words[@]:1}" "${word#"$prefix"}" 2>/dev/null </dev/null)"
-  # Hints are for the list alone. Readline inserts what all candidates have in common, at times in another case, and
-  # some ways of completing insert a whole candidate; the digits of ids differ before their hints start.
+  # Hints are only for lists of candidates: readline inserts what all candidates have in common, or with some keys a
+  # whole candidate. Ids alone get hints, as they differ before their hints start.
   [[ ${#COMPREPLY[@]} -gt 1 && " 9 33 63 64 " == *" $COMP_TYPE "* ]] || return 0
   for ((i = 0; i < ${#COMPREPLY[@]}; i++)); do
     [[ ${COMPREPLY[i]#artifact_} == *[!0-9a-f-]* ]] || COMPREPLY[i]+=${hints[i]:+  (${hints[i]})}
@@ -220,21 +220,21 @@ _musicgen_offer_stored() {
 
 _musicgen() {
   local IFS=$' \t\n' program=$1 words word head quote closed redirected hints=() each
-  local command= option= prefix= only_places= place=0
+  local command= option= prefix= only_arguments= argument=0
   local commands options offered= stored paths choices
   COMPREPLY=()
   _musicgen_read
   for each in "${words[@]:1}"; do
     if [[ -n $option ]]; then
       option=
-    elif [[ -z $only_places && $each == -- ]]; then
-      only_places=1
-    elif [[ -z $only_places && $each == -?* ]]; then
+    elif [[ -z $only_arguments && $each == -- ]]; then
+      only_arguments=1
+    elif [[ -z $only_arguments && $each == -?* ]]; then
       ! _musicgen_takes "$command $each" || option=$each
     elif _musicgen_knows "${command:+$command }$each"; then
       command=${command:+$command }$each
     else
-      place=$((place + 1))
+      argument=$((argument + 1))
     fi
   done
 
@@ -244,22 +244,22 @@ _musicgen() {
     paths=files
   elif [[ -n $option ]]; then
     _musicgen_takes "$command $option"
-  elif [[ -z $only_places && $word == --*=* ]]; then
+  elif [[ -z $only_arguments && $word == --*=* ]]; then
     prefix=${word%%=*}=
     _musicgen_takes "$command ${word%%=*}"
-  elif [[ -z $only_places && $word == -* ]]; then
+  elif [[ -z $only_arguments && $word == -* ]]; then
     offered=$options
   elif [[ -n $commands ]]; then
     offered=$commands
-  elif ! _musicgen_takes "$command @$place" && [[ -z $only_places ]]; then
+  elif ! _musicgen_takes "$command @$argument" && [[ -z $only_arguments ]]; then
     offered=$options
   fi
 
   compopt -o nosort 2>/dev/null
-  # Where nothing matches bash completes files by itself, and does that best; before bash 4 it can't be told not to.
+  # Where nothing matches, bash itself completes files; before bash 4 that can't be turned off.
   [[ $paths == files ]] || compopt +o default 2>/dev/null
   [[ $paths != dirs ]] || compopt -o dirnames 2>/dev/null
-  [[ -z $closed ]] || return 0 # `"al"bu`: no telling what readline will replace
+  [[ -z $closed ]] || return 0 # `"al"bu`: it is unknown which part readline would replace
   for each in $offered $choices; do
     _musicgen_offer "$each"
   done

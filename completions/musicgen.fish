@@ -1,17 +1,17 @@
 # Completes musicgen in fish; made by `musicgen --show-completion fish`.
 
-function __musicgen_at --description 'Tell whether this command is being typed'
+function __musicgen_at --description 'Succeed if this command is being typed'
     # No option takes a value before the command's name.
     set -l named (string match --invert -- '-*' (commandline -opc)[2..-1])
     set -l depth (count $argv)
     test (count $named) -ge $depth; and test "$named[1..$depth]" = "$argv"
 end
 
-function __musicgen_at_group --description 'Tell whether the name of a command in this group comes next'
+function __musicgen_at_group --description 'Succeed if the name of a command in this group comes next'
     test "$(string match --invert -- '-*' (commandline -opc)[2..-1])" = "$argv"
 end
 
-function __musicgen_stored --description 'Offer what is on this machine'
+function __musicgen_stored --description 'Print values from this machine'
     set -l words (commandline -opc) (commandline -ct)
     set -l program musicgen
     if string match -q '*/*' -- $words[1]

@@ -1,10 +1,10 @@
 """
-Completion in the shell.
+Shell completion for bash, zsh and fish.
 
-`tree` walks the commands; `bash`, `zsh` and `fish` write each shell's script from it, so that commands and options
-complete without starting Python. For what only this machine knows the scripts start `musicgen` with
-`_MUSICGEN_COMPLETE` set, and `values` answers before anything else is loaded. What it prints is data: prompts and tags
-are anybody's, so no script evaluates it or lets it be expanded.
+`tree` describes the commands, and `bash`, `zsh` and `fish` write each shell's script from that, so that commands and
+options complete without starting Python. For values that are on this machine, such as ids, the scripts start `musicgen`
+with `_MUSICGEN_COMPLETE` set, and `values` prints them before anything else is loaded. Prompts and tags may come from
+anybody, so no script evaluates or expands what is printed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def script(shell: str, app: typer.Typer) -> str:
-    """Write the script with which one of SHELLS completes all commands of `app`."""
+    """Write the script that completes all commands of `app` in one of SHELLS."""
     from importlib import import_module
 
     from musicgen_cli.cli.completion.tree import command_of

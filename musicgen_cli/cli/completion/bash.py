@@ -1,4 +1,4 @@
-"""The script for bash, 3.2 and newer, which needs no other package."""
+"""Writes the completion script for bash 3.2 and newer; it needs no other package."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from shlex import quote
 
 from musicgen_cli.cli.completion.tree import Command, Value
 
-# What is typed is read by a small lexer of our own: COMP_WORDS is cut at colons and keeps quotes, and to undo either
-# without `eval` takes more. `head` is what of the current word stands before the part that readline will replace, and
-# readline starts that part after a quote and after any of COMP_WORDBREAKS. The names are found by dynamic scope.
+# A small lexer splits the line into words: in COMP_WORDS they are cut at colons and keep their quotes, which would be
+# harder to undo without `eval`. `head` is the part of the current word before the part that readline will replace;
+# readline starts the latter after a quote and after any character of COMP_WORDBREAKS. The functions share the variables
+# of `_musicgen` by dynamic scope.
 _ENGINE = r"""
 _musicgen_read() {
   local line=${COMP_LINE:0:COMP_POINT} char i begun=
@@ -35,7 +36,7 @@ _musicgen_read() {
   done
 }
 
-# Offer one value, if it goes on as the word does, in the form in which it can stand in the line.
+# Offer one value, quoted for the line, if it starts with the word that is being completed.
 _musicgen_offer() {
   local value=$prefix$1 hint=$2 rest
   [[ $value == "$word"* && $value == "$head"* ]] || return 0
@@ -60,8 +61,8 @@ _musicgen_offer_stored() {
   while IFS=$'\t' read -r value hint; do
     _musicgen_offer "$value" "$hint"
   done <<<"$(_MUSICGEN_COMPLETE=$stored command "$program" "${words[@]:1}" "${word#"$prefix"}" 2>/dev/null </dev/null)"
-  # Hints are for the list alone. Readline inserts what all candidates have in common, at times in another case, and
-  # some ways of completing insert a whole candidate; the digits of ids differ before their hints start.
+  # Hints are only for lists of candidates: readline inserts what all candidates have in common, or with some keys a
+  # whole candidate. Ids alone get hints, as they differ before their hints start.
   [[ ${#COMPREPLY[@]} -gt 1 && " 9 33 63 64 " == *" $COMP_TYPE "* ]] || return 0
   for ((i = 0; i < ${#COMPREPLY[@]}; i++)); do
     [[ ${COMPREPLY[i]#artifact_} == *[!0-9a-f-]* ]] || COMPREPLY[i]+=${hints[i]:+  (${hints[i]})}
@@ -70,21 +71,21 @@ _musicgen_offer_stored() {
 
 _musicgen() {
   local IFS=$' \t\n' program=$1 words word head quote closed redirected hints=() each
-  local command= option= prefix= only_places= place=0
+  local command= option= prefix= only_arguments= argument=0
   local commands options offered= stored paths choices
   COMPREPLY=()
   _musicgen_read
   for each in "${words[@]:1}"; do
     if [[ -n $option ]]; then
       option=
-    elif [[ -z $only_places && $each == -- ]]; then
-      only_places=1
-    elif [[ -z $only_places && $each == -?* ]]; then
+    elif [[ -z $only_arguments && $each == -- ]]; then
+      only_arguments=1
+    elif [[ -z $only_arguments && $each == -?* ]]; then
       ! _musicgen_takes "$command $each" || option=$each
     elif _musicgen_knows "${command:+$command }$each"; then
       command=${command:+$command }$each
     else
-      place=$((place + 1))
+      argument=$((argument + 1))
     fi
   done
 
@@ -94,22 +95,22 @@ _musicgen() {
     paths=files
   elif [[ -n $option ]]; then
     _musicgen_takes "$command $option"
-  elif [[ -z $only_places && $word == --*=* ]]; then
+  elif [[ -z $only_arguments && $word == --*=* ]]; then
     prefix=${word%%=*}=
     _musicgen_takes "$command ${word%%=*}"
-  elif [[ -z $only_places && $word == -* ]]; then
+  elif [[ -z $only_arguments && $word == -* ]]; then
     offered=$options
   elif [[ -n $commands ]]; then
     offered=$commands
-  elif ! _musicgen_takes "$command @$place" && [[ -z $only_places ]]; then
+  elif ! _musicgen_takes "$command @$argument" && [[ -z $only_arguments ]]; then
     offered=$options
   fi
 
   compopt -o nosort 2>/dev/null
-  # Where nothing matches bash completes files by itself, and does that best; before bash 4 it can't be told not to.
+  # Where nothing matches, bash itself completes files; before bash 4 that can't be turned off.
   [[ $paths == files ]] || compopt +o default 2>/dev/null
   [[ $paths != dirs ]] || compopt -o dirnames 2>/dev/null
-  [[ -z $closed ]] || return 0 # `"al"bu`: no telling what readline will replace
+  [[ -z $closed ]] || return 0 # `"al"bu`: it is unknown which part readline would replace
   for each in $offered $choices; do
     _musicgen_offer "$each"
   done
@@ -127,10 +128,10 @@ def script(musicgen: Command) -> str:
         [
             "# Completes musicgen in bash; made by `musicgen --show-completion bash`.",
             "",
-            "# Tell whether a command is one, and which commands and options may follow it.",
-            *_function("_musicgen_knows", _following(musicgen)),
+            "# Succeed for a known command; set the commands and options that may follow it.",
+            *_function("_musicgen_knows", _commands(musicgen)),
             "",
-            "# Tell whether an option, or a place after a command, takes a value, and of which kind.",
+            "# Succeed for an option or argument that takes a value; set what completes the value.",
             *_function("_musicgen_takes", _values(musicgen)),
             _ENGINE,
         ]
@@ -138,14 +139,14 @@ def script(musicgen: Command) -> str:
 
 
 def _function(name: str, cases: dict[str, list[str]]) -> list[str]:
-    """Write a function that sets variables, by what its argument is."""
+    """Write a shell function that runs assignments, chosen by patterns of its argument."""
     lines = [f"{name}() {{", "  case $1 in"]
-    for does, patterns in cases.items():
-        lines += [f"    {' | '.join(patterns)})", *([f"      {does}"] if does else []), "      ;;"]
+    for assignments, patterns in cases.items():
+        lines += [f"    {' | '.join(patterns)})", *([f"      {assignments}"] if assignments else []), "      ;;"]
     return [*lines, "    *) return 1 ;;", "  esac", "}"]
 
 
-def _following(musicgen: Command) -> dict[str, list[str]]:
+def _commands(musicgen: Command) -> dict[str, list[str]]:
     cases: dict[str, list[str]] = {}
     for command in musicgen.walk():
         commands = " ".join(inner.path[-1] for inner in command.commands)
@@ -161,13 +162,13 @@ def _values(musicgen: Command) -> dict[str, list[str]]:
             if option.value:
                 names = [quote(f"{command.name} {flag}") for flag in option.flags]
                 cases.setdefault(_assignments(option.value), []).extend(names)
-        for i, place in enumerate(command.places):
-            is_many = command.is_last_repeatable and i == len(command.places) - 1
+        for i, argument in enumerate(command.arguments):
+            is_many = command.is_last_repeatable and i == len(command.arguments) - 1
             name = quote(f"{command.name} @") + "*" if is_many else quote(f"{command.name} @{i}")
-            cases.setdefault(_assignments(place), []).append(name)
+            cases.setdefault(_assignments(argument), []).append(name)
     return cases
 
 
 def _assignments(value: Value) -> str:
-    known = {"stored": value.stored, "paths": value.paths, "choices": " ".join(value.choices)}
-    return " ".join(f"{name}={quote(text)}" for name, text in known.items() if text)
+    variables = {"stored": value.stored, "paths": value.paths, "choices": " ".join(value.choices)}
+    return " ".join(f"{name}={quote(text)}" for name, text in variables.items() if text)

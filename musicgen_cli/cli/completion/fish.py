@@ -1,24 +1,24 @@
-"""The script for fish, 3.1 and newer."""
+"""Writes the completion script for fish 3.1 and newer."""
 
 from __future__ import annotations
 
 from musicgen_cli.cli.completion.tree import Command, Option, Value
 
-# Fish expands the arguments of `-a`, which are all written here, but not what a command substitution in them gives; and
-# it quotes what it inserts.
+# Fish expands the arguments of `-a`, all of which are written in this file, but not the output of command substitutions
+# in them; and it quotes what it inserts.
 _FUNCTIONS = r"""
-function __musicgen_at --description 'Tell whether this command is being typed'
+function __musicgen_at --description 'Succeed if this command is being typed'
     # No option takes a value before the command's name.
     set -l named (string match --invert -- '-*' (commandline -opc)[2..-1])
     set -l depth (count $argv)
     test (count $named) -ge $depth; and test "$named[1..$depth]" = "$argv"
 end
 
-function __musicgen_at_group --description 'Tell whether the name of a command in this group comes next'
+function __musicgen_at_group --description 'Succeed if the name of a command in this group comes next'
     test "$(string match --invert -- '-*' (commandline -opc)[2..-1])" = "$argv"
 end
 
-function __musicgen_stored --description 'Offer what is on this machine'
+function __musicgen_stored --description 'Print values from this machine'
     set -l words (commandline -opc) (commandline -ct)
     set -l program musicgen
     if string match -q '*/*' -- $words[1]
@@ -41,31 +41,30 @@ def script(musicgen: Command) -> str:
     for command in musicgen.walk():
         lines.append("")
         if command.commands or not command.path:
-            where = _quote(" ".join(["__musicgen_at_group", *command.path]))
+            condition = _quote(" ".join(["__musicgen_at_group", *command.path]))
             lines += [
-                f"complete -c musicgen -n {where} -a {inner.path[-1]} -d {_quote(inner.help)}"
+                f"complete -c musicgen -n {condition} -a {inner.path[-1]} -d {_quote(inner.help)}"
                 for inner in command.commands
             ]
         else:
-            where = _quote(" ".join(["__musicgen_at", *command.path]))
-            lines += [
-                f"complete -c musicgen -n {where} {taken}" for place in command.places if (taken := _place(place))
-            ]
+            condition = _quote(" ".join(["__musicgen_at", *command.path]))
+            values = filter(None, map(_value, command.arguments))
+            lines += [f"complete -c musicgen -n {condition} {value}" for value in values]
         for option in command.options:
-            lines += [f"complete -c musicgen -n {where} {each}" for each in _option(option)]
+            lines += [f"complete -c musicgen -n {condition} {flag}" for flag in _option(option)]
     return "\n".join(lines) + "\n"
 
 
 def _option(option: Option) -> list[str]:
-    taken = f" -r {_place(option.value) or '-f'}" if option.value else ""
-    # The long name shares a line with the short one; of a switch's two long names each has its own.
+    value = f" -r {_value(option.value) or '-f'}" if option.value else ""
+    # A long name shares its line with the short one; of a switch's two long names each has a line.
     short = [f"-s {flag[1:]}" for flag in option.flags if len(flag) == 2]
     names = [f"-l {flag[2:]}" for flag in option.flags if flag.startswith("--")] or [""]
     names[0] = " ".join([*short, names[0]]).rstrip()
-    return [f"{name}{taken} -d {_quote(option.help)}" for name in names]
+    return [f"{name}{value} -d {_quote(option.help)}" for name in names]
 
 
-def _place(value: Value) -> str:
+def _value(value: Value) -> str:
     if value.choices:
         return f"-f -a {_quote(' '.join(value.choices))}"
     if value.stored:

@@ -1,4 +1,4 @@
-"""The commands as completion sees them: which words may follow, and what kind of value each option and place takes."""
+"""Describes the commands for completion: their names, their options, and which values these and arguments take."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from musicgen_cli.cli.completion import SHELLS
 @dataclass(frozen=True, slots=True)
 class Value:
     """
-    What can stand in a place.
+    Which values an option or an argument can have.
 
     Attributes:
-        title: One word for it, in capitals.
-        stored: What `values.KINDS` calls it; several are joined by commas.
-        paths: `files` or `dirs`, where those can, and nothing stored matches.
-        choices: All there are.
+        title: A word for the value, in capitals.
+        stored: The kinds of `values.KINDS` that complete it, joined by commas.
+        paths: `files` or `dirs` if these complete it where nothing stored matches, else "".
+        choices: All possible values, if these are fixed.
     """
 
     title: str = "VALUE"
@@ -32,7 +32,7 @@ class Value:
 
     @property
     def is_free(self) -> bool:
-        """Tell whether nothing can be offered."""
+        """Whether there is nothing to complete the value with."""
         return not (self.stored or self.paths or self.choices)
 
 
@@ -42,9 +42,9 @@ TAKES, TAGS, SETS = Value(stored="takes"), Value(stored="tags"), Value(stored="s
 JOBS, CREATORS = Value(stored="jobs"), Value(stored="creators")
 MODELS = Value(stored="models", paths="dirs")
 
-# By an option's long name or an argument's name in the code, after the names of its command or group where it means
-# something else there. Not needed for numbers, which can't be completed, for paths, which are files unless listed here,
-# and for metavars such as `any|all`, which list their choices.
+# Keys are an option's long name, or an argument's name in the code, after the names of its group or command where
+# these make a difference. Three kinds need no entry: numbers, which can't be completed; parameters of type Path, which
+# are files unless there is an entry; and metavars such as `any|all`, which list the choices.
 VALUES = {
     "show-completion": Value(choices=SHELLS),
     "id_": TAKES,
@@ -76,7 +76,7 @@ VALUES = {
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option; `value` is None for a switch, and the flags of one row exclude each other unless it is repeatable."""
+    """An option. A switch has no `value`; of the flags only one can be used at a time, unless it is repeatable."""
 
     flags: tuple[str, ...]
     help: str
@@ -86,19 +86,19 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command, or a group of them; `path` is what is typed after `musicgen`."""
+    """A command, or a group of commands; `path` is the words after `musicgen`."""
 
     path: tuple[str, ...]
     help: str
     options: tuple[Option, ...]
-    places: tuple[Value, ...] = ()
+    arguments: tuple[Value, ...] = ()
     is_last_repeatable: bool = False
     commands: tuple[Command, ...] = ()
-    unknown: tuple[str, ...] = ()  # parameters whose value nobody has classified
+    unknown: tuple[str, ...] = ()  # parameters that need an entry in VALUES
 
     @property
     def name(self) -> str:
-        """The path as it is typed."""
+        """The words after `musicgen`, as they are typed."""
         return " ".join(self.path)
 
     def walk(self) -> Iterator[Command]:
@@ -109,15 +109,15 @@ class Command:
 
 
 def command_of(app: typer.Typer) -> Command:
-    """Walk an application whose commands are all loaded."""
+    """Describe an application whose commands are all imported."""
     return _command(typer.main.get_command(app), ())
 
 
 def _command(command: object, path: tuple[str, ...]) -> Command:
-    assert isinstance(command, TyperCommand | TyperGroup)  # nothing else comes out of Typer
+    assert isinstance(command, TyperCommand | TyperGroup)  # Typer makes no others
     inner = command.commands if isinstance(command, TyperGroup) else {}
     options: list[Option] = []
-    places: list[Value] = []
+    arguments: list[Value] = []
     unknown: list[str] = []
     is_last_repeatable = False
     for parameter in command.params:
@@ -133,14 +133,14 @@ def _command(command: object, path: tuple[str, ...]) -> Command:
             flags = (*parameter.opts, *parameter.secondary_opts)
             options.append(Option(flags, _sentence(parameter.help), value, parameter.multiple))
         else:
-            places.append(value or FREE)
+            arguments.append(value or FREE)
             is_last_repeatable = parameter.nargs == -1
     options.append(Option(("-h", "--help"), "Show help and exit."))
     return Command(
         path,
         _sentence(command.help),
         tuple(options),
-        tuple(places),
+        tuple(arguments),
         is_last_repeatable,
         tuple(_command(each, (*path, name)) for name, each in inner.items() if not each.hidden),
         tuple(unknown),

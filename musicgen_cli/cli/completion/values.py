@@ -1,9 +1,9 @@
 """
-What completes from this machine: takes, tags, variation sets, creators, jobs, models.
+Completes values that are on this machine: takes, tags, variation sets, creators, jobs, models.
 
-It is asked at each press of a key, so it loads the store and nothing else, and looks at the newest takes alone. It
-writes nothing. Where there is no answer, such as with a store that can't be read or a wrong setting, there are no
-values and no message: it would land in the middle of the line that is being typed.
+This runs at every press of Tab, so it loads little more than the store, and reads only the newest takes. It writes
+nothing. If the store can't be read or a setting is wrong, it prints nothing at all: a message would appear in the
+middle of the line that is being typed.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 NEWEST = 200  # takes, jobs
 HINT_CHARS = 60
 
-_ID_START = "artifact_"
+_ID_PREFIX = "artifact_"
 
-Found = Iterable[tuple[str, str]]  # values, each with a hint or ""
+Candidates = Iterable[tuple[str, str]]  # values, each with a hint, which may be ""
 
 
 def answer(kinds: str, words: Sequence[str]) -> None:
     """
-    Print what could stand in the place of the last word: a value, a tab and a hint on each line.
+    Print the values that complete the last word, one a line: the value, a tab and a hint.
 
     Args:
-        kinds: Of KINDS, joined by commas; an unknown one has no values.
-        words: What is typed so far without the program's name; the last one may be empty.
+        kinds: Keys of KINDS, joined by commas; unknown ones have no values.
+        words: The words after the program's name as far as they are typed; the last one may be empty.
     """
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # what a script reads is a TextIO
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # sys.stdout is a TextIOWrapper here
     try:
         seen = set()
         for kind in kinds.split(","):
@@ -48,7 +48,7 @@ def answer(kinds: str, words: Sequence[str]) -> None:
 
 
 def _can_be_typed(value: str) -> bool:
-    # Another program may have written the store; a control character would act on the line, a dash be an option.
+    # Other programs can write to the store, too. A control character would change the line; a dash starts an option.
     return value.isprintable() and not value.startswith("-") and value == value.strip() != ""
 
 
@@ -57,37 +57,37 @@ def _short(hint: str) -> str:
     return line if len(line) <= HINT_CHARS else line[: HINT_CHARS - 1] + "…"
 
 
-def _nothing(_: Sequence[str]) -> Found:
+def _nothing(_: Sequence[str]) -> Candidates:
     return ()
 
 
-def _takes(words: Sequence[str]) -> Found:
-    # An id can be typed without what all ids start with, and completes so once there is a digit that tells.
+def _takes(words: Sequence[str]) -> Candidates:
+    # An id can be typed without the prefix that all ids share, and then completes without it.
     word = words[-1] if words else ""
-    in_short = word != "" and not _ID_START.startswith(word) and not word.startswith(_ID_START)
+    without_prefix = word != "" and not _ID_PREFIX.startswith(word) and not word.startswith(_ID_PREFIX)
     for i, take in enumerate(_newest(words)):
         if i == 0:
             yield "last", take.prompt
-        yield take.id.removeprefix(_ID_START) if in_short else take.id, take.prompt
+        yield take.id.removeprefix(_ID_PREFIX) if without_prefix else take.id, take.prompt
 
 
-def _tags(words: Sequence[str]) -> Found:
+def _tags(words: Sequence[str]) -> Candidates:
     return ((tag, "") for take in _newest(words) for tag in take.tags)
 
 
-def _sets(words: Sequence[str]) -> Found:
+def _sets(words: Sequence[str]) -> Candidates:
     return ((take.variation_set_id or "", take.prompt) for take in _newest(words))
 
 
-def _creators(words: Sequence[str]) -> Found:
+def _creators(words: Sequence[str]) -> Candidates:
     return ((take.creator, "") for take in _newest(words))
 
 
-def _makers(words: Sequence[str]) -> Found:
+def _makers(words: Sequence[str]) -> Candidates:
     return ((str(take.origin.get("model", "")), "") for take in _newest(words))
 
 
-def _models(words: Sequence[str]) -> Found:
+def _models(words: Sequence[str]) -> Candidates:
     from musicgen_cli.checkpoint.names import NANO, PUBLISHED
 
     yield "auto", "the best one on this machine"
@@ -96,28 +96,28 @@ def _models(words: Sequence[str]) -> Found:
     yield from ((name, "not on this machine yet") for name in PUBLISHED)
 
 
-def _here(words: Sequence[str]) -> Found:
+def _here(words: Sequence[str]) -> Candidates:
     from musicgen_cli.checkpoint.names import NANO
 
     yield NANO, "comes with musicgen"
     yield from _pulled(words)
 
 
-def _pulled(_: Sequence[str]) -> Found:
+def _pulled(_: Sequence[str]) -> Candidates:
     from musicgen_cli import settings
     from musicgen_cli.checkpoint.names import installed_names
 
     return ((name, "on this machine") for name in installed_names(settings.models_dir()))
 
 
-def _published(_: Sequence[str]) -> Found:
+def _published(_: Sequence[str]) -> Candidates:
     from musicgen_cli.checkpoint.names import PUBLISHED
 
     return ((name, "") for name in PUBLISHED)
 
 
-def _jobs(words: Sequence[str]) -> Found:
-    """Read the jobs' files as they are: a proper look would start a runner, and load what checks them."""
+def _jobs(words: Sequence[str]) -> Candidates:
+    """Read the files of jobs directly: the class Jobs loads far more, and may start a runner."""
     import json
 
     from musicgen_cli import settings
@@ -130,19 +130,19 @@ def _jobs(words: Sequence[str]) -> Found:
             job = json.loads(path.read_bytes())
             hint = f"{job['state']}: {job['request']['prompt']}"
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            hint = ""  # damaged or pruned just now; `job show` tells
+            hint = ""  # damaged, or just removed; `job show` reports it
         if i == 0:
             yield "last", ""
         yield path.stem, hint
 
 
-KINDS: Mapping[str, Callable[[Sequence[str]], Found]] = {
+KINDS: Mapping[str, Callable[[Sequence[str]], Candidates]] = {
     "takes": _takes,
     "tags": _tags,
     "sets": _sets,
     "creators": _creators,
-    "makers": _makers,  # the models of what is stored
-    "models": _models,  # all that can be given
+    "makers": _makers,  # the models of stored takes
+    "models": _models,  # all values of `--model`
     "here": _here,
     "pulled": _pulled,
     "published": _published,
@@ -157,7 +157,7 @@ def _newest(words: Sequence[str]) -> Iterator[Artifact]:
 
 
 def _store(words: Sequence[str]) -> Path:
-    """Return the store that the command being typed would use."""
+    """Return the path of the store that the command being typed would use."""
     from musicgen_cli import settings
 
     named = None
