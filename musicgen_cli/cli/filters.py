@@ -1,75 +1,72 @@
 """The filters of commands that work on many takes: their options, and how these become a Filter."""
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from musicgen_cli.cli.option_groups import OptionGroup
 from musicgen_cli.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from musicgen_cli.store import Filter, Store
 
-Tag = Annotated[
-    list[str] | None,
-    typer.Option("-t", "--tag", help="Only takes with this tag (repeatable: with all of them).", show_default=False),
-]
-Creator = Annotated[str | None, typer.Option(help="Only takes by this creator.", show_default=False)]
-VariationSet = Annotated[
-    str | None, typer.Option("--set", metavar="ID", help="Only takes of this variation set.", show_default=False)
-]
-Parent = Annotated[str | None, typer.Option(metavar="ID", help="Only takes made from this take.", show_default=False)]
-Model = Annotated[str | None, typer.Option(help="Only takes made by this model.", show_default=False)]
-Search = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="Only takes with this text in the prompt, in any case.", show_default=False),
-]
-Since = Annotated[
-    str | None,
-    typer.Option(
-        metavar="WHEN", help="Only takes since this day, or of this age: 2026-11-22, 2d, 3h.", show_default=False
-    ),
-]
-Until = Annotated[
-    str | None,
-    typer.Option(metavar="WHEN", help="Only takes until then; a day counts to its end.", show_default=False),
-]
-
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def where(
-    store: "Store",
-    *,
-    tag: list[str] | None,
-    creator: str | None,
-    variation_set: str | None,
-    parent: str | None,
-    model: str | None,
-    search: str | None,
-    since: str | None,
-    until: str | None,
-) -> "Filter":
-    """
-    Turn the options into a filter.
+@dataclass(frozen=True)
+class FilterOptions(OptionGroup):
+    """Which takes a command works on."""
 
-    Raises:
-        InvalidValueError: `since` or `until` is not a time.
-        ArtifactNotFoundError, AmbiguousIdError: `parent` matches no take, or several.
-    """
-    from musicgen_cli.store import Filter
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-t", "--tag", help="Only takes with this tag (repeatable: with all of them).", show_default=False
+        ),
+    ] = None
+    creator: Annotated[str | None, typer.Option(help="Only takes by this creator.", show_default=False)] = None
+    variation_set: Annotated[
+        str | None, typer.Option("--set", metavar="ID", help="Only takes of this variation set.", show_default=False)
+    ] = None
+    parent: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only takes made from this take.", show_default=False)
+    ] = None
+    model: Annotated[str | None, typer.Option(help="Only takes made by this model.", show_default=False)] = None
+    search: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Only takes with this text in the prompt, in any case.", show_default=False),
+    ] = None
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Only takes since this day or age: 2026-11-22, 2d, 3h.", show_default=False),
+    ] = None
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Only takes until then; a day counts to its end.", show_default=False),
+    ] = None
 
-    return Filter(
-        tags=tuple(tag or ()),
-        creator=creator,
-        variation_set_id=variation_set,
-        parent_id=parent and store.get(parent).id,
-        model=model,
-        search=search,
-        since=moment(since) if since else None,
-        until=moment(until, end=True) if until else None,
-    )
+    def where(self, store: "Store") -> "Filter":
+        """
+        Turn the options into a filter.
+
+        Raises:
+            InvalidValueError: `since` or `until` is not a time.
+            ArtifactNotFoundError, AmbiguousIdError: `parent` matches no take, or several.
+        """
+        from musicgen_cli.store import Filter
+
+        return Filter(
+            tags=tuple(self.tag or ()),
+            creator=self.creator,
+            variation_set_id=self.variation_set,
+            parent_id=self.parent and store.get(self.parent).id,
+            model=self.model,
+            search=self.search,
+            since=moment(self.since) if self.since else None,
+            until=moment(self.until, end=True) if self.until else None,
+        )
 
 
 def check_number(number: int | None) -> None:

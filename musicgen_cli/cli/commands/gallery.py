@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def command(
+    *,
     output: Annotated[
         str,
         typer.Option(
@@ -23,14 +24,7 @@ def command(
     number: Annotated[
         int | None, typer.Option("-n", metavar="N", help="Show at most N takes. [all]", show_default=False)
     ] = None,
-    tag: filters.Tag = None,
-    creator: filters.Creator = None,
-    variation_set: filters.VariationSet = None,
-    parent: filters.Parent = None,
-    model: filters.Model = None,
-    search: filters.Search = None,
-    since: filters.Since = None,
-    until: filters.Until = None,
+    filter_options: filters.FilterOptions,
     embed: Annotated[bool, typer.Option("--embed", help="Put the audio into the page itself, up to 50 MB.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a page that is not a gallery.")] = False,
     store_path: options.StoreOption = None,
@@ -52,17 +46,7 @@ def command(
     filters.check_number(number)
     out = Output(as_json=json_, quiet=quiet)
     store = open_store(store_path, out)
-    where = filters.where(
-        store,
-        tag=tag,
-        creator=creator,
-        variation_set=variation_set,
-        parent=parent,
-        model=model,
-        search=search,
-        since=since,
-        until=until,
-    )
+    where = filter_options.where(store)
     takes = list(store.newest(number, where))
     folder = Path(output)
     check(folder, takes, embed=embed, force=force)

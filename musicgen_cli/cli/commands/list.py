@@ -16,19 +16,13 @@ _WAVE_CHARS = 16
 
 
 def command(
+    *,
     number: Annotated[
         int | None,
         typer.Option("-n", metavar="N", help=f"Show at most N takes. [{_DEFAULT_NUMBER}]", show_default=False),
     ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Show all takes.")] = False,
-    tag: filters.Tag = None,
-    creator: filters.Creator = None,
-    variation_set: filters.VariationSet = None,
-    parent: filters.Parent = None,
-    model: filters.Model = None,
-    search: filters.Search = None,
-    since: filters.Since = None,
-    until: filters.Until = None,
+    filter_options: filters.FilterOptions,
     wave: Annotated[bool, typer.Option("--wave", help="Draw each waveform, if stdout is a terminal.")] = False,
     store_path: options.StoreOption = None,
     json_: options.Json = False,
@@ -42,17 +36,7 @@ def command(
     filters.check_number(number)
     out = Output(as_json=json_, quiet=quiet)
     store = open_store(store_path, out)
-    where = filters.where(
-        store,
-        tag=tag,
-        creator=creator,
-        variation_set=variation_set,
-        parent=parent,
-        model=model,
-        search=search,
-        since=since,
-        until=until,
-    )
+    where = filter_options.where(store)
     limit = None if show_all else number or _DEFAULT_NUMBER
     if quiet and not json_:
         out.ids(store.newest_ids(limit, where))
