@@ -7,9 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -17,20 +15,19 @@ from pytest_httpserver import HTTPServer
 from musicgen_cli import __version__
 from musicgen_cli.store import ArtifactDraft, Store
 from tests.support import fakes
+from tests.support.command_line import MUSICGEN, Run
 from tests.support.terminal import on_terminal
 
-Run = Callable[..., Any]
 TOP = Path(__file__).parents[2]
-MUSICGEN = [sys.executable, "-m", "musicgen_cli"]
 
 
 def test_version_names_the_distribution(musicgen: Run) -> None:
-    """Other packages install a command of that name."""
+    """Other packages install a command of the same name, so the version says of which package it is."""
     assert musicgen("--version").out == f"musicgen-cli {__version__}\n"
 
 
-def test_without_words_it_helps(musicgen: Run) -> None:
-    """`musicgen` alone is a question, not a mistake."""
+def test_no_arguments_show_the_help(musicgen: Run) -> None:
+    """`musicgen` alone is not an error."""
     done = musicgen()
 
     assert done.code == 0
@@ -38,8 +35,8 @@ def test_without_words_it_helps(musicgen: Run) -> None:
 
 
 @pytest.mark.parametrize("words", [["bogus"], ["\x1b[2Jbogus"], ["store"], ["list", "--\x1b[31m"], ["generate", "-d"]])
-def test_wrong_words_are_exit_2_and_printable(musicgen: Run, words: list[str]) -> None:
-    """What was typed can't reach the terminal as an instruction."""
+def test_wrong_usage_is_exit_2_and_printable(musicgen: Run, words: list[str]) -> None:
+    """Messages about wrong arguments hold no control characters of these."""
     done = musicgen(*words)
 
     assert done.code == 2
@@ -48,39 +45,39 @@ def test_wrong_words_are_exit_2_and_printable(musicgen: Run, words: list[str]) -
 
 
 def test_the_documentation_shows_the_help(musicgen: Run) -> None:
-    """The commands' list in docs/README.md is what `--help` prints."""
+    """The list of commands in docs/README.md is what `--help` prints."""
     assert musicgen("--help").out.strip() in (TOP / "docs" / "README.md").read_text()
 
 
 HEAVY = ("torch", "transformers", "onnxruntime", "onnx", "numpy", "fastapi", "uvicorn", "ray", "mcp", "httpx")
 
 
-def loaded_by(words: list[str]) -> set[str]:
-    """Return the modules that a command leaves loaded."""
+def modules_of(words: list[str]) -> set[str]:
+    """Run a command line in a process of its own, and return the modules that it imports."""
     code = f"import sys; from musicgen_cli.cli.app import run; run({words!r}); print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     return {line for line in done.stdout.splitlines() if re.fullmatch(r"[\w.]+", line)}
 
 
-def test_the_table_of_commands_loads_nothing_heavy() -> None:
-    """`--help` answers at once."""
-    loaded = loaded_by(["--help"])
+def test_help_loads_nothing_heavy() -> None:
+    """`musicgen --help` imports no command, and none of what commands need."""
+    loaded = modules_of(["--help"])
 
     assert "musicgen_cli.cli.app" in loaded
     assert not loaded & {*HEAVY, "pydantic", "pydantic_core", "rich", "platformdirs", "json"}
 
 
-def test_list_loads_hardly_more(store_path: Path) -> None:
-    """What is stored can be read without models, HTTP or tables."""
+def test_list_loads_nothing_heavy(store_path: Path) -> None:
+    """`musicgen list` imports the store, but no models, no HTTP client and no tables."""
     Store(store_path).put(fakes.tone(), ArtifactDraft(tags=(), prompt="x", params={}, creator="me", origin={}))
-    loaded = loaded_by(["list"])
+    loaded = modules_of(["list"])
 
     assert "musicgen_cli.store" in loaded
     assert not loaded & {*HEAVY, "pydantic", "pydantic_core", "rich", "filelock", "asyncio"}
 
 
 def test_a_closed_pipe_is_no_error(store_path: Path) -> None:
-    """`musicgen list | head -1` ends well, and without a word."""
+    """`musicgen list | head -1` is exit 0 and prints no message."""
     store = Store(store_path)
     for seed in range(50):
         store.put(fakes.tone(seed=seed), ArtifactDraft(tags=(), prompt="x" * 900, params={}, creator="me", origin={}))
@@ -93,7 +90,7 @@ def test_a_closed_pipe_is_no_error(store_path: Path) -> None:
 
 
 def test_a_full_standard_output_is_an_error(store_path: Path) -> None:
-    """Data that didn't arrive is exit 1."""
+    """If data can't be written, the exit code is 1."""
     Store(store_path).put(fakes.tone(), ArtifactDraft(tags=(), prompt="x", params={}, creator="me", origin={}))
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*MUSICGEN, "list"], stdout=full, stderr=subprocess.PIPE, check=False, text=True)
@@ -102,8 +99,9 @@ def test_a_full_standard_output_is_an_error(store_path: Path) -> None:
 
 
 def test_ctrl_c_while_waiting_is_130_at_once(store_path: Path) -> None:
-    """The service takes its time; the user doesn't."""
+    """A service that doesn't answer delays Ctrl-C by nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         child = subprocess.Popen(
             [*MUSICGEN, "generate", "x", "--url", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -120,8 +118,8 @@ def test_ctrl_c_while_waiting_is_130_at_once(store_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("store_path")
-def test_on_a_terminal_there_are_tables_and_a_bar(service: HTTPServer) -> None:
-    """People get headings; foreign escapes stay visible escapes."""
+def test_a_terminal_shows_tables(service: HTTPServer) -> None:
+    """Tables have headings, and control characters and Rich markup of prompts are shown as text."""
     code, shown = on_terminal("-m", "musicgen_cli", "generate", "calm \u202e[bold]piano", "-d", "0.5")
 
     assert code == 0
@@ -134,8 +132,8 @@ def test_on_a_terminal_there_are_tables_and_a_bar(service: HTTPServer) -> None:
 
 
 @pytest.mark.usefixtures("store_path")
-def test_sound_never_goes_to_a_terminal(service: HTTPServer) -> None:
-    """`-o -` without a pipe is refused before anything is made."""
+def test_sound_is_not_written_to_a_terminal(service: HTTPServer) -> None:
+    """`-o -` on a terminal is refused before anything is made."""
     code, shown = on_terminal("-m", "musicgen_cli", "generate", "x", "-o", "-")
 
     assert code == 2
@@ -144,8 +142,8 @@ def test_sound_never_goes_to_a_terminal(service: HTTPServer) -> None:
 
 
 @pytest.mark.usefixtures("store_path")
-def test_doctor_tells_what_is_broken(musicgen: Run, service: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything well is exit 0; a service that was named and isn't there is exit 1; the key is never shown."""
+def test_doctor_reports_what_is_broken(musicgen: Run, service: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is exit 0 if everything works, and 1 if the service of `--url` isn't there; the API key is never shown."""
     service.expect_request("/health").respond_with_json({"status": "ok", "model": "nano", "version": "9"})
     done = musicgen("doctor")
     assert done.code == 0, done.out

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from musicgen_cli.store import Artifact, Store
+from tests.support.command_line import Run
 from tests.support.index_lines import delete, draft, head, put, sound
-
-Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -27,8 +24,8 @@ def index_of(store: Store) -> bytes:
     return (store.root / "index.jsonl").read_bytes()
 
 
-def test_tags_are_changed_and_the_records_printed(musicgen: Run, takes: list[Artifact]) -> None:
-    """As they are now: one a line, as JSON, or the ids alone; `list --tag` finds them."""
+def test_tag_prints_the_changed_records(musicgen: Run, takes: list[Artifact]) -> None:
+    """They come as lines, as JSON, or as ids alone; `list --tag` finds them by their new tags."""
     done = musicgen("tag", takes[0].id[9:15], "last", "--add", "calm", "--add", "game:ui", "--rm", "type:audio")
 
     assert (done.code, done.err) == (0, "")
@@ -62,10 +59,10 @@ def test_tags_are_changed_and_the_records_printed(musicgen: Run, takes: list[Art
         (["rm", "--undo", "last", "abcd"], 2),
     ],
 )
-def test_what_is_wrong_is_said_and_changes_nothing(
+def test_wrong_usage_changes_nothing(
     musicgen: Run, store: Store, takes: list[Artifact], words: list[str], code: int
 ) -> None:
-    """With its exit code, in printable words."""
+    """It has its exit code and a printable message."""
     before = index_of(store)
 
     done = musicgen(*words)
@@ -76,8 +73,8 @@ def test_what_is_wrong_is_said_and_changes_nothing(
     assert index_of(store) == before
 
 
-def test_rm_says_what_would_go(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
-    """One record a line, each once; `--yes` is named, and nothing is done."""
+def test_rm_lists_what_would_be_removed(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
+    """Without `--yes` each take is listed once, nothing is removed, and the message names `--yes`."""
     done = musicgen("rm", takes[0].id, "last", takes[0].id[:16])
 
     assert done.code == 2
@@ -90,8 +87,8 @@ def test_rm_says_what_would_go(musicgen: Run, store: Store, takes: list[Artifact
     assert len(musicgen("list", "-q").lines) == 3
 
 
-def test_rm_removes_and_undo_brings_back(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
-    """What went is printed; the sound stays; tags that were changed are as they were."""
+def test_rm_removes_and_undo_restores(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
+    """Removed takes are printed, their audio stays, and a restored take has the tags it had last."""
     musicgen("tag", takes[0].id, "--add", "calm", "--rm", "type:audio")
 
     done = musicgen("rm", takes[0].id, "last", "--yes", "-q")
@@ -107,7 +104,7 @@ def test_rm_removes_and_undo_brings_back(musicgen: Run, store: Store, takes: lis
     assert musicgen("rm", "--undo", "last").code == 3
 
 
-def test_undo_without_the_sound_is_exit_7(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
+def test_undo_without_the_audio_is_exit_7(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
     """The take stays removed."""
     musicgen("rm", "last", "--yes")
     store.blob_path(takes[2]).unlink()
@@ -117,7 +114,7 @@ def test_undo_without_the_sound_is_exit_7(musicgen: Run, store: Store, takes: li
 
 
 def test_hostile_records_are_printed_safely(musicgen: Run, store_path: Path) -> None:
-    """What another program wrote as a tag, a prompt or an id reaches no terminal as an instruction."""
+    """Tags, prompts and ids that another program wrote are printed without control characters."""
     evil = "\x1b]0;x\x07\u202e\u009b [bold]x[/]"
     (store_path / "blobs").mkdir(parents=True)
     index = store_path / "index.jsonl"

@@ -3,16 +3,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from musicgen_cli.store import Artifact, ArtifactDraft, Store
-from tests.support import fakes
-
-Run = Callable[..., Any]
+from musicgen_cli.store import Store
+from tests.support.command_line import Run
+from tests.support.takes import put_take
 
 
 @pytest.fixture
@@ -20,29 +17,23 @@ def store(store_path: Path) -> Store:
     return Store(store_path)
 
 
-def put(store: Store, prompt: str, *, seed: int, tags: tuple[str, ...] = ()) -> Artifact:
-    origin = {"kind": "local", "model": "nano"}
-    draft = ArtifactDraft(tags=tags, prompt=prompt, params={"duration": 0.5}, creator="me", origin=origin, seed=seed)
-    return store.put(fakes.tone(seed=seed), draft)
-
-
-def test_the_path_is_what_is_printed(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """As a line or as JSON; the talk goes elsewhere."""
-    put(store, "x", seed=1)
+def test_gallery_prints_the_path_of_the_page(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """It comes as a line or as JSON, and nothing else is on stdout."""
+    put_take(store, "x", seed=1)
     page = tmp_path / "out" / "index.html"
 
     assert musicgen("gallery", "-o", tmp_path / "out").lines == [str(page)]
     done = musicgen("gallery", "-q", "-o", tmp_path / "out")
     assert (done.code, done.out, done.err) == (0, f"{page}\n", "")
-    told = json.loads(musicgen("gallery", "--json", "-o", tmp_path / "out").out)
-    assert told == {"status": "success", "path": str(page), "takes": 1, "left_out": 0}
+    result = json.loads(musicgen("gallery", "--json", "-o", tmp_path / "out").out)
+    assert result == {"status": "success", "path": str(page), "takes": 1, "left_out": 0}
 
 
-def test_it_is_made_here_unless_a_place_is_named(
+def test_the_default_folder_is_gallery(
     musicgen: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder of its own."""
-    put(store, "x", seed=1)
+    """It is made in the current folder."""
+    put_take(store, "x", seed=1)
     monkeypatch.chdir(tmp_path)
 
     assert musicgen("gallery", "-q").lines == ["gallery/index.html"]
@@ -50,8 +41,8 @@ def test_it_is_made_here_unless_a_place_is_named(
 
 
 def test_the_filters_are_those_of_list(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """All takes that pass, unless a number is given."""
-    ids = [put(store, f"take {seed}", seed=seed, tags=("a", "b")[: seed % 3]).id for seed in range(25)]
+    """They select the same takes, but without `-n` the gallery has all of them."""
+    ids = [put_take(store, f"take {seed}", seed=seed, tags=("a", "b")[: seed % 3]).id for seed in range(25)]
     for words in ([], ["-n", "3"], ["-t", "b"], ["--search", "take 1"], ["--since", "2999-01-01"], ["--model", "big"]):
         done = musicgen("gallery", "-q", "-o", tmp_path / "out", *words)
         every = [] if "-n" in words else ["--all"]
@@ -59,8 +50,8 @@ def test_the_filters_are_those_of_list(musicgen: Run, store: Store, tmp_path: Pa
         assert sorted(shown) == sorted(musicgen("list", "-q", *every, *words).lines), words
 
 
-def test_nothing_is_a_page_too(musicgen: Run, store_path: Path, tmp_path: Path) -> None:
-    """A page that was handed on doesn't keep takes that aren't there any more; and it is said."""
+def test_no_matching_take_makes_an_empty_page(musicgen: Run, store_path: Path, tmp_path: Path) -> None:
+    """A note says so, and an older page doesn't keep takes that are gone."""
     done = musicgen("gallery", "-o", tmp_path / "out")
 
     assert (done.code, done.err) == (0, "no take matches, so the page is empty\n")
@@ -68,10 +59,10 @@ def test_nothing_is_a_page_too(musicgen: Run, store_path: Path, tmp_path: Path) 
     assert not store_path.exists()
 
 
-def test_damage_is_told_and_is_exit_7(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """After the page was made of the rest."""
-    put(store, "good", seed=1)
-    bad = put(store, "bad", seed=2)
+def test_damaged_audio_is_left_out_and_is_exit_7(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """The page is made of the other takes."""
+    put_take(store, "good", seed=1)
+    bad = put_take(store, "bad", seed=2)
     store.blob_path(bad).unlink()
     done = musicgen("gallery", "-q", "-o", tmp_path)
 
@@ -82,9 +73,9 @@ def test_damage_is_told_and_is_exit_7(musicgen: Run, store: Store, tmp_path: Pat
     assert "good" in (tmp_path / "index.html").read_text()
 
 
-def test_somebody_elses_page_stays_unless_forced(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """Exit 1, and nothing is written."""
-    put(store, "x", seed=1)
+def test_another_page_is_replaced_only_with_force(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """Without `--force` it is exit 1, and nothing is written."""
+    put_take(store, "x", seed=1)
     page = tmp_path / "out" / "index.html"
     page.parent.mkdir()
     page.write_text("mine")
@@ -97,14 +88,14 @@ def test_somebody_elses_page_stays_unless_forced(musicgen: Run, store: Store, tm
 
 
 @pytest.mark.parametrize("words", [["-o", "-"], ["-o", ""], ["-n", "0"], ["--since", "soon"]])
-def test_wrong_words_are_exit_2(musicgen: Run, store: Store, words: list[str]) -> None:
-    """They are named."""
+def test_wrong_usage_is_exit_2(musicgen: Run, store: Store, words: list[str]) -> None:
+    """The gallery needs a folder, a positive number and a valid time."""
     assert musicgen("gallery", *words).code == 2
 
 
-def test_it_needs_neither_numpy_nor_a_model(store: Store, tmp_path: Path) -> None:
-    """Nor anything that talks to a network."""
-    put(store, "x", seed=1)
+def test_gallery_imports_no_model_and_no_network(store: Store, tmp_path: Path) -> None:
+    """It imports neither numpy nor an engine, an HTTP client or Rich."""
+    put_take(store, "x", seed=1)
     code = "import sys; from musicgen_cli.cli.app import run; run(sys.argv[1:]); print(*sys.modules, sep='\\n')"
     done = subprocess.run(
         [sys.executable, "-c", code, "gallery", "-o", str(tmp_path / "out")], capture_output=True, check=True, text=True

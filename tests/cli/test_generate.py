@@ -1,27 +1,24 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from tests.support import fakes
+from tests.support.command_line import Run
 
-Run = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("service", "store_path")
-
-INDEX = "index.jsonl"
 
 
 def test_a_prompt_becomes_a_stored_take(musicgen: Run, store_path: Path) -> None:
-    """One line says what was made, and the blob's name is the hash of its bytes."""
+    """One line says what was made, and the name of the blob is the hash of its bytes."""
     done = musicgen("generate", "calm ambient piano", "-d", "1", "--seed", "7")
 
     assert done.code == 0, done.err
@@ -35,8 +32,8 @@ def test_a_prompt_becomes_a_stored_take(musicgen: Run, store_path: Path) -> None
     assert id_ == f"artifact_{digest[:12]}"
 
 
-def test_the_record_keeps_all_that_made_it(musicgen: Run) -> None:
-    """Prompt, parameters as sent, both lengths, seed, origin, licence, lineage, creator and tags."""
+def test_the_record_holds_everything_that_made_the_take(musicgen: Run) -> None:
+    """It has prompt, parameters, both lengths, seed, origin, licence, lineage, creator and tags."""
     parent = musicgen("generate", "first", "-d", "0.5", "-q").out.strip()
     done = musicgen(
         "generate", "energetic techno beat with synthesizers", "-d", "0.75", "-g", "5", "--temperature", "0.8",
@@ -68,13 +65,13 @@ def test_the_record_keeps_all_that_made_it(musicgen: Run) -> None:
 
 
 def test_without_a_prompt_it_is_unconditional(musicgen: Run, service: HTTPServer) -> None:
-    """No prompt is sent as "", never as null."""
+    """The prompt that is sent is "", never null."""
     assert musicgen("generate", "-d", "0.5").code == 0
     assert json.loads(service.log[0][0].data)["prompt"] == ""
 
 
 def test_the_prompt_may_come_from_stdin(musicgen: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`-` reads it; line ends at its end are not part of it."""
+    """`-` reads it; line ends at its end are removed."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("sanfte Flöte\r\nund Harfe\r\n".encode())))
 
     assert json.loads(musicgen("generate", "-", "-d", "0.5", "--json").out)["prompt"] == "sanfte Flöte\nund Harfe"
@@ -121,7 +118,7 @@ def test_the_prompt_may_come_from_stdin(musicgen: Run, monkeypatch: pytest.Monke
 def test_wrong_usage_is_exit_2_before_anything_is_sent(
     musicgen: Run, service: HTTPServer, store_path: Path, words: list[str], message: str
 ) -> None:
-    """One line says what is wrong; nothing was asked of the service, nothing stored."""
+    """The message names what is wrong; the service gets no request, and nothing is stored."""
     done = musicgen("generate", *words)
 
     assert done.code == 2
@@ -134,7 +131,7 @@ def test_wrong_usage_is_exit_2_before_anything_is_sent(
 
 
 def test_variations_are_one_set_with_seeds_counting_up(musicgen: Run) -> None:
-    """Indices from 0, seeds from the one given, one line each."""
+    """Their indices count up from 0, their seeds from the given one, and each has a line."""
     done = musicgen("generate", "x", "-d", "0.5", "-n", "3", "--seed", "10", "--json")
 
     takes = [json.loads(line) for line in done.lines]
@@ -147,8 +144,8 @@ def test_variations_are_one_set_with_seeds_counting_up(musicgen: Run) -> None:
     assert shown.lines == [take["id"] for take in [*takes, more]]
 
 
-def test_from_remakes_a_take_and_names_it_as_parent(musicgen: Run) -> None:
-    """Prompt, parameters and seed are the take's, but for what is given."""
+def test_from_repeats_a_take_and_makes_it_the_parent(musicgen: Run) -> None:
+    """Prompt, parameters and seed are those of the take, except for what is given."""
     first = json.loads(musicgen("generate", "low drone", "-d", "0.5", "-g", "7", "--seed", "5", "--json").out)
 
     same = json.loads(musicgen("generate", "--from", "last", "--json").out)
@@ -164,7 +161,7 @@ def test_from_remakes_a_take_and_names_it_as_parent(musicgen: Run) -> None:
 
 @pytest.mark.parametrize("option", ["--from", "--parent"])
 def test_an_unknown_take_is_exit_3(musicgen: Run, service: HTTPServer, option: str) -> None:
-    """It is looked for before anything is sent."""
+    """It is looked up before anything is sent."""
     done = musicgen("generate", option, "deadbeef")
 
     assert done.code == 3
@@ -176,7 +173,7 @@ def test_an_unknown_take_is_exit_3(musicgen: Run, service: HTTPServer, option: s
 
 
 def test_a_seed_that_was_not_honoured_is_not_recorded(musicgen: Run, service: HTTPServer) -> None:
-    """A server that ignores it is told of, and so is the length it delivered."""
+    """If the service ignores the seed or makes another length, there is a warning."""
     service.clear()
     service.expect_request("/predict").respond_with_handler(fakes.fast_api)
 
@@ -190,8 +187,8 @@ def test_a_seed_that_was_not_honoured_is_not_recorded(musicgen: Run, service: HT
     assert "may not come out the same again" in done.err
 
 
-def test_it_also_exports(musicgen: Run, tmp_path: Path, store_path: Path) -> None:
-    """`-o FILE` writes the same sound, making the folder; `-o FOLDER/` names the files itself."""
+def test_output_exports_the_take(musicgen: Run, tmp_path: Path, store_path: Path) -> None:
+    """`-o FILE` creates missing folders; `-o FOLDER/` chooses names for the files."""
     file = tmp_path / "new" / "piano.wav"
     done = musicgen("generate", "calm piano", "-d", "0.5", "--seed", "7", "-o", file)
 
@@ -202,8 +199,10 @@ def test_it_also_exports(musicgen: Run, tmp_path: Path, store_path: Path) -> Non
     assert sorted(path.name[:12] for path in (tmp_path / "many").iterdir()) == ["calm-piano-1", "calm-piano-2"]
 
 
-def test_a_target_that_exists_stops_it_before_it_starts(musicgen: Run, tmp_path: Path, service: HTTPServer) -> None:
-    """Ten minutes of work don't end at a file that was there before; `--force` replaces it."""
+def test_an_existing_target_is_refused_before_anything_is_made(
+    musicgen: Run, tmp_path: Path, service: HTTPServer
+) -> None:
+    """`--force` replaces it."""
     file = tmp_path / "x.wav"
     file.write_bytes(b"precious")
 
@@ -217,8 +216,8 @@ def test_a_target_that_exists_stops_it_before_it_starts(musicgen: Run, tmp_path:
     assert file.read_bytes()[:4] == b"RIFF"
 
 
-def test_an_export_that_fails_afterwards_loses_nothing(musicgen: Run, tmp_path: Path) -> None:
-    """The take is stored and its id told; the exit code tells of the file."""
+def test_a_failed_export_loses_no_take(musicgen: Run, tmp_path: Path) -> None:
+    """The take is stored and its id printed; the exit code is 1."""
     blocker = tmp_path / "file"
     blocker.write_bytes(b"")
 
@@ -230,7 +229,7 @@ def test_an_export_that_fails_afterwards_loses_nothing(musicgen: Run, tmp_path: 
 
 
 def test_errors_can_be_json(musicgen: Run, service: HTTPServer) -> None:
-    """One object on stderr with code, message, hint and exit code."""
+    """With `--json` an error is one object on stderr with code, message, hint and exit code."""
     service.clear()
     service.expect_request("/predict").respond_with_json({"detail": "no \x1b[31mway"}, 500)
 
@@ -248,15 +247,13 @@ def test_errors_can_be_json(musicgen: Run, service: HTTPServer) -> None:
     assert "\x1b" not in done.err
 
 
-def test_a_bad_answer_leaves_nothing(musicgen: Run, service: HTTPServer, store_path: Path) -> None:
-    """Half a WAV is exit 6, and the store isn't even begun."""
+def test_a_bad_answer_stores_nothing(musicgen: Run, service: HTTPServer, store_path: Path) -> None:
+    """Half a WAV is exit 6, and the store is not created."""
     service.clear()
 
     def half(request: Request) -> Response:
         sound = fakes.tone(0.5)
         body = fakes.good_answer(json.loads(request.data), sound)
-        import base64
-
         body["audio_base64"] = base64.b64encode(sound[:-8000]).decode()
         return Response(json.dumps(body), content_type="application/json")
 
@@ -269,8 +266,8 @@ def test_a_bad_answer_leaves_nothing(musicgen: Run, service: HTTPServer, store_p
     assert not store_path.exists()
 
 
-def test_variations_that_fail_midway_keep_what_was_made(musicgen: Run, service: HTTPServer) -> None:
-    """Exit 1, and the message says how many there are."""
+def test_variations_before_a_failure_stay_stored(musicgen: Run, service: HTTPServer) -> None:
+    """The exit code is 1, and the message says how many there are."""
     service.clear()
     service.expect_ordered_request("/predict").respond_with_handler(fakes.ours)
     service.expect_ordered_request("/predict").respond_with_json({"detail": "out of luck"}, 500)
@@ -284,8 +281,8 @@ def test_variations_that_fail_midway_keep_what_was_made(musicgen: Run, service: 
 
 
 @pytest.mark.parametrize("bad", ["a file", "read-only"])
-def test_a_store_that_cannot_be_written_is_one_line(musicgen: Run, tmp_path: Path, bad: str) -> None:
-    """Exit 1 with a hint."""
+def test_a_store_that_cannot_be_written_is_exit_1(musicgen: Run, tmp_path: Path, bad: str) -> None:
+    """There is one message with a hint."""
     place = tmp_path / "blocked"
     if bad == "a file":
         place.write_bytes(b"")

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from musicgen_cli.store import Store
+from tests.support.command_line import Run
 from tests.support.index_lines import draft, sound
-
-Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -24,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("store_path")
 def test_imported_takes_are_printed(musicgen: Run, folder: Path) -> None:
-    """One record a line, ids alone, or JSON that says where each came from; exit 0."""
+    """They come as lines, as ids alone, or as JSON that says from which file each is."""
     done = musicgen("import", folder / "0.wav", "-t", "found", "--creator", "anna", "-q")
     assert (done.code, done.err) == (0, "")
     assert done.lines == musicgen("list", "-q", "--tag", "found", "--creator", "anna").lines
@@ -37,8 +34,8 @@ def test_imported_takes_are_printed(musicgen: Run, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("store_path")
-def test_what_is_here_already_is_said(musicgen: Run, folder: Path) -> None:
-    """On stderr, in printable words, with its id; exit 0."""
+def test_a_stored_sound_is_reported_with_its_id(musicgen: Run, folder: Path) -> None:
+    """The note on stderr is printable, and the exit code is 0."""
     (first, second) = musicgen("import", folder, "-q").lines
 
     done = musicgen("import", folder)
@@ -49,8 +46,8 @@ def test_what_is_here_already_is_said(musicgen: Run, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("store_path")
-def test_what_fails_is_named_and_the_others_come(musicgen: Run, folder: Path) -> None:
-    """Exit 1, also when quiet; with `--json` one error object ends it."""
+def test_a_file_that_fails_does_not_stop_the_others(musicgen: Run, folder: Path) -> None:
+    """It is reported even with `-q`, and the exit code is 1; with `--json` the last line is one error object."""
     (folder / "0.wav").write_bytes(b"\x1b[2J")
 
     done = musicgen("import", folder, folder / "absent", "-q")
@@ -66,8 +63,8 @@ def test_what_fails_is_named_and_the_others_come(musicgen: Run, folder: Path) ->
     assert json.loads(done.err.splitlines()[-1])["error"]["exit_code"] == 1
 
 
-def test_a_merge_tells_which_id_became_which(musicgen: Run, store_path: Path, tmp_path: Path) -> None:
-    """On stderr for people, in each record with `--json`."""
+def test_importing_a_store_reports_changed_ids(musicgen: Run, store_path: Path, tmp_path: Path) -> None:
+    """The old and the new id are on stderr, or in each record with `--json`."""
     there = Store(tmp_path / "there")
     take = there.put(sound(), draft("theirs"))
     Store(store_path).put(sound(), draft("mine"))
@@ -81,8 +78,8 @@ def test_a_merge_tells_which_id_became_which(musicgen: Run, store_path: Path, tm
     assert record["source_id"] == record["id"]
 
 
-def test_an_exported_take_comes_back_from_its_sidecar(musicgen: Run, store_path: Path, tmp_path: Path) -> None:
-    """Into another store with its prompt, seed and time; into the store it came from not at all."""
+def test_an_exported_take_is_imported_from_its_sidecar(musicgen: Run, store_path: Path, tmp_path: Path) -> None:
+    """Another store gets it with its prompt, seed and time; the store that has it already gets nothing."""
     take = Store(store_path).put(sound(), draft("rain", seed=7))
     musicgen("export", take.id, "-o", tmp_path / "x.wav", "--sidecar")
 
@@ -98,8 +95,10 @@ def test_an_exported_take_comes_back_from_its_sidecar(musicgen: Run, store_path:
 @pytest.mark.parametrize(
     ("words", "code"), [([], 2), (["{store}"], 2), (["{store}/blobs"], 2), (["{folder}", "-t", "a,b"], 2)]
 )
-def test_wrong_words_import_nothing(musicgen: Run, store_path: Path, folder: Path, words: list[str], code: int) -> None:
-    """No path, the store itself, or what is no tag."""
+def test_wrong_usage_imports_nothing(
+    musicgen: Run, store_path: Path, folder: Path, words: list[str], code: int
+) -> None:
+    """No path, the store itself, a folder within it, or an invalid tag is exit 2."""
     store = Store(store_path)
     store.put(sound(9), draft())
 

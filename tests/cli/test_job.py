@@ -2,23 +2,24 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 
 from musicgen_cli import settings
+from tests.support.command_line import Run
 from tests.support.terminal import on_terminal
 
-Run = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("service", "store_path")
 
+WAIT_S = 90  # for what takes seconds on an idle machine
 
-def test_a_detached_take_is_a_job_at_once_and_a_take_later(musicgen: Run) -> None:
-    """The id alone is printed; the job's result names the take."""
+
+def test_detach_prints_a_job_that_becomes_a_take(musicgen: Run) -> None:
+    """Only the id is printed, and the result of the job names the take."""
     done = musicgen("generate", "calm [b]piano[/b]", "-d", "0.5", "--seed", "7", "-t", "a", "--detach")
     id_ = done.out.rstrip("\n")
     assert (done.code, done.err) == (0, "")
@@ -26,10 +27,15 @@ def test_a_detached_take_is_a_job_at_once_and_a_take_later(musicgen: Run) -> Non
 
     polled = musicgen("job", "poll", id_, "--timeout-ms", "30000")
     assert polled.code == 0, polled.err
-    said = json.loads(polled.out)
-    assert (said["completed"], said["failed"], said["pending"], said["reason"]) == ([id_], [], [], "job_complete")
+    result = json.loads(polled.out)
+    assert (result["completed"], result["failed"], result["pending"], result["reason"]) == (
+        [id_],
+        [],
+        [],
+        "job_complete",
+    )
     take = json.loads(musicgen("show", "last", "--json").out)
-    assert said["results"][id_] == {
+    assert result["results"][id_] == {
         name: take[name] for name in ("status", "output_hash", "artifact_id", "duration", "sample_rate")
     }
     assert (take["seed"], take["client_job_id"], "a" in take["tags"]) == (7, id_, True)
@@ -46,11 +52,11 @@ def test_a_detached_take_is_a_job_at_once_and_a_take_later(musicgen: Run) -> Non
 
 
 def test_each_variation_is_a_job_of_its_own(musicgen: Run) -> None:
-    """One id a line, or one object."""
+    """Their ids come one a line, or with `--json` as one object each."""
     assert len(musicgen("generate", "-d", "0.5", "-n", "3", "--detach", "-q").lines) == 3
-    said = json.loads(musicgen("generate", "-d", "0.5", "--detach", "--json").out)
+    job = json.loads(musicgen("generate", "-d", "0.5", "--detach", "--json").out)
 
-    assert said["status"] == "pending"
+    assert job["status"] == "pending"
     done = musicgen("job", "poll", "--mode", "all", "--timeout-ms", "30000", "-q")
     assert len(done.lines) == 4
     assert done.code == 0
@@ -69,8 +75,8 @@ def test_each_variation_is_a_job_of_its_own(musicgen: Run) -> None:
         (["--local", "--model", "nonsense"], 3, "nonsense"),
     ],
 )
-def test_all_is_checked_before_a_job_is_queued(musicgen: Run, words: list[str], code: int, message: str) -> None:
-    """As without --detach; nothing is written."""
+def test_wrong_usage_queues_no_job(musicgen: Run, words: list[str], code: int, message: str) -> None:
+    """Options are checked as without `--detach`, and nothing is written."""
     done = musicgen("generate", "x", "--detach", *words)
 
     assert done.code == code
@@ -80,8 +86,8 @@ def test_all_is_checked_before_a_job_is_queued(musicgen: Run, words: list[str], 
     assert not settings.state_dir().exists()
 
 
-def test_exit_codes_tell_how_a_wait_ended(musicgen: Run, service: HTTPServer) -> None:
-    """1: a job failed; 5: time is up; 3: there is no such job; 2: a value out of range."""
+def test_exit_codes_of_job_poll_and_others(musicgen: Run, service: HTTPServer) -> None:
+    """1: a job failed; 5: the time-out was reached; 3: there is no such job; 2: a value is out of range."""
     service.clear()
     service.expect_request("/predict").respond_with_json({"detail": "no \x1b[2Jroom"}, 500)
     id_ = musicgen("generate", "-d", "0.5", "--detach").out.strip()
@@ -104,8 +110,8 @@ def test_exit_codes_tell_how_a_wait_ended(musicgen: Run, service: HTTPServer) ->
     assert f"{id_} has ended already: failed" in done.err
 
 
-def test_without_jobs_nothing_is_shown_and_nothing_written(musicgen: Run, store_path: Path) -> None:
-    """Looking leaves no folder behind."""
+def test_an_empty_job_list_prints_and_writes_nothing(musicgen: Run, store_path: Path) -> None:
+    """Listing creates no folder."""
     done = musicgen("job", "list")
 
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -113,12 +119,13 @@ def test_without_jobs_nothing_is_shown_and_nothing_written(musicgen: Run, store_
     assert not store_path.exists()
 
 
-def test_local_takes_are_made_in_the_background_too(musicgen: Run) -> None:
-    """The model is loaded once, by the runner; steps are told."""
+def test_local_takes_can_be_made_in_the_background(musicgen: Run) -> None:
+    """The runner loads the model once for all jobs and records their steps."""
     ids = [musicgen("generate", "x", "-d", "1", "--seed", "3", "--local", "--model", "nano", "--detach").out.strip()]
     ids += musicgen("generate", "x", "-d", "1", "--local", "--model", "nano", "--detach", "-n", "3").lines
+    give_up = time.monotonic() + WAIT_S
     while (done := musicgen("job", "poll", *ids, "--mode", "all", "--timeout-ms", "30000")).code == 5:
-        pass
+        assert time.monotonic() < give_up
 
     assert done.code == 0, done.err
     shown = [json.loads(musicgen("job", "show", id_, "--json").out) for id_ in ids]
@@ -129,12 +136,14 @@ def test_local_takes_are_made_in_the_background_too(musicgen: Run) -> None:
     assert json.loads(direct.out)["output_hash"] == shown[0]["result"]["output_hash"]
 
 
-def test_a_local_take_stops_between_two_steps(musicgen: Run) -> None:
-    """Nothing of it is stored, and the same runner makes the next."""
+def test_cancel_stops_a_running_local_take(musicgen: Run) -> None:
+    """Nothing of it is stored, and the same runner makes the next take."""
     words = ["--local", "--model", "nano", "--greedy", "--detach"]
     long, short = (musicgen("generate", "-d", duration, *words).out.strip() for duration in ("30", "0.5"))
+    give_up = time.monotonic() + WAIT_S
     while (job := json.loads(musicgen("job", "show", long, "--json").out))["state"] == "pending" or not job["steps"]:
         assert job["state"] != "complete"
+        assert time.monotonic() < give_up
     done = musicgen("job", "cancel", long)
     assert done.code == 0
     assert done.out.split("\t")[1] == "cancelled"

@@ -4,20 +4,18 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from musicgen_cli import audio
 from musicgen_cli.audio.wav import inspect, read_info
 from musicgen_cli.extras import install_command
-from musicgen_cli.store import Artifact, ArtifactDraft, Store
+from musicgen_cli.store import Store
 from tests.support import fakes
+from tests.support.command_line import MUSICGEN, Run
+from tests.support.takes import damage, put_take
 from tests.support.terminal import on_terminal
-
-Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -25,23 +23,9 @@ def store(store_path: Path) -> Store:
     return Store(store_path)
 
 
-def put(store: Store, prompt: str = "x", *, seed: int = 1, tags: tuple[str, ...] = (), **more: Any) -> Artifact:
-    draft = ArtifactDraft(
-        tags=("type:audio", *tags), prompt=prompt, params={}, creator=more.pop("creator", "me"),
-        origin={"kind": "http", "model": more.pop("model", "nano")}, seed=seed, **more,
-    )  # fmt: skip
-    return store.put(fakes.tone(0.5, seed=seed), draft)
-
-
-def damage(store: Store, take: Artifact) -> None:
-    blob = store.blob_path(take)
-    blob.chmod(0o600)
-    blob.write_bytes(blob.read_bytes()[:-1] + b"!")
-
-
 def test_list_shows_the_newest_first(musicgen: Run, store: Store) -> None:
-    """Twenty, unless more or fewer are asked for."""
-    ids = [put(store, seed=seed).id for seed in range(23)][::-1]
+    """It shows twenty takes, unless `-n` or `--all` asks for another number."""
+    ids = [put_take(store, seed=seed).id for seed in range(23)][::-1]
 
     assert musicgen("list", "-q").lines == ids[:20]
     assert musicgen("list", "-q", "-n", "2").lines == ids[:2]
@@ -49,7 +33,7 @@ def test_list_shows_the_newest_first(musicgen: Run, store: Store) -> None:
 
 
 def test_an_empty_store_is_an_empty_list(musicgen: Run, store_path: Path) -> None:
-    """It is no error, and reading makes nothing."""
+    """That is no error, and the store is not created."""
     done = musicgen("list")
 
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -57,32 +41,32 @@ def test_an_empty_store_is_an_empty_list(musicgen: Run, store_path: Path) -> Non
 
 
 def test_filters_combine(musicgen: Run, store: Store) -> None:
-    """Tag, creator, set, parent, model, text and time narrow each other."""
-    parent = put(store, "parent", seed=1)
-    wanted = put(
-        store, "Deep FOREST at night", seed=2, tags=("a", "b"), creator="us", model="small", parent_id=parent.id,
-        variation_set_id="s", variation_index=0,
+    """A take is listed if it passes all filters: tags, creator, set, parent, model, text and time."""
+    parent = put_take(store, "parent", seed=1)
+    match = put_take(
+        store, "Deep FOREST at night", seed=2, tags=("a", "b"), creator="us", origin={"model": "small"},
+        parent_id=parent.id, variation_set_id="s", variation_index=0,
     )  # fmt: skip
-    put(store, "deep forest", seed=3, tags=("a",), creator="us", model="small")
+    put_take(store, "deep forest", seed=3, tags=("a",), creator="us", origin={"model": "small"})
 
     for words in (
         ["--tag", "a", "--tag", "b"], ["--parent", parent.id], ["--set", "s"], ["--search", "forest AT"],
         ["--creator", "us", "--model", "small", "--tag", "b", "--since", "1h", "--until", "2999-01-01"],
     ):  # fmt: skip
-        assert musicgen("list", "-q", *words).lines == [wanted.id], words
+        assert musicgen("list", "-q", *words).lines == [match.id], words
     for words in (["--tag", "c"], ["--since", "2999-01-01"], ["--until", "2d"], ["--model", "nan"]):
         assert musicgen("list", "-q", *words).lines == [], words
 
 
 @pytest.mark.parametrize("words", [["-n", "0"], ["-n", "1", "--all"], ["--since", "soon"], ["--until", "2026-13-01"]])
 def test_wrong_filters_are_exit_2(musicgen: Run, store: Store, words: list[str]) -> None:
-    """They are named."""
+    """A number below 1, `-n` with `--all`, and invalid times are wrong usage."""
     assert musicgen("list", *words).code == 2
 
 
 def test_a_record_is_one_line_whatever_the_prompt(musicgen: Run, store: Store) -> None:
-    """Tabs and line ends are blanks, what a terminal obeys is an escape, markup is text."""
-    put(store, "a\tb\nc \x1b]52;c;x\x07 \u202e [bold]d[/]")
+    """Tabs and line ends become spaces, control characters become escapes, and Rich markup stays as it is."""
+    put_take(store, "a\tb\nc \x1b]52;c;x\x07 \u202e [bold]d[/]")
 
     (line,) = musicgen("list").lines
     assert line.split("\t")[-1] == r"a b c \x1b]52;c;x\x07 \u202e [bold]d[/]"
@@ -91,10 +75,10 @@ def test_a_record_is_one_line_whatever_the_prompt(musicgen: Run, store: Store) -
     assert json.loads(line)["prompt"] == "a\tb\nc \x1b]52;c;x\x07 \u202e [bold]d[/]"
 
 
-def test_show_finds_by_prefix_and_last(musicgen: Run, store: Store) -> None:
-    """The whole record as JSON, or the blob's path alone."""
-    one = put(store, "one", seed=1)
-    two = put(store, "two", seed=2)
+def test_show_takes_an_id_a_prefix_or_last(musicgen: Run, store: Store) -> None:
+    """It prints the record as JSON, or the path of the blob."""
+    one = put_take(store, "one", seed=1)
+    two = put_take(store, "two", seed=2)
 
     assert json.loads(musicgen("show", "last", "--json").out)["id"] == two.id
     assert json.loads(musicgen("show", one.id[9:14], "--json").out)["prompt"] == "one"
@@ -103,9 +87,9 @@ def test_show_finds_by_prefix_and_last(musicgen: Run, store: Store) -> None:
     assert musicgen("show", "last", "--path", "--tree").code == 2
 
 
-def test_show_tells_how_loud_a_take_is(musicgen: Run, store: Store) -> None:
-    """Piped: names and values after the record, and no drawing; `--json` and `-q` are the record and the id alone."""
-    take = put(store)
+def test_show_prints_the_levels_of_a_take(musicgen: Run, store: Store) -> None:
+    """Piped, they follow the record as names and values, without a drawing; `--json` and `-q` leave them out."""
+    take = put_take(store)
     record, *more = musicgen("show", take.id).lines
 
     assert record.split("\t")[0] == take.id
@@ -116,8 +100,8 @@ def test_show_tells_how_loud_a_take_is(musicgen: Run, store: Store) -> None:
 
 @pytest.mark.usefixtures("store_path")
 def test_takes_are_drawn_on_a_terminal(store: Store) -> None:
-    """`show` as wide as it is, `list --wave` a small one a row, a damaged one as that; exit 7 in the end."""
-    (good, bad) = (put(store, seed=seed) for seed in (1, 2))
+    """`show` draws as wide as the terminal, `list --wave` in each row; damaged audio is named, and is exit 7."""
+    (good, bad) = (put_take(store, seed=seed) for seed in (1, 2))
     code, shown = on_terminal("-m", "musicgen_cli", "show", good.id, columns=90)
     assert code == 0
     drawn = [line for line in shown.splitlines() if re.search("[\u2801-\u28ff]", line)]
@@ -132,16 +116,16 @@ def test_takes_are_drawn_on_a_terminal(store: Store) -> None:
 
 
 def test_a_piped_list_is_not_drawn(musicgen: Run, store: Store) -> None:
-    """Its fields are what they are, and no sound is read."""
-    damage(store, put(store))
+    """Without a terminal `--wave` changes nothing, and no audio is read."""
+    damage(store, put_take(store))
 
     assert musicgen("list", "--wave") == musicgen("list")
     assert musicgen("list", "--wave", "--json") == musicgen("list", "--json")
 
 
-def test_damaged_sound_is_not_measured(musicgen: Run, store: Store) -> None:
-    """The record is shown, then exit 7; what only wants the record doesn't look."""
-    take = put(store)
+def test_show_of_damaged_audio_is_exit_7(musicgen: Run, store: Store) -> None:
+    """The record is printed without levels; with `--json` the audio isn't read."""
+    take = put_take(store)
     damage(store, take)
     done = musicgen("show", take.id)
 
@@ -151,8 +135,8 @@ def test_damaged_sound_is_not_measured(musicgen: Run, store: Store) -> None:
 
 
 def test_an_ambiguous_prefix_names_the_candidates(musicgen: Run, store: Store) -> None:
-    """Exit 3."""
-    ids = {put(store, seed=seed).id for seed in (1, 2)} | {put(store, seed=1).id}
+    """The exit code is 3."""
+    ids = {put_take(store, seed=seed).id for seed in (1, 2)} | {put_take(store, seed=1).id}
     short = next(id_ for id_ in ids if id_.endswith("-2"))[9:15]
 
     done = musicgen("show", short)
@@ -162,38 +146,36 @@ def test_an_ambiguous_prefix_names_the_candidates(musicgen: Run, store: Store) -
     assert "-2" in done.err
 
 
-def test_export_writes_the_very_bytes(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """To a file, to a folder under a made name, and to stdout."""
-    take = put(store, "Calm, ambient piano!", seed=7)
+def test_export_writes_the_stored_bytes(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """It writes to a file, to a generated name in a folder, and to stdout."""
+    take = put_take(store, "Calm, ambient piano!", seed=7)
     file = tmp_path / "x.wav"
 
     assert musicgen("export", "last", "-o", file, "--no-metadata").lines == [str(file)]
     assert file.read_bytes() == fakes.tone(0.5, seed=7)
     done = musicgen("export", "last", "-o", tmp_path)
     assert done.lines == [f"{tmp_path}/calm-ambient-piano-7-{take.id[9:]}.wav"]
-    code = f"import sys; from musicgen_cli.cli.app import run; sys.exit(run(['export', '{take.id}', '-o', '-']))"
-    piped = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    piped = subprocess.run([*MUSICGEN, "export", take.id, "-o", "-"], check=True, capture_output=True)
     assert piped.stdout == fakes.tone(0.5, seed=7)
 
 
-def test_an_exported_copy_says_what_it_is(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """As a file; what goes to stdout is the stored sound, as its readers may take all that comes for samples."""
-    take = put(store, "Calm piano", seed=7)
+def test_an_exported_file_has_metadata(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """A WAV on stdout has none, as some readers take everything after the header for samples."""
+    take = put_take(store, "Calm piano", seed=7)
     musicgen("export", "last", "-o", tmp_path / "x.wav")
 
     assert fakes.exported(tmp_path / "x.wav") == store.read_blob(take)
     assert read_info((tmp_path / "x.wav").read_bytes())["INAM"] == "Calm piano"
     musicgen("export", "last", "-o", tmp_path / "l.wav", "--loop")
     assert inspect((tmp_path / "l.wav").read_bytes()).frames == 12_000  # of half a second a quarter is faded
-    code = "import sys; from musicgen_cli.cli.app import run; sys.exit(run(['export', 'last', '-o', '-', '--loop']))"
-    piped = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    piped = subprocess.run([*MUSICGEN, "export", "last", "-o", "-", "--loop"], check=True, capture_output=True)
     assert piped.stdout == fakes.exported(tmp_path / "l.wav")
 
 
-def test_the_format_is_that_of_the_ending(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """Or that asked for, which names files in a folder, too; collisions are numbered, the sidecar beside each."""
+def test_the_format_is_that_of_the_suffix(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """`--format` names the files of a folder, too; collisions are numbered, and each file has its sidecar."""
     pytest.importorskip("soundfile", reason="needs the extra audio")
-    put(store, "Calm piano", seed=7)
+    put_take(store, "Calm piano", seed=7)
 
     assert musicgen("export", "last", "-o", tmp_path / "x.flac").code == 0
     assert (tmp_path / "x.flac").read_bytes().startswith(b"fLaC")
@@ -205,7 +187,7 @@ def test_the_format_is_that_of_the_ending(musicgen: Run, store: Store, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--format", "opus"], "format must be one of wav, flac, ogg, mp3, got 'opus'"),
         (["-o", "x.m4a"], "no export to '.m4a'"),
@@ -213,24 +195,24 @@ def test_the_format_is_that_of_the_ending(musicgen: Run, store: Store, tmp_path:
         (["-o", "-", "--format", "flac"], "-o - writes WAV, not flac"),
     ],
 )
-def test_wrong_formats_are_exit_2(musicgen: Run, store: Store, words: list[str], said: str) -> None:
-    """Before anything is written."""
+def test_wrong_formats_are_exit_2(musicgen: Run, store: Store, words: list[str], message: str) -> None:
+    """They are refused before anything is written."""
     pytest.importorskip("soundfile", reason="needs the extra audio")
-    put(store)
+    put_take(store)
     done = musicgen("export", "last", *words)
 
     assert done.code == 2
-    assert said in done.err
+    assert message in done.err
 
 
 def test_without_the_extra_a_format_is_exit_8(
     musicgen: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command that installs it is said; WAV needs nothing."""
+    """The message has the command that installs the extra; WAV needs no extra."""
     monkeypatch.delitem(sys.modules, "musicgen_cli.audio.encode", raising=False)
     monkeypatch.delattr(audio, "encode", raising=False)
     monkeypatch.setitem(sys.modules, "soundfile", None)
-    put(store)
+    put_take(store)
     done = musicgen("export", "last", "-o", tmp_path / "x.mp3")
 
     assert done.code == 8
@@ -238,10 +220,10 @@ def test_without_the_extra_a_format_is_exit_8(
     assert musicgen("export", "last", "--loop", "-o", tmp_path / "x.wav").code == 0
 
 
-def test_export_never_overwrites_unless_forced(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """A file that exists is exit 1; in a folder the name is numbered; two takes never share a name."""
-    put(store, "x", seed=1)
-    put(store, "x", seed=2)
+def test_export_replaces_files_only_with_force(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """An existing file is exit 1; names in a folder are numbered; two takes never get the same name."""
+    put_take(store, "x", seed=1)
+    put_take(store, "x", seed=2)
     file = tmp_path / "x.wav"
     file.write_bytes(b"precious")
 
@@ -256,9 +238,9 @@ def test_export_never_overwrites_unless_forced(musicgen: Run, store: Store, tmp_
     assert fakes.exported(tmp_path / "f" / "x.wav") == fakes.tone(0.5, seed=2)
 
 
-def test_force_replaces_a_link_and_not_what_it_points_to(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """A symbolic link in the target's place costs nobody a file."""
-    put(store)
+def test_force_replaces_a_link_and_not_its_target(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """The file to which a symbolic link points is not changed."""
+    put_take(store)
     canary, link = tmp_path / "canary", tmp_path / "x.wav"
     canary.write_bytes(b"alive")
     link.symlink_to(canary)
@@ -270,8 +252,8 @@ def test_force_replaces_a_link_and_not_what_it_points_to(musicgen: Run, store: S
 
 
 def test_a_sidecar_is_the_record(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """As JSON, beside the sound, and no less careful with what exists."""
-    take = put(store, "élan")
+    """It is JSON beside the audio, and replaces an existing file only with `--force`."""
+    take = put_take(store, "élan")
 
     assert musicgen("export", "last", "-o", tmp_path / "x.wav", "--sidecar").code == 0
     record = json.loads((tmp_path / "x.json").read_text())
@@ -282,9 +264,9 @@ def test_a_sidecar_is_the_record(musicgen: Run, store: Store, tmp_path: Path) ->
     assert (tmp_path / "y.json").read_text() == "precious"
 
 
-def test_damaged_sound_is_never_exported(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """Exit 7, and no file."""
-    take = put(store)
+def test_damaged_audio_is_never_exported(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """It is exit 7, and no file is written."""
+    take = put_take(store)
     blob = store.blob_path(take)
     damage(store, take)
 
@@ -294,9 +276,9 @@ def test_damaged_sound_is_never_exported(musicgen: Run, store: Store, tmp_path: 
     assert list(tmp_path.glob("*.wav")) == []
 
 
-def test_a_bad_line_is_told_once_and_hides_nothing_else(musicgen: Run, store: Store, store_path: Path) -> None:
-    """One flipped byte costs one take, and a word on stderr."""
-    ids = [put(store, seed=seed).id for seed in range(3)]
+def test_a_damaged_line_hides_only_its_own_take(musicgen: Run, store: Store, store_path: Path) -> None:
+    """There is one warning on stderr."""
+    ids = [put_take(store, seed=seed).id for seed in range(3)]
     index = store_path / "index.jsonl"
     data = bytearray(index.read_bytes())
     data[data.index(ids[1].encode()) + 200] ^= 1
@@ -311,9 +293,9 @@ def test_a_bad_line_is_told_once_and_hides_nothing_else(musicgen: Run, store: St
 
 
 def test_store_path_and_stats(musicgen: Run, store: Store, store_path: Path) -> None:
-    """Where it is, and what is in it."""
-    put(store, seed=1)
-    put(store, seed=1)
+    """They print where the store is, and how much is in it."""
+    put_take(store, seed=1)
+    put_take(store, seed=1)
 
     assert musicgen("store", "path").out == f"{store_path}\n"
     stats = json.loads(musicgen("store", "stats", "--json").out)

@@ -4,16 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from musicgen_cli.store import Artifact, Store
+from tests.support.command_line import Run
 from tests.support.index_lines import draft, sound
-
-Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -27,18 +24,20 @@ def takes(store: Store) -> list[Artifact]:
 
 
 def spoil(store: Store) -> None:
+    """Append a damaged line to the index."""
     with (store.root / "index.jsonl").open("ab") as file:
         file.write(b"\x1b]0;x\x07\n")
 
 
 def age(root: Path) -> None:
+    """Make all files of a store old enough to be deleted."""
     for path in root.rglob("*"):
         if path.is_file():
             os.utime(path, (0, 0))
 
 
-def test_check_is_silent_on_stdout_when_all_is_well(musicgen: Run, takes: list[Artifact]) -> None:
-    """Exit 0; stderr says so."""
+def test_check_of_a_sound_store_prints_no_problem(musicgen: Run, takes: list[Artifact]) -> None:
+    """It is exit 0, nothing is on stdout, and a note is on stderr."""
     for words in ([], ["--full"], ["--json"]):
         done = musicgen("store", "check", *words)
         assert (done.code, done.out) == (0, "")
@@ -46,7 +45,7 @@ def test_check_is_silent_on_stdout_when_all_is_well(musicgen: Run, takes: list[A
 
 
 def test_check_prints_problems_and_exits_1(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
-    """One a line: kind, place, sentence; or as JSON Lines; the hint names what mends."""
+    """Each line has kind, place and message, or is a JSON object; the hint names `store repair`."""
     spoil(store)
     store.blob_path(takes[0]).unlink()
 
@@ -61,8 +60,8 @@ def test_check_prints_problems_and_exits_1(musicgen: Run, store: Store, takes: l
     assert json.loads(done.err)["error"]["code"] == "problems-found"
 
 
-def test_check_full_finds_what_check_does_not(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
-    """Audio of the right size with other bytes."""
+def test_only_check_full_finds_changed_bytes(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
+    """The audio has the right size, but other bytes."""
     path = store.blob_path(takes[0])
     path.chmod(0o600)
     path.write_bytes(sound(9))
@@ -72,8 +71,8 @@ def test_check_full_finds_what_check_does_not(musicgen: Run, store: Store, takes
     assert musicgen("store", "check", "--full").code == 1
 
 
-def test_repair_mends_and_says_what_it_cannot(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
-    """Missing audio stays missing; a dry run says the same and does nothing."""
+def test_repair_reports_what_it_cannot_repair(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
+    """Missing audio stays missing; a dry run prints the same and changes nothing."""
     spoil(store)
     store.blob_path(takes[0]).unlink()
     before = (store.root / "index.jsonl").read_bytes()
@@ -91,8 +90,8 @@ def test_repair_mends_and_says_what_it_cannot(musicgen: Run, store: Store, takes
     assert musicgen("store", "check").lines == [f"missing\t{takes[0].id}\tthe audio of {takes[0].id} is missing"]
 
 
-def test_repair_adopts_only_when_asked(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
-    """A lost index is made again from the audio."""
+def test_only_repair_adopt_makes_takes_of_audio(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
+    """With it a lost index is rebuilt from the audio files."""
     (store.root / "index.jsonl").unlink()
 
     assert "adopted\t0" in musicgen("store", "repair").lines
@@ -100,8 +99,8 @@ def test_repair_adopts_only_when_asked(musicgen: Run, store: Store, takes: list[
     assert len(musicgen("list", "-q", "--tag", "recovered").lines) == 3
 
 
-def test_compact_tells_what_it_saved(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
-    """As names and values, or as JSON; `--forget` leaves no old index."""
+def test_compact_prints_what_it_saved(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
+    """It does so as names and values, or as JSON; `--forget` keeps no copy of the old index."""
     store.remove([takes[0].id])
 
     would = json.loads(musicgen("store", "compact", "--dry-run", "--json").out)
@@ -116,8 +115,10 @@ def test_compact_tells_what_it_saved(musicgen: Run, store: Store, takes: list[Ar
 
 
 @pytest.mark.parametrize("words", [["compact"], ["compact", "--forget"], ["gc"], ["gc", "--yes"]])
-def test_a_damaged_index_is_refused(musicgen: Run, store: Store, takes: list[Artifact], words: list[str]) -> None:
-    """Exit 7, and the hint names the repair."""
+def test_compact_and_gc_refuse_a_damaged_index(
+    musicgen: Run, store: Store, takes: list[Artifact], words: list[str]
+) -> None:
+    """It is exit 7, and the hint names `store repair`."""
     spoil(store)
     store.remove([takes[0].id])
     age(store.root)
@@ -130,7 +131,7 @@ def test_a_damaged_index_is_refused(musicgen: Run, store: Store, takes: list[Art
 
 
 def test_gc_deletes_only_with_yes(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
-    """Without it, it counts; with it, it says first what it is about to do."""
+    """Without `--yes` it only counts; with it, it first prints what it is going to delete."""
     store.remove([takes[0].id])
     age(store.root)
 
@@ -149,19 +150,21 @@ def test_gc_deletes_only_with_yes(musicgen: Run, store: Store, takes: list[Artif
 
 
 def test_yes_and_dry_run_contradict_each_other(musicgen: Run, takes: list[Artifact]) -> None:
-    """That is wrong usage, not a guess."""
+    """Both together are wrong usage."""
     assert musicgen("store", "gc", "--yes", "--dry-run").code == 2
 
 
 @pytest.mark.parametrize("command", ["check", "repair", "compact", "gc"])
-def test_each_takes_another_store(musicgen: Run, takes: list[Artifact], tmp_path: Path, command: str) -> None:
-    """One that isn't there yet is right, and isn't made."""
+def test_a_store_that_does_not_exist_is_sound(
+    musicgen: Run, takes: list[Artifact], tmp_path: Path, command: str
+) -> None:
+    """Each command of `store` finds nothing to do in it, and doesn't create it."""
     assert musicgen("store", command, "--store", tmp_path / "other").code == 0
     assert not (tmp_path / "other").exists()
 
 
-def test_asking_for_the_path_loads_nothing_of_this() -> None:
-    """Start-up is paid by every command."""
+def test_store_path_does_not_import_the_store() -> None:
+    """Its start-up time is that of every command."""
     code = (
         "import sys; from musicgen_cli.cli.app import run; run(['store', 'path']);"
         "assert not {'filelock', 'hashlib', 'musicgen_cli.store'} & sys.modules.keys()"

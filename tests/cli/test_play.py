@@ -4,18 +4,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from threading import Timer
 
 import pytest
 from pytest_httpserver import HTTPServer
 
-from musicgen_cli.store import Artifact, ArtifactDraft, Store
-from tests.support import fakes, players
+from musicgen_cli.store import Store
+from tests.support import players
+from tests.support.command_line import MUSICGEN, Run
+from tests.support.takes import damage, put_take
 
-Run = Callable[..., Any]
-MUSICGEN = [sys.executable, "-m", "musicgen_cli"]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
 
 
@@ -29,17 +28,12 @@ def bin_(tmp_path: Path) -> Path:
     return tmp_path / "bin"
 
 
-def put(store: Store, prompt: str = "x", *, seed: int = 1) -> Artifact:
-    draft = ArtifactDraft(tags=(), prompt=prompt, params={}, creator="me", origin={}, seed=seed)
-    return store.put(fakes.tone(0.5, seed=seed), draft)
-
-
 def test_takes_are_played_one_after_the_other(
     musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By any form of an id; nothing is on stdout, and what plays is told on stderr unless quiet."""
+    """Any form of an id will do; nothing is on stdout, and each take is announced on stderr unless `-q`."""
     players.install(bin_, monkeypatch, afplay=players.WORKS)
-    one, two = put(store, "rain\x1b[31m", seed=1), put(store, "snow", seed=2)
+    one, two = put_take(store, "rain\x1b[31m", seed=1), put_take(store, "snow", seed=2)
     done = musicgen("play", one.id[9:14], "last")
 
     assert (done.code, done.out) == (0, "")
@@ -52,10 +46,10 @@ def test_takes_are_played_one_after_the_other(
 def test_without_a_player_it_is_exit_8(
     musicgen: Run, store: Store, service: HTTPServer, bin_: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What to install is said; `generate --play` says it before anything is made."""
+    """The hint says what to install; `generate --play` checks this before anything is made."""
     players.install(bin_, monkeypatch)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    put(store)
+    put_take(store)
     done = musicgen("play", "last")
 
     assert done.code == 8
@@ -64,12 +58,12 @@ def test_without_a_player_it_is_exit_8(
     assert service.log == []
 
 
-def test_damaged_sound_is_never_heard(musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit 7, and no player is started."""
+def test_damaged_audio_is_never_played(
+    musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is exit 7, and no player is started."""
     players.install(bin_, monkeypatch, aplay=players.WORKS)
-    blob = store.blob_path(put(store))
-    blob.chmod(0o600)
-    blob.write_bytes(blob.read_bytes()[:-1] + b"!")
+    damage(store, put_take(store))
 
     assert musicgen("play", "last").code == 7
     assert musicgen("play", "last", "--loop").code == 7
@@ -79,9 +73,9 @@ def test_damaged_sound_is_never_heard(musicgen: Run, store: Store, bin_: Path, m
 def test_when_all_players_fail_it_is_exit_1(
     musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each in one sentence; one that works makes up for those before it, which are not asked again."""
+    """Each failure is reported in a line. A player that fails is not tried again, and the next one is used."""
     players.install(bin_, monkeypatch, paplay=players.FAILS, ffplay=players.COMPLAINS)
-    take = put(store)
+    take = put_take(store)
     done = musicgen("play", take.id)
     assert done.code == 1
     assert done.err.splitlines()[1:] == [
@@ -95,9 +89,9 @@ def test_when_all_players_fail_it_is_exit_1(
 
 
 @pytest.mark.parametrize("words", [["play", "last"], ["play", "last", "--loop"]])
-def test_ctrl_c_stops_the_sound(store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    """Exit 130, and no player is left."""
-    put(store)
+def test_ctrl_c_stops_the_player(store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """It is exit 130, and no process is left."""
+    put_take(store)
     players.install(bin_, monkeypatch, aplay=players.HANGS)
     liveness = players.Liveness(bin_ / "aplay")
     child = subprocess.Popen([*MUSICGEN, *words], stderr=subprocess.PIPE, text=True)
@@ -114,7 +108,7 @@ def test_ctrl_c_stops_the_sound(store: Store, bin_: Path, monkeypatch: pytest.Mo
 def test_each_take_is_played_when_it_is_stored(
     musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In their order; what can't be heard is a warning, and the takes are as good."""
+    """They are played in their order; a failure to play is only a warning."""
     players.install(bin_, monkeypatch, aplay=players.WORKS)
     done = musicgen("generate", "x", "-d", "0.5", "-n", "3", "--play", "-q")
 
@@ -130,7 +124,7 @@ def test_each_take_is_played_when_it_is_stored(
 
 @pytest.mark.usefixtures("service")
 def test_a_player_that_hangs_delays_no_take(store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All are stored and told while the first one's player does nothing; Ctrl-C ends that, too."""
+    """All takes are stored and printed meanwhile; Ctrl-C stops the player."""
     players.install(bin_, monkeypatch, aplay=players.HANGS)
     liveness = players.Liveness(bin_ / "aplay")
     child = subprocess.Popen(
@@ -138,7 +132,10 @@ def test_a_player_that_hangs_delays_no_take(store: Store, bin_: Path, monkeypatc
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert child.stdout is not None
+    give_up = Timer(players.WAIT_S, child.kill)  # a hanging player that delays takes leaves the pipe without a line
+    give_up.start()
     ids = [child.stdout.readline().strip() for _ in range(3)]
+    give_up.cancel()
     liveness.wait_until_started()
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=players.WAIT_S)
@@ -148,10 +145,10 @@ def test_a_player_that_hangs_delays_no_take(store: Store, bin_: Path, monkeypatc
     liveness.wait_until_ended()
 
 
-def test_a_local_take_is_heard_as_it_is_stored(
+def test_a_local_take_is_played_as_it_is_stored(
     musicgen: Run, store: Store, bin_: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The model's samples, and the blob's, are the same ones, however they came to the player."""
+    """The player gets the samples of the blob, whether while they are made or afterwards."""
     pytest.importorskip("onnxruntime", reason="needs the extra local")
     players.install(bin_, monkeypatch, aplay=players.WORKS)
     done = musicgen("generate", "drone", "--local", "--model", "nano", "-d", "3", "--play", "-q")

@@ -20,6 +20,7 @@ SCRIPTS = {"bash": "musicgen.bash", "zsh": "_musicgen", "fish": "musicgen.fish"}
 _READY = "ready> "
 _DUMP = "\x18\x10"  # ctrl-x ctrl-p
 _WAIT_S = 60.0
+_SETTLE_S = 0.3
 
 _BASH = r"""
 source "$COMPLETIONS/musicgen.bash"
@@ -86,6 +87,8 @@ class Shell:
     def shown_after(self, keys: str) -> str:
         """Type into an empty command line; return what the terminal showed meanwhile."""
         self.line_after(keys)
+        while self._read_some(_SETTLE_S):  # what was shown before the line was written may still be on its way
+            pass
         return self._shown
 
     def close(self) -> None:
@@ -98,5 +101,11 @@ class Shell:
         deadline = time.monotonic() + _WAIT_S
         while not is_done():
             assert time.monotonic() < deadline, self._shown
-            if select.select([self._terminal], [], [], 0.05)[0]:
-                self._shown += os.read(self._terminal, 65536).decode(errors="replace")
+            self._read_some(0.05)
+
+    def _read_some(self, timeout_s: float) -> bool:
+        """Read what the terminal shows; return False if it shows nothing within a time."""
+        if not select.select([self._terminal], [], [], timeout_s)[0]:
+            return False
+        self._shown += os.read(self._terminal, 65536).decode(errors="replace")
+        return True
