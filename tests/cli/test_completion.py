@@ -18,10 +18,10 @@ from musicgen_cli.cli.completion.tree import VALUES, Command, command_of
 from musicgen_cli.cli.completion.values import KINDS
 from musicgen_cli.store import ArtifactDraft, Store
 from tests.support import fakes
+from tests.support.command_line import MUSICGEN
 from tests.support.shells import COMPLETIONS, SCRIPTS, Shell, environment, needs_shell
 
-MUSICGEN = [sys.executable, "-m", "musicgen_cli"]
-# What they would make is a file in the folder where the shell stands.
+# Each of the commands in them would create a file in the current folder of the shell.
 HOSTILE = ("$(touch pwned)", "`touch pwned`", "x;touch pwned", "it's", "a b", "*", "~", "#no", "(touch pwned)", "!!")
 
 
@@ -47,8 +47,8 @@ def store(store_path: Path) -> Store:
     return store
 
 
-def asked(kinds: str, *words: str) -> list[list[str]]:
-    """Ask as a completion script does; return values and hints."""
+def complete(kinds: str, *words: str) -> list[list[str]]:
+    """Run musicgen as a completion script does; return values with their hints."""
     done = subprocess.run(
         [*MUSICGEN, *words],
         env=os.environ | {"_MUSICGEN_COMPLETE": kinds},
@@ -61,12 +61,12 @@ def asked(kinds: str, *words: str) -> list[list[str]]:
 
 
 def values_of(kinds: str, *words: str) -> list[str]:
-    return [value for value, _ in asked(kinds, *words)]
+    return [value for value, _ in complete(kinds, *words)]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_completion_scripts_are_the_generated_ones(shell: str) -> None:
-    """`completions/` holds what the program prints."""
+def test_completion_scripts_are_up_to_date(shell: str) -> None:
+    """`completions/` holds what `musicgen --show-completion` prints."""
     done = subprocess.run([*MUSICGEN, "--show-completion", shell], capture_output=True, check=True, text=True)
     name = f"completions/{SCRIPTS[shell]}"
 
@@ -74,7 +74,7 @@ def test_completion_scripts_are_the_generated_ones(shell: str) -> None:
 
 
 def test_every_value_has_a_kind(commands: Command) -> None:
-    """No option or argument is forgotten, and no entry of the table asks for what nobody answers."""
+    """Every option and argument is classified, and every kind that the table of values names exists."""
     unknown = [name for command in commands.walk() for name in command.unknown]
 
     assert not unknown, f"what completes these? add each to VALUES in cli/completion/tree.py: {', '.join(unknown)}"
@@ -84,7 +84,7 @@ def test_every_value_has_a_kind(commands: Command) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_each_script_names_every_command_and_option(shell: str, commands: Command) -> None:
-    """A script that lacks one would pass for a generated one."""
+    """A script without one of them would be taken for a complete one."""
     text = script(shell, build_app(COMMANDS))
     for command in commands.walk():
         for word in command.path:
@@ -95,14 +95,14 @@ def test_each_script_names_every_command_and_option(shell: str, commands: Comman
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_no_script_evaluates_anything(shell: str) -> None:
-    """Prompts and tags are anybody's."""
+    """Prompts and tags may come from anybody."""
     text = (COMPLETIONS / SCRIPTS[shell]).read_text()
 
     assert not re.search(r"\beval\b|\bsource\b|\$\{\(e\)", text)
 
 
 def test_an_unknown_shell_is_wrong_usage() -> None:
-    """The known ones are named."""
+    """The message names the known shells."""
     done = subprocess.run([*MUSICGEN, "--show-completion", "tcsh"], capture_output=True, check=False, text=True)
 
     assert done.returncode == 2
@@ -112,16 +112,16 @@ def test_an_unknown_shell_is_wrong_usage() -> None:
 def test_ids_come_newest_first_with_their_prompts(store: Store) -> None:
     """A hint is one printable line of at most 60 characters, whatever the prompt is."""
     long = store.put(fakes.tone(seed=99), ArtifactDraft((), "x" * 900, {}, "me", {}))
-    found = asked("takes", "show", "")
+    pairs = complete("takes", "show", "")
 
-    assert found[0] == ["last", "x" * 59 + "…"]
-    assert found[1] == [long.id, "x" * 59 + "…"]
-    assert [value for value, _ in found[1:]] == [take.id for take in store.newest(None)]
-    assert found[-1][1] == r"$(touch pwned) \x1b[2J $(touch pwned)"
+    assert pairs[0] == ["last", "x" * 59 + "…"]
+    assert pairs[1] == [long.id, "x" * 59 + "…"]
+    assert [value for value, _ in pairs[1:]] == [take.id for take in store.newest(None)]
+    assert pairs[-1][1] == r"$(touch pwned) \x1b[2J $(touch pwned)"
 
 
 def test_an_id_completes_in_the_form_in_which_it_is_typed(store: Store) -> None:
-    """With `artifact_`, or its digits alone."""
+    """It has the prefix `artifact_`, or not."""
     ids = [take.id for take in store.newest(None)]
 
     assert values_of("takes", "show", "art")[1:] == ids
@@ -129,8 +129,8 @@ def test_an_id_completes_in_the_form_in_which_it_is_typed(store: Store) -> None:
     assert values_of("takes", "show", "0")[1:] == [id_.removeprefix("artifact_") for id_ in ids]
 
 
-def test_what_takes_have_completes_once_each(store: Store) -> None:
-    """Tags, sets, creators and models of the takes; removed takes have nothing."""
+def test_tags_sets_creators_and_models_complete_once_each(store: Store) -> None:
+    """They are those of the stored takes, without removed ones."""
     texts = [*HOSTILE, "type:audio", "type:voice", "ünï"][::-1]
 
     assert values_of("tags", "tag", "last", "--add", "") == texts
@@ -142,15 +142,17 @@ def test_what_takes_have_completes_once_each(store: Store) -> None:
 
 
 def test_values_that_cannot_be_typed_are_left_out(store_path: Path) -> None:
-    """An escape would act on the line; a value that starts with a dash would be an option."""
+    """An escape sequence would change the line, and a value that starts with a dash would be an option."""
     for i, name in enumerate(("\x1b[31mred", "a\nb", "--yes", " blank", "good")):
         Store(store_path).put(fakes.tone(seed=i), ArtifactDraft((), "", {}, name, {}))
 
     assert values_of("creators", "") == ["good"]
 
 
-def test_the_store_that_the_line_names_is_asked(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both spellings of `--store`, else MUSICGEN_STORE, else config.toml."""
+def test_values_are_those_of_the_store_in_the_line(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named by either form of `--store`, else by MUSICGEN_STORE, else by config.toml."""
     monkeypatch.delenv("MUSICGEN_STORE")
     for words in (["--store", str(store.root)], [f"--store={store.root}"]):
         assert "type:audio" in values_of("tags", "list", *words, "-t", "")
@@ -162,10 +164,10 @@ def test_the_store_that_the_line_names_is_asked(store: Store, tmp_path: Path, mo
     assert values_of("tags", "list", "--store", str(tmp_path / "none"), "-t", "") == []
 
 
-def test_what_cannot_be_read_has_no_values(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does an absent store come to be, or an unknown kind print a word."""
+def test_what_cannot_be_read_completes_to_nothing(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No store is created, and an unknown kind prints no message."""
     for kind in KINDS:
-        asked(kind, "show", "")
+        complete(kind, "show", "")
     assert values_of("bogus", "") == values_of("takes", "") == values_of("takes") == values_of("jobs", "") == []
     assert not store_path.exists()
     assert not settings.state_dir().exists()
@@ -177,7 +179,7 @@ def test_what_cannot_be_read_has_no_values(store_path: Path, monkeypatch: pytest
 
 
 def test_jobs_complete_from_their_files(store: Store) -> None:
-    """The newest first, with state and prompt; nobody is started, and a damaged one has no hint."""
+    """The newest come first, with state and prompt; no runner is started, and a damaged job has no hint."""
     folder = job_folder(store.root, settings.state_dir())
     folder.mkdir(parents=True)
     ids = [f"{i}0000000-0000-4000-8000-000000000000" for i in range(3)]
@@ -187,7 +189,7 @@ def test_jobs_complete_from_their_files(store: Store) -> None:
         os.utime(path, (i, i))
     (folder / "runner.json").write_text("{}")
 
-    assert asked("jobs", "job", "show", "") == [
+    assert complete("jobs", "job", "show", "") == [
         ["last", ""],
         [ids[2], "pending: a b"],
         [ids[1], "pending: a b"],
@@ -196,8 +198,8 @@ def test_jobs_complete_from_their_files(store: Store) -> None:
     assert len(list(folder.iterdir())) == 4
 
 
-def test_models_complete_with_where_they_are() -> None:
-    """Each once: those that are here, then those that could be pulled."""
+def test_models_complete_once_each() -> None:
+    """Models on this machine come first, then those that could be pulled."""
     pulled = settings.models_dir() / "owner--model"
     pulled.mkdir(parents=True)
     (pulled / "manifest.json").write_text("{}")
@@ -210,8 +212,8 @@ def test_models_complete_with_where_they_are() -> None:
     assert values_of("models", "").count("medium") == 1
 
 
-def test_it_loads_the_store_and_little_else(store_path: Path) -> None:
-    """Somebody waits for their Tab."""
+def test_completion_imports_little_but_the_store(store_path: Path) -> None:
+    """It runs at each press of Tab."""
     Store(store_path).put(fakes.tone(), ArtifactDraft(("a",), "x", {}, "me", {}))
     code = (
         "import sys; from musicgen_cli.__main__ import main; sys.argv = ['musicgen', 'show', '']; main()\n"
@@ -242,7 +244,7 @@ def shell(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Itera
 
 
 def test_tab_in_a_shell_completes_words_and_values(shell: Shell, store: Store) -> None:
-    """Commands, options and choices, ids in both forms, colons, paths; in options and joined to them."""
+    """Commands, options, choices, ids in both forms, values with colons, and paths complete, also after `=`."""
     newest = next(store.newest(1)).id
     short = newest.removeprefix("artifact_")
     for typed, completed in {
@@ -268,7 +270,7 @@ def test_tab_in_a_shell_completes_words_and_values(shell: Shell, store: Store) -
 
 
 def test_hostile_values_are_quoted_and_never_run(shell: Shell) -> None:
-    """Every tag and set comes out as one harmless word, also within quotes that are open."""
+    """Every tag and set is completed to one word that is quoted as the line needs it, also within open quotes."""
     for typed, completed in {
         r"\`": r"\`touch\ pwned\`",
         r"\*": r"\*",
@@ -289,7 +291,7 @@ def test_hostile_values_are_quoted_and_never_run(shell: Shell) -> None:
 
 
 def test_the_list_shows_prompts_as_hints(shell: Shell, store: Store) -> None:
-    """Printable, and none of it gets into the line."""
+    """They are printable, and not inserted into the line."""
     typed = "musicgen rm artifact_"
     shown = shell.shown_after(f"{typed}\t\t")
 
@@ -325,7 +327,7 @@ def candidates(home: Path, line: str) -> list[str]:
 
 
 def test_fish_offers_words_and_values(fish: Path, store: Store) -> None:
-    """Each where it belongs, with its help or its hint."""
+    """Each is offered where it belongs, with its help or its hint."""
     newest = next(store.newest(1)).id
 
     assert "job\tManage takes that are made in the background." in candidates(fish, "musicgen ")
@@ -337,5 +339,5 @@ def test_fish_offers_words_and_values(fish: Path, store: Store) -> None:
     assert candidates(fish, "musicgen model rm ") == candidates(fish, "musicgen list ") == []
     assert candidates(fish, "musicgen store path --store b") == ["bin/\tDirectory"]
     for line in ("tag last --add ", "tag last --add="):
-        found = [each.removeprefix("--add=") for each in candidates(fish, f"musicgen {line}")]
-        assert {*HOSTILE} <= {*found}
+        tags = [tag.removeprefix("--add=") for tag in candidates(fish, f"musicgen {line}")]
+        assert {*HOSTILE} <= {*tags}

@@ -1,4 +1,4 @@
-"""Forty strings that were made to be obeyed, through every command that prints."""
+"""No command prints control characters or obeys markup: forty hostile strings go through all of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.jobs.job import Job, to_record
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.store import Store
+from tests.support.command_line import Run
 from tests.support.index_lines import head, name, put, sound
 from tests.support.terminal import on_terminal
 
 CORPUS = [
-    # what terminals obey
+    # control characters and sequences of terminals
     "\x1b[31mred",
     "\x1b[2J\x1b[Hcleared",
     "\x1b]0;title\x07",
@@ -45,7 +46,7 @@ CORPUS = [
     "\x7f\x7f",
     "\x00NUL\x00",
     "a\tb\nc\x0bd\x0ce",
-    # what reverses or hides
+    # characters that reverse or hide text
     "\u202egnp.exe",
     "\u2066a\u2069\u2067b\u2069\u2068c\u2069",
     "\u202aa\u202c\u202bb\u202c\u202dc\u202c",
@@ -53,7 +54,7 @@ CORPUS = [
     "line\u2028paragraph\u2029end",
     "العربية עברית",
     "e\u0301\u0301\u0301\u0301\u0301\u0301\u0301",
-    # what Rich obeys
+    # markup of Rich
     "[bold red]loud[/bold red]",
     "[/]",
     "[/bold]",
@@ -62,20 +63,21 @@ CORPUS = [
     ":skull: :smile:",
     "\\[bold]x\\[/bold]",
     "[@click=app.quit]x[/]",
-    # what formats and shells obey
+    # templates, shell commands, paths, options, HTML
     "{id} {0} {prompt_slug.__class__} %s %n $(reboot) `reboot`",
     "../../etc/passwd",
     "-rf --yes",
     "<script>alert(1)</script>&amp;'\"",
 ]
-ASKED = [*(text for text in CORPUS if "\0" not in text), "\udc9b31m"]  # what can be an argument, the last one no UTF-8
-LITERALLY = ["[bold red]loud[/bold red]", "[link=file:///etc/passwd]here[/link]", ":skull: :smile:", r"\x1b[31mred"]
+ARGUMENTS = [*(text for text in CORPUS if "\0" not in text), "\udc9b31m"]  # the last one is not UTF-8
+# Parts of the output as they must appear.
+LITERALS = ["[bold red]loud[/bold red]", "[link=file:///etc/passwd]here[/link]", ":skull: :smile:", r"\x1b[31mred"]
 STYLE = re.compile("\x1b\\[[0-9;]*m")
-_OBEYED = {"Cc", "Cs", "Zl", "Zp"}
-_BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-_MARKS = "\u200e\u200f\u061c"
-# Runs many commands in one process; a file holds them, as an argument holds no surrogates that were made by hand.
-_ALL = """
+_UNSAFE_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
+_UNSAFE_BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+_UNSAFE_MARKS = "\u200e\u200f\u061c"
+# Runs many commands in one process. They come from a file, as arguments can't hold every surrogate.
+_RUN_ALL = """
 import json, sys
 from musicgen_cli.cli.app import run
 for words in json.load(open(sys.argv[1])):
@@ -84,11 +86,11 @@ for words in json.load(open(sys.argv[1])):
 
 
 def test_the_corpus_is_forty_strings() -> None:
-    """As many as the name of this file's docstring says."""
+    """The docstring of this file and the README name that number."""
     assert len(set(CORPUS)) == 40
 
 
-def written(root: Path, texts: list[str]) -> None:
+def write_store(root: Path, texts: list[str]) -> None:
     """Write a store as another program could: each text as prompt, tag, creator, set, model and licence of one take."""
     (root / "blobs").mkdir(parents=True)
     lines = [head()]
@@ -102,8 +104,8 @@ def written(root: Path, texts: list[str]) -> None:
     (root / "index.jsonl").write_bytes(b"".join(lines))
 
 
-def jobs_written(root: Path, texts: list[str]) -> None:
-    """Write jobs as another program could, all of them over and lately."""
+def write_jobs(root: Path, texts: list[str]) -> None:
+    """Write jobs as another program could; all of them failed lately."""
     jobs = Jobs(Store(root), settings.state_dir())
     jobs.folder.mkdir(parents=True)
     for place, text in enumerate(texts):
@@ -122,7 +124,7 @@ def jobs_written(root: Path, texts: list[str]) -> None:
 
 
 def commands(texts: list[str], folder: Path) -> list[list[str]]:
-    """Return every command that prints what a record, a file or an argument says."""
+    """Return every command that prints parts of a record, a file or an argument."""
     ids = [name(number) for number in range(len(texts))]
     fixed = [
         "list --all",
@@ -139,21 +141,18 @@ def commands(texts: list[str], folder: Path) -> list[list[str]]:
         done += [["show", each], ["show", each, "--json"], ["show", each, "--tree"], ["show", each, "--path"]]
         done += [["tag", each, "--add", "x"], ["tag", each, "--rm", "x", "--json"], ["rm", each]]
         done += [["export", each, "-o", str(folder / "out"), "--name", "{prompt_slug}-{id}", "--sidecar"]]
-        asked = text.replace("\0", "")
-        done += [["show", asked], ["show", "--", asked], ["list", f"--tag={asked}"], ["list", f"--since={asked}"]]
-        done += [["list", f"--search={asked}", "--all"], ["list", f"--set={asked}", "--json"], [asked], ["tag", asked]]
-        done += [["generate", f"--seed={asked}"], ["generate", asked, "-d", "99"], ["generate", f"--{asked}"]]
-        done += [
-            ["generate", "x", f"--url=ftp://{asked}/"],
-            ["generate", "x", "--local", f"--model={asked}"],
-        ]
-        done += [["play", asked], ["play", each], ["export", ids[0], f"--format={asked}"]]
-        done += [["import", str(folder / asked)], ["export", ids[0], "-o", str(folder / asked / "x.wav")]]
-        done += [["gallery", "-q", f"--tag={asked}", "-o", str(folder / "pages" / asked)]]  # a bar is our own styling
-        done += [["model", "show", asked], ["model", "rm", asked], ["batch", str(folder / asked)]]
-        done += [["job", "show", asked], ["job", "cancel", asked], ["job", "poll", f"--mode={asked}"]]
-        done += [["job", "poll", "--", asked], ["job", "poll", "--json", f"--timeout-ms={asked}"]]
-        done += [["generate", asked, "--detach", "--local", f"--engine={asked}"]]
+        arg = text.replace("\0", "")
+        done += [["show", arg], ["show", "--", arg], ["list", f"--tag={arg}"], ["list", f"--since={arg}"]]
+        done += [["list", f"--search={arg}", "--all"], ["list", f"--set={arg}", "--json"], [arg], ["tag", arg]]
+        done += [["generate", f"--seed={arg}"], ["generate", arg, "-d", "99"], ["generate", f"--{arg}"]]
+        done += [["generate", "x", f"--url=ftp://{arg}/"], ["generate", "x", "--local", f"--model={arg}"]]
+        done += [["play", arg], ["play", each], ["export", ids[0], f"--format={arg}"]]
+        done += [["import", str(folder / arg)], ["export", ids[0], "-o", str(folder / arg / "x.wav")]]
+        done += [["gallery", "-q", f"--tag={arg}", "-o", str(folder / "pages" / arg)]]  # -q: without a bar
+        done += [["model", "show", arg], ["model", "rm", arg], ["batch", str(folder / arg)]]
+        done += [["job", "show", arg], ["job", "cancel", arg], ["job", "poll", f"--mode={arg}"]]
+        done += [["job", "poll", "--", arg], ["job", "poll", "--json", f"--timeout-ms={arg}"]]
+        done += [["generate", arg, "--detach", "--local", f"--engine={arg}"]]
     done += [["batch", str(folder / "rows.jsonl")], ["batch", str(folder / "rows.txt"), "--sweep", texts[0]]]
     done += [["job", "list"], ["job", "list", "--json"], ["job", "show", "last"], ["job", "show", "last", "--json"]]
     done += [["import", str(folder / "found")], ["play", "last"], ["show", "last"], ["list", "--wave", "-n", "4"]]
@@ -162,10 +161,10 @@ def commands(texts: list[str], folder: Path) -> list[list[str]]:
     return [*done, ["rm", *ids, "--yes"], ["list", "--all"]]
 
 
-def told(root: Path, texts: list[str], place: Path, *, terminal: bool) -> str:
-    """Run all commands over a store of these texts, and return all that they printed."""
-    written(root, texts)
-    jobs_written(root, texts)
+def output_of_all(root: Path, texts: list[str], place: Path, *, terminal: bool) -> str:
+    """Run all commands on a store of these texts, and return what they print."""
+    write_store(root, texts)
+    write_jobs(root, texts)
     folder = place / "files"
     (folder / "found").mkdir(parents=True)
     for number, text in enumerate(texts):
@@ -177,7 +176,7 @@ def told(root: Path, texts: list[str], place: Path, *, terminal: bool) -> str:
     (folder / "rows.txt").write_text("".join(text.replace("\n", " ") + "\n" for text in texts))
     listed = place / "commands.json"
     listed.write_text(json.dumps(commands(texts, folder)))
-    words = ["-c", _ALL, str(listed)]
+    words = ["-c", _RUN_ALL, str(listed)]
     if terminal:
         code, shown = on_terminal(*words, columns=400)
     else:
@@ -187,56 +186,46 @@ def told(root: Path, texts: list[str], place: Path, *, terminal: bool) -> str:
     return shown
 
 
-def obeyed(text: str) -> set[str]:
-    """Return the characters in it that do something, other than to end a line."""
+def unsafe(text: str) -> set[str]:
+    """Return the control and bidirectional characters of a text, except line ends."""
     return {
         char
         for char in set(text) - {"\n"}
-        if unicodedata.category(char) in _OBEYED
-        or unicodedata.bidirectional(char) in _BIDI
-        or char in "\u200e\u200f\u061c"
+        if unicodedata.category(char) in _UNSAFE_CATEGORIES
+        or unicodedata.bidirectional(char) in _UNSAFE_BIDI
+        or char in _UNSAFE_MARKS
     }
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file names there can't hold what these do")
-def test_nothing_piped_is_an_instruction(store_path: Path, tmp_path: Path) -> None:
-    """No control character at all, but the tabs between columns; markup and the rest stand as they were written."""
-    shown = told(store_path, CORPUS, tmp_path, terminal=False)
+def test_piped_output_has_no_control_characters(store_path: Path, tmp_path: Path) -> None:
+    """Only tabs between columns are left; Rich markup and other text is printed as it is."""
+    shown = output_of_all(store_path, CORPUS, tmp_path, terminal=False)
 
-    assert obeyed(shown) <= {"\t"}
-    for text in (
-        "[bold red]loud[/bold red]",
-        "[link=file:///etc/passwd]here[/link]",
-        ":skull: :smile:",
-        r"\x1b[31mred",
-    ):
+    assert unsafe(shown) <= {"\t"}
+    for text in LITERALS:
         assert text in shown
     assert "Traceback" not in shown
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no pty")
-def test_nothing_on_a_terminal_is_an_instruction_but_our_own_styling(store_path: Path, tmp_path: Path) -> None:
-    """Only what plain words are styled with, too."""
-    plain = told(store_path, ["plain"] * 3, tmp_path / "plain", terminal=True)
+def test_a_terminal_gets_only_our_own_styling(store_path: Path, tmp_path: Path) -> None:
+    """Escape sequences are only those that plain texts get, too."""
+    plain = output_of_all(store_path, ["plain"] * 3, tmp_path / "plain", terminal=True)
     shutil.rmtree(store_path)
     shutil.rmtree(settings.state_dir())
-    shown = told(store_path, CORPUS, tmp_path / "hostile", terminal=True)
+    shown = output_of_all(store_path, CORPUS, tmp_path / "hostile", terminal=True)
 
     assert set(STYLE.findall(shown)) <= set(STYLE.findall(plain))
-    assert obeyed(STYLE.sub("", shown).replace("\r\n", "\n")) == set()
+    assert unsafe(STYLE.sub("", shown).replace("\r\n", "\n")) == set()
     bare = STYLE.sub("", shown)
-    for text in (
-        "[bold red]loud[/bold red]",
-        "[link=file:///etc/passwd]here[/link]",
-        ":skull: :smile:",
-        r"\x1b[31mred",
-    ):
+    for text in LITERALS:
         assert text in bare
 
 
-@pytest.mark.parametrize("text", ASKED)
-def test_what_is_typed_is_never_an_instruction(musicgen, store_path: Path, text: str) -> None:
-    """Lone surrogates too, as they come from arguments that are no UTF-8."""
+@pytest.mark.parametrize("text", ARGUMENTS)
+def test_arguments_are_printed_without_control_characters(musicgen: Run, store_path: Path, text: str) -> None:
+    """The arguments include a lone surrogate, which stands for a byte that is not UTF-8."""
     for words in (
         ["show", text],
         ["list", f"--creator={text}"],
@@ -244,4 +233,4 @@ def test_what_is_typed_is_never_an_instruction(musicgen, store_path: Path, text:
         ["import", f"/{text}"],
     ):
         done = musicgen(*words)
-        assert obeyed(done.out + done.err) == set(), words
+        assert unsafe(done.out + done.err) == set(), words
