@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from musicgen_cli.cli.forms import as_json, error_object, flat, take_fields, take_object
 from musicgen_cli.errors import MusicgenError, UsageError
-from musicgen_cli.text import escaped_json, number, one_line, printable
+from musicgen_cli.text import number, one_line, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,11 +108,11 @@ class Output:
         """
         if self.as_json:
             extra = {name: value for name, value in more.items() if value is not None}
-            self.line(as_json(_as_object(artifact) | extra), flush=flush)
+            self.line(as_json(take_object(artifact) | extra), flush=flush)
         elif self.quiet:
             self.line(artifact.id, flush=flush)
         else:
-            self.line("\t".join(one_line(field) for field in _fields(artifact)), flush=flush)
+            self.line("\t".join(one_line(field) for field in take_fields(artifact)), flush=flush)
 
     def details(self, artifact: Artifact) -> None:
         """Print a whole record: on a terminal one field a line, else as `artifact` does."""
@@ -207,7 +208,7 @@ class Output:
     def error(self, err: MusicgenError) -> None:
         """Print a failure on stderr: as one line and one hint, or as one JSON object."""
         if self.as_json:
-            _print_to_stderr(as_json({"error": _as_error(err)}))
+            _print_to_stderr(as_json({"error": error_object(err)}))
             return
         self._message("error", str(err))
         if err.hint:
@@ -216,7 +217,7 @@ class Output:
     def failed(self, line: int, err: MusicgenError) -> None:
         """Print the failure of one row of a batch: on stderr, or with `--json` as data in place of the take."""
         if self.as_json:
-            self.json({"line": line, "error": _as_error(err)})
+            self.json({"line": line, "error": error_object(err)})
         else:
             self._message("error", f"line {line}: {err}")
 
@@ -262,51 +263,6 @@ class Output:
 
                 self._bars = Bars()
         return self._bars
-
-
-def flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten nested mappings to names such as `origin.model`; lists are joined, and None is left out."""
-    pairs: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            pairs |= {f"{name}.{inner}": inner_value for inner, inner_value in flat(value).items()}
-        elif value is not None:
-            pairs[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
-    return pairs
-
-
-def as_json(value: Mapping[str, Any]) -> str:
-    """Write a mapping as compact JSON that is safe on a terminal."""
-    import json  # takes a tenth of the start-up time of commands that don't need it
-
-    return escaped_json(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-
-
-def _as_object(artifact: Artifact) -> dict[str, Any]:
-    """Return the fields that the service's tool result has, and the whole record."""
-    return {
-        "status": "success",
-        "artifact_id": artifact.id,
-        "output_hash": artifact.content_hash,
-        **artifact.record,
-    }
-
-
-def _fields(artifact: Artifact) -> tuple[str, ...]:
-    """Return the columns of a take's tab-separated line."""
-    return (
-        artifact.id,
-        artifact.created,
-        number(artifact.duration),
-        "" if artifact.seed is None else str(artifact.seed),
-        str(artifact.origin.get("model") or ""),
-        ",".join(artifact.tags),
-        artifact.prompt,
-    )
-
-
-def _as_error(err: MusicgenError) -> dict[str, Any]:
-    return {"code": err.code, "message": str(err), "hint": err.hint, "exit_code": err.exit_code}
 
 
 def _unwritable(err: OSError) -> MusicgenError:

@@ -12,8 +12,9 @@ from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
+from musicgen_cli.cli.forms import take_fields
 from musicgen_cli.limits import TAGS
-from musicgen_cli.text import number, one_line, size
+from musicgen_cli.text import one_line, size
 
 if TYPE_CHECKING:
     from musicgen_cli.actions.library.lineage import Branch
@@ -72,16 +73,16 @@ def print_takes(artifacts: Iterable[Artifact], draw_wave: Callable[[Artifact], s
     ]
 
     def cells(artifact: Artifact) -> list[str]:
-        seed = "" if artifact.seed is None else str(artifact.seed)
+        _, created, duration, seed, model, _, prompt = take_fields(artifact)
         return [
             short_id(artifact),
-            local_time(artifact.created),
-            number(artifact.duration),
+            local_time(created),
+            duration,
             *([draw_wave(artifact)] if draw_wave else []),
             *([seed] if has_seeds else []),
-            str(artifact.origin.get("model") or ""),
+            model,
             ", ".join(tag for tag in artifact.tags if tag not in TAGS),
-            artifact.prompt,
+            prompt,
         ]
 
     print_table(columns, map(cells, artifacts))

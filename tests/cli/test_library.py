@@ -115,6 +115,17 @@ def test_takes_are_drawn_on_a_terminal(store: Store) -> None:
     assert "▃" not in on_terminal("-m", "musicgen_cli", "list")[1]
 
 
+@pytest.mark.usefixtures("store_path")
+def test_a_terminal_shows_lineage_as_a_tree(store: Store) -> None:
+    """Each take stands below the one that it was made from; piped, parents come first."""
+    parent = put_take(store, "[b]rain[/b]", seed=1)
+    child = put_take(store, "storm", seed=2, parent_id=parent.id)
+    code, shown = on_terminal("-m", "musicgen_cli", "show", child.id, "--tree")
+
+    assert code == 0
+    assert shown.splitlines() == [f"{parent.id[9:]}  0.5 s  [b]rain[/b]", f"└── {child.id[9:]}  0.5 s  storm"]
+
+
 def test_a_piped_list_is_not_drawn(musicgen: Run, store: Store) -> None:
     """Without a terminal `--wave` changes nothing, and no audio is read."""
     damage(store, put_take(store))

@@ -33,8 +33,9 @@ def show(
     quiet: options.Quiet = False,
 ) -> None:
     """Show everything that is known of a job."""
+    from musicgen_cli.cli.forms import flat
     from musicgen_cli.cli.job_view import as_object, show_jobs
-    from musicgen_cli.cli.output import Output, flat
+    from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
     job = _jobs(store_path, out).find(id_)

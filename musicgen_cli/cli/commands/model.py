@@ -79,7 +79,8 @@ def show(
     mean_kl is how far a precision is from float32: the mean KL divergence of the next code, in nats, over one take.
     """
     from musicgen_cli import settings
-    from musicgen_cli.cli.output import Output, flat
+    from musicgen_cli.cli.forms import flat
+    from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_)
     cache = settings.cache_dir()
