@@ -1,4 +1,11 @@
-"""The seam between a command and what makes the sound: an Engine turns a request into a Clip."""
+"""
+The interface of every engine: it turns a `GenerateRequest` into a `Clip` and reports progress to a listener.
+
+Read this file first. Commands, jobs, batches and the HTTP service know an engine only by what is here. There are three
+implementations: a model in this process (`local.LocalEngine`, on ONNX Runtime or torch), an HTTP service
+(`client.RemoteEngine`) and several HTTP services (`fleet.Fleet`). `registry` opens them, and `tests/engine/suite.py`
+tests what all of them must do.
+"""
 
 from __future__ import annotations
 
@@ -12,51 +19,62 @@ from musicgen_cli.contract import GenerateRequest
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a clip came from, as far as it is known."""
+    """What generated a clip, and where; None for what is not known."""
 
-    kind: str  # "http" or "local"
+    kind: str  # "http": a service; "local": this process
     model: str | None = None
-    engine: str | None = None
-    precision: str | None = None
-    device: str | None = None
-    url: str | None = None  # without user info and query
+    engine: str | None = None  # "onnx" or "torch"; a foreign service may name another
+    precision: str | None = None  # such as "int8"
+    device: str | None = None  # such as "cpu"
+    url: str | None = None  # of the service, without user info and query
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A sound that was made and checked: a WAV, and everything that is known of its making."""
+    """A finished sound in memory: a WAV that was checked, and everything that is known about how it was generated."""
 
-    wav: bytes
-    info: WavInfo
+    wav: bytes  # the whole file, header included
+    info: WavInfo  # what the header says, checked against the bytes
     origin: Origin
-    elapsed_s: float
-    seed: int | None = None  # only where it was honoured: the same seed gives the same bytes
+    elapsed_s: float  # from the call of `generate` to its return, with all waits
+    seed: int | None = None  # None unless the engine honoured it: the same seed gives the same bytes
     license: str | None = None  # of the model's weights
-    extra: Mapping[str, Any] = field(default_factory=dict)  # what else a remake needs: checkpoint, sampler version
-    warnings: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)  # needed to reproduce it: checkpoint digest, sampler version
+    warnings: tuple[str, ...] = ()  # one line each
 
 
 class ProgressListener(Protocol):
-    """Hears how a request is getting on. Whatever a method raises stops the request."""
+    """
+    Receives the progress of one request.
+
+    All methods are called on the thread that called `Engine.generate`. An exception from any of them cancels the
+    request and comes out of `generate`.
+    """
 
     def step(self, done: int, total: int) -> None:
-        """Hear that `done` of `total` decoder steps are made; called between two steps."""
+        """
+        Receive the number of decoder steps done, out of `total`.
+
+        `done` never decreases and `total` never changes. A local engine ends with `done == total`; a service is only
+        polled from time to time, and a foreign one may report nothing.
+        """
 
     def note(self, text: str) -> None:
-        """Hear one line worth telling, such as a wait."""
+        """Receive one line for the user, such as why the request waits."""
 
     def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
         """
-        Hear the next samples of the clip while it is being made, which not every engine tells.
+        Receive the next samples of the clip while it is being generated. A service does not send any.
 
         Args:
-            pcm: 16-bit little-endian, channels interleaved; all that are told, in order, are the samples of the WAV.
+            pcm: 16-bit little-endian, channels interleaved. All calls together give exactly the samples of the WAV.
             sample_rate: In Hz.
+            channels: 1 or 2.
         """
 
 
 class NullListener:
-    """A listener that doesn't care."""
+    """A listener that ignores everything; a base class for those that need only some of the methods."""
 
     def step(self, done: int, total: int) -> None:
         """Ignore a step."""
@@ -69,10 +87,9 @@ class NullListener:
 
 
 class LogListener(NullListener):
-    """Passes the notes on to a function."""
+    """A listener that passes notes on to a function, such as a logger's `info`, and ignores the rest."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
-        """Choose the function, which is called with each line."""
         self._log = log
 
     def note(self, text: str) -> None:
@@ -81,18 +98,22 @@ class LogListener(NullListener):
 
 
 class Engine(Protocol):
-    """Turns requests into clips; `generate` may be called from many threads at once."""
+    """Generates clips. `generate` may be called from many threads at once."""
 
-    origin: Origin  # what is known before the first clip
-    slots: int  # clips that are made side by side; further calls wait
+    origin: Origin  # what is known about it before the first clip
+    slots: int  # clips that are generated at the same time; further calls wait for their turn
 
     def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
         """
-        Make one clip.
+        Generate one clip.
+
+        A local engine draws a seed for a request without one and names it in the clip. The same request with the same
+        seed gives the same bytes, whatever else is generated at the same time.
 
         Raises:
-            MusicgenError: Any failure that can be explained; nothing half-made is returned.
+            MusicgenError: Any failure that can be explained. There is no partial result.
+            Exception: Whatever the listener raised.
         """
 
     def close(self) -> None:
-        """Free what the engine holds."""
+        """Free the model or connections; the engine cannot be used afterwards."""
