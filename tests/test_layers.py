@@ -45,9 +45,9 @@ ENGINES_ARE_OPENED_IN = {"actions/engines.py"}
 SEAM = {"musicgen_cli.engine.base", "musicgen_cli.engine.fleet"}
 
 ONLY_IN = {
-    "httpx": {"engine/client.py", "checkpoint/hub.py"},
+    "httpx": {"engine/client.py", "engine/responses.py", "checkpoint/hub.py"},
     "huggingface_hub": {"checkpoint/hub.py"},
-    "stamina": {"engine/client.py"},
+    "stamina": {"engine/retry.py"},
     "onnx": {"engine/onnx/graph_builder.py"},
     "onnxruntime": {"engine/onnx/engine.py", "engine/onnx/decoder.py"},
     "torch": {"engine/torch/"},

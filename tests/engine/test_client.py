@@ -423,7 +423,7 @@ def test_silence_and_unusual_forms_are_kept_with_a_warning(httpserver: HTTPServe
     assert clip.wav == silent
     assert clip.warnings == (
         "the sound is silent",
-        "unusual sound, kept as is: 44100 Hz, 2 channel(s), 16-bit PCM",
+        "unusual audio format, stored as it is: 44100 Hz, 2 channel(s), 16-bit PCM",
     )
 
 

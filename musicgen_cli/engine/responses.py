@@ -1,0 +1,175 @@
+"""
+What an HTTP service's responses mean: bodies, read with a limit, and an error for every status but 200.
+
+httpx decompresses without a limit, and a body may be endless. So nothing but `identity` is accepted, and bodies are
+read raw, up to a given number of bytes.
+"""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import httpx
+from pydantic_core import from_json
+
+from musicgen_cli import limits
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.errors import (
+    BadAnswerError,
+    MusicgenError,
+    ServiceBusyError,
+    ServiceError,
+    ServiceUnreachableError,
+)
+
+JSON_BYTES = 64 * 1024  # at most, for the body of an error, a health check or a progress report
+
+_BUSY = frozenset({429, 503, 504})
+_MAX_DETAILS = 8  # entries of a validation error that are shown
+
+
+async def read_body(response: httpx.Response, max_bytes: int) -> bytes:
+    """
+    Read a response's body as it was sent.
+
+    Raises:
+        BadAnswerError: It is compressed, or longer than `max_bytes`.
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise BadAnswerError(f"the service's answer is compressed ({encoding[:40]!r}), although that was not accepted")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > max_bytes:
+            raise BadAnswerError(f"the service's answer is larger than {max_bytes // 1024} KiB")
+    return bytes(body)
+
+
+def json_object(body: bytes) -> dict[str, object]:
+    """Parse a body that may be anything; what is not a JSON object becomes an empty one."""
+    try:
+        parsed = from_json(body)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+async def status_error(response: httpx.Response, request: GenerateRequest | None) -> MusicgenError:
+    """Return the error that a status other than 200 means; `request` is what was sent, if it was to `/predict`."""
+    status = response.status_code
+    if 300 <= status < 400:
+        target = response.headers.get("location", "nowhere")[: limits.DETAIL_CHARS]
+        message = f"the service answered {status}: it has moved to {target}"
+        return _StatusError(message, status, hint="pass that address with `--url`")
+    detail = await _detail(response)
+    if status in _BUSY:
+        return _BusyStatusError(status, _parse_retry_after(response.headers.get("retry-after")), detail)
+    hint = None
+    if status in {401, 403}:
+        hint = "MUSICGEN_API_KEY must hold the service's key"
+    elif status == 500 and request is not None and not request.prompt:
+        hint = "this server may be unable to generate without a prompt: give one"
+    elif status in {404, 405}:
+        hint = "is that a MusicGen service? `--url` and MUSICGEN_URL name it"
+    reason = detail or response.reason_phrase
+    return _StatusError(f"the service answered {status}" + (f": {reason}" if reason else ""), status, hint=hint)
+
+
+def connection_error(url: str, err: httpx.TransportError) -> ServiceUnreachableError:
+    """Return the error for a connection that could not be made: unknown host, failed TLS, or nothing that listens."""
+    causes = {type(cause).__name__ for cause in _causes(err)}
+    if "gaierror" in causes:
+        return ServiceUnreachableError(f"no such host: {url}", hint="`--url` and MUSICGEN_URL name the service")
+    if causes & {"SSLError", "SSLCertVerificationError"}:
+        return ServiceUnreachableError(f"no secure connection to {url}: {err}", hint="check its certificate")
+    return _RefusedError(f"no musicgen service at {url}", hint="start one with musicgen serve, or add --local")
+
+
+def status_of(err: ServiceError) -> int | None:
+    """Return the status that an error of `status_error` stands for, if it is one."""
+    return err.status if isinstance(err, _StatusError) else None
+
+
+def retry_after_s(err: ServiceBusyError) -> float | None:
+    """Return the seconds after which a busy service wants to be asked again, if it said so."""
+    return err.retry_after_s if isinstance(err, _BusyStatusError) else None
+
+
+def is_refused(err: Exception) -> bool:
+    """Return whether the connection failed because no service listens at the address, or not yet."""
+    return isinstance(err, _RefusedError)
+
+
+class _StatusError(ServiceError):
+    """A status that is neither 200 nor means busy."""
+
+    def __init__(self, message: str, status: int, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class _BusyStatusError(ServiceBusyError):
+    """A 429, 503 or 504."""
+
+    def __init__(self, status: int, retry_after_s: float | None, detail: str | None) -> None:
+        suffix = f": {detail}" if detail else ""
+        super().__init__(
+            f"the service is busy ({status}{suffix})", hint="try again later, or wait longer: `--max-wait`"
+        )
+        self.retry_after_s = retry_after_s
+
+
+class _RefusedError(ServiceUnreachableError):
+    """A connection that was refused, or timed out."""
+
+
+def _causes(err: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, its causes and, of a group, its members."""
+    while err is not None:
+        yield err
+        if isinstance(err, BaseExceptionGroup):
+            for member in err.exceptions:
+                yield from _causes(member)
+        err = err.__cause__ or err.__context__
+
+
+async def _detail(response: httpx.Response) -> str | None:
+    """Return the server's own message in one line, or None if there is none that can be read."""
+    try:
+        body = await read_body(response, JSON_BYTES)
+    except ServiceError:
+        return None  # the status says enough
+    detail = json_object(body).get("detail")
+    if isinstance(detail, list):
+        detail = "; ".join(_validation_message(entry) for entry in detail[:_MAX_DETAILS])
+    if not isinstance(detail, str) or not detail:
+        return None
+    text = " ".join(detail.split())
+    return text if len(text) <= limits.DETAIL_CHARS else text[: limits.DETAIL_CHARS - 1] + "…"
+
+
+def _validation_message(entry: object) -> str:
+    """Format one entry of a FastAPI validation error, `{"loc": ["body", "duration"], "msg": …}`."""
+    if not isinstance(entry, dict):
+        return str(entry)
+    location = entry.get("loc")
+    field = ".".join(str(part) for part in location if part != "body") if isinstance(location, list) else ""
+    return f"{field}: {entry.get('msg')}" if field else str(entry.get("msg"))
+
+
+def _parse_retry_after(value: str | None) -> float | None:
+    """Parse Retry-After, seconds or an HTTP date (RFC 9110, 10.2.3); None for junk and beyond 0-60 s."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        wait_s = float(value[:9])
+    else:
+        try:
+            when = email.utils.parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        wait_s = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return wait_s if wait_s in limits.RETRY_AFTER_S else None
