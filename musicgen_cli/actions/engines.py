@@ -204,9 +204,9 @@ def open_fleet(
         raise unreachable[services[0]]
     if len(models) > 1:
         raise UsageError(f"the services have different models: {', '.join(sorted(map(str, models)))}")
-    fleet = Fleet(services, model=models.pop(), patience_s=config.max_wait or 0.0, warn=reporter.warn)
+    fleet = Fleet(services, model=models.pop(), max_outage_s=config.max_wait or 0.0, warn=reporter.warn)
     for service, failure in unreachable.items():
-        fleet.leave_out(service, failure)
+        fleet.mark_down(service, failure)
     return fleet
 
 

@@ -1,4 +1,4 @@
-"""Several services as one engine: each request goes to one that is free, and none to one that is down."""
+"""Several HTTP services as one engine: each request goes to the least busy one that can be reached."""
 
 from __future__ import annotations
 
@@ -17,105 +17,115 @@ from musicgen_cli.text import number
 
 @dataclass(slots=True)
 class _Member:
+    """One service and its state."""
+
     engine: Engine
-    running: int = 0
-    pause_s: float = 0.0  # 0: it is up
-    ask_at: float = -math.inf
+    running: int = 0  # requests
+    backoff_s: float = 0.0  # 0: it is up; else the wait after its last failure
+    retry_at: float = -math.inf  # when it may be tried again, on the monotonic clock
 
 
 class Fleet:
     """
-    An engine made of several that have the same model.
+    An engine made of several services with the same model.
 
-    Args:
-        engines: At least one.
-        model: What all of them have, None if it isn't known; a clip by another is refused.
-        patience_s: How long none of them may be reachable.
-        warn: Hears which one is left out, and which one is back.
+    A service that cannot be reached is left out, and tried again with one request at a time after a wait that doubles
+    from `BACKOFF_FIRST_S` to `BACKOFF_MOST_S`.
     """
 
     def __init__(
-        self, engines: Sequence[Engine], *, model: str | None, patience_s: float, warn: Callable[[str], None]
+        self, engines: Sequence[Engine], *, model: str | None, max_outage_s: float, warn: Callable[[str], None]
     ) -> None:
+        """
+        Start with all services taken to be up.
+
+        Args:
+            engines: At least one.
+            model: The model that all of them have, None if it is not known. A clip by another model is refused.
+            max_outage_s: How long all of them may be down at the same time before requests fail.
+            warn: Is called with one line when a service is left out, and when it is back.
+        """
         self.origin = Origin("http", model=model)
         self.slots = sum(engine.slots for engine in engines)
         self._members = [_Member(engine) for engine in engines]
-        self._patience_s = patience_s
+        self._max_outage_s = max_outage_s
         self._warn = warn
-        self._changed = threading.Condition()
-        self._none_since: float | None = None
+        self._changed = threading.Condition()  # guards the members' state and `_outage_since`
+        self._outage_since: float | None = None  # when the last service went down; None while one is up
 
     def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
         """
-        Make one clip on the service that has least to do; where one can't be reached, on another.
+        Generate one clip on the least busy service; if that cannot be reached, on another.
 
         Raises:
-            NoServiceError: There has been none for `patience_s`.
+            NoServiceError: All services have been down for `max_outage_s`.
+            ServiceError: The service has another model than the fleet.
             MusicgenError: What the service's own engine raises.
         """
         while True:
-            member = self._take()
+            member = self._acquire()
             try:
                 clip = member.engine.generate(request, listener)
             except ServiceUnreachableError as err:
-                self._leave(member, err)
+                self._release(member, err)
                 continue
             except BaseException:
-                self._leave(member)
+                self._release(member)
                 raise
-            self._leave(member)
+            self._release(member)
             if self.origin.model is not None and clip.origin.model not in {None, self.origin.model}:
                 raise ServiceError(
                     f"{member.engine.origin.url} has the model {clip.origin.model!r} now, not {self.origin.model!r}",
-                    hint="the same command again begins with the new model",
+                    hint="run the same command again to use the new model",
                 )
             return clip
 
-    def leave_out(self, engine: Engine, err: ServiceUnreachableError) -> None:
-        """Ask a service later only, for it can't be reached now."""
+    def mark_down(self, engine: Engine, err: ServiceUnreachableError) -> None:
+        """Leave out one of the services, which could not be reached before the first request."""
         for member in self._members:
             if member.engine is engine:
                 member.running += 1
-                self._leave(member, err)
+                self._release(member, err)
 
     def close(self) -> None:
-        """Free what the engines hold."""
+        """Close the engines of all services."""
         for member in self._members:
             member.engine.close()
 
-    def _take(self) -> _Member:
+    def _acquire(self) -> _Member:
+        """Choose the service for the next request, waiting while all are down."""
         with self._changed:
             while True:
                 now = time.monotonic()
-                # Of those that are down one request at a time finds out whether they still are.
-                free = [m for m in self._members if not m.pause_s or (m.ask_at <= now and not m.running)]
-                if free:
-                    member = min(free, key=lambda m: (m.running, m.pause_s))
+                # One request at a time finds out whether a service is still down.
+                ready = [m for m in self._members if not m.backoff_s or (m.retry_at <= now and not m.running)]
+                if ready:
+                    member = min(ready, key=lambda m: (m.running, m.backoff_s))
                     member.running += 1
                     return member
-                if self._none_since is not None and now - self._none_since >= self._patience_s:
+                if self._outage_since is not None and now - self._outage_since >= self._max_outage_s:
                     raise NoServiceError(
-                        f"no musicgen service could be reached for {number(self._patience_s)} s",
-                        hint="start one with musicgen serve; the same command again makes what is missing",
+                        f"no musicgen service could be reached for {number(self._max_outage_s)} s",
+                        hint="start one with musicgen serve, then run the same command again to make what is missing",
                     )
-                self._changed.wait(max(0.05, min(m.ask_at for m in self._members) - now))
+                self._changed.wait(max(0.05, min(m.retry_at for m in self._members) - now))
 
-    def _leave(self, member: _Member, err: ServiceUnreachableError | None = None) -> None:
-        """Note that a request has ended, and whether its service is there."""
+    def _release(self, member: _Member, err: ServiceUnreachableError | None = None) -> None:
+        """Record that a request of a service has ended; `err` if the service could not be reached."""
         with self._changed:
             member.running -= 1
-            was_up = not member.pause_s
+            was_up = not member.backoff_s
             if err is None:
-                member.pause_s = 0.0
-                self._none_since = None
+                member.backoff_s = 0.0
+                self._outage_since = None
             else:
-                member.pause_s = min(2 * member.pause_s, BACKOFF_MOST_S) or BACKOFF_FIRST_S
-                member.ask_at = time.monotonic() + member.pause_s
-                if self._none_since is None and all(m.pause_s for m in self._members):
-                    self._none_since = time.monotonic()
-            is_up = not member.pause_s
+                member.backoff_s = min(2 * member.backoff_s, BACKOFF_MOST_S) or BACKOFF_FIRST_S
+                member.retry_at = time.monotonic() + member.backoff_s
+                if self._outage_since is None and all(m.backoff_s for m in self._members):
+                    self._outage_since = time.monotonic()
+            is_up = not member.backoff_s
             self._changed.notify_all()
         if was_up and not is_up:
-            self._warn(f"{err}; it is left out, and asked again later")
+            self._warn(f"{err}; it is left out, and tried again later")
         elif is_up and not was_up:
             self._warn(f"{member.engine.origin.url} is back")

@@ -77,7 +77,7 @@ def test_a_service_may_stop_and_come_back(batch: RunRows, store_path: Path, monk
 
     assert result.code == 0, result.err
     assert len(takes_in(store_path)) == len({take.prompt for take in takes_in(store_path)}) == 60
-    assert "it is left out, and asked again later" in result.err
+    assert "it is left out, and tried again later" in result.err
     assert f"http://127.0.0.1:{port} is back" in result.err
     assert "other" in served_by[-10:]
 
