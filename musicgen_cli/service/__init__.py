@@ -1,1 +1,1 @@
-"""The HTTP service: an engine behind a bounded queue, as the contract says."""
+"""The HTTP service: an engine behind a bounded queue, following the HTTP contract."""

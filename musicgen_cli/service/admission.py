@@ -1,8 +1,8 @@
 """
-Admission: who may wait, who is told to come back, and when.
+Admission control: which requests run, wait or are refused, and when a refused client may come back.
 
-Everything here runs on the event loop but the engine, which has threads of its own, one for each of its slots: on one
-of them it is loaded, and on all of them it makes clips side by side.
+Everything here runs on the event loop, except the engine: it has one thread for each of its slots, is loaded on one of
+them and generates clips on all of them at the same time.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import Any, TypeVar
 
 from musicgen_cli import limits
 from musicgen_cli.engine.base import Clip, Engine
-from musicgen_cli.service.fairness import FairOrder, most_each, to_give_way
-from musicgen_cli.service.job import AbandonedError, Job
+from musicgen_cli.service.fairness import FairOrder, job_to_evict, slots_per_client
+from musicgen_cli.service.job import Job, JobCancelledError
 from musicgen_cli.service.throughput import Throughput
 from musicgen_cli.text import number
 
 T = TypeVar("T")
 
-REMEMBERED = 256  # finished requests whose progress can still be asked for
+MAX_FINISHED_JOBS = 256  # whose progress can still be asked for
 _LOADING_RETRY_S = 2.0
-_STOPPING_RETRY_S = 5.0  # about what a restart takes
+_STOPPING_RETRY_S = 5.0  # about as long as a restart takes
 
 
 class RefusedError(Exception):
-    """A request that can't be taken now; `retry_after_s` is in whole seconds, 1-60."""
+    """A request that is not accepted now: an HTTP status, and a Retry-After in whole seconds, 1-60."""
 
     def __init__(self, status: int, detail: str, retry_after_s: float) -> None:
         super().__init__(detail)
@@ -40,51 +40,62 @@ class RefusedError(Exception):
 
 
 class AdmissionQueue:
-    """As many running requests as the engine has slots, at most `limit` waiting ones, and a fair order."""
+    """
+    A bounded, fair queue in front of an engine.
+
+    As many jobs run as the engine has slots, and at most `limit` wait. `FairOrder` decides which of them starts next.
+    """
 
     def __init__(self, make_engine: Callable[[], Engine], *, limit: int = limits.QUEUE) -> None:
+        """
+        Start without an engine: until `load` has finished, requests are refused.
+
+        Args:
+            make_engine: Loads the engine; called once, on a thread of its own.
+            limit: How many requests may wait.
+        """
         self.limit = limit
         self.engine: Engine | None = None
-        self.slots = 1  # until the engine is there
+        self.slots = 1  # the engine's, once it is loaded
         self.throughput = Throughput()
-        self._busy = 0
-        self._busy_lock = threading.Lock()  # each of the engine's threads counts itself
         self._make_engine = make_engine
-        self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._busy_threads = 0
+        self._busy_lock = threading.Lock()  # guards the count, which the engine's threads decrement
         self._fair_order = FairOrder()
-        self._closing = False
-        self._jobs: dict[Job, asyncio.Task[Clip]] = {}  # in the order they came
-        self._begins: dict[Job, asyncio.Future[None]] = {}  # of those that wait
-        self._refused: dict[Job, RefusedError] = {}  # those that waited and must go
-        self._finished: dict[str, Job] = {}  # by client_job_id
-        self._steps = 0  # of those that have left
+        self._draining = False
+        self._jobs: dict[Job, asyncio.Task[Clip]] = {}  # waiting and running, in order of arrival
+        self._waiting: dict[Job, asyncio.Future[None]] = {}  # by job, the future that starts it
+        self._evicted: dict[Job, RefusedError] = {}  # jobs that waited and must leave, and why
+        self._finished: dict[str, Job] = {}  # by client_job_id, the oldest first
+        self._finished_steps = 0
 
     async def load(self) -> None:
-        """Make the engine; whatever its factory raises is raised here."""
-        engine = await self._in_worker(self._make_engine)
+        """Make the engine; whatever `make_engine` raises is raised here."""
+        engine = await self._run_in_thread(self._make_engine)
         self.slots = engine.slots
-        self._workers.shutdown(wait=False)
-        self._workers = ThreadPoolExecutor(max_workers=engine.slots, thread_name_prefix="engine")
+        self._threads.shutdown(wait=False)
+        self._threads = ThreadPoolExecutor(max_workers=engine.slots, thread_name_prefix="engine")
         self.engine = engine
 
     @property
-    def working(self) -> bool:
-        """Whether a thread of the engine is busy; nothing can interrupt it between two steps."""
-        return self._busy > 0
+    def busy(self) -> bool:
+        """Whether a thread of the engine is at work, which cannot be interrupted between two steps."""
+        return self._busy_threads > 0
 
     @property
     def steps(self) -> int:
-        """Steps made since the start, whatever became of them."""
-        return self._steps + sum(job.steps for job in self._jobs)
+        """Decoder steps since the start, of failed and cancelled jobs too."""
+        return self._finished_steps + sum(job.steps for job in self._jobs)
 
-    def ready(self) -> Engine:
+    def require_engine(self) -> Engine:
         """
         Return the engine.
 
         Raises:
             RefusedError: It is still being loaded, or the service is stopping.
         """
-        if self._closing:
+        if self._draining:
             raise _stopping()
         if self.engine is None:
             raise RefusedError(503, "the model is being loaded", _LOADING_RETRY_S)
@@ -92,64 +103,65 @@ class AdmissionQueue:
 
     def counts(self) -> dict[str, int]:
         """Return how many requests wait, run, and may wait."""
-        return {"waiting": len(self._begins), "running": len(self._running()), "limit": self.limit}
+        return {"waiting": len(self._waiting), "running": len(self._running()), "limit": self.limit}
 
     def find(self, client_job_id: str) -> Job | None:
-        """Return the latest request of this name, or None if it is unknown or long finished."""
-        living = (job for job in reversed(self._jobs) if job.request.client_job_id == client_job_id)
-        return next(living, None) or self._finished.get(client_job_id)
+        """Return the latest job with this id; None if it is unknown, or finished so long ago that it was forgotten."""
+        matches = (job for job in reversed(self._jobs) if job.request.client_job_id == client_job_id)
+        return next(matches, None) or self._finished.get(client_job_id)
 
-    async def run(self, job: Job, gone: asyncio.Future[None], deadline_s: float | None = None) -> Clip | None:
+    async def run(self, job: Job, disconnected: asyncio.Future[None], deadline_s: float | None = None) -> Clip | None:
         """
         Wait for the job's turn, then for its clip.
 
         Args:
             job: A new one.
-            gone: Done as soon as the client has gone; the job then loses its place, or stops at its next step.
-            deadline_s: How long the client will wait for its answer.
+            disconnected: Done as soon as the client has disconnected; the job then leaves the queue, or is cancelled.
+            deadline_s: How long the client waits for its answer.
 
         Returns:
-            The clip, or None if the client went first.
+            The clip, or None if the client disconnected first.
 
         Raises:
-            RefusedError: Loading, stopping, full, or too late by the present pace.
+            RefusedError: The engine is being loaded, the service is stopping, the queue is full, or the answer would
+                miss the deadline.
             Exception: Whatever the engine raised.
         """
-        engine = self.ready()
+        engine = self.require_engine()
         self._admit(job, deadline_s)
-        begin = self._begins[job] = asyncio.get_running_loop().create_future()
-        task = self._jobs[job] = asyncio.create_task(self._work(engine, job, begin, deadline_s))
-        task.add_done_callback(lambda done: self._leave(job, done))
-        self._let_begin()
-        either: set[asyncio.Future[Any]] = {task, gone}
+        start = self._waiting[job] = asyncio.get_running_loop().create_future()
+        task = self._jobs[job] = asyncio.create_task(self._generate(engine, job, start, deadline_s))
+        task.add_done_callback(lambda ended: self._record_end(job, ended))
+        self._start_waiting()
+        either: set[asyncio.Future[Any]] = {task, disconnected}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 return None
             return task.result()
-        except (asyncio.CancelledError, AbandonedError) as err:
-            if task.done():  # stopped by `_send_away` or `abandon`
-                raise self._refused.get(job) or _stopping() from err
+        except (asyncio.CancelledError, JobCancelledError) as err:
+            if task.done():  # ended by `_evict` or `cancel_running`
+                raise self._evicted.get(job) or _stopping() from err
             raise
         finally:
-            self._refused.pop(job, None)
-            job.abandoned = True
-            self._send_away(job)
+            self._evicted.pop(job, None)
+            job.cancelled = True
+            self._evict(job)
 
-    def close(self) -> None:
-        """Refuse what comes and what waits; the running requests go on."""
-        self._closing = True
-        for job in list(self._begins):
-            self._send_away(job, _stopping())
+    def drain(self) -> None:
+        """Refuse new and waiting requests; the running jobs go on."""
+        self._draining = True
+        for job in list(self._waiting):
+            self._evict(job, _stopping())
 
-    def abandon(self) -> None:
-        """Stop the running requests at their next step."""
+    def cancel_running(self) -> None:
+        """Cancel the running jobs at their next step."""
         for job in self._jobs:
-            job.abandoned = True
+            job.cancelled = True
 
-    def finish(self) -> None:
-        """Wait for the engine's threads and free what the engine holds."""
-        self._workers.shutdown()
+    def shut_down(self) -> None:
+        """Wait for the engine's threads, then close the engine."""
+        self._threads.shutdown()
         if self.engine is not None:
             self.engine.close()
 
@@ -157,103 +169,118 @@ class AdmissionQueue:
         return [job for job in self._jobs if job.state == "running"]
 
     def _admit(self, job: Job, deadline_s: float | None) -> None:
-        running, waiting = self._running(), list(self._begins)
+        """
+        Accept a new job; if the queue is full, another client's job may have to leave it.
+
+        Raises:
+            RefusedError: The queue is full, or the answer would miss the deadline.
+        """
+        running, waiting = self._running(), list(self._waiting)
         own = sum(other.client == job.client for other in running)
-        at_once = len(running) < self.slots and own < most_each(self.slots)
-        victim = None
-        if not at_once and len(waiting) >= self.limit:
-            victim = to_give_way(waiting, job)
-            if victim is None:
+        starts_at_once = len(running) < self.slots and own < slots_per_client(self.slots)
+        evicted = None
+        if not starts_at_once and len(waiting) >= self.limit:
+            evicted = job_to_evict(waiting, job)
+            if evicted is None:
                 raise self._full()
-            waiting.remove(victim)
+            waiting.remove(evicted)
         order = self._fair_order.order([*waiting, job], running)
         ahead = [*running, *order[: order.index(job)]]
-        if deadline_s is not None and (late := self._late(job, ahead, deadline_s)):
+        if deadline_s is not None and (refusal := self._check_deadline(job, ahead, deadline_s)):
             if not ahead:
-                # One slow request must not shut out, for good, those that would show it was an exception.
-                self.throughput.doubt()
-            raise late
-        if victim is not None:
-            self._send_away(victim, self._full())
+                # Otherwise one slow request would shut out all those that could show that it was an exception.
+                self.throughput.relax()
+            raise refusal
+        if evicted is not None:
+            self._evict(evicted, self._full())
 
     def _full(self) -> RefusedError:
         pace = self.throughput.pace
-        soonest = min((job.left_s(pace) or 0 for job in self._running()), default=0)
+        soonest = min((job.remaining_s(pace) or 0 for job in self._running()), default=0)
         return RefusedError(429, f"the queue is full: {self.limit} requests wait", soonest)
 
-    def _late(self, job: Job, ahead: list[Job], deadline_s: float) -> RefusedError | None:
-        """Return how to refuse a job whose answer would come after so many seconds from now; None if it wouldn't."""
+    def _check_deadline(self, job: Job, ahead: list[Job], deadline_s: float) -> RefusedError | None:
+        """
+        Return the refusal of a job whose answer would come too late, else None.
+
+        Args:
+            ahead: Jobs that run, or start before it.
+            deadline_s: Seconds from now.
+        """
         pace = self.throughput.pace
         if pace is None:
             return None
-        # The pace is that of a clip with as much company as there was: what is ahead is shared out among the slots.
-        slots = self.slots if any(other.client != job.client for other in ahead) else most_each(self.slots)
-        needed_s = _wait_s([other.left_s(pace) or 0 for other in ahead], slots) + job.request.duration * pace
+        # The pace already includes the slowdown by clips generated at the same time, so each slot works at full pace.
+        slots = self.slots if any(other.client != job.client for other in ahead) else slots_per_client(self.slots)
+        wait_s = _wait_for_slot_s([other.remaining_s(pace) or 0 for other in ahead], slots)
+        needed_s = wait_s + job.request.duration * pace
         if needed_s <= deadline_s:
             return None
-        wanted = number(round(max(deadline_s, 0.0), 1))
-        detail = f"the answer would take about {math.ceil(needed_s)} s, the deadline is {wanted} s"
+        limit = number(round(max(deadline_s, 0.0), 1))
+        detail = f"the answer would take about {math.ceil(needed_s)} s, the deadline is {limit} s"
         return RefusedError(503, detail, needed_s - deadline_s)
 
-    def _let_begin(self) -> None:
-        """Let those begin for whom there is a slot."""
-        while self._begins and len(running := self._running()) < self.slots:
-            job = self._fair_order.order(self._begins, running)[0]
-            # Nobody in the order has fewer under way than the first.
-            if sum(other.client == job.client for other in running) >= most_each(self.slots):
+    def _start_waiting(self) -> None:
+        """Start waiting jobs for as long as there are free slots."""
+        while self._waiting and len(running := self._running()) < self.slots:
+            job = self._fair_order.order(self._waiting, running)[0]
+            # The first in the order has the fewest running jobs, so if it may not start, none may.
+            if sum(other.client == job.client for other in running) >= slots_per_client(self.slots):
                 return
-            self._fair_order.took(job.client)
+            self._fair_order.record_turn(job.client)
             job.state, job.started = "running", time.monotonic()
-            self._begins.pop(job).set_result(None)
+            self._waiting.pop(job).set_result(None)
 
-    def _send_away(self, job: Job, why: RefusedError | None = None) -> None:
-        """Take its place from one that waits, if it does."""
-        if self._begins.pop(job, None) is None:
+    def _evict(self, job: Job, refusal: RefusedError | None = None) -> None:
+        """Remove a job from those that wait, if it is one of them; `refusal` is what its client is answered."""
+        if self._waiting.pop(job, None) is None:
             return
         job.state = "failed"
-        if why is not None:
-            self._refused[job] = why
+        if refusal is not None:
+            self._evicted[job] = refusal
         self._jobs[job].cancel()
 
-    async def _work(self, engine: Engine, job: Job, begin: asyncio.Future[None], deadline_s: float | None) -> Clip:
-        await begin
-        if deadline_s is not None and (late := self._late(job, [], deadline_s - (time.monotonic() - job.arrived))):
-            raise late  # those went first whose turn it was
-        with self.throughput.at_work(job.request.duration):
-            return await self._in_worker(lambda: engine.generate(job.request, job))
+    async def _generate(self, engine: Engine, job: Job, start: asyncio.Future[None], deadline_s: float | None) -> Clip:
+        await start
+        if deadline_s is not None:
+            left_s = deadline_s - (time.monotonic() - job.arrived)
+            if refusal := self._check_deadline(job, [], left_s):  # nothing is ahead any more
+                raise refusal
+        with self.throughput.measure(job.request.duration):
+            return await self._run_in_thread(lambda: engine.generate(job.request, job))
 
-    def _leave(self, job: Job, task: asyncio.Task[Clip]) -> None:
-        """Note how a job ended; as the task's callback, so that one cancelled before it began leaves too."""
+    def _record_end(self, job: Job, task: asyncio.Task[Clip]) -> None:
+        """Record how a job ended; a callback of its task, so that it runs even if the task never began."""
         del self._jobs[job]
-        self._steps += job.steps
+        self._finished_steps += job.steps
         job.state = "failed" if task.cancelled() or task.exception() else "done"
-        if name := job.request.client_job_id:
-            self._finished.pop(name, None)
-            self._finished[name] = job
-            if len(self._finished) > REMEMBERED:
+        if job_id := job.request.client_job_id:
+            self._finished.pop(job_id, None)
+            self._finished[job_id] = job
+            if len(self._finished) > MAX_FINISHED_JOBS:
                 del self._finished[next(iter(self._finished))]
-        self._let_begin()
+        self._start_waiting()
 
-    async def _in_worker(self, call: Callable[[], T]) -> T:
-        def tracked() -> T:
+    async def _run_in_thread(self, call: Callable[[], T]) -> T:
+        def counted() -> T:
             try:
                 return call()
             finally:
                 with self._busy_lock:
-                    self._busy -= 1
+                    self._busy_threads -= 1
 
         with self._busy_lock:
-            self._busy += 1
-        return await asyncio.get_running_loop().run_in_executor(self._workers, tracked)
+            self._busy_threads += 1
+        return await asyncio.get_running_loop().run_in_executor(self._threads, counted)
 
 
 def _stopping() -> RefusedError:
     return RefusedError(503, "the service is stopping", _STOPPING_RETRY_S)
 
 
-def _wait_s(ahead: list[float], slots: int) -> float:
-    """Reckon when a slot is free, if each of those ahead takes, in turn, the first that is."""
+def _wait_for_slot_s(remaining: list[float], slots: int) -> float:
+    """Return the seconds until a slot is free, if jobs with these remaining times each take the first free slot."""
     free_at = [0.0] * slots
-    for left in ahead:
-        heapq.heapreplace(free_at, free_at[0] + left)
+    for job_s in remaining:
+        heapq.heapreplace(free_at, free_at[0] + job_s)
     return free_at[0]

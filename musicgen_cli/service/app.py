@@ -1,4 +1,4 @@
-"""The service's paths: /predict, /health, /progress and /metrics, over a queue before an engine."""
+"""The service's routes: /predict, /health, /progress and /metrics, over an admission queue."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def create_app(
     body_s: float = BODY_S,
 ) -> FastAPI:
     """
-    Build the service over a queue, for any ASGI server; loading the queue's engine is the caller's.
+    Build the service's app for any ASGI server; the caller loads the queue's engine.
 
     Args:
-        queue: What runs the requests.
-        hosts: Names it answers to besides those of loopback and the address a request came in on.
-        api_key: Asked of every request but `/health`.
+        queue: Runs the requests.
+        hosts: Names accepted in the Host header, besides loopback and the address that a request came in on.
+        api_key: Required of every request except `/health`.
         max_duration: In seconds; longer requests are clamped to it.
-        log_prompts: Write prompts to the log.
-        body_s: Seconds in which a request's body must have come.
+        log_prompts: Whether prompts are written to the log.
+        body_s: Seconds within which a request's body must arrive.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     metrics = Metrics(queue)
@@ -54,36 +54,51 @@ def create_app(
         api_key=api_key,
         log_prompts=log_prompts,
         body_s=body_s,
-        answered=metrics.answered,
+        on_answered=metrics.record,
     )
 
     @app.exception_handler(RefusedError)
     async def refuse(_: Request, err: RefusedError) -> JSONResponse:
         return JSONResponse({"detail": str(err)}, err.status, {"Retry-After": str(err.retry_after_s)})
 
+    _add_predict(app, queue, max_duration)
+    _add_status(app, queue, metrics)
+    return app
+
+
+def _add_predict(app: FastAPI, queue: AdmissionQueue, max_duration: float) -> None:
+    """Add the route that generates clips."""
+
     @app.post("/predict")
-    async def predict(request: Request) -> Response:
-        # A web page may POST text/plain to loopback unasked; for application/json its browser must ask us first, and
-        # we don't allow it.
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    async def predict(http_request: Request) -> Response:
+        # A web page may POST text/plain to loopback without asking; for application/json its browser must ask first,
+        # and no such permission is given.
+        content_type = http_request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type != "application/json":
             raise HTTPException(415, "Content-Type must be application/json")
-        wanted, clamped = _wanted(await request.body(), max_duration)
-        deadline_s = _deadline_s(request.headers.get("x-deadline-s"))
-        job = request.state.job = Job(wanted, client=request.client.host if request.client else "")
-        gone = asyncio.ensure_future(_gone(request))
+        request, clamped = _parse_request(await http_request.body(), max_duration)
+        deadline_s = _parse_deadline(http_request.headers.get("x-deadline-s"))
+        job = Job(request, client=http_request.client.host if http_request.client else "")
+        http_request.state.job = job  # for the middleware's log and metrics
+        disconnected = asyncio.ensure_future(_disconnected(http_request))
         try:
-            clip = await queue.run(job, gone, deadline_s)
+            clip = await queue.run(job, disconnected, deadline_s)
         finally:
-            gone.cancel()
+            disconnected.cancel()
         if clip is None:
             raise ClientDisconnect
-        trace = Trace.of(request.headers)
-        body = await asyncio.to_thread(_answer, wanted, clamped, clip, trace)
+        trace = Trace.of(http_request.headers)
+        body = await asyncio.to_thread(_response_body, request, clamped, clip, trace)
         return Response(body, media_type="application/json")
+
+
+def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics) -> None:
+    """Add the routes that report on the service and its requests."""
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        origin = queue.ready().origin
+        origin = queue.require_engine().origin
+        rate = queue.throughput.rate
         return {
             "status": "ok",
             "service": "musicgen",
@@ -91,9 +106,7 @@ def create_app(
             "model": origin.model,
             "engine": origin.engine,
             "queue": queue.counts(),
-            "rate": None
-            if queue.throughput.made is None
-            else round(queue.throughput.made, 2),  # seconds of sound a second
+            "rate": None if rate is None else round(rate, 2),  # seconds of sound per second of work
         }
 
     @app.get("/progress/{client_job_id}")
@@ -107,42 +120,40 @@ def create_app(
     async def show_metrics() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    return app
 
-
-def _wanted(body: bytes, max_duration: float) -> tuple[GenerateRequest, dict[str, float]]:
+def _parse_request(body: bytes, max_duration: float) -> tuple[GenerateRequest, dict[str, float]]:
     """
-    Read a request; give it a seed if it has none.
+    Parse the body of a request, and draw a seed if it has none.
 
     Returns:
-        The request that will be worked on, and name → value asked of each field that was clamped.
+        The request as it will be generated, and for each field that was clamped the value that was asked for.
 
     Raises:
-        HTTPException: 422.
+        HTTPException: 422: not JSON, or not a request.
     """
     try:
-        parsed = from_json(body, allow_inf_nan=False)  # bounded in depth, unlike the standard library's
+        parsed = from_json(body, allow_inf_nan=False)  # limits the depth, unlike the standard library's parser
     except ValueError as err:
         raise HTTPException(422, f"the body is not JSON: {err}") from err
     try:
-        wanted, clamped = GenerateRequest.clamped(parsed)
+        request, clamped = GenerateRequest.clamped(parsed)
     except InvalidValueError as err:
         raise HTTPException(422, str(err)) from err
     changes: dict[str, float] = {}
-    if wanted.duration > max_duration:
-        clamped.setdefault("duration", wanted.duration)
+    if request.duration > max_duration:
+        clamped.setdefault("duration", request.duration)
         changes["duration"] = max_duration
-    if wanted.seed is None:
+    if request.seed is None:
         changes["seed"] = secrets.randbelow(int(limits.SEED.high) + 1)
-    return wanted.model_copy(update=changes), clamped
+    return request.model_copy(update=changes), clamped
 
 
-def _deadline_s(header: str | None) -> float | None:
+def _parse_deadline(header: str | None) -> float | None:
     """
-    Read X-Deadline-S.
+    Parse X-Deadline-S.
 
     Raises:
-        HTTPException: 422.
+        HTTPException: 422: not a number of seconds above 0.
     """
     if header is None:
         return None
@@ -155,23 +166,23 @@ def _deadline_s(header: str | None) -> float | None:
     return deadline_s
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(http_request: Request) -> None:
     """Return when the client has closed its connection."""
-    while (await request.receive())["type"] != "http.disconnect":
+    while (await http_request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _answer(wanted: GenerateRequest, clamped: dict[str, float], clip: Clip, trace: Trace | None) -> bytes:
-    """Write the body of a 200."""
+def _response_body(request: GenerateRequest, clamped: dict[str, float], clip: Clip, trace: Trace | None) -> bytes:
+    """Build the body of a 200."""
     metadata: dict[str, Any] = {
         **clip.extra,
-        "client_job_id": wanted.client_job_id,
+        "client_job_id": request.client_job_id,
         "model": clip.origin.model,
         "engine": clip.origin.engine,
         "precision": clip.origin.precision,
         "device": clip.origin.device,
         "seed": clip.seed,
-        "requested_duration": wanted.duration,
+        "requested_duration": request.duration,
         "elapsed_s": round(clip.elapsed_s, 3),
         "license": clip.license,
     }
@@ -181,13 +192,13 @@ def _answer(wanted: GenerateRequest, clamped: dict[str, float], clip: Clip, trac
         metadata["clamped"] = clamped
     if clip.warnings:
         metadata["warnings"] = clip.warnings
-    answer = GenerateResponse(
+    response = GenerateResponse(
         audio_base64=base64.b64encode(clip.wav).decode(),
         sample_rate=clip.info.sample_rate,
         duration=clip.info.duration,
         num_samples=clip.info.frames,
         channels=clip.info.channels,
-        prompt=wanted.prompt,
+        prompt=request.prompt,
         metadata=metadata,
     )
-    return answer.model_dump_json().encode()
+    return response.model_dump_json().encode()

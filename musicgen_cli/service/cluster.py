@@ -1,10 +1,10 @@
 """
-The service as a Ray Serve application: the same app, in as many replicas as there are requests for.
+The service as a Ray Serve application: the same app, in as many replicas as the load needs.
 
     serve run musicgen_cli.service.cluster:build model=small replicas=4 allow_host=gpubox
 
-Serve's proxies stand before the replicas, spread requests over them and start those anew that died. Each replica has a
-model, slots and a queue of its own, and refuses what it has no room for, as `musicgen serve` does.
+Ray Serve's proxies spread the requests over the replicas, and its controller restarts replicas that died. Each replica
+has a model, slots and a queue of its own, and refuses requests that it has no room for, as `musicgen serve` does.
 """
 # No `annotations` from __future__: Ray reads the builder's own to make Arguments of words.
 
@@ -37,7 +37,7 @@ _STOP_S = 60.0  # given to running requests when a replica has to go
 
 
 class Arguments(BaseModel):
-    """What `serve run` takes as `name=value`, and a Serve config file under `args`."""
+    """The options of the application: `name=value` for `serve run`, `args` in a Serve config file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,8 +61,8 @@ def build(arguments: Arguments) -> Application:
     Build the application, for `serve run`, `serve deploy` or `ray.serve.run`.
 
     Raises:
-        UsageError: No API key is set where this runs; whether Serve's proxies can be reached from outside isn't known
-            here, so one is always needed.
+        UsageError: MUSICGEN_API_KEY is not set where this runs. A key is always needed, because it is not known here
+            whether other machines can reach Serve's proxies.
     """
 
     def make_engine() -> Engine:
@@ -116,12 +116,12 @@ def application(make_engine: Callable[[], Engine], arguments: Arguments) -> Appl
 
 
 class Replica:
-    """One model with its slots and its queue, in a process of its own."""
+    """One replica: a model with its slots and its queue, in a process of its own."""
 
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, make_engine: Callable[[], Engine], arguments: Arguments, api_key: str
     ) -> None:
-        """Load the model; requests come only afterwards."""
+        """Load the model; Ray sends requests only afterwards."""
         self._logging = contextlib.ExitStack()
         self._logging.enter_context(to_stderr())
         self._arguments, self._api_key = arguments, api_key
@@ -129,7 +129,7 @@ class Replica:
         await self._queue.load()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # the name that Ray calls it by
-        """Return the app, once the model is there."""
+        """Return the app; Ray calls this after the model is loaded."""
         return create_app(
             self._queue,
             hosts=[name for name in self._arguments.allow_host.split(",") if name],

@@ -1,9 +1,10 @@
 """
-Fair order: whose turn it is among clients that ask for different amounts, and whose place is given away.
+Fairness between clients: in which order waiting requests start, and which one leaves a full queue for another client.
 
-A client that has fewer requests under way goes first, then the one whose last turn is longest ago, then who came first.
-So a client with many requests waits behind its own, and one alone is served in the order it asked. All slots but one,
-of three or more, are what one client may have: the last is for others, who then don't wait for a long clip to end.
+The client with the fewest running requests goes first, then the one whose last turn is longest ago, then the one that
+came first. So a client with many requests waits behind its own, and a single client is served in the order of arrival.
+With three or more slots a client can use all but one: the last slot is for others, which then need not wait for a long
+clip to end.
 """
 
 from __future__ import annotations
@@ -13,52 +14,53 @@ from collections.abc import Iterable, Sequence
 
 from musicgen_cli.service.job import Job
 
-_REMEMBERED = 1024  # clients whose last turn is known
+_MAX_CLIENTS = 1024  # whose last turn is remembered
 
 
 class FairOrder:
-    """Remembers when each client last had its turn."""
+    """Orders waiting jobs by their clients' running jobs and last turns."""
 
     def __init__(self) -> None:
-        self._last: dict[str, int] = {}  # the client longest without a turn first
-        self._count = 0
+        self._last_turn: dict[str, int] = {}  # by client, the oldest turn first
+        self._turns = 0
 
     def order(self, waiting: Iterable[Job], running: Iterable[Job]) -> list[Job]:
         """
-        Return those that wait, in the order of their turns if nobody else comes.
+        Return the waiting jobs in the order in which they start if no other job arrives.
 
         Args:
-            waiting: In the order they came.
+            waiting: In order of arrival.
+            running: In any order.
         """
-        before = Counter(job.client for job in running)
+        ahead = Counter(job.client for job in running)
         ranked: list[tuple[int, int, int, Job]] = []
         for job in waiting:
-            ranked.append((before[job.client], self._last.get(job.client, 0), len(ranked), job))
-            before[job.client] += 1
-        return [job for *_, job in sorted(ranked, key=lambda each: each[:3])]
+            ranked.append((ahead[job.client], self._last_turn.get(job.client, 0), len(ranked), job))
+            ahead[job.client] += 1
+        return [job for *_, job in sorted(ranked, key=lambda entry: entry[:3])]
 
-    def took(self, client: str) -> None:
-        """Remember that a client had its turn now."""
-        self._count += 1
-        self._last.pop(client, None)
-        self._last[client] = self._count
-        if len(self._last) > _REMEMBERED:
-            del self._last[next(iter(self._last))]
+    def record_turn(self, client: str) -> None:
+        """Record that a job of this client starts now."""
+        self._turns += 1
+        self._last_turn.pop(client, None)
+        self._last_turn[client] = self._turns
+        if len(self._last_turn) > _MAX_CLIENTS:
+            del self._last_turn[next(iter(self._last_turn))]
 
 
-def most_each(slots: int) -> int:
-    """Return how many requests of one client may run at once."""
+def slots_per_client(slots: int) -> int:
+    """Return how many jobs of one client may run at the same time, of `slots`."""
     return max(min(slots, 2), slots - 1)
 
 
-def to_give_way(waiting: Sequence[Job], newcomer: Job) -> Job | None:
+def job_to_evict(waiting: Sequence[Job], newcomer: Job) -> Job | None:
     """
-    Return whose place in a full queue a newcomer gets: the latest of the client who has the most there.
+    Return the job that leaves a full queue in favour of a newcomer: the latest of the client with the most jobs there.
 
-    None if the newcomer's client would then have as many: who came first stays.
+    None if the newcomer's client would then have as many: the newcomer is refused instead.
     """
     places = Counter(job.client for job in waiting)
-    greediest, most = max(places.items(), key=lambda each: each[1], default=("", 0))
+    client, most = max(places.items(), key=lambda entry: entry[1], default=("", 0))
     if most <= places[newcomer.client] + 1:
         return None
-    return next(job for job in reversed(waiting) if job.client == greediest)
+    return next(job for job in reversed(waiting) if job.client == client)

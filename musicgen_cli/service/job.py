@@ -1,4 +1,4 @@
-"""A request on its way through the service."""
+"""One request inside the service: its state, its progress, and how it is cancelled."""
 
 from __future__ import annotations
 
@@ -9,46 +9,50 @@ from typing import Literal
 from musicgen_cli.contract import GenerateRequest
 
 
-class AbandonedError(Exception):
-    """Raised into the engine at its next step: nobody waits for this clip any more."""
+class JobCancelledError(Exception):
+    """Raised into the engine between two steps: the job was cancelled."""
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One request; as the engine's listener it hears the steps, and stops them. Times are of the monotonic clock."""
+    """
+    A request to `/predict`, from its arrival to its answer; also the engine's progress listener for it.
+
+    Times are of the monotonic clock.
+    """
 
     request: GenerateRequest
-    client: str = ""  # whose it is, for the order: an address
+    client: str = ""  # the client's address: clients take turns
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
     steps: int = 0
-    total: int = 0  # 0 until the engine has said it
+    total: int = 0  # 0 until the engine has reported a step
     arrived: float = field(default_factory=time.monotonic)
     started: float | None = None
-    abandoned: bool = False
+    cancelled: bool = False
 
     def step(self, done: int, total: int) -> None:
         """
-        Hear of a step, on the engine's thread for this clip.
+        Record the progress, on the engine's thread for this clip.
 
         Raises:
-            AbandonedError: The clip isn't wanted any more.
+            JobCancelledError: The job was cancelled.
         """
         self.steps, self.total = done, total
-        if self.abandoned:
-            raise AbandonedError
+        if self.cancelled:
+            raise JobCancelledError
 
     def note(self, text: str) -> None:
-        """Ignore a note: nobody could be told before the answer."""
+        """Ignore a note: nothing is sent to the client before the answer."""
 
     def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
-        """Ignore samples: the answer has them all."""
+        """Ignore samples: the answer contains all of them."""
 
-    def left_s(self, pace: float | None) -> float | None:
+    def remaining_s(self, pace: float | None) -> float | None:
         """
-        Reckon the seconds of work left; None while nothing is known.
+        Estimate the seconds of work left: from the job's own steps, else from `pace`; None without either.
 
         Args:
-            pace: Seconds of work per second of sound, of requests before this one.
+            pace: Seconds of work per second of sound, of earlier requests.
         """
         spent_s = 0.0 if self.started is None else time.monotonic() - self.started
         if self.steps:

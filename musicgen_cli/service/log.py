@@ -1,4 +1,4 @@
-"""The log: one line an event, as `key=value`, whatever is in the values."""
+"""The service's log: one line for each event, as `key=value` pairs, whatever the values contain."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from typing import Any
 
 from musicgen_cli.text import escaped_json
 
-_PLAIN = re.compile(r"[\w.:/%*+-]+", re.ASCII)
+_PLAIN = re.compile(r"[\w.:/%*+-]+", re.ASCII)  # written without quotes
 
 
 def fields(**values: object) -> dict[str, Any]:
-    """Return what a logging call takes as `extra`, to be written as `key=value`."""
+    """Return the `extra` of a logging call whose values are written as `key=value`."""
     return {"fields": values}
 
 
-class KeyValue(logging.Formatter):
-    """Writes time, level, event, then the record's fields; a value that isn't a plain word is a JSON string."""
+class KeyValueFormatter(logging.Formatter):
+    """Writes time, level, event and the record's fields; a value that is not a plain word becomes a JSON string."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write one line, also of a traceback."""
-        known: dict[str, object] = {
+        """Return one line; a traceback becomes the value of `error`."""
+        pairs: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            known["error"] = self.formatException(record.exc_info)
-        return " ".join(f"{key}={_word(str(value))}" for key, value in known.items())
+            pairs["error"] = self.formatException(record.exc_info)
+        return " ".join(f"{key}={_quoted(str(value))}" for key, value in pairs.items())
 
 
 @contextlib.contextmanager
 def to_stderr() -> Iterator[None]:
-    """Write our log, and uvicorn's warnings, to stderr: one line a request."""
+    """Write the service's log and uvicorn's warnings to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(KeyValue())
-    ours, theirs = logging.getLogger("musicgen_cli.service"), logging.getLogger("uvicorn")
-    ours.setLevel(logging.INFO)
-    ours.addHandler(handler)
-    theirs.addHandler(handler)
+    handler.setFormatter(KeyValueFormatter())
+    service, uvicorn = logging.getLogger("musicgen_cli.service"), logging.getLogger("uvicorn")
+    service.setLevel(logging.INFO)
+    service.addHandler(handler)
+    uvicorn.addHandler(handler)
     try:
         yield
     finally:
-        ours.removeHandler(handler)
-        theirs.removeHandler(handler)
+        service.removeHandler(handler)
+        uvicorn.removeHandler(handler)
 
 
-def _word(text: str) -> str:
+def _quoted(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else escaped_json(json.dumps(text))

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""The service's metrics, in Prometheus's text format."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.job import Job
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
+_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 
 
 class Metrics:
-    """Counts for one app; `process_resident_memory_bytes` and its like are there too, on Linux."""
+    """The metrics of one app; on Linux also of its process, such as `process_resident_memory_bytes`."""
 
     def __init__(self, queue: AdmissionQueue) -> None:
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(_OfQueue(queue))
+        registry.register(_QueueCollector(queue))
         self._requests = Counter(
             "musicgen_requests",
-            "Requests to /predict by status; 499: gone.",
+            "Requests to /predict by status; 499: the client disconnected.",
             ["status"],
             registry=registry,
         )
-        self._sound = Counter("musicgen_sound_seconds", "Seconds of sound made and answered.", registry=registry)
+        self._sound = Counter("musicgen_sound_seconds", "Seconds of sound in answers.", registry=registry)
         self._wait = Histogram(
-            "musicgen_wait_seconds", "From admission to the first step's turn.", buckets=_SECONDS, registry=registry
+            "musicgen_wait_seconds", "From a request's arrival to its start.", buckets=_BUCKETS_S, registry=registry
         )
         self._answer = Histogram(
-            "musicgen_answer_seconds", "From a request's head to its 200.", buckets=_SECONDS, registry=registry
+            "musicgen_answer_seconds", "From a request's head to its 200.", buckets=_BUCKETS_S, registry=registry
         )
 
-    def answered(self, path: str, status: int, seconds: float, job: Job | None) -> None:
-        """Count a request that has its answer."""
+    def record(self, path: str, status: int, seconds: float, job: Job | None) -> None:
+        """Count a request that was answered with `status` after `seconds`; only `/predict` is counted."""
         if path != "/predict":
             return
         self._requests.labels(str(status)).inc()
@@ -49,12 +49,12 @@ class Metrics:
                 self._sound.inc(job.request.duration)
 
     def text(self) -> bytes:
-        """Return all of it in the text format."""
+        """Return all metrics in the text format."""
         return generate_latest(self._registry)
 
 
-class _OfQueue(Collector):
-    """What the queue knows by itself."""
+class _QueueCollector(Collector):
+    """Reads the queue's present numbers whenever metrics are requested."""
 
     def __init__(self, queue: AdmissionQueue) -> None:
         self._queue = queue
@@ -62,7 +62,7 @@ class _OfQueue(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the present values."""
         counts = self._queue.counts()
-        yield CounterMetricFamily("musicgen_steps", "Decoder steps, of abandoned clips too.", self._queue.steps)
+        yield CounterMetricFamily("musicgen_steps", "Decoder steps, of cancelled clips too.", self._queue.steps)
         yield GaugeMetricFamily("musicgen_waiting", "Requests that wait.", counts["waiting"])
-        yield GaugeMetricFamily("musicgen_running", "Requests whose clip is being made.", counts["running"])
-        yield GaugeMetricFamily("musicgen_slots", "Clips that can be made side by side.", self._queue.slots)
+        yield GaugeMetricFamily("musicgen_running", "Requests whose clip is being generated.", counts["running"])
+        yield GaugeMetricFamily("musicgen_slots", "Clips that can be generated at the same time.", self._queue.slots)

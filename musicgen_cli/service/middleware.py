@@ -1,4 +1,4 @@
-"""What every request passes: it is given an id and a line in the log, read whole, and checked for host and key."""
+"""ASGI middleware for every request: request id, access log, body limits, Host and key checks."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from musicgen_cli import limits
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.log import fields
 
-Answered = Callable[[str, int, float, Job | None], None]  # path, status, seconds, what was asked for
+OnAnswered = Callable[[str, int, float, Job | None], None]  # path, status, seconds, the job of a /predict
 
-BODY_S = 10.0  # a request's body must be here within this
-_DRAIN_BYTES = 1024 * 1024
+BODY_S = 10.0  # within which a request's body must arrive
+_DRAIN_BYTES = 1024 * 1024  # that are read of a body that is too large, so that its sender reads the answer
 _CLOSE = {"Connection": "close"}
 _HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::[0-9]*)?")
-_GONE = 499  # what nginx logs for a client that didn't wait; never sent
-_LOGGED_CHARS = 256  # of a path or a header that anybody may fill
-_ROUTINE = ("/health", "/metrics", "/progress/")  # asked every few seconds: not worth a line while all is well
+_CLIENT_CLOSED = 499  # nginx's status for a client that disconnected; logged and counted, never sent
+_LOGGED_CHARS = 256  # of a path or a header, which clients fill as they like
+_POLLED = ("/health", "/metrics", "/progress/")  # requested every few seconds: only logged when they fail
 
 log = logging.getLogger(__name__)
 
 
 class ServiceMiddleware:
-    """The outermost application: lets in what is whole, small, meant for this host, and knows the key."""
+    """The outermost application: passes on only requests that are complete, small, authorized and for this host."""
 
     def __init__(
         self,
@@ -45,17 +45,17 @@ class ServiceMiddleware:
         api_key: str | None,
         log_prompts: bool,
         body_s: float,
-        answered: Answered,
+        on_answered: OnAnswered,
     ) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts) | {"localhost"}
         self._key = api_key.encode() if api_key else None
         self._log_prompts = log_prompts
         self._body_s = body_s
-        self._answered = answered
+        self._on_answered = on_answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; what isn't HTTP, such as the server's start and end, passes by."""
+        """Answer one request; everything that is not HTTP, such as lifespan events, is passed on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -63,7 +63,7 @@ class ServiceMiddleware:
         started = time.monotonic()
         status = 0
 
-        async def answer(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -71,31 +71,32 @@ class ServiceMiddleware:
             await send(message)
 
         try:
-            # Read before anything is refused: an answer to a client that still sends is lost in the reset.
-            body = await self._read(receive)
-            self._check(scope)
-            await self._app(scope, _replay(body, receive), answer)
+            # The body is read before anything is refused: a client that still sends when the connection is closed gets
+            # a reset instead of the answer.
+            body = await self._read_body(receive)
+            self._check_access(scope)
+            await self._app(scope, _replay(body, receive), send_with_id)
         except HTTPException as err:
-            await JSONResponse({"detail": err.detail}, err.status_code, err.headers)(scope, receive, answer)
+            await JSONResponse({"detail": err.detail}, err.status_code, err.headers)(scope, receive, send_with_id)
         except ClientDisconnect:
-            status = _GONE
-        except asyncio.CancelledError:  # how some servers say the same
-            status = status or _GONE
+            status = _CLIENT_CLOSED
+        except asyncio.CancelledError:  # how some servers report a disconnect
+            status = status or _CLIENT_CLOSED
             raise
         except Exception:
             log.exception("failed", extra=fields(request=request_id))
             detail = f"internal error, request {request_id}"
-            await JSONResponse({"detail": detail}, 500)(scope, receive, answer)
+            await JSONResponse({"detail": detail}, 500)(scope, receive, send_with_id)
         finally:
-            self._tell(scope, request_id, status, time.monotonic() - started)
+            self._record(scope, request_id, status, time.monotonic() - started)
 
-    async def _read(self, receive: Receive) -> bytes:
+    async def _read_body(self, receive: Receive) -> bytes:
         """
-        Read the body, counting what comes, whatever its headers promise.
+        Read the body, counting the bytes that arrive, whatever Content-Length says.
 
         Raises:
-            HTTPException: 413, 408.
-            ClientDisconnect: The client went first.
+            HTTPException: 408: it took too long; 413: it is too large.
+            ClientDisconnect: The client disconnected first.
         """
         body = bytearray()
         size, more = 0, True
@@ -111,20 +112,20 @@ class ServiceMiddleware:
                         body += chunk
                     more = message.get("more_body", False)
         except TimeoutError as err:
-            raise HTTPException(408, f"the body was not here within {self._body_s:g} s", _CLOSE) from err
+            raise HTTPException(408, f"the body did not arrive within {self._body_s:g} s", _CLOSE) from err
         if size > limits.REQUEST_BYTES:
             raise HTTPException(413, f"the body must be at most {limits.REQUEST_BYTES} bytes", _CLOSE)
         return bytes(body)
 
-    def _check(self, scope: Scope) -> None:
+    def _check_access(self, scope: Scope) -> None:
         """
-        Check the Host header, then the key; `/health` is open to all.
+        Check the Host header, then the key, which `/health` does not need.
 
         Raises:
-            HTTPException: 421, 401, 403.
+            HTTPException: 421: the host; 401: no key; 403: a wrong key.
         """
         headers = Headers(scope=scope)
-        if not self._is_ours(headers.get("host", ""), scope):
+        if not self._is_allowed_host(headers.get("host", ""), scope):
             raise HTTPException(421, "this service doesn't answer to that host name")
         if self._key is None or _path(scope) == "/health":
             return
@@ -134,16 +135,17 @@ class ServiceMiddleware:
         if not hmac.compare_digest(token.strip().encode("latin-1"), self._key):
             raise HTTPException(403, "the API key is wrong")
 
-    def _is_ours(self, header: str, scope: Scope) -> bool:
+    def _is_allowed_host(self, header: str, scope: Scope) -> bool:
         """
-        Tell whether a Host header names this service.
+        Return whether a Host header names this service.
 
-        A page that rebinds its own DNS name to this machine sends that name, never one of ours and never an address.
+        This is the defence against DNS rebinding: a web page that points its own name to this machine sends that name,
+        which is neither an allowed name nor an address.
         """
-        found = _HOST.fullmatch(header)
-        if not found:
+        match = _HOST.fullmatch(header)
+        if not match:
             return False
-        host = (found[1] or found[2]).lower().rstrip(".")
+        host = (match[1] or match[2]).lower().rstrip(".")
         if host in self._hosts or host == (scope["server"] or ("",))[0]:
             return True
         try:
@@ -151,11 +153,11 @@ class ServiceMiddleware:
         except ValueError:
             return False
 
-    def _tell(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        """Count the request, and write its line."""
-        job = scope.get("state", {}).get("job")
-        self._answered(_path(scope), status, seconds, job)
-        known: dict[str, object] = {
+    def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        """Count the request and write its line in the access log."""
+        job: Job | None = scope.get("state", {}).get("job")
+        self._on_answered(_path(scope), status, seconds, job)
+        entry: dict[str, object] = {
             "request": request_id,
             "client": (scope["client"] or ("-",))[0],
             "method": scope["method"],
@@ -163,26 +165,26 @@ class ServiceMiddleware:
             "status": status,
             "seconds": round(seconds, 3),
         }
-        if parent := Headers(scope=scope).get("traceparent"):
-            known["traceparent"] = parent[:_LOGGED_CHARS]
+        if traceparent := Headers(scope=scope).get("traceparent"):
+            entry["traceparent"] = traceparent[:_LOGGED_CHARS]
         if job is not None:
-            began = time.monotonic() if job.started is None else job.started
-            known |= {"job": job.request.client_job_id or "-", "waited": round(began - job.arrived, 3)}
-            known |= {"steps": job.steps, "sound": job.request.duration}
+            started = time.monotonic() if job.started is None else job.started
+            entry |= {"job": job.request.client_job_id or "-", "waited": round(started - job.arrived, 3)}
+            entry |= {"steps": job.steps, "sound": job.request.duration}
             if self._log_prompts:
-                known["prompt"] = job.request.prompt
-        routine = status == 200 and _path(scope).startswith(_ROUTINE)
-        log.log(logging.DEBUG if routine else logging.INFO, "answered", extra=fields(**known))
+                entry["prompt"] = job.request.prompt
+        routine = status == 200 and _path(scope).startswith(_POLLED)
+        log.log(logging.DEBUG if routine else logging.INFO, "answered", extra=fields(**entry))
 
 
 def _path(scope: Scope) -> str:
-    """Return the path below where the server has mounted us."""
+    """Return the path without the prefix under which the app is mounted."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Give the application the body that was read, then what comes after it: the client's leaving."""
+    """Return a `receive` that gives the body, which was already read, and then what comes after it: the disconnect."""
     unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

@@ -1,4 +1,4 @@
-"""The service as a process: the port, the log, the signals, the end."""
+"""The service as a process: listening, loading the model, signals, and a bounded shutdown."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from types import FrameType
 
 import h11
@@ -27,92 +28,103 @@ from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import to_stderr
 from musicgen_cli.text import number
 
-STOP_S = 60.0  # given to the running request after SIGTERM; systemd kills after 90 s
-_KEEP_ALIVE_S = 15  # clients such as httpx drop an idle connection after 5 s: ours must be the longer
+STOP_S = 60.0  # for the running requests to finish after SIGTERM; systemd kills after 90 s
+_KEEP_ALIVE_S = 15  # longer than clients such as httpx keep an idle connection, 5 s, so that they are first to close it
 _HEAD_BYTES = 16 * 1024
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """
+    Options of `serve`.
+
+    Raises:
+        InvalidValueError: A number is out of range.
+    """
+
+    host: str = "127.0.0.1"  # address or name to listen on; one that is not loopback needs a key
+    port: int = limits.DEFAULT_PORT  # 0: any free port
+    queue_limit: int = limits.QUEUE  # requests that may wait
+    api_key: str | None = field(default=None, repr=False)  # required of every request except `/health`
+    allow_hosts: Collection[str] = ()  # further names accepted in the Host header
+    max_duration: float = limits.DURATION.high  # in seconds; longer requests are clamped to it
+    log_prompts: bool = False  # write prompts to the log
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("port", self.port, limits.Range(0, 65535, default=limits.DEFAULT_PORT)),
+            ("max_duration", self.max_duration, limits.DURATION),
+        ):
+            if value not in allowed:
+                raise InvalidValueError(f"{name} must be {allowed}, got {number(value)}")
+        if self.queue_limit < 0:
+            raise InvalidValueError(f"queue must be 0 or more, got {self.queue_limit}")
+
+
 def serve(
-    make_engine: Callable[[], Engine],
-    *,
-    host: str = "127.0.0.1",
-    port: int = limits.DEFAULT_PORT,
-    queue_limit: int = limits.QUEUE,
-    api_key: str | None = None,
-    allow_hosts: Collection[str] = (),
-    max_duration: float = limits.DURATION.high,
-    log_prompts: bool = False,
-    on_ready: Callable[[str], None] = lambda _: None,
+    make_engine: Callable[[], Engine], options: ServeOptions, *, on_ready: Callable[[str], None] = lambda _: None
 ) -> None:
     """
-    Serve until a signal ends it; to be called on the main thread of a process that does nothing else.
+    Serve until a signal ends it. Call it on the main thread of a process that does nothing else.
 
-    The port opens at once, the model is loaded behind it. At SIGTERM or Ctrl-C the running request is finished and
-    answered, the waiting ones are refused; after STOP_S the running one is stopped at its next step and refused too.
-    A second signal kills the process.
+    The port opens at once, and the model is loaded meanwhile. At SIGTERM or Ctrl-C the running requests are finished
+    and answered, and the waiting ones are refused; running ones that take longer than STOP_S are cancelled at their
+    next step and refused, too. A second signal kills the process.
 
     Args:
         make_engine: Loads the model; called once, on another thread.
-        host: Address or name to listen on; one that isn't loopback needs a key.
-        port: To listen on; 0 takes a free one.
-        queue_limit: How many requests may wait.
-        api_key: Asked of every request but `/health`.
-        allow_hosts: More names that clients may put into the Host header.
-        max_duration: In seconds; longer requests are clamped to it.
-        log_prompts: Write prompts to the log.
-        on_ready: Hears the service's address once the model is loaded.
+        on_ready: Called with the service's address once the model is loaded.
 
     Returns:
-        After SIGTERM. Where the engine's thread can't be awaited (the model is still being loaded, or a step outlasts
-        STOP_S) the process ends here, with 0 after SIGTERM and 130 after Ctrl-C.
+        After SIGTERM. If the engine's threads cannot be waited for, because the model is still being loaded or a step
+        takes longer than STOP_S, the process exits here: with 0 after SIGTERM and with 130 after Ctrl-C.
 
     Raises:
-        UsageError: Another host than loopback without a key, or a number out of range.
-        MusicgenError: The address can't be listened on.
-        StoppedError: Ctrl-C, after the clean stop.
+        UsageError: A host that is not loopback, without a key.
+        MusicgenError: The service cannot listen on the address.
+        StoppedError: Ctrl-C, after the service has stopped.
         Exception: Whatever `make_engine` raised.
     """
-    for name, value, allowed in (
-        ("port", port, limits.Range(0, 65535, default=limits.DEFAULT_PORT)),
-        ("max_duration", max_duration, limits.DURATION),
-    ):
-        if value not in allowed:
-            raise InvalidValueError(f"{name} must be {allowed}, got {number(value)}")
-    if queue_limit < 0:
-        raise InvalidValueError(f"queue must be 0 or more, got {queue_limit}")
-    listener = listen(host, port, keyed=bool(api_key))
-    queue = AdmissionQueue(make_engine, limit=queue_limit)
+    listener = listen(options.host, options.port, has_key=bool(options.api_key))
+    queue = AdmissionQueue(make_engine, limit=options.queue_limit)
     app = create_app(
-        queue, hosts={host, *allow_hosts}, api_key=api_key, max_duration=max_duration, log_prompts=log_prompts
+        queue,
+        hosts={options.host, *options.allow_hosts},
+        api_key=options.api_key,
+        max_duration=options.max_duration,
+        log_prompts=options.log_prompts,
     )
     server = Server(app, queue, on_ready=on_ready)
     with to_stderr():
         server.run(sockets=[listener])
     if server.failure is not None:
         raise server.failure
-    if queue.working:
-        # The interpreter would wait for the thread, and native code can't be interrupted. Nothing is lost: what this
-        # process has made it has sent.
+    if queue.busy:
+        # The interpreter would wait for the thread, and native code cannot be interrupted. Nothing is lost: every
+        # finished answer has been sent.
         logging.shutdown()
         os._exit(StoppedError.exit_code if server.stopped_by == signal.SIGINT else 0)
-    queue.finish()
+    queue.shut_down()
     if server.stopped_by == signal.SIGINT:
         raise StoppedError
 
 
-def listen(host: str, port: int, *, keyed: bool) -> socket.socket:
+def listen(host: str, port: int, *, has_key: bool) -> socket.socket:
     """
-    Open the port, before any model is loaded.
+    Open the port.
+
+    Args:
+        has_key: Whether requests need an API key.
 
     Raises:
-        UsageError: Another host than loopback without a key.
-        MusicgenError: The address can't be listened on.
+        UsageError: A host that is not loopback, without a key.
+        MusicgenError: The address is in use, or does not belong to this machine.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         # A name such as localhost may stand for both families; every client tries IPv4.
-        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        if not keyed and not ipaddress.ip_address(address[0]).is_loopback:
+        family, _, _, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
+        if not has_key and not ipaddress.ip_address(address[0]).is_loopback:
             raise UsageError(
                 f"serving on {host} needs an API key: others can reach it",
                 hint="`--api-key` or MUSICGEN_API_KEY sets one; `--host 127.0.0.1` keeps the service on this machine",
@@ -125,14 +137,14 @@ def listen(host: str, port: int, *, keyed: bool) -> socket.socket:
                 hint="`musicgen doctor` shows whether a service runs there; `--port` takes another",
             ) from err
         raise MusicgenError(f"can't listen on {host}, port {port}: {err.strerror or err}") from err
-    # asyncio does this only for sockets made with an explicit protocol; without it each answer, being a head and a
-    # body, waits 40 ms for the client's delayed acknowledgement. Accepted connections inherit it.
+    # asyncio sets this only on sockets with an explicit protocol. Without it each answer, a head and then a body, waits
+    # 40 ms for the client's delayed acknowledgement. Accepted connections inherit it.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 class Server(uvicorn.Server):
-    """uvicorn over our app: loads the model behind the open port, and stops as `serve` says."""
+    """uvicorn with the service's app: loads the model behind the open port, and stops as `serve` describes."""
 
     def __init__(
         self,
@@ -155,40 +167,40 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
-                # For what `abandon` can't end: a step that hangs, a client that doesn't read.
+                # For what `cancel_running` cannot end: a step that hangs, a client that does not read.
                 timeout_graceful_shutdown=math.ceil(stop_s) + 5,
                 h11_max_incomplete_event_size=_HEAD_BYTES,
             )
         )
-        self.failure: BaseException | None = None  # why the model couldn't be loaded
+        self.failure: BaseException | None = None  # why the model could not be loaded
         self.stopped_by: int | None = None  # the signal
         self._queue = queue
         self._on_ready = on_ready
         self._stop_s = stop_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port, then begin to load."""
+        """Open the port, then start to load the model."""
         await super().startup(sockets)
         assert sockets
         address = sockets[0].getsockname()
         self._loading = asyncio.create_task(self._queue.load())
-        self._loading.add_done_callback(lambda task: self._loaded(task, address))
+        self._loading.add_done_callback(lambda task: self._on_loaded(task, address))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuse what waits, finish what runs, within bounds."""
-        self._queue.close()
-        patience = asyncio.get_running_loop().call_later(self._stop_s, self._queue.abandon)
+        """Refuse the waiting requests and finish the running ones, for at most `stop_s`."""
+        self._queue.drain()
+        timer = asyncio.get_running_loop().call_later(self._stop_s, self._queue.cancel_running)
         await super().shutdown(sockets)
-        patience.cancel()
+        timer.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature of a handler
-        """Begin to stop; uvicorn puts the old handlers back at the end."""
+        """Start to stop; uvicorn restores the previous handlers at the end."""
         self.stopped_by = sig
         self.should_exit = True
-        for each in HANDLED_SIGNALS:
-            signal.signal(each, signal.SIG_DFL)  # a second one kills, even where Python is stuck
+        for handled in HANDLED_SIGNALS:
+            signal.signal(handled, signal.SIG_DFL)  # a second one kills, even if Python is stuck
 
-    def _loaded(self, task: asyncio.Task[None], address: tuple[str, int]) -> None:
+    def _on_loaded(self, task: asyncio.Task[None], address: tuple[str, int]) -> None:
         if task.cancelled():
             return
         self.failure = task.exception()
@@ -201,74 +213,77 @@ class Server(uvicorn.Server):
 
 class Connection(H11Protocol):
     """
-    uvicorn's HTTP/1.1 connection, and an end to waiting for the head of a request, and for an answer to be read.
+    uvicorn's HTTP/1.1 connection with three more limits: on waiting for a head, on unread answers, on idle connections.
 
-    uvicorn ends the wait for a second request on a connection, but not for the first, and not for one that trickles.
-    Its own bound on connections would refuse new ones in favour of the idle; here the one idle longest gives way.
+    uvicorn limits the wait for a second request on a connection, but neither for the first nor for a head that
+    trickles. Its own limit on connections refuses new ones and keeps idle ones; here the connection that has been idle
+    longest is closed.
     """
 
-    HEAD_S = 10.0
-    UNREAD_S = 30.0  # in which a client must have read something of what waits for it
-    IDLE_MOST = 200  # connections without a request under way; the system's bound on files may be 256
+    HEAD_TIMEOUT_S = 10.0  # for the head of a request to arrive
+    READ_TIMEOUT_S = 30.0  # for the client to read some of the data that is buffered for it
+    MAX_IDLE = 200  # connections without a request; the limit on open files may be as low as 256
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the head of a request."""
+        """Start to wait for a head, and close the connection that has been idle longest if there are too many."""
         super().connection_made(transport)
-        self._reading: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
         self._idle_since = self.loop.time()
-        self._wait_for_head()
-        idle = [each for each in self.connections if isinstance(each, Connection) and each._is_idle]
-        if len(idle) > self.IDLE_MOST:
-            min(idle, key=lambda each: each._idle_since).transport.abort()
+        self._start_head_timer()
+        idle = [other for other in self.connections if isinstance(other, Connection) and other._is_idle]
+        if len(idle) > self.MAX_IDLE:
+            min(idle, key=lambda other: other._idle_since).transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; see whether the head is whole."""
+        """Parse the data; the head's time limit ends once the head is complete."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
-            self._patience.cancel()
-        elif self._patience.cancelled():
-            self._wait_for_head()
+            self._head_timer.cancel()
+        elif self._head_timer.cancelled():
+            self._start_head_timer()
 
     def on_response_complete(self) -> None:
-        """Begin to be idle, if nothing more was asked."""
+        """Count as idle from now on, unless another request is already there."""
         self._idle_since = self.loop.time()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """See whether the client reads, now that more waits for it than the system takes."""
+        """Start to check that the client reads, now that more is buffered for it than the transport takes."""
         super().pause_writing()
-        self._see_read(self.transport.get_write_buffer_size())
+        self._start_read_timer(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """Leave a client alone that has read."""
-        self._stop_seeing()
+        """Stop checking: the client has read."""
+        self._stop_read_timer()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget all waits."""
-        self._patience.cancel()
-        self._stop_seeing()
+        """Stop both timers."""
+        self._head_timer.cancel()
+        self._stop_read_timer()
         super().connection_lost(exc)
 
     @property
     def _is_idle(self) -> bool:
-        asked = self.cycle is not None and not self.cycle.response_complete
-        return not (asked or self.transport.is_closing() or self.transport.get_write_buffer_size())
+        has_request = self.cycle is not None and not self.cycle.response_complete
+        return not (has_request or self.transport.is_closing() or self.transport.get_write_buffer_size())
 
-    def _see_read(self, unread: int) -> None:
-        def look() -> None:
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self.HEAD_TIMEOUT_S, self.transport.abort)
+
+    def _start_read_timer(self, unread: int) -> None:
+        """Close the connection unless its client reads some of the `unread` bytes in time."""
+
+        def check() -> None:
             left = self.transport.get_write_buffer_size()
             if left < unread:
-                self._see_read(left)
+                self._start_read_timer(left)
             else:
                 self.transport.abort()
 
-        self._reading = self.loop.call_later(self.UNREAD_S, look)
+        self._read_timer = self.loop.call_later(self.READ_TIMEOUT_S, check)
 
-    def _stop_seeing(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
-
-    def _wait_for_head(self) -> None:
-        self._patience = self.loop.call_later(self.HEAD_S, self.transport.abort)
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None

@@ -1,55 +1,57 @@
-"""How fast the service is of late: what waits and deadlines are reckoned from."""
+"""How fast the service has been recently: the basis of estimated waits and of deadline checks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_FRESH = 0.3  # weight of the latest clip in the running average
-_HALF_S = 60.0  # of work, after which sound and time count half in the rate
+_LATEST_WEIGHT = 0.3  # of the latest clip in the moving average of the pace
+_HALF_LIFE_S = 60.0  # of work, after which sound and time count half in the rate
 
 
 class Throughput:
-    """Measures clips while they are made, with as much company as they have."""
+    """Measures clips while they are generated, alone or several at the same time."""
 
-    def __init__(self) -> None:
-        self.pace: float | None = None  # seconds that a clip takes per second of its sound; None: never measured
-        self._working = 0
-        self._since = 0.0  # up to then the time at work is in `_spent_s`
-        self._spent_s = 0.0  # at work, what is long ago counting less
-        self._sound_s = 0.0  # made meanwhile
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.pace: float | None = None  # seconds a clip takes per second of its sound; None before the first clip
+        self._clock = clock
+        self._running = 0
+        self._updated = 0.0  # when the two sums were last brought up to date
+        self._work_s = 0.0  # time with at least one clip running; decays
+        self._sound_s = 0.0  # of the clips finished in that time; decays
 
     @contextmanager
-    def at_work(self, duration: float) -> Iterator[None]:
-        """Measure the making of a clip of so many seconds; one that fails says nothing of the pace."""
-        started = self._pass_time()
-        self._working += 1
+    def measure(self, duration: float) -> Iterator[None]:
+        """Measure the generation of a clip of `duration` seconds; a failure does not change the pace."""
+        started = self._update()
+        self._running += 1
         try:
             yield
         finally:
-            now = self._pass_time()
-            self._working -= 1
+            now = self._update()
+            self._running -= 1
         pace = (now - started) / duration
-        self.pace = pace if self.pace is None else self.pace + _FRESH * (pace - self.pace)
+        self.pace = pace if self.pace is None else self.pace + _LATEST_WEIGHT * (pace - self.pace)
         self._sound_s += duration
 
     @property
-    def made(self) -> float | None:
-        """Seconds of sound, of all clips together, that a second of work makes; None before the first."""
-        return self._sound_s / self._spent_s if self._sound_s and self._spent_s else None
+    def rate(self) -> float | None:
+        """Seconds of sound per second of work, of all clips together; None before the first clip."""
+        return self._sound_s / self._work_s if self._sound_s and self._work_s else None
 
-    def doubt(self) -> None:
-        """Take the pace for a little better than it was."""
+    def relax(self) -> None:
+        """Lower the pace by a tenth, so that after some refusals a request is let through and measured anew."""
         if self.pace is not None:
             self.pace *= 0.9
 
-    def _pass_time(self) -> float:
-        now = time.monotonic()
-        if self._working:
-            passed_s = now - self._since
-            fade = 0.5 ** (passed_s / _HALF_S)
-            self._spent_s = self._spent_s * fade + passed_s
-            self._sound_s *= fade
-        self._since = now
+    def _update(self) -> float:
+        """Add the time since the last update to the sums, and return the present time."""
+        now = self._clock()
+        if self._running:
+            elapsed_s = now - self._updated
+            decay = 0.5 ** (elapsed_s / _HALF_LIFE_S)
+            self._work_s = self._work_s * decay + elapsed_s
+            self._sound_s *= decay
+        self._updated = now
         return now

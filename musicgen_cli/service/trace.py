@@ -1,4 +1,4 @@
-"""The caller's place in a distributed trace."""
+"""The caller's position in a distributed trace (W3C Trace Context)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# W3C Trace Context, 3.2: version ff is none, and neither id is all zeros; later versions may add to the end.
-_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-[^\s]*)?")
+# W3C Trace Context, 3.2: version ff is invalid, and so is an id of zeros alone; later versions may append fields.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-[^\s]*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a `traceparent` header says."""
+    """The ids of a `traceparent` header."""
 
     trace_id: str  # 32 hex digits
     span_id: str  # 16 hex digits
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Trace | None:
-        """Read the header; one that breaks its rules is as good as none."""
-        found = _PARENT.fullmatch(headers.get("traceparent", ""))
-        return cls(found[1], found[2]) if found else None
+        """Parse the header; None if it is absent or malformed."""
+        match = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+        return cls(match[1], match[2]) if match else None

@@ -11,7 +11,7 @@ import pytest
 
 from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.app import create_app
-from musicgen_cli.service.log import KeyValue
+from musicgen_cli.service.log import KeyValueFormatter
 from musicgen_cli.service.server import Server, listen
 from tests.support.fake_engine import FakeEngine
 
@@ -31,7 +31,7 @@ class Service:
     def __init__(self, make_engine, *, limit=16, stop_s=60.0, **options):
         self.ready = threading.Event()
         self.queue = AdmissionQueue(make_engine, limit=limit)
-        listener = listen("127.0.0.1", 0, keyed=False)
+        listener = listen("127.0.0.1", 0, has_key=False)
         self.port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.told = []
@@ -85,7 +85,7 @@ class Service:
         self.thread.join(20)
         assert not self.thread.is_alive()
         self._later.shutdown()
-        self.queue.finish()
+        self.queue.shut_down()
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def logged(caplog):
     """Return the lines of the log so far that contain some words."""
     caplog.set_level("INFO", "musicgen_cli.service")
     return lambda *words: [
-        line for record in caplog.records if all(word in (line := KeyValue().format(record)) for word in words)
+        line for record in caplog.records if all(word in (line := KeyValueFormatter().format(record)) for word in words)
     ]
 
 

@@ -342,7 +342,7 @@ def test_clients_that_come_and_go_at_any_moment_leave_a_queue_that_works(engine)
             await asyncio.sleep(0.001)
         counts, steps = queue.counts(), queue.steps
         assert await queue.run(Job(GenerateRequest(duration=0.5, seed=1)), asyncio.get_running_loop().create_future())
-        queue.finish()
+        queue.shut_down()
         return failures, statuses, counts, steps
 
     failures, statuses, counts, steps = asyncio.run(scenario())

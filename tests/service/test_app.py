@@ -13,7 +13,7 @@ from musicgen_cli import __version__
 from musicgen_cli.audio import wav
 from musicgen_cli.contract import GenerateRequest, read_answer
 from musicgen_cli.errors import InvalidValueError, MemoryNeededError
-from musicgen_cli.service.admission import REMEMBERED, AdmissionQueue
+from musicgen_cli.service.admission import MAX_FINISHED_JOBS, AdmissionQueue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.job import Job
 
@@ -316,16 +316,16 @@ def test_a_bounded_number_of_finished_jobs_is_remembered(engine):
         queue = AdmissionQueue(lambda: engine)
         await queue.load()
         gone = asyncio.get_running_loop().create_future()
-        for number in [0, *range(REMEMBERED), 0, REMEMBERED]:
+        for number in [0, *range(MAX_FINISHED_JOBS), 0, MAX_FINISHED_JOBS]:
             request = GenerateRequest(duration=0.5, seed=number, client_job_id=str(number))
             await queue.run(Job(request), gone)
-        queue.finish()
+        queue.shut_down()
         return queue
 
     queue = asyncio.run(scenario())
 
     assert queue.find("1") is None
-    assert {queue.find(str(number)).state for number in (0, 2, REMEMBERED)} == {"done"}
+    assert {queue.find(str(number)).state for number in (0, 2, MAX_FINISHED_JOBS)} == {"done"}
 
 
 def test_twenty_at_once_each_get_their_own_sound(start, decode):
@@ -353,7 +353,7 @@ def test_the_app_runs_without_a_port(engine):
             answers = [await client.get("/health")]
             await queue.load()
             answers += [await client.get("/health"), await client.post("/predict", json={"duration": 0.5})]
-        queue.finish()
+        queue.shut_down()
         return [answer.status_code for answer in answers]
 
     assert asyncio.run(scenario()) == [503, 200, 200]
@@ -368,7 +368,7 @@ def test_the_app_may_be_mounted_below_a_path(engine):
         transport = httpx.ASGITransport(create_app(queue, api_key="key"), root_path="/music")
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answers = [await client.get(f"/music{path}") for path in ("/health", "/metrics")]
-        queue.finish()
+        queue.shut_down()
         return [answer.status_code for answer in answers]
 
     assert asyncio.run(scenario()) == [200, 401]

@@ -3,7 +3,7 @@
 import pytest
 
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.service.fairness import FairOrder, most_each, to_give_way
+from musicgen_cli.service.fairness import FairOrder, job_to_evict, slots_per_client
 from musicgen_cli.service.job import Job
 
 REQUEST = GenerateRequest()
@@ -20,7 +20,7 @@ def served(turns, waiting, slots=1):
         if len(running) == slots:
             running.pop(0)
         job = turns.order(waiting, running)[0]
-        turns.took(job.client)
+        turns.record_turn(job.client)
         waiting.remove(job)
         running.append(job)
         order += job.client
@@ -57,7 +57,7 @@ def test_a_client_that_comes_back_at_once_does_not_go_before_those_who_wait():
     for _ in range(6):
         waiting += jobs("c") if not any(job.client == "c" for job in waiting) else []
         job = turns.order(waiting, [])[0]
-        turns.took(job.client)
+        turns.record_turn(job.client)
         waiting.remove(job)
         order += job.client
 
@@ -68,16 +68,16 @@ def test_turns_of_a_bounded_number_of_clients_are_remembered():
     """Ten thousand clients cost no more memory than a thousand."""
     turns = FairOrder()
     for number in range(10_000):
-        turns.took(str(number))
+        turns.record_turn(str(number))
 
-    assert len(turns._last) == 1024
-    assert "9999" in turns._last
+    assert len(turns._last_turn) == 1024
+    assert "9999" in turns._last_turn
 
 
 @pytest.mark.parametrize(("slots", "most"), [(1, 1), (2, 2), (3, 2), (4, 3), (8, 7)])
 def test_a_client_may_have_all_slots_but_one(slots, most):
     """Of two it may have both, or it would never have company."""
-    assert most_each(slots) == most
+    assert slots_per_client(slots) == most
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_the_greediest_gives_way(waiting, newcomer, victim):
     """Its latest request leaves a full queue, unless the newcomer's client would then have as many."""
     there = jobs(waiting)
 
-    assert to_give_way(there, *jobs(newcomer)) is (None if victim is None else there[victim])
+    assert job_to_evict(there, *jobs(newcomer)) is (None if victim is None else there[victim])
 
 
 def test_nobody_gives_way_in_a_queue_without_places():
     """A limit of 0 is a limit."""
-    assert to_give_way([], *jobs("a")) is None
+    assert job_to_evict([], *jobs("a")) is None

@@ -69,7 +69,7 @@ def test_a_body_that_trickles_is_408(start):
     answer = received(connection)
 
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b'{"detail":"the body was not here within 0.2 s"}' in answer
+    assert b'{"detail":"the body did not arrive within 0.2 s"}' in answer
 
 
 def test_a_body_cut_short_costs_nothing(service, caplog, logged, until):

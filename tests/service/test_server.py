@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
-from musicgen_cli.service.server import Connection, listen, serve
+from musicgen_cli.service.server import Connection, ServeOptions, listen, serve
 from tests.support.programs import environment
 
 PREDICT = {"json": {"duration": 0.5}, "timeout": 20}
@@ -181,7 +181,7 @@ def test_a_port_in_use_is_said_in_one_line():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(MusicgenError, match=f"^port {port} on 127.0.0.1 is in use$") as caught:
-            serve(pytest.fail, port=port)
+            serve(pytest.fail, ServeOptions(port=port))
 
     assert "--port" in caught.value.hint
     assert caught.value.exit_code == 1
@@ -190,7 +190,7 @@ def test_a_port_in_use_is_said_in_one_line():
 def test_an_address_that_is_not_ours_is_said_in_one_line():
     """So is an address that this machine doesn't have (TEST-NET-1)."""
     with pytest.raises(MusicgenError, match=r"^can't listen on 192\.0\.2\.1, port 0: "):
-        serve(pytest.fail, host="192.0.2.1", port=0, api_key="k")
+        serve(pytest.fail, ServeOptions(host="192.0.2.1", port=0, api_key="k"))
 
 
 @pytest.mark.parametrize("key", [None, ""])
@@ -198,7 +198,7 @@ def test_an_address_that_is_not_ours_is_said_in_one_line():
 def test_others_are_not_served_without_a_key(host, key):
     """Only loopback is safe without one."""
     with pytest.raises(UsageError, match="needs an API key") as caught:
-        serve(pytest.fail, host=host, port=0, api_key=key)
+        serve(pytest.fail, ServeOptions(host=host, port=0, api_key=key))
 
     assert "MUSICGEN_API_KEY" in caught.value.hint
 
@@ -207,12 +207,12 @@ def test_others_are_not_served_without_a_key(host, key):
 def test_options_out_of_range_are_refused(option):
     """Before anything is opened."""
     with pytest.raises(InvalidValueError):
-        serve(pytest.fail, **option)
+        ServeOptions(**option)
 
 
 def test_with_a_key_others_are_served():
     """The key opens every address."""
-    with listen("0.0.0.0", 0, keyed=True) as listener:
+    with listen("0.0.0.0", 0, has_key=True) as listener:
         assert listener.getsockname()[0] == "0.0.0.0"
 
 
@@ -220,7 +220,7 @@ def test_a_name_for_both_families_means_ipv4():
     """Every client tries 127.0.0.1 for localhost; not every one tries ::1."""
     if len({info[0] for info in socket.getaddrinfo("localhost", 0)}) < 2:
         pytest.skip("localhost has one family here")
-    with listen("localhost", 0, keyed=False) as listener:
+    with listen("localhost", 0, has_key=False) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
@@ -245,7 +245,7 @@ def test_the_service_answers_through_serve(program, client):
 
 def test_many_idle_connections_do_not_hurt(service):
     """Those that wait longest without a word give way; requests are served all the while."""
-    idle = [service.raw() for _ in range(2 * Connection.IDLE_MOST)]
+    idle = [service.raw() for _ in range(2 * Connection.MAX_IDLE)]
     try:
         assert service.post().status_code == 200
         idle[0].settimeout(5)
@@ -260,7 +260,7 @@ def test_many_idle_connections_do_not_hurt(service):
 @pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["first", "second"])
 def test_a_head_that_trickles_is_cut_off(service, monkeypatch, before):
     """The first request of a connection and those after it have a bounded time to begin."""
-    monkeypatch.setattr(Connection, "HEAD_S", 0.2)
+    monkeypatch.setattr(Connection, "HEAD_TIMEOUT_S", 0.2)
     with service.raw(before) as connection:
         if before:
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
@@ -284,7 +284,7 @@ def test_a_head_that_is_too_large_is_refused(service):
 
 def test_an_answer_that_nobody_reads_is_not_kept(service, monkeypatch, until):
     """Who takes nothing of it for a while is cut off."""
-    monkeypatch.setattr(Connection, "UNREAD_S", 0.2)
+    monkeypatch.setattr(Connection, "READ_TIMEOUT_S", 0.2)
     connections = service.server.server_state.connections
 
     def unread():

@@ -7,7 +7,7 @@ import sys
 import threading
 
 from musicgen_cli.errors import MusicgenError
-from musicgen_cli.service.server import serve
+from musicgen_cli.service.server import ServeOptions, serve
 from tests.support.fake_engine import FakeEngine
 
 options = json.loads(sys.argv[1])
@@ -36,7 +36,7 @@ def make_engine():
 
 
 try:
-    serve(make_engine, on_ready=lambda url: print(url, flush=True), **options)
+    serve(make_engine, ServeOptions(**options), on_ready=lambda url: print(url, flush=True))
 except MusicgenError as err:
     print(f"{type(err).__name__}: {err}", flush=True)
     sys.exit(err.exit_code)

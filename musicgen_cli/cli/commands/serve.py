@@ -50,12 +50,14 @@ def command(
     prepare(config, out)
     server.serve(
         lambda: open_engine(config, out, slots=slots),
-        host=host,
-        port=port,
-        queue_limit=queue,
-        api_key=loaded.api_key,
-        allow_hosts=tuple(allow_host or ()),
-        max_duration=max_duration,
-        log_prompts=log_prompts,
+        server.ServeOptions(
+            host=host,
+            port=port,
+            queue_limit=queue,
+            api_key=loaded.api_key,
+            allow_hosts=tuple(allow_host or ()),
+            max_duration=max_duration,
+            log_prompts=log_prompts,
+        ),
         on_ready=lambda url: out.note(f"serving on {url}"),
     )
