@@ -1,4 +1,6 @@
-"""What the paths answer, row by row of the contract."""
+"""The answers of the routes, row by row of the HTTP contract."""
+
+from __future__ import annotations
 
 import asyncio
 import logging
@@ -16,19 +18,21 @@ from musicgen_cli.errors import InvalidValueError, MemoryNeededError
 from musicgen_cli.service.admission import MAX_FINISHED_JOBS, AdmissionQueue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.job import Job
+from tests.support.fake_engine import FakeEngine
+from tests.support.services import FakeService, ServiceClient, StartService, sound_of, until
 
 
-def test_an_answer_has_the_members_of_the_contract(shared, decode):
-    """A 200 holds what the contract names, and the engine's extra members that don't contradict it."""
-    sent = {"prompt": "a lute", "duration": 0.75, "seed": 7, "client_job_id": "one:1"}
+def test_an_answer_has_the_members_of_the_contract(shared: ServiceClient) -> None:
+    """A 200 has the contract's members, and those of the engine's extra metadata that do not contradict them."""
+    request = GenerateRequest(prompt="a lute", duration=0.75, seed=7, client_job_id="one:1")
 
-    answer = shared.post(sent)
+    answer = shared.post(request.model_dump(include={"prompt", "duration", "seed", "client_job_id"}))
 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
-    said = answer.json()
-    said.pop("audio_base64")
-    assert said == {
+    body = answer.json()
+    body.pop("audio_base64")
+    assert body == {
         "sample_rate": 32_000,
         "duration": 0.75,
         "num_samples": 24_000,
@@ -48,11 +52,11 @@ def test_an_answer_has_the_members_of_the_contract(shared, decode):
             "sampler": 1,
         },
     }
-    assert decode(answer) == shared.engine.sound(GenerateRequest(**sent))
+    assert sound_of(answer) == shared.engine.sound(request)
 
 
-def test_our_own_client_accepts_the_answer(shared):
-    """The answer passes the check that the client makes of it."""
+def test_our_own_client_accepts_the_answer(shared: ServiceClient) -> None:
+    """The answer passes the client's checks."""
     request = GenerateRequest(prompt="ä\t\n𝄞", duration=0.5, seed=3, client_job_id="x")
 
     answer = shared.post(request.model_dump())
@@ -60,25 +64,25 @@ def test_our_own_client_accepts_the_answer(shared):
     assert read_answer(answer.content, request).seed == 3
 
 
-def test_warnings_of_the_engine_are_passed_on(start, engine):
-    """What the engine warns of is in the metadata."""
+def test_warnings_of_the_engine_are_passed_on(start: StartService, engine: FakeEngine) -> None:
+    """The engine's warnings are in the metadata."""
     engine.warnings = ("it is quiet",)
 
     assert start(engine).post().json()["metadata"]["warnings"] == ["it is quiet"]
 
 
-def test_a_seed_is_drawn_where_none_was_sent(shared, decode):
-    """Two requests without a seed get different ones, and sending one back brings the sound back."""
+def test_a_request_without_a_seed_gets_one(shared: ServiceClient) -> None:
+    """Two requests without a seed get different seeds, and a seed that is sent back gives the same sound."""
     first, second = (shared.post({"seed": None}) for _ in range(2))
 
     seeds = [answer.json()["metadata"]["seed"] for answer in (first, second)]
     assert seeds[0] != seeds[1]
     assert all(0 <= seed < 2**53 for seed in seeds)
-    assert decode(shared.post({"seed": seeds[0]})) == decode(first)
+    assert sound_of(shared.post({"seed": seeds[0]})) == sound_of(first)
 
 
 @pytest.mark.parametrize(
-    ("name", "asked", "given"),
+    ("name", "asked", "clamped"),
     [
         ("duration", 0.1, 0.5),
         ("duration", 31, 30),
@@ -94,17 +98,17 @@ def test_a_seed_is_drawn_where_none_was_sent(shared, decode):
         ("seed", 2**53, 2**53 - 1),
     ],
 )
-def test_a_number_out_of_range_is_clamped_and_said(shared, name, asked, given):
-    """The nearest bound is worked with; the metadata hold what was asked."""
-    answer = shared.post({"client_job_id": f"{name}:{given}", name: asked})
+def test_a_number_out_of_range_is_clamped(shared: ServiceClient, name: str, asked: float, clamped: float) -> None:
+    """The nearest bound is used; the metadata have the value that was asked for."""
+    answer = shared.post({"client_job_id": f"{name}:{clamped}", name: asked})
 
     assert answer.status_code == 200
     assert answer.json()["metadata"]["clamped"] == {name: asked}
-    assert getattr(shared.engine.requests[-1], name) == given
+    assert getattr(shared.engine.requests[-1], name) == clamped
 
 
-def test_max_duration_clamps_too(start):
-    """A service may keep its sounds shorter; what was asked is said, also where it was out of the usual range."""
+def test_max_duration_clamps_too(start: StartService) -> None:
+    """A service may limit the duration; the metadata have the value that was asked for, in range or not."""
     service = start(max_duration=1.0)
 
     for asked in (1.5, 99):
@@ -152,9 +156,9 @@ def test_max_duration_clamps_too(start):
     ],
     ids=lambda value: value[:40].decode(errors="replace") if isinstance(value, bytes) else None,
 )
-def test_what_is_not_a_request_is_422_and_names_the_field(shared, body, named):
-    """A bad body is the caller's fault, never ours; `detail` is one sentence."""
-    made = len(shared.engine.requests)
+def test_an_invalid_request_is_422_and_names_the_field(shared: ServiceClient, body: bytes, named: str) -> None:
+    """A bad body is never an internal error; `detail` is one line."""
+    before = len(shared.engine.requests)
 
     answer = shared.post(body)
 
@@ -162,12 +166,12 @@ def test_what_is_not_a_request_is_422_and_names_the_field(shared, body, named):
     assert list(answer.json()) == ["detail"]
     assert named in answer.json()["detail"]
     assert "\n" not in answer.json()["detail"]
-    assert len(shared.engine.requests) == made
+    assert len(shared.engine.requests) == before
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"prompt": ""}', b'{"prompt": null}'])
-def test_no_prompt_means_unconditional(shared, body):
-    """Absent, empty and null prompts all reach the engine as no text, and are echoed so."""
+def test_no_prompt_means_unconditional(shared: ServiceClient, body: bytes) -> None:
+    """Absent, empty and null prompts all reach the engine as "", and are echoed as that."""
     answer = shared.post(body)
 
     assert answer.status_code == 200
@@ -175,15 +179,17 @@ def test_no_prompt_means_unconditional(shared, body):
     assert shared.engine.requests[-1].prompt == ""
 
 
-def test_unknown_fields_are_ignored(shared):
+def test_unknown_fields_are_ignored(shared: ServiceClient) -> None:
     """A newer client may send more."""
     assert shared.post({"melody": "x"}).status_code == 200
 
 
-@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_what_a_web_page_could_send_unasked_is_415(shared, kind):
-    """Only application/json is read: a browser must ask before it sends that to another origin."""
-    headers = {} if kind is None else {"Content-Type": kind}
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_what_a_web_page_can_send_without_asking_is_415(shared: ServiceClient, content_type: str | None) -> None:
+    """Only application/json is accepted: a browser must ask before it sends that to another origin."""
+    headers = {} if content_type is None else {"Content-Type": content_type}
 
     answer = shared.client.post("/predict", content=b"{}", headers=headers)
 
@@ -191,8 +197,8 @@ def test_what_a_web_page_could_send_unasked_is_415(shared, kind):
     assert "application/json" in answer.json()["detail"]
 
 
-def test_a_browser_that_asks_is_not_allowed(shared):
-    """A preflight gets no leave to send."""
+def test_a_browser_that_asks_gets_no_permission(shared: ServiceClient) -> None:
+    """A preflight request is answered without any access-control header."""
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
 
     answer = shared.client.options("/predict", headers=headers)
@@ -201,8 +207,8 @@ def test_a_browser_that_asks_is_not_allowed(shared):
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_a_charset_is_allowed(shared):
-    """Parameters and case of the content type don't matter."""
+def test_a_charset_is_allowed(shared: ServiceClient) -> None:
+    """Parameters and case of the content type do not matter."""
     assert shared.post(b"{}", headers={"Content-Type": "Application/JSON; charset=utf-8"}).status_code == 200
 
 
@@ -218,16 +224,18 @@ def test_a_charset_is_allowed(shared):
         ("POST", "/health", 405),
     ],
 )
-def test_other_paths_and_methods_are_refused_in_json(shared, method, path, status):
-    """There are three paths, and no pages."""
+def test_other_paths_and_methods_are_refused_in_json(
+    shared: ServiceClient, method: str, path: str, status: int
+) -> None:
+    """There are only the routes of the contract, and no HTML pages."""
     answer = shared.client.request(method, path)
 
     assert answer.status_code == status
     assert list(answer.json()) == ["detail"]
 
 
-def test_health_says_what_runs(service):
-    """Health is one JSON object that names the service, its model, its queue and its rate, once it has one."""
+def test_health_describes_the_service(service: FakeService) -> None:
+    """Health is a JSON object with the service, its model, its queue and, after the first clip, its rate."""
     answer = service.get("/health")
 
     assert answer.status_code == 200
@@ -244,26 +252,26 @@ def test_health_says_what_runs(service):
     assert service.get("/health").json()["rate"] > 0
 
 
-def test_while_the_model_is_loaded_the_answer_is_503(start, engine):
-    """The port is open before the model is there; then both paths work."""
+def test_while_the_model_is_being_loaded_the_answer_is_503(start: StartService, engine: FakeEngine) -> None:
+    """The port is open before the model is loaded; afterwards both paths work."""
     load = threading.Event()
 
-    def slowly():
+    def load_slowly() -> FakeEngine:
         assert load.wait(10)
         return engine
 
-    service = start(engine, make_engine=slowly)
+    service = start(engine, make_engine=load_slowly)
     try:
         for answer in (service.get("/health"), service.post()):
             assert answer.status_code == 503
             assert answer.json() == {"detail": "the model is being loaded"}
             assert 1 <= int(answer.headers["retry-after"]) <= 60
-        assert service.told == []
+        assert service.ready_urls == []
     finally:
         load.set()
 
     assert service.ready.wait(10)
-    assert service.told == [service.url]
+    assert service.ready_urls == [service.url]
     assert service.get("/health").status_code == 200
     assert service.post().status_code == 200
 
@@ -273,8 +281,10 @@ def test_while_the_model_is_loaded_the_answer_is_503(start, engine):
     [RuntimeError("secret path /srv/x"), MemoryNeededError("secret"), InvalidValueError("secret")],
     ids=lambda failure: type(failure).__name__,
 )
-def test_a_model_failure_is_500_without_internals(start, engine, caplog, failure):
-    """The caller gets an id, the log the traceback under the same id; the next request is served."""
+def test_a_model_failure_is_500_without_internals(
+    start: StartService, engine: FakeEngine, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    """The answer has a request id, and the log has the traceback under that id; the next request is served."""
     service = start(engine)
     engine.failure = failure
 
@@ -282,18 +292,19 @@ def test_a_model_failure_is_500_without_internals(start, engine, caplog, failure
 
     assert answer.status_code == 500
     assert answer.json() == {"detail": f"internal error, request {answer.headers['x-request-id']}"}
-    logged = next(record for record in caplog.records if record.levelno == logging.ERROR)
-    assert answer.headers["x-request-id"] == logged.fields["request"]
-    assert logged.exc_info[1] is failure
+    record = next(record for record in caplog.records if record.levelno == logging.ERROR)
+    assert record.__dict__["fields"]["request"] == answer.headers["x-request-id"]
+    assert record.exc_info is not None
+    assert record.exc_info[1] is failure
     assert service.get("/progress/bad").json()["state"] == "failed"
     engine.failure = None
     assert service.post().status_code == 200
 
 
-def test_progress_follows_a_request(start, engine, until):
-    """A job waits, runs and is done, with its steps counted."""
+def test_progress_follows_a_request(start: StartService, engine: FakeEngine) -> None:
+    """A job waits, runs and is done, and its steps are counted."""
     service = start(engine)
-    engine.go.clear()
+    engine.hold()
     first = service.later({"client_job_id": "first"})
     until(lambda: engine.requests)
     second = service.later({"client_job_id": "second"})
@@ -302,51 +313,55 @@ def test_progress_follows_a_request(start, engine, until):
     assert service.get("/progress/first").json() == {"steps": 1, "total": 8, "state": "running"}
     assert service.get("/progress/second").json() == {"steps": 0, "total": 0, "state": "waiting"}
 
-    engine.go.set()
+    engine.release()
     assert {first.result().status_code, second.result().status_code} == {200}
     for name in ("first", "second"):
         assert service.get(f"/progress/{name}").json() == {"steps": 8, "total": 8, "state": "done"}
     assert service.get("/progress/third").status_code == 404
 
 
-def test_a_bounded_number_of_finished_jobs_is_remembered(engine):
-    """The oldest finished job is forgotten; a name used again counts as new."""
+def test_a_bounded_number_of_finished_jobs_is_remembered(engine: FakeEngine) -> None:
+    """The oldest finished job is forgotten; an id that is used again counts as new."""
 
-    async def scenario():
+    async def scenario() -> AdmissionQueue:
         queue = AdmissionQueue(lambda: engine)
         await queue.load()
-        gone = asyncio.get_running_loop().create_future()
+        disconnected = asyncio.get_running_loop().create_future()
         for number in [0, *range(MAX_FINISHED_JOBS), 0, MAX_FINISHED_JOBS]:
             request = GenerateRequest(duration=0.5, seed=number, client_job_id=str(number))
-            await queue.run(Job(request), gone)
+            await queue.run(Job(request), disconnected)
         queue.shut_down()
         return queue
 
     queue = asyncio.run(scenario())
 
     assert queue.find("1") is None
-    assert {queue.find(str(number)).state for number in (0, 2, MAX_FINISHED_JOBS)} == {"done"}
+    latest = [queue.find(str(number)) for number in (0, 2, MAX_FINISHED_JOBS)]
+    assert [job and job.state for job in latest] == ["done"] * 3
 
 
-def test_twenty_at_once_each_get_their_own_sound(start, decode):
-    """Answers aren't mixed up."""
+def test_twenty_requests_at_once_each_get_their_own_sound(start: StartService) -> None:
+    """Answers are not mixed up."""
     service = start(limit=20)
-    sent = [{"seed": n, "prompt": f"number {n}", "client_job_id": f"job-{n}", "duration": 0.5} for n in range(20)]
+    requests = [
+        GenerateRequest(prompt=f"number {n}", duration=0.5, client_job_id=f"job-{n}", seed=n) for n in range(20)
+    ]
 
-    answers = [waiting.result() for waiting in [service.later(body) for body in sent]]
+    pending = [service.later(request.model_dump()) for request in requests]
+    answers = [answer.result() for answer in pending]
 
-    for body, answer in zip(sent, answers, strict=True):
-        said = answer.json()
-        assert (said["prompt"], said["metadata"]["client_job_id"]) == (body["prompt"], body["client_job_id"])
-        assert decode(answer) == service.engine.sound(GenerateRequest(**body))
-    assert len({decode(answer) for answer in answers}) == 20
-    assert wav.inspect(decode(answers[0])).frames == 16_000
+    for request, answer in zip(requests, answers, strict=True):
+        body = answer.json()
+        assert (body["prompt"], body["metadata"]["client_job_id"]) == (request.prompt, request.client_job_id)
+        assert sound_of(answer) == service.engine.sound(request)
+    assert len({sound_of(answer) for answer in answers}) == 20
+    assert wav.inspect(sound_of(answers[0])).frames == 16_000
 
 
-def test_the_app_runs_without_a_port(engine):
-    """Any ASGI server can have it; whoever deploys it loads the queue."""
+def test_the_app_runs_without_a_port(engine: FakeEngine) -> None:
+    """Any ASGI server can run it; the caller loads the queue's engine."""
 
-    async def scenario():
+    async def scenario() -> list[int]:
         queue = AdmissionQueue(lambda: engine)
         app = create_app(queue)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
@@ -359,10 +374,10 @@ def test_the_app_runs_without_a_port(engine):
     assert asyncio.run(scenario()) == [503, 200, 200]
 
 
-def test_the_app_may_be_mounted_below_a_path(engine):
-    """What needs no key there is /health, not what is called so."""
+def test_the_app_may_be_mounted_below_a_path(engine: FakeEngine) -> None:
+    """Its own /health needs no key there; everything else does."""
 
-    async def scenario():
+    async def scenario() -> list[int]:
         queue = AdmissionQueue(lambda: engine)
         await queue.load()
         transport = httpx.ASGITransport(create_app(queue, api_key="key"), root_path="/music")
@@ -374,8 +389,8 @@ def test_the_app_may_be_mounted_below_a_path(engine):
     assert asyncio.run(scenario()) == [200, 401]
 
 
-def test_the_app_does_not_import_a_server():
-    """The server belongs to `musicgen serve` alone."""
+def test_the_app_does_not_import_a_server() -> None:
+    """Only `musicgen serve` needs uvicorn."""
     program = "import sys, musicgen_cli.service.app; sys.exit('uvicorn' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

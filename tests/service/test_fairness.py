@@ -1,4 +1,8 @@
-"""Whose turn it is among clients that ask for different amounts."""
+"""The order in which clients with different numbers of requests are served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
 
 import pytest
 
@@ -9,88 +13,86 @@ from musicgen_cli.service.job import Job
 REQUEST = GenerateRequest()
 
 
-def jobs(clients):
+def jobs(clients: Iterable[str]) -> list[Job]:
     return [Job(REQUEST, client=client) for client in clients]
 
 
-def served(turns, waiting, slots=1):
-    """Serve all, each ending before the next begins once the slots are full; return whose turns they were."""
-    waiting, running, order = list(waiting), [], ""
-    while waiting:
-        if len(running) == slots:
-            running.pop(0)
-        job = turns.order(waiting, running)[0]
-        turns.record_turn(job.client)
-        waiting.remove(job)
-        running.append(job)
-        order += job.client
-    return order
+def serve_next(fair_order: FairOrder, waiting: list[Job], running: list[Job]) -> Job:
+    job = fair_order.order(waiting, running)[0]
+    fair_order.record_turn(job.client)
+    waiting.remove(job)
+    return job
+
+
+def serve_all(fair_order: FairOrder, waiting: list[Job]) -> str:
+    """Serve all jobs, one after the other; return their clients in the order in which they were served."""
+    return "".join(serve_next(fair_order, waiting, []).client for _ in range(len(waiting)))
 
 
 @pytest.mark.parametrize(
     ("waiting", "order"),
     [("aaaa", "aaaa"), ("aaaab", "abaaa"), ("aaabbbc", "abcabab"), ("abcabc", "abcabc")],
 )
-def test_clients_take_turns(waiting, order):
-    """One with many requests waits behind its own."""
-    assert served(FairOrder(), jobs(waiting)) == order
+def test_clients_take_turns(waiting: str, order: str) -> None:
+    """A client with many requests waits behind its own, not the others behind it."""
+    assert serve_all(FairOrder(), jobs(waiting)) == order
 
 
-def test_one_client_is_served_in_the_order_it_asked():
-    """Among its own requests, first come, first served."""
+def test_one_client_is_served_in_the_order_of_arrival() -> None:
+    """Among requests of the same client it is first come, first served."""
     waiting = jobs("aaa")
 
     assert FairOrder().order(waiting, []) == waiting
 
 
-def test_who_has_fewer_under_way_goes_first():
-    """With several slots, those of each client count."""
+def test_the_client_with_fewer_running_jobs_goes_first() -> None:
+    """With several slots, the running jobs of each client are counted."""
     (mine,) = jobs("b")
 
     assert FairOrder().order([*jobs("aa"), mine], jobs("aab"))[0].client == "b"
     assert FairOrder().order([*jobs("aa"), mine], jobs("abb"))[0].client == "a"
 
 
-def test_a_client_that_comes_back_at_once_does_not_go_before_those_who_wait():
-    """Its last turn is remembered though nothing of it was left."""
-    turns, waiting, order = FairOrder(), jobs("aaabbb"), ""
+def test_a_client_that_returns_at_once_does_not_overtake_those_that_wait() -> None:
+    """Its last turn is remembered although it had no other request in the queue."""
+    fair_order, waiting, order = FairOrder(), jobs("aaabbb"), ""
     for _ in range(6):
         waiting += jobs("c") if not any(job.client == "c" for job in waiting) else []
-        job = turns.order(waiting, [])[0]
-        turns.record_turn(job.client)
-        waiting.remove(job)
-        order += job.client
+        order += serve_next(fair_order, waiting, []).client
 
     assert order == "abcabc"
 
 
-def test_turns_of_a_bounded_number_of_clients_are_remembered():
-    """Ten thousand clients cost no more memory than a thousand."""
-    turns = FairOrder()
-    for number in range(10_000):
-        turns.record_turn(str(number))
+def test_the_turns_of_the_latest_1024_clients_are_remembered() -> None:
+    """Ten thousand clients need no more memory; those that are forgotten count as new and go first."""
+    fair_order = FairOrder()
+    clients = [str(number) for number in range(10_000)]
+    for client in clients:
+        fair_order.record_turn(client)
 
-    assert len(turns._last_turn) == 1024
-    assert "9999" in turns._last_turn
+    latest_first = clients[::-1]
+    order = [job.client for job in fair_order.order(jobs(latest_first), [])]
+
+    assert order == latest_first[1024:] + clients[-1024:]
 
 
 @pytest.mark.parametrize(("slots", "most"), [(1, 1), (2, 2), (3, 2), (4, 3), (8, 7)])
-def test_a_client_may_have_all_slots_but_one(slots, most):
-    """Of two it may have both, or it would never have company."""
+def test_a_client_can_use_all_slots_but_one(slots: int, most: int) -> None:
+    """Of two slots it can use both: with one, clips of a single client could never run at the same time."""
     assert slots_per_client(slots) == most
 
 
 @pytest.mark.parametrize(
-    ("waiting", "newcomer", "victim"),
+    ("waiting", "newcomer", "evicted"),
     [("aaaa", "b", 3), ("aaab", "b", 2), ("aabb", "b", None), ("a", "b", None), ("aabbb", "c", 4), ("aaaa", "a", None)],
 )
-def test_the_greediest_gives_way(waiting, newcomer, victim):
-    """Its latest request leaves a full queue, unless the newcomer's client would then have as many."""
-    there = jobs(waiting)
+def test_the_client_with_most_jobs_makes_room(waiting: str, newcomer: str, evicted: int | None) -> None:
+    """Its latest job leaves a full queue, unless the newcomer's client would then have as many."""
+    queue = jobs(waiting)
 
-    assert job_to_evict(there, *jobs(newcomer)) is (None if victim is None else there[victim])
+    assert job_to_evict(queue, *jobs(newcomer)) is (None if evicted is None else queue[evicted])
 
 
-def test_nobody_gives_way_in_a_queue_without_places():
-    """A limit of 0 is a limit."""
+def test_nobody_makes_room_in_a_queue_without_places() -> None:
+    """A limit of 0 holds for every client."""
     assert job_to_evict([], *jobs("a")) is None

@@ -1,16 +1,31 @@
-"""What no request passes without: its size, its speed, its host, its key."""
+"""The checks and the access log of every request: body size and speed, host, key, one line each."""
+
+from __future__ import annotations
 
 import contextlib
 import re
 import select
+import socket
+import time
+from collections.abc import Callable
 
 import pytest
 
-HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+from tests.support.fake_engine import FakeEngine
+from tests.support.services import (
+    JSON_HEADER,
+    PREDICT_HEAD,
+    FakeService,
+    Logged,
+    ServiceClient,
+    StartService,
+    until,
+)
+
 KIB64 = 64 * 1024
 
 
-def received(connection):
+def receive_all(connection: socket.socket) -> bytes:
     """Read until the other side closes."""
     parts = []
     with connection, contextlib.suppress(ConnectionResetError):  # how it closes on bytes that it left unread
@@ -19,34 +34,34 @@ def received(connection):
     return b"".join(parts)
 
 
-def test_a_body_of_64_kib_passes(shared):
-    """The bound itself is allowed."""
+def test_a_body_of_64_kib_passes(shared: ServiceClient) -> None:
+    """The limit itself is allowed."""
     assert shared.post(b'{"duration": 0.5}'.ljust(KIB64)).status_code == 200
 
 
-def test_a_larger_body_is_413(shared):
-    """One byte more isn't."""
+def test_a_larger_body_is_413(shared: ServiceClient) -> None:
+    """One byte more is refused."""
     answer = shared.post(b'{"duration": 0.5}'.ljust(KIB64 + 1))
 
     assert answer.status_code == 413
     assert answer.json() == {"detail": "the body must be at most 65536 bytes"}
 
 
-def test_a_larger_body_without_its_length_is_413(shared):
-    """Chunks are counted as they come."""
+def test_a_larger_body_without_its_length_is_413(shared: ServiceClient) -> None:
+    """Chunks are counted as they arrive."""
     chunks = (b" " * 1000 for _ in range(100))
 
-    answer = shared.client.post("/predict", content=chunks, headers={"Content-Type": "application/json"})
+    answer = shared.client.post("/predict", content=chunks, headers=JSON_HEADER)
 
     assert answer.status_code == 413
 
 
-def test_an_endless_body_is_cut_off(service, logged, until):
-    """Who never stops sending is answered and disconnected."""
+def test_an_endless_body_is_cut_off(service: FakeService, logged: Logged) -> None:
+    """A client that never stops sending is answered and disconnected."""
     chunk = b"2000\r\n" + b" " * 0x2000 + b"\r\n"
     sent = 0
 
-    with service.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n") as connection:
+    with service.connect(PREDICT_HEAD + b"Transfer-Encoding: chunked\r\n\r\n") as connection:
         try:
             while sent < 100_000_000:
                 connection.sendall(chunk)
@@ -59,22 +74,24 @@ def test_an_endless_body_is_cut_off(service, logged, until):
     assert service.get("/health").status_code == 200
 
 
-def test_a_body_that_trickles_is_408(start):
-    """A body must be whole in time, however busily it trickles; the connection is closed then."""
+def test_a_body_that_trickles_is_408(start: StartService) -> None:
+    """A body must be complete in time, however steadily it arrives; then the connection is closed."""
     service = start(body_s=0.2)
-    connection = service.raw(HEAD + b"Content-Length: 1000\r\n\r\n")
+    connection = service.connect(PREDICT_HEAD + b"Content-Length: 1000\r\n\r\n")
+    end = time.monotonic() + 10
     while not select.select([connection], [], [], 0.02)[0]:
+        assert time.monotonic() < end
         connection.sendall(b" ")
 
-    answer = received(connection)
+    answer = receive_all(connection)
 
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'{"detail":"the body did not arrive within 0.2 s"}' in answer
 
 
-def test_a_body_cut_short_costs_nothing(service, caplog, logged, until):
-    """A client that goes in the middle of its body isn't an error, and nothing is made for it."""
-    service.raw(HEAD + b'Content-Length: 1000\r\n\r\n{"duration": 0.5}').close()
+def test_a_body_cut_short_is_no_error(service: FakeService, caplog: pytest.LogCaptureFixture, logged: Logged) -> None:
+    """A client that disconnects in the middle of its body is logged as 499, and no clip is generated."""
+    service.connect(PREDICT_HEAD + b'Content-Length: 1000\r\n\r\n{"duration": 0.5}').close()
 
     assert until(lambda: logged(" status=499 "))
     assert service.engine.requests == []
@@ -96,9 +113,9 @@ def test_a_body_cut_short_costs_nothing(service, caplog, logged, until):
         "Music.Example:2006",
     ],
 )
-def test_names_of_ours_are_answered(start_named, host):
-    """Loopback by any of its names, and what was allowed, is us; the port doesn't matter."""
-    assert start_named.get("/health", headers={"Host": host}).status_code == 200
+def test_allowed_host_names_are_answered(named: FakeService, host: str) -> None:
+    """Loopback by any of its names, and the names that were allowed; the port does not matter."""
+    assert named.get("/health", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -118,29 +135,29 @@ def test_names_of_ours_are_answered(start_named, host):
     ],
 )
 @pytest.mark.parametrize("path", ["/health", "/progress/x"])
-def test_a_foreign_host_name_is_421(start_named, host, path):
-    """A web page whose name was rebound to this machine gets nothing, not even health."""
-    answer = start_named.get(path, headers={"Host": host})
+def test_a_foreign_host_name_is_421(named: FakeService, host: str, path: str) -> None:
+    """A web page whose name was rebound to this machine gets nothing, not even the health report."""
+    answer = named.get(path, headers={"Host": host})
 
     assert answer.status_code == 421
     assert list(answer.json()) == ["detail"]
 
 
 @pytest.fixture(scope="module")
-def start_named(shared_with):
-    return shared_with(hosts=["music.example"])
+def named(start_shared: Callable[..., FakeService]) -> FakeService:
+    return start_shared(hosts=["music.example"])
 
 
 @pytest.fixture(scope="module")
-def keyed(shared_with):
-    return shared_with(api_key="sesäme")
+def keyed(start_shared: Callable[..., FakeService]) -> FakeService:
+    return start_shared(api_key="sesäme")
 
 
 @pytest.mark.parametrize("path", ["/predict", "/progress/x", "/nowhere"])
-@pytest.mark.parametrize("given", [None, "", "Bearer", "Basic c2VzYW1l", "sesäme"])
-def test_a_missing_key_is_401(keyed, path, given):
-    """Everything but health wants the key, as a bearer token."""
-    headers = {} if given is None else {"Authorization": given.encode()}
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic c2VzYW1l", "sesäme"])
+def test_a_missing_key_is_401(keyed: FakeService, path: str, authorization: str | None) -> None:
+    """Everything but health needs the key, as a bearer token."""
+    headers = {} if authorization is None else {b"Authorization": authorization.encode()}
 
     answer = keyed.client.post(path, json={}, headers=headers)
 
@@ -148,28 +165,28 @@ def test_a_missing_key_is_401(keyed, path, given):
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("given", ["Bearer wrong", "Bearer sesäm", "Bearer sesäme2", "Bearer \xff"])
-def test_a_wrong_key_is_403(keyed, given):
-    """A key that is there but isn't ours is told apart, and isn't shown."""
-    answer = keyed.post(headers={"Authorization": given.encode()})
+@pytest.mark.parametrize("authorization", ["Bearer wrong", "Bearer sesäm", "Bearer sesäme2", "Bearer \xff"])
+def test_a_wrong_key_is_403(keyed: FakeService, authorization: str) -> None:
+    """A wrong key is distinguished from none, and is not repeated in the answer."""
+    answer = keyed.post(headers={"Authorization": authorization.encode()})
 
     assert answer.status_code == 403
     assert answer.json() == {"detail": "the API key is wrong"}
 
 
-@pytest.mark.parametrize("given", ["Bearer sesäme", "bearer  sesäme"])
-def test_the_right_key_opens(keyed, given):
-    """The scheme's case doesn't matter (RFC 9110, 11.1)."""
-    assert keyed.post(headers={"Authorization": given.encode()}).status_code == 200
+@pytest.mark.parametrize("authorization", ["Bearer sesäme", "bearer  sesäme"])
+def test_the_right_key_is_accepted(keyed: FakeService, authorization: str) -> None:
+    """The scheme's case does not matter (RFC 9110, 11.1)."""
+    assert keyed.post(headers={"Authorization": authorization.encode()}).status_code == 200
 
 
-def test_health_needs_no_key(keyed):
-    """Whoever watches the service needn't know its key."""
+def test_health_needs_no_key(keyed: FakeService) -> None:
+    """A monitor of the service need not know its key."""
     assert keyed.get("/health").status_code == 200
 
 
-def test_every_answer_has_an_id_of_its_own(shared):
-    """Good or bad, an answer can be found in the log."""
+def test_every_answer_has_an_id_of_its_own(shared: ServiceClient) -> None:
+    """By its id every answer, good or bad, can be found in the log."""
     answers = [shared.get("/health"), shared.get("/x"), shared.post(b"{"), shared.post(), shared.post(b" " * 99_999)]
     answers.append(shared.get("/health", headers={"Host": "evil.example"}))
 
@@ -179,8 +196,8 @@ def test_every_answer_has_an_id_of_its_own(shared):
     assert all(re.fullmatch("[0-9a-f]{16}", each) for each in ids)
 
 
-def test_a_request_is_one_line_in_the_log(service, logged, until):
-    """It tells id, status, seconds, job and steps, and never the prompt."""
+def test_a_request_is_one_line_in_the_log(service: FakeService, logged: Logged) -> None:
+    """The line has id, status, seconds, job and steps, and never the prompt."""
     answer = service.post({"prompt": "quite private", "client_job_id": "abc"})
 
     (line,) = until(lambda: logged("/predict"))
@@ -192,8 +209,8 @@ def test_a_request_is_one_line_in_the_log(service, logged, until):
     )
 
 
-def test_prompts_are_logged_when_asked_for_and_escaped(start, logged, until):
-    """A prompt can't start a line of its own or reach the terminal as a command."""
+def test_prompts_are_logged_on_request_and_escaped(start: StartService, logged: Logged) -> None:
+    """A prompt can neither start a line of its own nor send control sequences to the terminal."""
     service = start(log_prompts=True)
 
     service.post({"prompt": 'a "b"\n\tc \u009b\u202e\x7f'})
@@ -202,17 +219,17 @@ def test_prompts_are_logged_when_asked_for_and_escaped(start, logged, until):
     assert line.endswith(r' sound=0.5 prompt="a \"b\"\n\tc \u009b\u202e\u007f"')
 
 
-def test_a_path_is_logged_as_it_was_sent(service, logged, until):
-    """Escapes in a path stay escapes; what would look like a field of its own is quoted."""
+def test_a_path_is_logged_as_it_was_sent(service: FakeService, logged: Logged) -> None:
+    """Escapes in a path stay escapes; a path that would look like another field is quoted."""
     service.get("/%0a%1b[31m")
-    service.raw(b"GET /=x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").close()
+    service.connect(b"GET /=x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").close()
 
     assert until(lambda: [line for line in logged(" status=404 ") if ' path="/%0a%1b[31m" ' in line.lower()])
     assert until(lambda: logged(' path="/=x" '))
 
 
-def test_what_is_asked_every_second_is_not_logged(service, logged, until):
-    """Health, progress and metrics have a line only where they are refused."""
+def test_polling_is_not_logged(service: FakeService, logged: Logged) -> None:
+    """Requests for health, progress and metrics have a line only if they fail."""
     service.post({"client_job_id": "abc"})
     for path in ("/health", "/metrics", "/progress/abc", "/progress/other"):
         service.get(path)
@@ -221,8 +238,8 @@ def test_what_is_asked_every_second_is_not_logged(service, logged, until):
     assert len(logged("GET")) == 1
 
 
-def test_a_failure_is_one_line_with_its_traceback(start, engine, logged, until):
-    """Nothing in the log takes more than one line."""
+def test_a_failure_is_one_line_with_its_traceback(start: StartService, engine: FakeEngine, logged: Logged) -> None:
+    """No entry of the log takes more than one line."""
     engine.failure = RuntimeError("two\nlines")
 
     start(engine).post()
@@ -235,8 +252,8 @@ def test_a_failure_is_one_line_with_its_traceback(start, engine, logged, until):
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-def test_a_trace_is_logged_and_answered(service, logged, until):
-    """Whoever traces its calls finds this one."""
+def test_a_trace_is_logged_and_answered(service: FakeService, logged: Logged) -> None:
+    """The ids of a `traceparent` header are in the log and in the answer's metadata."""
     parent = f"00-{TRACE[0]}-{TRACE[1]}-01"
 
     answer = service.post(headers={"traceparent": parent})
@@ -250,7 +267,7 @@ def test_a_trace_is_logged_and_answered(service, logged, until):
     "junk",
     ["", "00", f"ff-{TRACE[0]}-{TRACE[1]}-01", f"00-{'0' * 32}-{TRACE[1]}-01", f"00-{TRACE[0]}-{TRACE[1]}-1\t x"],
 )
-def test_a_trace_that_is_none_is_left_out(shared, junk):
+def test_a_malformed_trace_is_ignored(shared: ServiceClient, junk: str) -> None:
     """It is no reason to refuse a request."""
     answer = shared.post(headers={"traceparent": junk})
 

@@ -1,30 +1,39 @@
-"""The service as a process: how it starts, what it withstands, how it ends."""
+"""The service as a process: how it starts, limits its connections, and ends."""
+
+from __future__ import annotations
 
 import contextlib
 import json
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
 
+from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.service.server import Connection, ServeOptions, listen, serve
+from tests.support.fake_engine import FakeEngine
 from tests.support.programs import environment
+from tests.support.services import PREDICT_HEAD, FakeService, StartService, until
 
-PREDICT = {"json": {"duration": 0.5}, "timeout": 20}
+Process = subprocess.Popen[str]
+StartProgram = Callable[..., Process]
 
 
 @pytest.fixture
-def program():
-    """Start serving processes; none outlives the test."""
-    started = []
+def program() -> Iterator[StartProgram]:
+    """Start processes that serve, with the options of `tests.support.service_program`; none outlives the test."""
+    processes: list[Process] = []
 
-    def program(**options):
+    def start_program(**options: object) -> Process:
         process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "tests.support.service_program", json.dumps({"port": 0} | options)],
             env=environment(),
@@ -33,36 +42,57 @@ def program():
             stderr=subprocess.PIPE,
             text=True,
         )
-        started.append(process)
+        processes.append(process)
         return process
 
-    yield program
-    for process in started:
+    yield start_program
+    for process in processes:
         process.kill()
         process.communicate()
 
 
+def first_line(process: Process) -> str:
+    """Read the first line of stdout, within half a minute."""
+    assert process.stdout is not None
+    assert select.select([process.stdout], [], [], 30)[0], "the process wrote nothing"
+    return process.stdout.readline().rstrip("\n")
+
+
+def continue_request(process: Process) -> None:
+    """Let the running request go on."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
 @pytest.fixture
-def client():
-    with httpx.Client(trust_env=False) as client:
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False, timeout=20) as client:
         yield client
 
 
+StartBusy = Callable[[], tuple[Process, list[Future[httpx.Response]]]]
+
+
 @pytest.fixture
-def busy(program, client, until):
-    """Start a process with one request running and two waiting."""
+def busy(program: StartProgram, client: httpx.Client) -> Iterator[StartBusy]:
+    """Start a process with one request that runs and two that wait; return it and the three answers."""
     pool = ThreadPoolExecutor(max_workers=3)
 
-    def busy():
+    def start_busy() -> tuple[Process, list[Future[httpx.Response]]]:
         process = program()
-        url = process.stdout.readline().strip()
-        answers = [pool.submit(client.post, f"{url}/predict", **PREDICT)]
+        url = first_line(process)
+
+        def send() -> Future[httpx.Response]:
+            return pool.submit(client.post, f"{url}/predict", json={"duration": 0.5})
+
+        answers = [send()]
         until(lambda: client.get(f"{url}/health").json()["queue"]["running"])
-        answers += [pool.submit(client.post, f"{url}/predict", **PREDICT) for _ in range(2)]
+        answers += [send(), send()]
         until(lambda: client.get(f"{url}/health").json()["queue"]["waiting"] == 2)
         return process, answers
 
-    yield busy
+    yield start_busy
     pool.shutdown()
 
 
@@ -71,8 +101,10 @@ def busy(program, client, until):
     [(signal.SIGTERM, 0, "returned"), (signal.SIGINT, 130, "StoppedError: interrupted")],
     ids=["SIGTERM", "SIGINT"],
 )
-def test_a_signal_lets_the_running_request_finish_and_refuses_the_rest(busy, sig, code, last):
-    """The running one is answered, those that wait are told so at once, and the process ends cleanly."""
+def test_a_signal_lets_the_running_request_finish_and_refuses_the_rest(
+    busy: StartBusy, sig: signal.Signals, code: int, last: str
+) -> None:
+    """The running request is answered, the waiting ones are refused at once, and the process ends cleanly."""
     process, (running, *waiting) = busy()
 
     process.send_signal(sig)
@@ -83,8 +115,7 @@ def test_a_signal_lets_the_running_request_finish_and_refuses_the_rest(busy, sig
         assert answer.json() == {"detail": "the service is stopping"}
         assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert not running.done()
-    process.stdin.write("\n")
-    process.stdin.flush()
+    continue_request(process)
     assert running.result(30).status_code == 200
     out, err = process.communicate(timeout=30)
     assert process.returncode == code
@@ -95,8 +126,8 @@ def test_a_signal_lets_the_running_request_finish_and_refuses_the_rest(busy, sig
     assert all(re.match(head, line) for line in lines)
 
 
-def test_a_second_signal_kills(busy):
-    """Who can't wait for the running request needn't."""
+def test_a_second_signal_kills(busy: StartBusy) -> None:
+    """Nobody needs to wait for the running request."""
     process, (running, *waiting) = busy()
 
     process.send_signal(signal.SIGTERM)
@@ -108,10 +139,10 @@ def test_a_second_signal_kills(busy):
         running.result(30)
 
 
-def test_a_stop_is_bounded(start, engine, until):
-    """A request that isn't done in time is stopped at its next step and told to come back."""
+def test_a_stop_takes_a_bounded_time(start: StartService, engine: FakeEngine) -> None:
+    """A request that is not finished in time is cancelled at its next step and refused with Retry-After."""
     service = start(engine, stop_s=0.1)
-    engine.go.clear()
+    engine.hold()
     running = service.later()
     until(lambda: engine.requests)
 
@@ -121,17 +152,17 @@ def test_a_stop_is_bounded(start, engine, until):
     assert answer.status_code == 503
     assert answer.json() == {"detail": "the service is stopping"}
     assert "retry-after" in answer.headers
-    assert len(engine.stops) == 1
+    assert len(engine.cancelled_by) == 1
 
 
-def test_a_request_that_arrives_during_the_stop_is_refused(start, engine, until):
-    """A body that was still on its way when the stop began is answered, and nothing is made for it."""
+def test_a_request_that_arrives_during_the_stop_is_refused(start: StartService, engine: FakeEngine) -> None:
+    """A request whose body was not complete when the stop began is answered 503, and no clip is generated."""
     service = start(engine)
-    engine.go.clear()
+    engine.hold()
     running = service.later()
     until(lambda: engine.requests)
     waiting = service.later()
-    with service.raw(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n") as late:
+    with service.connect(PREDICT_HEAD) as late:
         late.sendall(b"Content-Length: 2\r\n\r\n{")
         until(lambda: service.counts()["waiting"])
         service.stop()
@@ -140,35 +171,35 @@ def test_a_request_that_arrives_during_the_stop_is_refused(start, engine, until)
         late.sendall(b"}")
 
         answer = late.recv(4096)
-    engine.go.set()
+    engine.release()
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"retry-after: 5\r\n" in answer
     assert running.result().status_code == 200
     assert len(engine.requests) == 1
 
 
-def test_a_signal_while_the_model_is_loaded_ends_the_process(program):
-    """There is nothing to finish, and loading can take long."""
-    process = program(how="loading")
-    assert process.stdout.readline() == "loading\n"
+def test_a_signal_while_the_model_is_being_loaded_ends_the_process(program: StartProgram) -> None:
+    """There is nothing to finish, and loading may take long."""
+    process = program(failure="loading")
+    assert first_line(process) == "loading"
 
     process.send_signal(signal.SIGTERM)
 
     assert process.wait(30) == 0
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_process(program):
-    """The reason reaches the caller of `serve`."""
-    process = program(how="absent")
+def test_a_model_that_cannot_be_loaded_ends_the_process(program: StartProgram) -> None:
+    """`serve` raises the reason."""
+    process = program(failure="absent")
 
     out, err = process.communicate(timeout=30)
 
     assert (process.returncode, out, err) == (1, "MusicgenError: no model here\n", "")
 
 
-def test_a_bug_in_loading_ends_the_process_too(program):
-    """Also what nobody has foreseen."""
-    process = program(how="broken")
+def test_a_bug_in_loading_ends_the_process_too(program: StartProgram) -> None:
+    """An unexpected exception comes out of `serve` with its traceback."""
+    process = program(failure="broken")
 
     out, err = process.communicate(timeout=30)
 
@@ -176,47 +207,57 @@ def test_a_bug_in_loading_ends_the_process_too(program):
     assert err.rstrip().endswith("ZeroDivisionError")
 
 
-def test_a_port_in_use_is_said_in_one_line():
-    """The model isn't even loaded; the hint says what to do."""
+def never() -> Engine:
+    """Fail the test: the model must not be loaded."""
+    pytest.fail("the model was loaded")
+
+
+def test_a_port_in_use_is_reported_before_the_model_is_loaded() -> None:
+    """The message is one line, and the hint says what to do."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(MusicgenError, match=f"^port {port} on 127.0.0.1 is in use$") as caught:
-            serve(pytest.fail, ServeOptions(port=port))
+            serve(never, ServeOptions(port=port))
 
-    assert "--port" in caught.value.hint
+    assert "--port" in str(caught.value.hint)
     assert caught.value.exit_code == 1
 
 
-def test_an_address_that_is_not_ours_is_said_in_one_line():
-    """So is an address that this machine doesn't have (TEST-NET-1)."""
+def test_an_address_of_another_machine_is_reported() -> None:
+    """No machine has 192.0.2.1: it is reserved for documentation (TEST-NET-1)."""
     with pytest.raises(MusicgenError, match=r"^can't listen on 192\.0\.2\.1, port 0: "):
-        serve(pytest.fail, ServeOptions(host="192.0.2.1", port=0, api_key="k"))
+        serve(never, ServeOptions(host="192.0.2.1", port=0, api_key="k"))
 
 
 @pytest.mark.parametrize("key", [None, ""])
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_others_are_not_served_without_a_key(host, key):
-    """Only loopback is safe without one."""
+def test_only_loopback_is_served_without_a_key(host: str, key: str | None) -> None:
+    """On every other address the key is required, and an empty one is none."""
     with pytest.raises(UsageError, match="needs an API key") as caught:
-        serve(pytest.fail, ServeOptions(host=host, port=0, api_key=key))
+        serve(never, ServeOptions(host=host, port=0, api_key=key))
 
-    assert "MUSICGEN_API_KEY" in caught.value.hint
+    assert "MUSICGEN_API_KEY" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("option", [{"port": 65536}, {"port": -1}, {"queue_limit": -1}, {"max_duration": 31}])
-def test_options_out_of_range_are_refused(option):
-    """Before anything is opened."""
+def test_options_out_of_range_are_refused(option: dict[str, Any]) -> None:
+    """Such options cannot even be constructed, so nothing is opened."""
     with pytest.raises(InvalidValueError):
         ServeOptions(**option)
 
 
-def test_with_a_key_others_are_served():
-    """The key opens every address."""
+def test_the_key_is_not_in_the_repr_of_the_options() -> None:
+    """A traceback or a log line that shows the options must not show the key."""
+    assert "s3cret" not in repr(ServeOptions(api_key="s3cret"))
+
+
+def test_with_a_key_every_address_is_served() -> None:
+    """With a key the service may listen on all addresses."""
     with listen("0.0.0.0", 0, has_key=True) as listener:
         assert listener.getsockname()[0] == "0.0.0.0"
 
 
-def test_a_name_for_both_families_means_ipv4():
+def test_a_name_of_both_families_means_ipv4() -> None:
     """Every client tries 127.0.0.1 for localhost; not every one tries ::1."""
     if len({info[0] for info in socket.getaddrinfo("localhost", 0)}) < 2:
         pytest.skip("localhost has one family here")
@@ -224,15 +265,14 @@ def test_a_name_for_both_families_means_ipv4():
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
-def test_the_service_answers_through_serve(program, client):
-    """What `serve` is given reaches the service."""
+def test_the_options_of_serve_reach_the_service(program: StartProgram, client: httpx.Client) -> None:
+    """Each option has its effect on a running service."""
     process = program(api_key="k", allow_hosts=["music.example"], max_duration=1, log_prompts=True, queue_limit=3)
-    url = process.stdout.readline().strip()
+    url = first_line(process)
     headers = {"Authorization": "Bearer k", "Host": "music.example"}
-    process.stdin.write("\n")
-    process.stdin.flush()
+    continue_request(process)
 
-    answer = client.post(f"{url}/predict", json={"prompt": "a lute"}, headers=headers, timeout=20)
+    answer = client.post(f"{url}/predict", json={"prompt": "a lute"}, headers=headers)
 
     assert answer.json()["duration"] == 1
     assert client.post(f"{url}/predict", json={}).status_code == 401
@@ -243,9 +283,9 @@ def test_the_service_answers_through_serve(program, client):
     assert "server" not in answer.headers
 
 
-def test_many_idle_connections_do_not_hurt(service):
-    """Those that wait longest without a word give way; requests are served all the while."""
-    idle = [service.raw() for _ in range(2 * Connection.MAX_IDLE)]
+def test_many_idle_connections_do_not_block_others(service: FakeService) -> None:
+    """Those that have been idle longest are closed; requests are served all the time."""
+    idle = [service.connect() for _ in range(2 * Connection.MAX_IDLE)]
     try:
         assert service.post().status_code == 200
         idle[0].settimeout(5)
@@ -258,10 +298,10 @@ def test_many_idle_connections_do_not_hurt(service):
 
 
 @pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["first", "second"])
-def test_a_head_that_trickles_is_cut_off(service, monkeypatch, before):
-    """The first request of a connection and those after it have a bounded time to begin."""
+def test_a_head_that_trickles_is_cut_off(service: FakeService, monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
+    """Both the first request of a connection and the later ones have a bounded time to begin."""
     monkeypatch.setattr(Connection, "HEAD_TIMEOUT_S", 0.2)
-    with service.raw(before) as connection:
+    with service.connect(before) as connection:
         if before:
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
         connection.settimeout(0.02)
@@ -275,25 +315,25 @@ def test_a_head_that_trickles_is_cut_off(service, monkeypatch, before):
                     continue
 
 
-def test_a_head_that_is_too_large_is_refused(service):
-    """A head is bounded, as bodies are."""
-    with service.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000) as connection:
+def test_a_head_that_is_too_large_is_refused(service: FakeService) -> None:
+    """The size of a head is limited, as that of a body is."""
+    with service.connect(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000) as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
     assert service.get("/health").status_code == 200
 
 
-def test_an_answer_that_nobody_reads_is_not_kept(service, monkeypatch, until):
-    """Who takes nothing of it for a while is cut off."""
+def test_an_answer_that_is_not_read_is_not_kept(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that reads nothing of it for a while is disconnected."""
     monkeypatch.setattr(Connection, "READ_TIMEOUT_S", 0.2)
     connections = service.server.server_state.connections
 
-    def unread():
-        return sum(each.transport.get_write_buffer_size() for each in list(connections))
+    def unread() -> int:
+        transports = [connection.transport for connection in list(connections) if isinstance(connection, Connection)]
+        return sum(transport.get_write_buffer_size() for transport in transports)
 
-    body = b'{"duration": 30}'
-    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n"
-    answers = 10  # more than the system keeps for us
-    with service.raw((head + body) * answers) as deaf:
+    request = PREDICT_HEAD + b'Content-Length: 16\r\n\r\n{"duration": 30}'
+    answers = 10  # more than the system buffers
+    with service.connect(request * answers) as deaf:
         until(unread, within_s=60)
         until(lambda: not unread(), within_s=60)
         read = 0

@@ -1,38 +1,47 @@
-"""A process that serves a fake engine; each request is held until a line comes on stdin."""
+"""
+A process that serves a fake engine, for tests of how a service starts and ends.
 
-# ruff: noqa: T201  # stdout is how it talks to the test
+The argument is a JSON object with the options of `serve`, and "failure": "absent", "broken" or "loading", for a model
+that cannot be loaded or takes for ever. Each request is held until a line comes on stdin.
+"""
+
+# ruff: noqa: T201  # the test reads stdout
+
+from __future__ import annotations
 
 import json
 import sys
 import threading
 
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.engine.base import Clip, ProgressListener
 from musicgen_cli.errors import MusicgenError
 from musicgen_cli.service.server import ServeOptions, serve
 from tests.support.fake_engine import FakeEngine
 
 options = json.loads(sys.argv[1])
-how = options.pop("how", None)
+failure = options.pop("failure", None)
 
 
-class Held(FakeEngine):
-    def generate(self, request, listener):
+class HeldEngine(FakeEngine):
+    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
         listener.step(1, 8)
         sys.stdin.readline()
         return super().generate(request, listener)
 
-    def close(self):
+    def close(self) -> None:
         print("closed", flush=True)
 
 
-def make_engine():
-    if how == "absent":
+def make_engine() -> HeldEngine:
+    if failure == "absent":
         raise MusicgenError("no model here")
-    if how == "broken":
+    if failure == "broken":
         raise ZeroDivisionError
-    if how == "loading":
+    if failure == "loading":
         print("loading", flush=True)
-        threading.Event().wait()
-    return Held()
+        threading.Event().wait()  # the test ends the process
+    return HeldEngine()
 
 
 try:
