@@ -1,81 +1,72 @@
-"""What the client hears of a request while it waits for the answer."""
+"""The progress that the client reports while it waits for the answer."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import client
 from musicgen_cli.engine.client import RemoteEngine
 from tests.support import fakes
+from tests.support.clients import REQUEST
+from tests.support.listeners import StepsOnlyListener
 
-REQUEST = GenerateRequest(prompt="calm ambient piano", duration=1.0, seed=7, client_job_id="job-1")
+Reply = tuple[int, bytes]  # status, body
 
-Said = tuple[int, bytes]  # status, body
+_ANSWER_S = 60.0  # after which a request is answered however often its progress was asked for
 
 
 @pytest.fixture(autouse=True)
-def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+def _poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_PROGRESS_S", 0.01)
 
 
-class Ear:
-    """A listener that remembers."""
+class ProgressService:
+    """A service that gives certain replies to `/progress`, and answers `/predict` after a number of them."""
 
-    def __init__(self, stop: Exception | None = None) -> None:
-        self.steps: list[tuple[int, int]] = []
-        self.stop = stop
+    def __init__(self, replies: Sequence[Reply], *, polls: int | None = None) -> None:
+        """
+        Prepare the service.
 
-    def step(self, done: int, total: int) -> None:
-        self.steps.append((done, total))
-        if self.stop:
-            raise self.stop
-
-    def note(self, text: str) -> None:
-        raise AssertionError(text)
-
-    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
-        raise AssertionError("a service tells no samples")
-
-
-class Telling:
-    """A service that says certain things of a request's progress, and answers it when it was asked so often."""
-
-    def __init__(self, progress: list[Said], *, asks: int | None = None) -> None:
-        self.progress = progress
-        self.asks = asks or len(progress) + 1  # by then the listener has heard them all
-        self.asked: list[str] = []
+        Args:
+            replies: To one poll after the other; the last one is repeated.
+            polls: After which the request is answered; None: one more than there are replies, so that the listener
+                has received all of them.
+        """
+        self.paths: list[str] = []  # that were polled
         self.keys: set[str | None] = set()
-        self.enough = threading.Event()
-        self.left = threading.Event()
+        self.answering = threading.Event()
+        self.cancelled = False  # whether the test ended before the request was answered
+        self._replies = replies
+        self._polls = polls or len(replies) + 1
+        self._ending = threading.Event()
 
     @contextmanager
     def running(self) -> Iterator[str]:
+        """Serve on a free port; yield the address, which has a path."""
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                while not service.enough.wait(0.01):
-                    if service.left.is_set():
-                        return
-                self.answer(200, json.dumps(fakes.good_answer(body)).encode())
+                service.answering.wait(_ANSWER_S)
+                if not service._ending.is_set():
+                    self.reply(200, json.dumps(fakes.good_answer(body)).encode())
 
             def do_GET(self) -> None:
                 service.keys.add(self.headers["Authorization"])
-                service.asked.append(self.path)
-                asks = len(service.asked)
-                if asks >= service.asks:
-                    service.enough.set()
-                self.answer(*service.progress[min(asks, len(service.progress)) - 1])
+                service.paths.append(self.path)
+                polls = len(service.paths)
+                if polls >= service._polls:
+                    service.answering.set()
+                self.reply(*service._replies[min(polls, len(service._replies)) - 1])
 
-            def answer(self, status: int, body: bytes) -> None:
+            def reply(self, status: int, body: bytes) -> None:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -90,90 +81,92 @@ class Telling:
             try:
                 yield f"http://127.0.0.1:{server.server_port}/under"
             finally:
-                self.left.set()
+                self.cancelled = not self.answering.is_set()
+                self._ending.set()
+                self.answering.set()
                 server.shutdown()
                 thread.join()
 
 
-def said(steps: object, total: object, state: str = "running") -> Said:
+def progress(steps: object, total: object, state: str = "running") -> Reply:
     return 200, json.dumps({"steps": steps, "total": total, "state": state}).encode()
 
 
-def ask(url: str, ear: Ear) -> bytes:
-    return RemoteEngine(url, timeout_s=60, max_wait_s=0, api_key="k").generate(REQUEST, ear).wav
+def generate(url: str, listener: StepsOnlyListener) -> bytes:
+    return RemoteEngine(url, timeout_s=60, max_wait_s=0, api_key="k").generate(REQUEST, listener).wav
 
 
-def test_steps_are_told_as_the_service_tells_them() -> None:
-    """Before the first step there is nothing to tell; the key goes with each question."""
-    service = Telling([said(0, 0, "waiting"), said(3, 53), said(51, 53)])
+def test_steps_are_reported_as_the_service_reports_them() -> None:
+    """Before the first step nothing is reported; the key is sent with each poll."""
+    service = ProgressService([progress(0, 0, "waiting"), progress(3, 53), progress(51, 53)])
 
     with service.running() as url:
-        ear = Ear()
-        assert ask(url, ear) == fakes.tone(1.0, seed=7)
+        listener = StepsOnlyListener()
+        assert generate(url, listener) == fakes.tone(1.0, seed=7)
 
-    assert ear.steps[:2] == [(3, 53), (51, 53)]
-    assert set(service.asked) == {"/under/progress/job-1"}
+    assert listener.steps[:2] == [(3, 53), (51, 53)]
+    assert set(service.paths) == {"/under/progress/job-1"}
     assert service.keys == {"Bearer k"}
 
 
-JUNK: list[Said] = [
+JUNK: list[Reply] = [
     (404, b'{"detail": "Not Found"}'),
     (500, b""),
     (200, b"ok"),
     (200, b"[3, 53]"),
     (200, b"[" * 60_000),
     (200, b" " * 100_000),
-    said("3", 53),
-    said(True, 53),
-    said(54, 53),
-    said(-1, 53),
-    said(1.5, 53),
-    said(None, None),
+    progress("3", 53),
+    progress(True, 53),
+    progress(54, 53),
+    progress(-1, 53),
+    progress(1.5, 53),
+    progress(None, None),
 ]
 
 
-@pytest.mark.parametrize("junk", JUNK, ids=lambda said: f"{said[0]} {said[1][:20].decode()}")
-def test_a_service_that_does_not_tell_is_asked_three_times(junk: Said) -> None:
-    """Its answer is as good without."""
-    service = Telling([junk], asks=3)
+@pytest.mark.parametrize("junk", JUNK, ids=lambda reply: f"{reply[0]} {reply[1][:20].decode()}")
+def test_a_service_without_progress_is_polled_three_times(junk: Reply) -> None:
+    """Its answer is accepted all the same."""
+    service = ProgressService([junk], polls=3)
 
     with service.running() as url:
-        ear = Ear()
-        assert ask(url, ear) == fakes.tone(1.0, seed=7)
+        listener = StepsOnlyListener()
+        assert generate(url, listener) == fakes.tone(1.0, seed=7)
 
-    assert ear.steps == []
-    assert len(service.asked) == 3
+    assert listener.steps == []
+    assert len(service.paths) == 3
 
 
-def test_one_that_tells_now_and_then_is_asked_on() -> None:
-    """Three misses in a row are needed."""
+def test_a_service_with_gaps_in_its_progress_is_polled_on() -> None:
+    """Only three misses in a row end the polling."""
     bad = JUNK[0]
-    service = Telling([bad, bad, said(1, 53), bad, bad, said(2, 53)])
+    service = ProgressService([bad, bad, progress(1, 53), bad, bad, progress(2, 53)])
 
     with service.running() as url:
-        ear = Ear()
-        ask(url, ear)
+        listener = StepsOnlyListener()
+        generate(url, listener)
 
-    assert ear.steps[:2] == [(1, 53), (2, 53)]
+    assert listener.steps[:2] == [(1, 53), (2, 53)]
 
 
-def test_what_the_listener_raises_stops_the_request() -> None:
-    """A service that is still at work isn't waited for."""
-    service = Telling([said(1, 53)], asks=1_000_000)
+def test_an_exception_from_the_listener_cancels_the_request() -> None:
+    """The client does not wait for the service, which is still working."""
+    service = ProgressService([progress(1, 53)], polls=1_000_000)
 
     with service.running() as url, pytest.raises(ZeroDivisionError):
-        ask(url, Ear(ZeroDivisionError()))
+        generate(url, StepsOnlyListener(ZeroDivisionError()))
 
-    assert not service.enough.is_set()
+    assert service.cancelled
 
 
-def test_a_request_without_a_name_cannot_be_followed() -> None:
-    """Nothing is asked."""
-    service = Telling([said(1, 53)])
-    service.enough.set()
+def test_a_request_without_an_id_is_not_polled() -> None:
+    """Progress can only be asked for by `client_job_id`."""
+    service = ProgressService([progress(1, 53)])
+    service.answering.set()
 
     with service.running() as url:
         request = REQUEST.model_copy(update={"client_job_id": None})
-        RemoteEngine(url, timeout_s=60, max_wait_s=0).generate(request, Ear())
+        RemoteEngine(url, timeout_s=60, max_wait_s=0).generate(request, StepsOnlyListener())
 
-    assert service.asked == []
+    assert service.paths == []

@@ -1,4 +1,4 @@
-"""Stand-ins: sounds, and servers that speak the contract in three dialects or not at all."""
+"""Fake sounds, and fake services: three that follow the HTTP contract, each in its way, and one for raw bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATE = 32_000
 
 
 def tone(seconds: float = 0.5, *, seed: int = 0, channels: int = 1, rate: int = RATE) -> bytes:
-    """Make a WAV whose pitch tells its seed."""
+    """Return a WAV with a tone whose pitch depends on the seed."""
     hz = 110 + seed % 1009
     samples = array("h", (int(9000 * math.sin(2 * math.pi * hz * i / rate)) for i in range(round(seconds * rate))))
     if channels > 1:
@@ -31,12 +31,12 @@ def tone(seconds: float = 0.5, *, seed: int = 0, channels: int = 1, rate: int = 
 
 
 def exported(path: Path) -> bytes:
-    """Read an exported WAV without what it says of itself."""
+    """Read an exported WAV without its metadata."""
     return without_last_info(path.read_bytes())
 
 
 def good_answer(body: dict[str, Any], sound: bytes | None = None, **changes: Any) -> dict[str, Any]:
-    """Answer a request as our own service does, but for `changes`."""
+    """Return the answer of our own service to a request, with `changes` to its members."""
     sound = tone(body["duration"], seed=body.get("seed") or 0) if sound is None else sound
     info = inspect(sound)
     return {
@@ -63,31 +63,31 @@ def good_answer(body: dict[str, Any], sound: bytes | None = None, **changes: Any
 
 
 def ours(request: Request) -> Response:
-    """Answer like our own service."""
+    """Answer as our own service does."""
     return _json(good_answer(json.loads(request.data)))
 
 
 def lit_serve(request: Request) -> Response:
-    """Answer like the LitServe reference: clamps silently, three frames short, metadata without what is unknown."""
+    """Answer as the LitServe reference does: clamped silently, three frames short, metadata only with a job id."""
     body = json.loads(request.data)
-    job = body.get("client_job_id")
-    if (job is not None and not re.fullmatch(r"[a-zA-Z0-9._:-]{1,256}", job)) or not body.get("prompt"):
+    job_id = body.get("client_job_id")
+    if (job_id is not None and not re.fullmatch(r"[a-zA-Z0-9._:-]{1,256}", job_id)) or not body.get("prompt"):
         return _json({"detail": "Internal server error"}, 500)
     duration = min(max(float(body.get("duration", 10.0)), 0.5), 30.0)
     answer = good_answer(body, tone((int(50 * duration) - 3) / 50))
-    if job is None:
+    if job_id is None:
         del answer["metadata"]
     else:
-        answer["metadata"] = {"client_job_id": job}
+        answer["metadata"] = {"client_job_id": job_id}
     return _json(answer)
 
 
 def fast_api(request: Request) -> Response:
-    """Answer like the FastAPI reference: refuses with a list, metadata with nulls."""
+    """Answer as the FastAPI reference does: `detail` is a list, three frames short, metadata with nulls."""
     body = json.loads(request.data)
     if body.get("prompt", "") is None or not 0.5 <= body.get("duration", 10.0) <= 30.0:
-        wrong = {"type": "less_than_equal", "loc": ["body", "duration"], "msg": "Input should be less", "input": 31}
-        return _json({"detail": [wrong]}, 422)
+        error = {"type": "less_than_equal", "loc": ["body", "duration"], "msg": "Input should be less", "input": 31}
+        return _json({"detail": [error]}, 422)
     if not body.get("prompt"):
         return _json({"detail": "You need to provide at least one input to call MusicgenProcessor"}, 500)
     answer = good_answer(body, tone((int(50 * body["duration"]) - 3) / 50))
@@ -102,18 +102,18 @@ def _json(body: Any, status: int = 200) -> Response:
 @contextmanager
 def raw_server(talk: Callable[[socket.socket], None]) -> Iterator[str]:
     """
-    Serve a port where each connection is given to `talk` after its request was read.
+    Serve a port; `talk` answers each connection after its request has been read.
 
     Yields:
         The address.
     """
-    listening = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0))
     stopped = threading.Event()
 
     def serve() -> None:
         while not stopped.is_set():
             try:
-                connection, _ = listening.accept()
+                connection, _ = listener.accept()
             except OSError:
                 return
             threading.Thread(target=answer, args=(connection,), daemon=True).start()
@@ -124,22 +124,29 @@ def raw_server(talk: Callable[[socket.socket], None]) -> Iterator[str]:
                 _read_request(connection)
                 talk(connection)
             except OSError:
-                return  # the client has left, as it may
+                return  # the client has disconnected
 
     threading.Thread(target=serve, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         stopped.set()
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 def _read_request(connection: socket.socket) -> None:
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        data += _receive(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     if length := re.search(rb"content-length: (\d+)", head.lower()):
         while len(body) < int(length[1]):
-            body += connection.recv(65536)
+            body += _receive(connection)
+
+
+def _receive(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise ConnectionError("the client disconnected in the middle of its request")
+    return data

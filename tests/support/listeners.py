@@ -39,3 +39,13 @@ class NotesOnlyListener(RecordingListener):
 
     def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
         raise AssertionError("no samples were expected")
+
+
+class StepsOnlyListener(RecordingListener):
+    """Records steps; notes and samples fail the test."""
+
+    def note(self, text: str) -> None:
+        raise AssertionError(f"no note was expected: {text}")
+
+    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
+        raise AssertionError("no samples were expected")
