@@ -14,7 +14,7 @@ from musicgen_cli.engine import client
 from musicgen_cli.engine.client import RemoteEngine
 from tests.support import fakes
 from tests.support.clients import REQUEST
-from tests.support.listeners import StepsOnlyListener
+from tests.support.listeners import RaisingListener, RecordingListener, StepsOnlyListener
 
 Reply = tuple[int, bytes]  # status, body
 
@@ -92,7 +92,7 @@ def progress(steps: object, total: object, state: str = "running") -> Reply:
     return 200, json.dumps({"steps": steps, "total": total, "state": state}).encode()
 
 
-def generate(url: str, listener: StepsOnlyListener) -> bytes:
+def generate(url: str, listener: RecordingListener) -> bytes:
     return RemoteEngine(url, timeout_s=60, max_wait_s=0, api_key="k").generate(REQUEST, listener).wav
 
 
@@ -155,7 +155,7 @@ def test_an_exception_from_the_listener_cancels_the_request() -> None:
     service = ProgressService([progress(1, 53)], polls=1_000_000)
 
     with service.running() as url, pytest.raises(ZeroDivisionError):
-        generate(url, StepsOnlyListener(ZeroDivisionError()))
+        generate(url, RaisingListener(ZeroDivisionError()))
 
     assert service.cancelled
 

@@ -6,21 +6,18 @@ import threading
 
 
 class RecordingListener:
-    """Records everything that an engine reports, and on which threads; may raise `error` at a step."""
+    """Records everything that an engine reports, and on which threads."""
 
-    def __init__(self, error: BaseException | None = None, *, error_at: int = 1) -> None:
+    def __init__(self) -> None:
         self.steps: list[tuple[int, int]] = []  # done, total
         self.notes: list[str] = []
-        self.sounds: list[tuple[bytes, int, int]] = []  # pcm, sample rate, channels
+        self.chunks: list[tuple[bytes, int, int]] = []  # PCM, sample rate, channels
+        self.chunk_steps: list[int] = []  # the steps that were done when a chunk came
         self.threads: set[int] = set()
-        self._error = error
-        self._error_at = error_at
 
     def step(self, done: int, total: int) -> None:
         self.threads.add(threading.get_ident())
         self.steps.append((done, total))
-        if self._error is not None and done >= self._error_at:
-            raise self._error
 
     def note(self, text: str) -> None:
         self.threads.add(threading.get_ident())
@@ -28,7 +25,27 @@ class RecordingListener:
 
     def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
         self.threads.add(threading.get_ident())
-        self.sounds.append((pcm, sample_rate, channels))
+        self.chunks.append((pcm, sample_rate, channels))
+        self.chunk_steps.append(self.steps[-1][0])
+
+    @property
+    def pcm(self) -> bytes:
+        """All samples so far."""
+        return b"".join(pcm for pcm, _, _ in self.chunks)
+
+
+class RaisingListener(RecordingListener):
+    """Raises an exception at a step, as Ctrl-C may."""
+
+    def __init__(self, error: BaseException, *, at: int = 1) -> None:
+        super().__init__()
+        self._error = error
+        self._at = at
+
+    def step(self, done: int, total: int) -> None:
+        super().step(done, total)
+        if done >= self._at:
+            raise self._error
 
 
 class NotesOnlyListener(RecordingListener):

@@ -127,7 +127,7 @@ class Service(ServiceClient):
         self.server.should_exit = True
 
     def end(self) -> None:
-        """Stop, and wait until everything has ended."""
+        """Stop, wait until everything has ended, and close the engine."""
         self.client.close()
         self.stop()
         self._thread.join(20)

@@ -1,3 +1,5 @@
+"""The ONNX engine; what every engine must do is tested in tests/engine/suite.py."""
+
 from __future__ import annotations
 
 import json
@@ -18,19 +20,8 @@ from musicgen_cli.engine.base import NullListener, Origin
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION
 from musicgen_cli.engine.onnx.engine import OnnxEngine
 from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError
-from tests.support.clips import RecordingListener, StoppingListener, request
-
-
-def test_the_same_seed_gives_the_same_bytes(engine: OnnxEngine, nano: Checkpoint, session_cache: Path) -> None:
-    """Again after another clip, and from a newly loaded model with more threads; another seed gives another sound."""
-    first = engine.generate(request(), NullListener())
-    other = engine.generate(request(seed=2, duration=1.5), NullListener())
-    again = engine.generate(request(), NullListener())
-    fresh = OnnxEngine(nano, cache_dir=session_cache, threads=2)
-
-    assert first.wav == again.wav == fresh.generate(request(), NullListener()).wav
-    assert other.wav[44:][: len(first.wav) - 44] != first.wav[44:]
-    fresh.close()
+from tests.support.clips import request
+from tests.support.listeners import RecordingListener
 
 
 def test_a_clip_names_what_it_takes_to_reproduce_it(engine: OnnxEngine, nano: Checkpoint) -> None:
@@ -42,22 +33,6 @@ def test_a_clip_names_what_it_takes_to_reproduce_it(engine: OnnxEngine, nano: Ch
     assert clip.extra == {"checkpoint": nano.digest, "sampler": SAMPLER_VERSION}
     assert clip.info == inspect(clip.wav)
     assert clip.elapsed_s > 0
-
-
-def test_a_request_without_a_seed_gets_a_random_one(engine: OnnxEngine) -> None:
-    """The clip names it, and a request with that seed gives the same bytes."""
-    clip = engine.generate(request(seed=None), NullListener())
-
-    assert clip.seed != engine.generate(request(seed=None), NullListener()).seed
-    assert engine.generate(request(seed=clip.seed), NullListener()).wav == clip.wav
-
-
-@pytest.mark.parametrize("duration", [0.5, 0.51, 0.58, 2 / 3, 0.7501, 9.99, 30.0])
-def test_a_clip_has_the_requested_length_to_the_sample(engine: OnnxEngine, duration: float) -> None:
-    """It is 16-bit mono at the model's sample rate."""
-    info = engine.generate(request(duration=duration, do_sample=False), NullListener()).info
-
-    assert (info.frames, info.sample_rate, info.channels, info.bits) == (round(duration * 32_000), 32_000, 1, 16)
 
 
 def test_the_listener_is_told_of_the_steps(engine: OnnxEngine) -> None:
@@ -80,28 +55,6 @@ def test_the_listeners_chunks_add_up_to_the_wav(engine: OnnxEngine, duration: fl
     assert all(pcm and (rate, channels) == (32_000, 1) for pcm, rate, channels in listener.chunks)
     assert len(listener.chunks[0][0]) >= 2 * 16_000
     assert len(listener.chunks) >= (2 if duration > 1 else 1)  # on a busy machine several may come together
-
-
-def test_a_listener_to_the_sound_can_stop_the_clip(engine: OnnxEngine) -> None:
-    """A player that was closed ends the clip as Ctrl-C does."""
-
-    class ClosedPlayer(RecordingListener):
-        def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
-            raise BrokenPipeError
-
-    listener = ClosedPlayer()
-    with pytest.raises(BrokenPipeError):
-        engine.generate(request(duration=30.0), listener)
-    assert listener.steps[-1][0] < 1503
-
-
-def test_ctrl_c_leaves_the_engine_usable(engine: OnnxEngine) -> None:
-    """The stopped clip doesn't change the next one."""
-    before = engine.generate(request(), NullListener()).wav
-    with pytest.raises(KeyboardInterrupt):
-        engine.generate(request(seed=9), StoppingListener(20))
-
-    assert engine.generate(request(), NullListener()).wav == before
 
 
 def test_every_parameter_changes_the_sound(engine: OnnxEngine) -> None:
@@ -128,35 +81,6 @@ def test_sampling_from_one_code_is_greedy(engine: OnnxEngine) -> None:
     variants: list[dict[str, Any]] = [{"do_sample": False}, {"top_k": 1}, {"top_p": 0.0}]
 
     assert len({engine.generate(request(**values), NullListener()).wav for values in variants}) == 1
-
-
-def test_guidance_without_a_prompt_has_no_effect(engine: OnnxEngine) -> None:
-    """There is nothing to be guided to."""
-    one, five = (engine.generate(request(prompt="", guidance_scale=scale), NullListener()).wav for scale in (1.0, 5.0))
-
-    assert one == five
-
-
-def test_clips_generated_at_once_are_the_bytes_they_are_alone(engine: OnnxEngine) -> None:
-    """From many threads, with many lengths, prompts and scales; some are cancelled on their way, others wait."""
-    prompts = ["calm ambient piano", "energetic techno with drums", "", "piano " * 70]
-    requests = [
-        request(prompt=prompts[i % 4], seed=i, duration=0.5 + (i * 7 % 13) / 5, guidance_scale=1.0 + i % 3)
-        for i in range(16)
-    ]
-
-    def generate(number: int) -> bytes | None:
-        listener = StoppingListener(20) if number % 5 == 4 else NullListener()
-        try:
-            return engine.generate(requests[number], listener).wav
-        except KeyboardInterrupt:
-            return None
-
-    with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(generate, range(16)))
-
-    assert together == [generate(number) for number in range(16)]
-    assert [number for number, wav in enumerate(together) if wav is None] == [4, 9, 14]
 
 
 def test_the_latest_four_prompts_are_encoded_once(

@@ -1,4 +1,4 @@
-"""The torch engine on the CPU and, where there is one, on a GPU."""
+"""The torch engine on the CPU and, where there is one, on a GPU; tests/engine/suite.py tests it, too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from musicgen_cli.engine.base import NullListener, Origin
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION
 from musicgen_cli.engine.torch.engine import TorchEngine
 from musicgen_cli.errors import AbsentError, CheckpointError, MemoryNeededError, ModelAbsentError
-from tests.support.clips import RecordingListener, StoppingListener, request
+from tests.support.clips import request
+from tests.support.listeners import RaisingListener, RecordingListener
 from tests.support.oracle import quiet  # noqa: F401  # a fixture
 
 pytestmark = pytest.mark.oracle
@@ -35,7 +36,7 @@ def test_clips_generated_at_once_are_the_bytes_they_are_alone(torch_engine: Torc
     ]
 
     def generate(engine: TorchEngine, number: int) -> bytes | None:
-        listener = StoppingListener(20) if number % 5 == 4 else NullListener()
+        listener = RaisingListener(KeyboardInterrupt(), at=20) if number % 5 == 4 else NullListener()
         try:
             return engine.generate(requests[number], listener).wav
         except KeyboardInterrupt:
