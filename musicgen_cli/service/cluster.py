@@ -32,8 +32,8 @@ with needs("cluster"):
 
 NAME = "musicgen"  # of the deployment
 
-_BESIDE = 32  # requests for /health and the like, and those that are being refused, beside those with a place
-_STOP_S = 60.0  # given to running requests when a replica has to go
+_BESIDE = 32  # requests to a replica besides those that run or wait: for /health and the like, or being refused
+_STOP_S = 60.0  # for running requests to finish when a replica is stopped
 
 
 class Arguments(BaseModel):
@@ -45,14 +45,14 @@ class Arguments(BaseModel):
     engine: str | None = None
     device: str | None = None
     precision: str | None = None
-    slots: int = Field(8, ge=1)  # clips made side by side, of each replica
-    queue: int = Field(limits.QUEUE, ge=0)  # requests that may wait, of each replica
+    slots: int = Field(8, ge=1)  # clips that each replica generates at the same time
+    queue: int = Field(limits.QUEUE, ge=0)  # requests that may wait in each replica
     max_duration: float = Field(limits.DURATION.high, ge=limits.DURATION.low, le=limits.DURATION.high)
     log_prompts: bool = False
-    allow_host: str = ""  # names clients may call it by, separated by commas
-    replicas: int = Field(1, ge=0)  # or the fewest
-    max_replicas: int | None = None  # more than `replicas`: as many as the load asks for
-    cpus: int = Field(2, ge=1)  # of each replica, and the threads of its engine
+    allow_host: str = ""  # further names accepted in the Host header, separated by commas
+    replicas: int = Field(1, ge=0)  # with autoscaling, the minimum
+    max_replicas: int | None = None  # if more than `replicas`, the number follows the load
+    cpus: int = Field(2, ge=1)  # of each replica; also the number of threads of its engine
     gpus: float = Field(0, ge=0)
 
 
@@ -91,11 +91,11 @@ def application(make_engine: Callable[[], Engine], arguments: Arguments) -> Appl
     """
     api_key = settings.load({}).api_key
     if not api_key:
-        # All in the message, for Ray shows tracebacks, not hints.
-        raise UsageError("a cluster's service needs an API key, for others may reach it: set MUSICGEN_API_KEY")
+        # The message says everything, because Ray shows tracebacks, not hints.
+        raise UsageError("a cluster's service needs an API key, because others may reach it: set MUSICGEN_API_KEY")
     options: dict[str, Any] = {"num_replicas": arguments.replicas}
     if arguments.max_replicas is not None and arguments.max_replicas > arguments.replicas:
-        # A replica is busy when its slots are; what waits in its queue is a reason for another one.
+        # A replica is fully used when its slots are; requests that wait in its queue call for another replica.
         options = {
             "autoscaling_config": AutoscalingConfig(
                 min_replicas=arguments.replicas,
@@ -106,7 +106,7 @@ def application(make_engine: Callable[[], Engine], arguments: Arguments) -> Appl
     deployment = serve.deployment(
         serve.ingress()(Replica),
         name=NAME,
-        # Above what the app lets in: a client hears of a full queue by the app's 429 instead of waiting in the proxy.
+        # More than the app accepts, so that a full queue is answered by the app's 429, not by a wait in the proxy.
         max_ongoing_requests=arguments.slots + arguments.queue + _BESIDE,
         graceful_shutdown_timeout_s=_STOP_S,
         ray_actor_options={"num_cpus": arguments.cpus, "num_gpus": arguments.gpus},
