@@ -35,6 +35,13 @@ class RequestField:
             return ""
         return f"[{number(self.range.default)}; {self.range}]"
 
+    def words(self, value: Scalar) -> list[str]:
+        """Return the words that give this value to the command line's option."""
+        if self.type is bool:
+            yes, no = self.flags[-1].split("/")
+            return [yes if value else no]
+        return [self.flags[-1], number(value) if isinstance(value, float) else str(value)]
+
 
 def _number(name: str, type_: type[Scalar], allowed: limits.Range, meaning: str, *flags: str) -> RequestField:
     option = f"--{name.replace('_', '-')}"

@@ -9,10 +9,10 @@ from itertools import groupby
 from musicgen_cli.actions.generate import fields_of
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError
+from musicgen_cli.request_fields import PARAMETERS
 from musicgen_cli.store import Artifact
-from musicgen_cli.text import number, printable
+from musicgen_cli.text import printable
 
-_PARAMETERS = ("duration", "temperature", "top_k", "top_p", "guidance_scale", "seed")
 _MODEL_OPTIONS = ("model", "engine", "precision", "device")
 _NOT_IN_ARGUMENTS = re.compile("[\0\ud800-\udfff]")
 
@@ -29,11 +29,9 @@ def generate_command(take: Artifact) -> str | None:
     except InvalidValueError:
         return None
     words = []
-    for name in _PARAMETERS:
-        if name in take.params or (name == "seed" and take.seed is not None):
-            words += [f"--{name.replace('_', '-')}", number(values[name])]
-    if "do_sample" in take.params:
-        words.append("--sample" if values["do_sample"] else "--greedy")
+    for field in PARAMETERS:
+        if field.name in take.params or (field.name == "seed" and take.seed is not None):
+            words += field.words(values[field.name])
     engine_options = _engine_options(take)
     if not words or any(_NOT_IN_ARGUMENTS.search(word) for word in engine_options):
         return None

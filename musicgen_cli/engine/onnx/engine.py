@@ -24,9 +24,6 @@ from musicgen_cli.engine.local import LocalEngine
 from musicgen_cli.engine.onnx import calibrate
 from musicgen_cli.engine.onnx.decoder import Conditioning, OnnxDecoder, translated_errors
 from musicgen_cli.engine.onnx.graph_cache import CODEC_DECODER, CODEC_LSTM, DECODER_STEP, TEXT_ENCODER, prepare_graphs
-from musicgen_cli.errors import AbsentError
-
-ENGINE, DEVICE, PRECISIONS = "onnx", "cpu", ("int8", "fp32")
 
 _MASK_MULTIPLE = 64  # tokens; the mask of a prompt is padded to a multiple of it
 
@@ -42,7 +39,6 @@ class OnnxEngine(LocalEngine[Conditioning]):
         *,
         cache_dir: Path,
         precision: str = "int8",
-        device: str = DEVICE,
         threads: int | None = None,
         slots: int | None = None,
         note: Callable[[str], None] = lambda _: None,
@@ -53,23 +49,18 @@ class OnnxEngine(LocalEngine[Conditioning]):
 
         Args:
             cache_dir: Where its graphs are cached.
-            precision: One of PRECISIONS.
+            precision: One that `registry.BACKENDS` has for it.
             threads: Per operation; None means `hardware.default_threads`.
             slots: Clips decoded at once, while further ones wait; None means `hardware.default_slots`.
             note: Called with a line before something that takes long.
             free: Returns the free memory in bytes; None, which means unknown, skips the check.
 
         Raises:
-            AbsentError: ONNX Runtime has no such precision or device here.
             CheckpointError: The checkpoint is damaged or of an unsupported kind.
             MemoryNeededError: The model needs more memory than is free.
             EngineError: There is no disk space for the graphs, or ONNX Runtime can't load them.
         """
-        if precision not in PRECISIONS or device != DEVICE:
-            raise AbsentError(
-                f"ONNX Runtime has no {precision} on {device} here", hint="int8 and fp32 on cpu always work"
-            )
-        super().__init__(checkpoint, Origin("local", checkpoint.name, ENGINE, precision, device))
+        super().__init__(checkpoint, Origin("local", checkpoint.name, "onnx", precision, "cpu"))
         _, longest = self._plan(limits.CONTEXT_S)
         free_bytes = free()
         peak, per_clip = hardware.estimate_memory(

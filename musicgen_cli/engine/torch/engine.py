@@ -15,10 +15,9 @@ from musicgen_cli.engine.local import LocalEngine
 from musicgen_cli.engine.torch.decoder import BLOCK_ROWS, PAGE, TEXT_PAGE, Conditioning
 from musicgen_cli.engine.torch.device import select_device
 from musicgen_cli.engine.torch.model import TorchModel
-from musicgen_cli.errors import AbsentError, ModelAbsentError
+from musicgen_cli.errors import ModelAbsentError
 
-ENGINE = "torch"
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 _PROCESS_BYTES = 600_000_000  # Python, torch, transformers, and decoding a chunk of audio
 _DEVICE_BYTES = 800_000_000  # CUDA, the workspaces of its libraries, and decoding a chunk of audio; not measured
@@ -42,32 +41,30 @@ class TorchEngine(LocalEngine[Conditioning]):
         Load a model.
 
         Args:
-            precision: Of the language model, one of PRECISIONS; None means bf16 on CUDA, else fp32.
+            precision: Of the language model, as in `registry.BACKENDS`; None means bf16 on CUDA, else fp32.
             device: auto (CUDA where there is one, else the CPU), cpu, cuda or mps.
             slots: Clips decoded at once, while further ones wait; None means four, which take no longer than one.
             free: Returns the free memory of the device in bytes; None, which means unknown, skips the check.
 
         Raises:
-            AbsentError: There is no such precision or device, or the weights of the model were not kept.
+            AbsentError: There is no such device, or the weights of the model were not kept.
             CheckpointError: The checkpoint is damaged or of an unsupported kind.
             MemoryNeededError: The model needs more memory than is free.
             EngineError: PyTorch can't load it.
         """
         torch_device = select_device(device)
         precision = precision or ("bf16" if torch_device.type == "cuda" else "fp32")
-        if precision not in PRECISIONS:
-            raise AbsentError(f"torch has no {precision} here", hint="`--engine onnx --precision int8` has, on the CPU")
         if not checkpoint.weights:
             raise ModelAbsentError(
                 f"torch needs the weights of the model {checkpoint.name!r}, which were not kept",
                 hint=f"`musicgen model pull {checkpoint.name} --keep-weights` fetches them",
             )
-        super().__init__(checkpoint, Origin("local", checkpoint.name, ENGINE, precision, torch_device.type))
+        super().__init__(checkpoint, Origin("local", checkpoint.name, "torch", precision, torch_device.type))
         self.slots = slots or BLOCK_ROWS // 2
         _, longest = self._plan(limits.CONTEXT_S)
         blocks = -(-2 * self.slots // BLOCK_ROWS)
         self._check_memory(torch_device, precision, blocks * -(-longest.steps // PAGE) * PAGE, free)
-        self.model = TorchModel(checkpoint, self.shape, torch_device, PRECISIONS[precision])
+        self.model = TorchModel(checkpoint, self.shape, torch_device, _DTYPES[precision])
         self._scheduler = Scheduler(self.model.decoder(rows=2 * self.slots, steps=longest.steps), self.slots)
 
     def close(self) -> None:
@@ -86,7 +83,7 @@ class TorchEngine(LocalEngine[Conditioning]):
             positions: Of the KV caches of all blocks together.
         """
         decoder, tensors = self.shape.decoder, self._checkpoint.tensors()
-        size = PRECISIONS[precision].itemsize
+        size = _DTYPES[precision].itemsize
         loaded = tensors.float32_bytes(*hardware.USED_WEIGHTS)
         used = loaded - tensors.float32_bytes("decoder.") * (4 - size) // 4
         used += 2 * decoder.layers * BLOCK_ROWS * (positions + 2 * TEXT_PAGE) * decoder.width * size

@@ -55,7 +55,7 @@ def test_the_command_of_a_local_take_names_its_model(store: Store) -> None:
 
     assert generate_command(take(store, "calm piano", origin=origin)) == (
         "musicgen generate 'calm piano' --duration 1 --temperature 0.7 --top-k 50 --top-p 0.95 --guidance-scale 4.5 "
-        "--seed 7 --sample --local --model 'my model' --engine onnx --precision int8 --device cpu"
+        "--sample --seed 7 --local --model 'my model' --engine onnx --precision int8 --device cpu"
     )
 
 

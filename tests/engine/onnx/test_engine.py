@@ -19,7 +19,7 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.engine.base import NullListener, Origin
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION
 from musicgen_cli.engine.onnx.engine import OnnxEngine
-from musicgen_cli.errors import AbsentError, CheckpointError, EngineError, MemoryNeededError
+from musicgen_cli.errors import CheckpointError, EngineError, MemoryNeededError
 from tests.support.clips import request
 from tests.support.listeners import RecordingListener
 
@@ -117,13 +117,6 @@ def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_loaded(na
 def test_unknown_free_memory_is_not_checked(nano: Checkpoint, session_cache: Path) -> None:
     """The model is loaded."""
     OnnxEngine(nano, cache_dir=session_cache, free=lambda: None).close()
-
-
-@pytest.mark.parametrize("values", [{"precision": "int4"}, {"precision": "bf16"}, {"device": "cuda"}])
-def test_an_unknown_precision_or_device_is_refused(nano: Checkpoint, tmp_path: Path, values: dict[str, Any]) -> None:
-    """It isn't silently replaced by another one."""
-    with pytest.raises(AbsentError):
-        OnnxEngine(nano, cache_dir=tmp_path, **values)
 
 
 @pytest.mark.parametrize(

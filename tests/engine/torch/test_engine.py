@@ -84,14 +84,13 @@ def test_bf16_runs_on_the_cpu(nano: Checkpoint) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"precision": "int8"}, "torch has no int8"),
         pytest.param({"device": "cuda"}, "torch finds no cuda", marks=pytest.mark.skipif("torch.cuda.is_available()")),
         pytest.param(
             {"device": "mps"}, "torch finds no mps", marks=pytest.mark.skipif("torch.backends.mps.is_available()")
         ),
     ],
 )
-def test_an_absent_precision_or_device_is_refused(nano: Checkpoint, values: dict[str, Any], message: str) -> None:
+def test_an_absent_device_is_refused(nano: Checkpoint, values: dict[str, Any], message: str) -> None:
     """It isn't silently replaced by another one."""
     with pytest.raises(AbsentError, match=message):
         TorchEngine(nano, **values)
