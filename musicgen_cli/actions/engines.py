@@ -93,8 +93,21 @@ def configure(
     """
     if not settings.local:
         return EngineConfig(local=False, url=settings.url, timeout=settings.timeout, max_wait=settings.max_wait)
+    return configure_local(settings.model, engine=engine, device=device, precision=precision)
+
+
+def configure_local(
+    model: str, *, engine: str | None = None, device: str | None = None, precision: str | None = None
+) -> EngineConfig:
+    """
+    Return the configuration of a model in this process.
+
+    Raises:
+        InvalidValueError: There is no such engine, device or precision.
+        AbsentError: The engine doesn't have that device or precision.
+    """
     registry.backend_of(engine, device, precision)
-    return EngineConfig(local=True, model=settings.model, engine=engine, device=device, precision=precision)
+    return EngineConfig(local=True, model=model, engine=engine, device=device, precision=precision)
 
 
 def check_local_options(settings: Settings, options: Mapping[str, object]) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp
 
 from musicgen_cli import limits, settings
-from musicgen_cli.actions.engines import EngineConfig, LogReporter, open_engine
+from musicgen_cli.actions.engines import LogReporter, configure_local, open_engine
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
@@ -64,15 +64,11 @@ def build(arguments: Arguments) -> Application:
         UsageError: MUSICGEN_API_KEY is not set where this runs. A key is always needed, because it is not known here
             whether other machines can reach Serve's proxies.
     """
+    config = configure_local(
+        arguments.model, engine=arguments.engine, device=arguments.device, precision=arguments.precision
+    )
 
     def make_engine() -> Engine:
-        config = EngineConfig(
-            local=True,
-            model=arguments.model,
-            engine=arguments.engine,
-            device=arguments.device,
-            precision=arguments.precision,
-        )
         log = logging.getLogger(__name__)
         return open_engine(config, LogReporter(log.info, log.warning), slots=arguments.slots, threads=arguments.cpus)
 

@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Serve the model over HTTP until stopped."""
     from musicgen_cli import settings
-    from musicgen_cli.actions.engines import EngineConfig, open_engine, prepare
+    from musicgen_cli.actions.engines import configure_local, open_engine, prepare
     from musicgen_cli.cli.output import Output
     from musicgen_cli.extras import needs
 
@@ -46,7 +46,7 @@ def command(
 
     out = Output()
     loaded = settings.load({"model": model, "api_key": api_key})
-    config = EngineConfig(local=True, model=loaded.model, engine=engine, device=device, precision=precision)
+    config = configure_local(loaded.model, engine=engine, device=device, precision=precision)
     prepare(config, out)
     server.serve(
         lambda: open_engine(config, out, slots=slots),
