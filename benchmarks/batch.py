@@ -24,7 +24,7 @@ from musicgen_cli.actions.batch.batch import Batch
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import Worklist
 from musicgen_cli.store import Store
-from musicgen_cli.store.journal import encode, new_head
+from musicgen_cli.store.lines import encode, new_head
 
 LAUNCHER = """
 import os, sys, time

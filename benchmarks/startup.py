@@ -20,7 +20,8 @@ from pathlib import Path
 from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.store import ArtifactDraft, Store
 from musicgen_cli.store.digest import make_id
-from musicgen_cli.store.journal import INDEX, encode
+from musicgen_cli.store.journal import INDEX
+from musicgen_cli.store.lines import encode
 
 COMMANDS = {
     "import typer": ["-c", "import typer"],

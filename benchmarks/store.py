@@ -27,7 +27,7 @@ from pathlib import Path
 
 from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.store import ArtifactDraft, Store
-from musicgen_cli.store.journal import encode
+from musicgen_cli.store.lines import encode
 
 MOODS = ("calm", "tense", "sad", "bright", "driving", "sparse", "warm", "cold")
 THINGS = ("piano", "techno beat", "strings", "drone", "choir", "bass line", "arpeggio", "pads")

@@ -13,7 +13,7 @@ from musicgen_cli.audio.wav import MIME, WavInfo
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.limits import EXTRA_BYTES, TAG_BYTES, TAGS_EACH
 from musicgen_cli.store.digest import Digest
-from musicgen_cli.store.journal import Record, encode, timestamp
+from musicgen_cli.store.lines import Record, encode, timestamp
 
 _BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _OPS = {"op", "crc"}  # members of a line that are not the artifact's

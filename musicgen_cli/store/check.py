@@ -19,7 +19,9 @@ from musicgen_cli.store import files
 from musicgen_cli.store.artifacts import retagged
 from musicgen_cli.store.blobs import Blobs, Entry
 from musicgen_cli.store.digest import Digest
-from musicgen_cli.store.journal import INDEX, OLD, Journal, Record, Snapshot, decode, encode, is_head, locked
+from musicgen_cli.store.journal import INDEX, OLD, Journal, Snapshot
+from musicgen_cli.store.lines import Record, decode, encode, is_head
+from musicgen_cli.store.lock import locked
 
 _TAIL = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
 _START = re.compile(rb'(?=\t?\{"op":")')  # with a TAB, and without: it may not be the line's own

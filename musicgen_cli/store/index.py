@@ -14,25 +14,17 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
-from threading import Lock
 
 from musicgen_cli.store.artifacts import retagged
-from musicgen_cli.store.digest import make_id
-from musicgen_cli.store.journal import Record, Snapshot, decode, lines_holding, timestamp
+from musicgen_cli.store.journal import Snapshot
+from musicgen_cli.store.lines import Record, decode, lines_holding, refuse_unknown, timestamp
 
-# `op` comes first in a line, then `id`, and the 12 digits are not optional. Both patterns begin with the LF before the
+# `op` comes first in a line, then `id`, and the 12 digits are not optional. The pattern begins with the LF before the
 # line, which is found many times faster than the start of a line is.
 _PUT_ID = re.compile(rb'\n\{"op":"put","id":"artifact_([0-9a-f]{12})')
-_UNUSUAL = re.compile(rb'\n(?!\{"op":"put",|\t\{"op":"(?:tag|del)",|\Z)')
-_USUAL_EDITS = (b'\t{"op":"tag",', b'\t{"op":"del",')
-_USUAL = (b'{"op":"put",', *_USUAL_EDITS)
+_EDIT_STARTS = (b'\t{"op":"tag",', b'\t{"op":"del",')
 _ADDED = re.compile(rb'"add":\[[^\]].*?"\]')  # no tag holds a quote, so the first `"]` ends it
 _IN_EDIT = slice(len('\t{"op":"tag","id":"artifact_'), len('\t{"op":"tag","id":"artifact_') + 12)
-_BEGINNING_DIGITS = 6  # of the 12: sixteen times a million takes
-_BEGINNING = re.compile(rb'"id":"artifact_([0-9a-f]{%d})' % _BEGINNING_DIGITS)
-_REMEMBERING_FROM = 4  # puts
-_LAST_BYTES = 64  # the checksum of the last line among them
 _IN_PUT = slice(_IN_EDIT.start - 1, _IN_EDIT.stop - 1)
 
 
@@ -106,7 +98,7 @@ class ArtifactSearch:
         at = max(self._end, snapshot.start)
         for block in snapshot.forward(at, snapshot.end):
             if self._to_edit:
-                _refuse_unknown(block)
+                refuse_unknown(block)
             for offset, line in lines_holding(needle, block):
                 if self._may_be_wanted(line) and (record := snapshot.decode(line)) is not None:
                     self._apply(record, at + offset)
@@ -161,7 +153,7 @@ def newest(snapshot: Snapshot, where: Filter) -> Iterator[Record]:
     candidates = _Candidates(where)
     for block in snapshot.backward():
         for line in candidates.of(block):
-            if line.startswith(_USUAL_EDITS):
+            if line.startswith(_EDIT_STARTS):
                 if is_all and snapshot.decode(line) is None:
                     continue  # and it was counted, as are all bad lines where nothing is searched for
                 edits.setdefault(line[_IN_EDIT], []).append(line)
@@ -233,127 +225,6 @@ class _Candidates:
             return True
         # Escapes have other spellings, and some letters beyond ASCII (such as the Kelvin sign) fold into it.
         return not lines.isascii() or b"\\" in lines or self._text in lines.lower()
-
-
-class IdCache:
-    """
-    What the puts of one process have learned of an index, so that each need read only what is new.
-
-    Up to `end` it holds nothing that this version doesn't know. After a few puts, ids are remembered, too, by their
-    first digits: one that no id begins with isn't taken. Who puts once would only lose by it.
-
-    Attributes:
-        alone: Is held by whoever asks or tells anything.
-    """
-
-    def __init__(self) -> None:
-        """Know nothing."""
-        self.lock = Lock()
-        self.end = 0
-        self._gen: str | None = None
-        self._last = b""  # bytes before `end`
-        self._puts = 0
-        self._prefixes: bytearray | None = None  # for each beginning a bit: whether an id has it
-
-    def count_put(self) -> None:
-        """Count one more put."""
-        self._puts += 1
-        if self._puts == _REMEMBERING_FROM:
-            self._forget()
-
-    def check(self, snapshot: Snapshot) -> None:
-        """Forget all, unless this index goes on from what is known: it may be another, or cut and grown again."""
-        same = self._gen is not None and snapshot.gen == self._gen
-        if not same or snapshot.before(self.end, len(self._last)) != self._last:
-            self._forget()
-
-    def learn(self, block: bytes) -> None:
-        """
-        Look at lines, some of which at least come after what is known.
-
-        Raises:
-            NewerStoreError: A line means something that this version does not know.
-        """
-        _refuse_unknown(block)
-        if self._prefixes is not None:
-            for digits in _BEGINNING.findall(block):
-                beginning = int(digits, 16)
-                self._prefixes[beginning >> 3] |= 1 << (beginning & 7)
-
-    def learned(self, snapshot: Snapshot) -> None:
-        """Remember that all lines were looked at."""
-        self._gen, self.end = snapshot.gen, snapshot.end
-        self._last = snapshot.before(self.end, _LAST_BYTES)
-
-    def lacks(self, short: str) -> bool:
-        """Tell whether no id that is known has these 12 digits."""
-        beginning = int(short[:_BEGINNING_DIGITS], 16)
-        return self._prefixes is not None and not self._prefixes[beginning >> 3] & 1 << (beginning & 7)
-
-    def _forget(self) -> None:
-        self.end, self._last = 0, b""
-        if self._puts >= _REMEMBERING_FROM:
-            self._prefixes = bytearray(16**_BEGINNING_DIGITS // 8)
-
-
-class UsedIds:
-    """
-    The ids that are taken among those with the same 12 digits, whether their artifacts live or not.
-
-    The whole index is searched before the lock is taken, and only what was appended since then under it.
-
-    Args:
-        short: The 12 digits.
-        known: Is kept up to date.
-    """
-
-    def __init__(self, short: str, cache: IdCache) -> None:
-        with cache.lock:
-            cache.count_put()
-        self._cache = cache
-        self._short = short
-        self._form = re.compile(rb'"id":"artifact_%s(?:-([1-9][0-9]{0,8}))?"' % short.encode())
-        self._start = self._form.pattern[: self._form.pattern.index(b"(")]
-        self._numbers: set[int] = set()
-        self._gen: str | None = None
-        self._end = 0
-
-    def search(self, snapshot: Snapshot) -> None:
-        """
-        Look for the ids in any line, good or bad, of what was not searched before.
-
-        Raises:
-            NewerStoreError: A line means something that this version does not know.
-        """
-        cache = self._cache
-        with cache.lock:
-            cache.check(snapshot)
-            if self._gen is not None and snapshot.gen == self._gen and snapshot.size >= self._end:
-                offset = min(self._end, cache.end)
-            else:
-                offset = cache.end if cache.lacks(self._short) else 0
-            for block in snapshot.forward(offset, snapshot.size):
-                offset += len(block)
-                if offset > cache.end:
-                    cache.learn(block)
-                at = block.find(self._start)
-                while at >= 0:
-                    if form := self._form.match(block, at):
-                        self._numbers.add(int(form[1] or 1))
-                    at = block.find(self._start, at + 1)
-            self._gen, self._end = snapshot.gen, snapshot.end
-            cache.learned(snapshot)
-
-    def unused(self) -> str:
-        """Return the id with the smallest number that is not taken."""
-        return make_id(self._short, next(number for number in count(1) if number not in self._numbers))
-
-
-def _refuse_unknown(block: bytes) -> None:
-    starts = [odd.end() for odd in _UNUSUAL.finditer(block)]
-    for start in starts if block.startswith(_USUAL) else [0, *starts]:
-        stop = block.find(b"\n", start)
-        decode(block[start : len(block) if stop < 0 else stop])
 
 
 def _test(where: Filter) -> Callable[[Record], bool]:

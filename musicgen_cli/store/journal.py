@@ -1,140 +1,31 @@
 """
-The index file: checked JSON lines, appended under a lock, read without one.
+The index file: lines are appended under a lock and read without one.
 
-It knows what a good line is, and nothing of what the lines together mean.
+This module reads and writes whole lines; `lines` knows what is in them, `index` what they add up to.
 """
 
 from __future__ import annotations
 
-import errno
 import io
-import json
 import os
-import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from musicgen_cli import atomic
-from musicgen_cli.errors import InvalidValueError, NewerStoreError, StoreBusyError, StoreError
+from musicgen_cli.errors import StoreError
 from musicgen_cli.limits import LINE_BYTES
 from musicgen_cli.store import files
-from musicgen_cli.store.digest import is_id, is_sha256
+from musicgen_cli.store.lines import Record, decode, is_head, new_head
+from musicgen_cli.store.lock import locked
 
-Record = dict[str, Any]  # one line's JSON object
-
-FORMAT = "musicgen-index"
-VERSION = 1
-LOCK = "lock"
-LOCK_S = 30.0
 INDEX = "index.jsonl"
 OLD = INDEX + ".old"  # as it was before the last rewriting
 TEMPORARY = INDEX + atomic.TEMPORARY
 FORWARD = 1 << 16  # bytes read at once: several searches of what the nearest cache holds beat one long read
 BACKWARD = 1 << 16  # the newest few lines are all that most commands want
-
-_CRC = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
-_CRC_BYTES = 18
-_FEW = 4000  # lines of a process that the standard library parses
-_SHALLOW = 64  # brackets of a line that can't be nested too deep
-_parsed = 0
-_GEN = re.compile(r"[0-9a-f]{16}")
-_EDITS = ("tag", "del")  # their lines start with a TAB, so that one search for one byte finds all of them
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
-
-_KINDS: dict[str, dict[str, tuple[type, ...]]] = {  # the members that each op needs, and their types
-    "head": dict.fromkeys(("format", "gen", "created"), (str,)) | {"version": (int,)},
-    "put": dict.fromkeys(("id", "created", "content_hash", "mime", "prompt", "creator"), (str,))
-    | dict.fromkeys(("bytes", "sample_rate", "channels", "frames"), (int,))
-    | dict.fromkeys(("params", "origin"), (dict,))
-    | {"tags": (list,), "duration": (int, float)},
-    "tag": {"id": (str,), "at": (int,), "t": (str,), "add": (list,), "rm": (list,)},
-    "del": {"id": (str,), "at": (int,), "t": (str,)},
-}
-_NEEDED = {op: frozenset(kinds) for op, kinds in _KINDS.items()}
-_KINDS["put"] |= (  # those it may have
-    dict.fromkeys(("parent_id", "variation_set_id", "license", "fingerprint", "client_job_id"), (str, type(None)))
-    | dict.fromkeys(("variation_index", "seed"), (int, type(None)))
-    | dict.fromkeys(("requested_duration", "elapsed_s"), (int, float, type(None)))
-    | {"extra": (dict, type(None))}
-)
-
-
-def timestamp(moment: datetime) -> str:
-    """Write an aware moment as in the index: UTC, cut to milliseconds, `Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
-
-
-def encode(record: Record) -> bytes:
-    """
-    Write one line, checksum and LF included.
-
-    Raises:
-        InvalidValueError: Readers would not accept the line: it is too long, or holds what UTF-8 and JSON cannot.
-    """
-    try:
-        text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        body = ("\t" * (record["op"] in _EDITS) + text[:-1]).encode()
-    except (TypeError, ValueError, RecursionError) as err:
-        raise InvalidValueError(f"the record can't be written as JSON: {_reason(err)}") from err
-    line = body + b',"crc":"%08x"}\n' % zlib.crc32(body)
-    if len(line) > LINE_BYTES:
-        raise InvalidValueError(
-            f"the record takes {len(line)} bytes, at most {LINE_BYTES} can be stored",
-            hint="a shorter prompt, or fewer tags and parameters",
-        )
-    if decode(line[:-1]) is None:
-        raise InvalidValueError("the record has members of a wrong type, or is nested too deep")
-    return line
-
-
-def decode(line: bytes) -> Record | None:
-    """
-    Read one line, given without its LF; None if it is bad.
-
-    Raises:
-        NewerStoreError: The line is good, and its meaning unknown.
-    """
-    if len(line) >= LINE_BYTES:
-        return None
-    crc = _CRC.fullmatch(line, len(line) - _CRC_BYTES) if len(line) > _CRC_BYTES else None
-    if crc is None or int(crc[1], 16) != zlib.crc32(memoryview(line)[:-_CRC_BYTES]):
-        return None
-    try:
-        record = _parse(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or not isinstance(op := record.get("op"), str):
-        return None
-    if op.startswith("x-"):
-        return record
-    if op not in _KINDS or (op == "head" and _is_newer(record)):
-        raise NewerStoreError(
-            "the store was made by a newer version of musicgen", hint="update musicgen, or name another with --store"
-        )
-    is_edit = line.startswith(b"\t")
-    return record if is_edit == (op in _EDITS) and _has_members(op, record) else None
-
-
-def is_head(record: Record | None) -> bool:
-    """Tell whether a line read is a good first line."""
-    return record is not None and record["op"] == "head"
-
-
-def lines_holding(needle: bytes, block: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield those lines of a block that hold `needle` (an LF: all), with their offsets and without their LF."""
-    at = block.find(needle)
-    while at >= 0:
-        start, stop = block.rfind(b"\n", 0, at) + 1, block.find(b"\n", at)
-        if stop < 0:
-            stop = len(block)
-        yield start, block[start:stop]
-        at = block.find(needle, stop + 1)
 
 
 class Snapshot:
@@ -355,112 +246,3 @@ class Journal:
 
 def _seal(fd: int) -> None:
     os.write(fd, b"\n")
-
-
-@contextmanager
-def locked(root: Path, name: str = LOCK, wait_s: float | None = None) -> Iterator[None]:
-    """
-    Hold the lock of the store at `root`, or another one in its directory, which is gone afterwards.
-
-    Raises:
-        StoreBusyError: Another process held it for `wait_s`, else 30 s.
-        StoreError: The file system has no locks.
-    """
-    from filelock import FileLock, Timeout  # here, since importing it takes longer than listing
-
-    lock = FileLock(
-        root / name,
-        mode=0o600,
-        timeout=LOCK_S if wait_s is None else wait_s,
-        poll_interval=0.01,
-        fallback_to_soft=False,
-        preserve_lock_file=True,
-        on_acquired=_refuse_removed,
-    )
-    try:
-        lock.acquire()
-    except Timeout as err:
-        raise StoreBusyError(
-            f"another process kept the store locked for {lock.timeout:g} s: {str(root)!r}", hint="try again later"
-        ) from err
-    except OSError as err:
-        if err.errno not in _NO_LOCKS:
-            raise
-        raise StoreError(f"the file system of {str(root)!r} has no locks", hint=files.OTHER_STORE) from err
-    try:
-        yield
-    finally:
-        if name != LOCK:
-            atomic.discard(root / name)  # while it is held; who has opened it already finds out in `_refuse_removed`
-        lock.release()
-
-
-def _refuse_removed(fd: int) -> None:
-    if os.fstat(fd).st_nlink == 0:
-        from filelock import Timeout
-
-        raise Timeout("the file was removed by who held it before")
-
-
-def new_head() -> bytes:
-    """Make the first line of an index, with a `gen` that no other has."""
-    gen = os.urandom(8).hex()
-    now = timestamp(datetime.now(UTC))
-    return encode({"op": "head", "format": FORMAT, "version": VERSION, "gen": gen, "created": now})
-
-
-def _is_newer(head: Record) -> bool:
-    version = head.get("version")
-    return head.get("format") == FORMAT and type(version) is int and version > VERSION
-
-
-def _has_members(op: str, record: Record) -> bool:
-    if not _has_shape(op, tuple(record), tuple(map(type, record.values()))):
-        return False
-    if op == "head":
-        return record["format"] == FORMAT and record["version"] == VERSION and bool(_GEN.fullmatch(record["gen"]))
-    if not is_id(record["id"]):
-        return False
-    if op == "put":
-        return is_sha256(record["content_hash"]) and _are_strings(record["tags"])
-    return op == "del" or (_are_strings(record["add"]) and _are_strings(record["rm"]))
-
-
-@lru_cache(maxsize=256)  # nearly all lines of an index have one of a few shapes
-def _has_shape(op: str, names: tuple[str, ...], types: tuple[type, ...]) -> bool:
-    kinds = _KINDS[op]
-    is_whole = _NEEDED[op].issubset(names)
-    return is_whole and all(  # a bool is no int here
-        kind in kinds[name] for name, kind in zip(names, types, strict=True) if name in kinds
-    )
-
-
-def _are_strings(values: list[Any]) -> bool:
-    return all(type(value) is str for value in values)
-
-
-def _reason(err: Exception) -> str:
-    if isinstance(err, UnicodeEncodeError):
-        return f"{err.object[err.start : err.end]!r} is not text"
-    return "it is nested too deep" if isinstance(err, RecursionError) else str(err).lower()
-
-
-def _parse(line: bytes) -> Any:
-    """
-    Parse JSON, as strictly by either of two readers.
-
-    pydantic_core is nearly twice as fast as the standard library, but importing it takes as long as many thousand
-    lines: who lists a screenful shouldn't pay for it. It also refuses lone surrogates and deep nesting, so lines that
-    could hold either are always its own.
-    """
-    global _parsed
-    _parsed += 1
-    if _parsed <= _FEW and b"\\u" not in line and line.count(b"{") + line.count(b"[") < _SHALLOW:
-        return json.loads(line.decode(), parse_constant=_refuse)
-    from pydantic_core import from_json
-
-    return from_json(line, allow_inf_nan=False, cache_strings="keys")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

@@ -23,18 +23,9 @@ from musicgen_cli.store.artifacts import ArtifactDraft, from_draft
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.check import QUARANTINE, Fold, Problem, damage, ignore, layout
 from musicgen_cli.store.digest import Digest, make_id
-from musicgen_cli.store.journal import (
-    INDEX,
-    OLD,
-    TEMPORARY,
-    Journal,
-    Record,
-    Snapshot,
-    encode,
-    locked,
-    new_head,
-    timestamp,
-)
+from musicgen_cli.store.journal import INDEX, OLD, TEMPORARY, Journal, Snapshot
+from musicgen_cli.store.lines import Record, encode, new_head, timestamp
+from musicgen_cli.store.lock import locked
 
 RECOVERED = "recovered"
 _SAFE_S = 3600.0  # younger files may belong to a write that is under way

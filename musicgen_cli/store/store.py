@@ -27,8 +27,11 @@ from musicgen_cli.store import files
 from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, check_tag, from_draft, from_record, retagged
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import LONGEST_NUMBER, Digest, id_wanted, make_id
-from musicgen_cli.store.index import ArtifactSearch, Filter, IdCache, UsedIds, by_id, last_deleted, newest
-from musicgen_cli.store.journal import Journal, Record, encode, locked, timestamp
+from musicgen_cli.store.ids import IdCache, UsedIds
+from musicgen_cli.store.index import ArtifactSearch, Filter, by_id, last_deleted, newest
+from musicgen_cli.store.journal import Journal
+from musicgen_cli.store.lines import Record, encode, timestamp
+from musicgen_cli.store.lock import locked
 from musicgen_cli.text import size
 
 LAST = "last"

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgen_cli.errors import NewerStoreError, StoreBusyError, StoreError
-from musicgen_cli.store import journal
-from musicgen_cli.store.journal import BACKWARD, FORWARD, Journal, decode, encode, timestamp
+from musicgen_cli.store import lines, lock
+from musicgen_cli.store.journal import BACKWARD, FORWARD, Journal
+from musicgen_cli.store.lines import decode, encode, timestamp
 from tests.support.index_lines import T, delete, draft, head, name, put, put_record, sealed, sound, tag
 
 LINES = {"head": head(), "put": put(), "tag": tag(name(10), add=("é",)), "del": delete(name(10))}
@@ -451,7 +452,7 @@ def test_a_store_locked_for_too_long_is_busy(store, index, root, monkeypatch):
     """The error invites to try again; nothing is appended."""
     path = index(head())
     before = path.read_bytes()
-    monkeypatch.setattr(journal, "LOCK_S", 0.05)
+    monkeypatch.setattr(lock, "LOCK_S", 0.05)
 
     with filelock.FileLock(root / "lock"), pytest.raises(StoreBusyError) as caught:
         store.put(sound(), draft())
@@ -501,9 +502,9 @@ def test_both_readers_accept_the_same(monkeypatch, parsed_before, text):
     """Whether a line is one of the first that a process reads makes no difference to what it says."""
     body = put()[:-19] + f',"new":{text}'.encode()
     line = body + b',"crc":"%08x"}' % zlib.crc32(body)
-    monkeypatch.setattr(journal, "_parsed", parsed_before)
+    monkeypatch.setattr(lines, "_lines_parsed", parsed_before)
     here = decode(line)
-    monkeypatch.setattr(journal, "_parsed", 10**6)
+    monkeypatch.setattr(lines, "_lines_parsed", 10**6)
 
     assert here == decode(line)
     assert (here is None) == (text in {'"\\ud800"', "NaN", "-Infinity", DEEP})

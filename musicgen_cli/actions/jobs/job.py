@@ -14,7 +14,7 @@ from musicgen_cli.actions.generate import PlannedTake, planned_take
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, MusicgenError
 from musicgen_cli.store import Artifact
-from musicgen_cli.store.journal import timestamp
+from musicgen_cli.store.lines import timestamp
 
 PENDING, RUNNING, COMPLETE, FAILED, CANCELLED = STATES = ("pending", "running", "complete", "failed", "cancelled")
 ENDED = frozenset({COMPLETE, FAILED, CANCELLED})

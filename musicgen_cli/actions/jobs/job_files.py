@@ -31,7 +31,8 @@ from musicgen_cli.actions.jobs.folder import is_job_id
 from musicgen_cli.actions.jobs.job import PENDING, Job, from_record, to_record
 from musicgen_cli.errors import InvalidValueError, StoreError
 from musicgen_cli.store import files
-from musicgen_cli.store.journal import locked, timestamp
+from musicgen_cli.store.lines import timestamp
+from musicgen_cli.store.lock import locked
 
 RUNNER_LOG = "runner.log"
 RUNNER_STARTING = "runner.starting"

@@ -22,7 +22,7 @@ from musicgen_cli.actions.jobs.launch import is_starting, start_runner
 from musicgen_cli.actions.jobs.recovery import recovered, settle
 from musicgen_cli.errors import AmbiguousIdError, JobNotFoundError
 from musicgen_cli.store import Store
-from musicgen_cli.store.journal import timestamp
+from musicgen_cli.store.lines import timestamp
 
 RETENTION = timedelta(days=7)  # of a job that has ended; its take stays
 LAST = "last"

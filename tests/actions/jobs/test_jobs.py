@@ -30,7 +30,8 @@ from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.jobs.poll import poll
 from musicgen_cli.errors import AmbiguousIdError, InvalidValueError, NotFoundError
 from musicgen_cli.store import Store
-from musicgen_cli.store.journal import locked, timestamp
+from musicgen_cli.store.lines import timestamp
+from musicgen_cli.store.lock import locked
 from tests.support import fakes
 
 Queue = Callable[..., Sequence[Job]]

@@ -1,0 +1,70 @@
+"""The lock that writers take, so that one process at a time appends to an index or rewrites it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from musicgen_cli import atomic
+from musicgen_cli.errors import StoreBusyError, StoreError
+from musicgen_cli.store import files
+
+LOCK = "lock"
+LOCK_S = 30.0  # how long to wait for another process
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+@contextmanager
+def locked(root: Path, name: str = LOCK, wait_s: float | None = None) -> Iterator[None]:
+    """
+    Hold an exclusive lock; the kernel frees it when the process dies.
+
+    Args:
+        root: The directory of the lock file, which is never deleted if it is the store's own.
+        name: The lock file; any other than the store's own is deleted afterwards.
+        wait_s: How long to wait for another process; None: 30 s.
+
+    Raises:
+        StoreBusyError: Another process still held the lock after that time.
+        StoreError: The file system has no locks.
+    """
+    from filelock import FileLock, Timeout  # here, since importing it takes longer than listing
+
+    lock = FileLock(
+        root / name,
+        mode=0o600,
+        timeout=LOCK_S if wait_s is None else wait_s,
+        poll_interval=0.01,
+        fallback_to_soft=False,
+        preserve_lock_file=True,
+        on_acquired=_refuse_removed,
+    )
+    try:
+        lock.acquire()
+    except Timeout as err:
+        raise StoreBusyError(
+            f"another process kept the store locked for {lock.timeout:g} s: {str(root)!r}", hint="try again later"
+        ) from err
+    except OSError as err:
+        if err.errno not in _NO_LOCKS:
+            raise
+        raise StoreError(f"the file system of {str(root)!r} has no locks", hint=files.OTHER_STORE) from err
+    try:
+        yield
+    finally:
+        if name != LOCK:
+            # While the lock is held: a process that has opened the file already finds out in `_refuse_removed`.
+            atomic.discard(root / name)
+        lock.release()
+
+
+def _refuse_removed(fd: int) -> None:
+    """Give up a lock whose file the last holder deleted: nobody else can open that file any more."""
+    if os.fstat(fd).st_nlink == 0:
+        from filelock import Timeout
+
+        raise Timeout("the lock file was removed by its last holder")
