@@ -14,7 +14,7 @@ from musicgen_cli.errors import InvalidWavError, line
 _TYPES = {"h": "int16", "i": "int32", "f": "float32", "d": "float64"}
 
 
-def encoded(wav: bytes, form: str, tags: Mapping[str, str]) -> bytes:
+def encode(wav: bytes, form: str, tags: Mapping[str, str]) -> bytes:
     """
     Turn a WAV into another format.
 

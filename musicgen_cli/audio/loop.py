@@ -9,7 +9,7 @@ from musicgen_cli.audio.wav import inspect, rewrapped, samples
 FADE_S = 1.0  # of a short sound a quarter
 
 
-def looped(wav: bytes) -> bytes:
+def make_loop(wav: bytes) -> bytes:
     """
     Cross-fade the end into the start with equal power; the result is shorter by the fade.
 

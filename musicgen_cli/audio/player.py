@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-from musicgen_cli.audio.wav import endless_header
+from musicgen_cli.audio.wav import streaming_header
 from musicgen_cli.errors import PlayerAbsentError, PlayerError
 from musicgen_cli.extras import install_command
 from musicgen_cli.text import one_line
@@ -46,7 +46,7 @@ class Player:
         """What it is called."""
         return Path(self.program).stem
 
-    def play(self, path: Path) -> Playing:
+    def play(self, path: Path) -> PlayerProcess:
         """
         Start playing a WAV.
 
@@ -54,19 +54,19 @@ class Player:
             PlayerError: It can't be started.
         """
         words = [str(path.absolute()) if word == _PATH else word for word in self.file]
-        return Playing(self, words, {"MUSICGEN_SOUND": str(path.absolute())})
+        return PlayerProcess(self, words, {"MUSICGEN_SOUND": str(path.absolute())})
 
-    def listen(self, sample_rate: int, channels: int) -> Playing:
+    def stream(self, sample_rate: int, channels: int) -> PlayerProcess:
         """
-        Start playing what will be written to `Playing.input`.
+        Start playing what will be written to `PlayerProcess.input`.
 
         Raises:
             PlayerError: It can't be started.
         """
         words = [word.format(rate=sample_rate, channels=channels) for word in self.samples]
-        playing = Playing(self, words, {}, is_piped=True)
+        playing = PlayerProcess(self, words, {}, is_piped=True)
         if self.wants_header:
-            playing.write(endless_header(sample_rate=sample_rate, channels=channels))
+            playing.write(streaming_header(sample_rate=sample_rate, channels=channels))
         return playing
 
 
@@ -119,7 +119,7 @@ def find() -> list[Player]:
     return found
 
 
-class Playing:
+class PlayerProcess:
     """A player that was started, and is stopped when this is left."""
 
     def __init__(self, player: Player, words: list[str], env: dict[str, str], *, is_piped: bool = False) -> None:
@@ -142,7 +142,7 @@ class Playing:
             self._said.close()
             raise PlayerError(f"{self._name} can't be started: {err.strerror}", at_once=True) from err
 
-    def __enter__(self) -> Playing:
+    def __enter__(self) -> PlayerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -69,7 +69,7 @@ def pcm16_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
     return _wav(samples, _PCM, sample_rate, channels, 16)
 
 
-def endless_header(*, sample_rate: int, channels: int) -> bytes:
+def streaming_header(*, sample_rate: int, channels: int) -> bytes:
     """Make the header of 16-bit PCM that goes on until its end: the lengths are the largest there are."""
     header = bytearray(pcm16_wav(b"", sample_rate=sample_rate, channels=channels))
     header[4:8] = header[40:44] = b"\xff" * 4

@@ -58,7 +58,7 @@ def make_id(short: str, number: int) -> str:
     return f"{_ID_START}{short}" + (f"-{number}" if number > 1 else "")
 
 
-def id_wanted(text: str) -> tuple[str, bool] | None:
+def parse_id(text: str) -> tuple[str, bool] | None:
     """
     Read an id as people give it, with or without `artifact_`, whole or only the first 4 or more digits.
 

@@ -26,7 +26,7 @@ from musicgen_cli.limits import TAGS_EACH
 from musicgen_cli.store import files
 from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, check_tag, from_draft, from_record, retagged
 from musicgen_cli.store.blobs import Blobs
-from musicgen_cli.store.digest import LONGEST_NUMBER, Digest, id_wanted, make_id
+from musicgen_cli.store.digest import LONGEST_NUMBER, Digest, make_id, parse_id
 from musicgen_cli.store.ids import IdCache, UsedIds
 from musicgen_cli.store.index import ArtifactSearch, Filter, by_id, last_deleted, newest
 from musicgen_cli.store.journal import Journal
@@ -167,7 +167,7 @@ class Store:
             raise AmbiguousIdError(wanted, [artifact.id for artifact in found])
         return found[0]
 
-    def each(self, ids: Sequence[str]) -> list[Artifact]:
+    def get_many(self, ids: Sequence[str]) -> list[Artifact]:
         """
         Find the artifacts with some ids, given as `get` takes them; each once.
 
@@ -242,7 +242,7 @@ class Store:
         """
         with files.explained("read", self.root), self._journal.reading() as snapshot:
             named = last_deleted(snapshot) if wanted == LAST else wanted
-            start, whole = id_wanted(named or "") or ("", True)
+            start, whole = parse_id(named or "") or ("", True)
             takes = ArtifactSearch([start], to_edit=True) if whole else ArtifactSearch(start=start, to_edit=True)
             takes.search(snapshot)
         if len(takes.gone) > 1:
@@ -315,7 +315,7 @@ class Store:
         """Return the whole ids, each with how it was called, and what the index says of them."""
         names: dict[str, str] = {}
         for wanted in ids:
-            start, whole = id_wanted(wanted) or ("", False)
+            start, whole = parse_id(wanted) or ("", False)
             names.setdefault(start if whole else self.get(wanted).id, wanted)
         takes = ArtifactSearch(names, to_edit=True)
         if names:
@@ -353,7 +353,7 @@ class Store:
         return changed
 
     def _by_id(self, wanted: str) -> list[Artifact]:
-        if (start := id_wanted(wanted)) is None:
+        if (start := parse_id(wanted)) is None:
             return []
         with files.explained("read", self.root), self._journal.reading() as snapshot:
             return [from_record(record) for record in by_id(snapshot, start[0], whole=start[1])]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from musicgen_cli.audio.loop import FADE_S, looped
+from musicgen_cli.audio.loop import FADE_S, make_loop
 from musicgen_cli.audio.wav import WavInfo, inspect, pcm16_wav, rewrapped, samples
 from tests.support import fakes
 
@@ -22,7 +22,7 @@ def values_of(wav: bytes) -> list[float]:
 def test_the_end_goes_on_in_the_start(channels: int) -> None:
     """No step at the seam that the sound itself doesn't have; shorter by the fade."""
     wav = fakes.tone(4.3, seed=77, channels=channels)
-    made = values_of(looped(wav))
+    made = values_of(make_loop(wav))
     steps = max(abs(b - a) for a, b in pairwise(values_of(wav)[::channels]))
 
     assert len(made) == round((4.3 - FADE_S) * RATE) * channels
@@ -36,7 +36,7 @@ def test_a_fade_keeps_the_power() -> None:
     """Of what isn't alike, as noise."""
     noise = random.Random(1)
     sound = array("h", (round(noise.gauss(0, 4000)) for _ in range(3 * RATE)))
-    made = values_of(looped(pcm16_wav(sound.tobytes(), sample_rate=RATE, channels=1)))
+    made = values_of(make_loop(pcm16_wav(sound.tobytes(), sample_rate=RATE, channels=1)))
 
     for start in range(0, RATE, RATE // 8):
         part = made[start : start + RATE // 8]
@@ -46,7 +46,7 @@ def test_a_fade_keeps_the_power() -> None:
 def test_what_is_too_loud_is_clipped_not_wrapped() -> None:
     """Two full scales that are alike add up to more."""
     sound = array("h", [32767] * 3 * RATE)
-    made = values_of(looped(pcm16_wav(sound.tobytes(), sample_rate=RATE, channels=1)))
+    made = values_of(make_loop(pcm16_wav(sound.tobytes(), sample_rate=RATE, channels=1)))
 
     assert min(made) == max(made) == 32767
 
@@ -59,14 +59,14 @@ def test_every_form_can_be_looped(bits: int) -> None:
     scale = {"h": 2**15, "i": 2**31}.get(kind, 1.0) / 2
     sound = (math.sin(i / 5) * scale for i in range(400))
     wav = rewrapped(array(kind, sound if bits < 0 else map(int, sound)), info)
-    after = inspect(looped(wav))
+    after = inspect(make_loop(wav))
 
     assert (after.frames, after.bits, after.is_float) == (300, abs(bits), bits < 0)
-    assert max(values_of(looped(wav))) <= 1.5 * scale
+    assert max(values_of(make_loop(wav))) <= 1.5 * scale
 
 
 def test_the_shortest_sound_stays_as_it_is() -> None:
     """There is nothing to fade in three frames."""
     wav = pcm16_wav(bytes(range(6)), sample_rate=RATE, channels=1)
 
-    assert looped(wav) == wav
+    assert make_loop(wav) == wav

@@ -78,7 +78,7 @@ def test_samples_are_heard_as_they_are_written(bin_: Path, monkeypatch: pytest.M
     """Bare, with rate and channels among the words, or after the header of a WAV without end."""
     players.install(bin_, monkeypatch, **{name: players.WORKS})
     (found,) = player.find()
-    with found.listen(44_100, 2) as playing:
+    with found.stream(44_100, 2) as playing:
         assert playing.write(SAMPLES[:1000])
         assert playing.write(SAMPLES[1000:])
         playing.end()
@@ -175,7 +175,7 @@ def test_a_real_player_plays(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     (found,) = player.find()
     with found.play(tmp_path / "x.wav") as playing:
         playing.wait(0.5)
-    with found.listen(32_000, 1) as playing:
+    with found.stream(32_000, 1) as playing:
         assert playing.write(SAMPLES)
         playing.end()
         playing.wait(0.5)

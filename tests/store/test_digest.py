@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from musicgen_cli.store.digest import Digest, id_wanted, is_id, make_id
+from musicgen_cli.store.digest import Digest, is_id, make_id, parse_id
 
 ID = "artifact_0123456789ab"
 
@@ -52,4 +52,4 @@ def test_only_the_first_of_equal_digits_has_no_number(number, wanted):
 )
 def test_an_id_is_read_whole_or_by_at_least_four_digits(text, found):
     """Everything else can be no id, and is never searched for."""
-    assert id_wanted(text) == found
+    assert parse_id(text) == found

@@ -195,7 +195,7 @@ def test_a_write_that_fails_changes_nothing(store, index, root, monkeypatch):
 
 def test_an_edit_of_no_store_makes_none(store, root):
     """Not even a folder; nor does an edit of nothing."""
-    assert store.tag([], add=["a"]) == store.remove([]) == store.each([]) == []
+    assert store.tag([], add=["a"]) == store.remove([]) == store.get_many([]) == []
     for edit in (store.remove, store.tag):
         with pytest.raises(ArtifactNotFoundError):
             edit([A])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from musicgen_cli.actions.batch.worklist import Worklist
 from musicgen_cli.errors import AmbiguousIdError, ArtifactNotFoundError, MusicgenError
 from musicgen_cli.store import Store
-from musicgen_cli.store.digest import id_wanted
+from musicgen_cli.store.digest import parse_id
 from musicgen_cli.store.store import LAST
 
 _SHORTEST, _WHOLE = 4, 12  # digits of an id that a row may name
@@ -19,7 +19,7 @@ def find_parents(worklist: Worklist, store: Store) -> tuple[dict[str, str], dict
         Their ids by the names that rows give them, and by the other names the errors.
     """
     names = worklist.parents()
-    starts = {name: id_wanted(name) for name in names}
+    starts = {name: parse_id(name) for name in names}
     matches: dict[str, list[str]] = {start[0]: [] for start in starts.values() if start}
     last = None
     if names:

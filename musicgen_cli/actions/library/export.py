@@ -140,11 +140,11 @@ def convert(sound: bytes, artifact: Artifact, *, format_: str = "wav", loop: boo
     from musicgen_cli.actions.library.metadata import metadata_of, with_metadata
 
     if loop:
-        from musicgen_cli.audio.loop import looped
+        from musicgen_cli.audio.loop import make_loop
 
-        sound = looped(sound)
+        sound = make_loop(sound)
     if format_ != "wav":
-        encoded: bytes = _encoder().encoded(sound, format_, metadata_of(artifact) if metadata else {})
+        encoded: bytes = _encoder().encode(sound, format_, metadata_of(artifact) if metadata else {})
         return encoded
     return with_metadata(sound, artifact) if metadata else sound
 

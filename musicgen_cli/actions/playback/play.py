@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import cycle
 from queue import SimpleQueue
 
-from musicgen_cli.audio.player import Player, Playing
+from musicgen_cli.audio.player import Player, PlayerProcess
 from musicgen_cli.audio.wav import inspect
 from musicgen_cli.errors import MusicgenError, PlayerError
 from musicgen_cli.store import Artifact, Store
@@ -30,7 +30,7 @@ class Players:
         self._players = list(players)
         self._warn = warn
         self._changing = threading.Lock()  # guards what follows
-        self._playing: Playing | None = None
+        self._playing: PlayerProcess | None = None
         self._is_stopped = False
 
     @property
@@ -69,7 +69,7 @@ class Players:
         """
 
         def play(player: Player) -> None:
-            with self._started(lambda: player.listen(sample_rate, channels)) as playing:
+            with self._started(lambda: player.stream(sample_rate, channels)) as playing:
                 size = 0
                 for chunk in chunks():
                     if not playing.write(chunk):
@@ -133,7 +133,7 @@ class Players:
             self._warn(str(failure))
 
     @contextmanager
-    def _started(self, start: Callable[[], Playing]) -> Iterator[Playing]:
+    def _started(self, start: Callable[[], PlayerProcess]) -> Iterator[PlayerProcess]:
         with self._changing:
             if self._is_stopped:
                 raise PlayerError("stopped", at_once=False)

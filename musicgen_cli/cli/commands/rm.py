@@ -34,7 +34,7 @@ def command(
     if yes:
         out.artifacts(store.remove(ids))
         return
-    takes = store.each(ids)
+    takes = store.get_many(ids)
     out.artifacts(takes)
     count = "1 take" if len(takes) == 1 else f"{len(takes)} takes"
     raise UsageError(f"{count} would be removed, nothing was", hint="--yes removes, and `--undo ID` restores a take")
