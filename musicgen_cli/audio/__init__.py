@@ -1,1 +1,1 @@
-"""Sound as bytes and samples: WAV files, waveforms, loops, other formats, players."""
+"""Audio as bytes and samples: WAV files, waveforms, loops, other formats, players."""

@@ -1,42 +1,42 @@
-"""Fade the end of a sound into its start, so that it repeats without a seam."""
+"""Cross-fade the end of a clip into its start, so that it repeats without a seam."""
 
 from __future__ import annotations
 
 import math
 
-from musicgen_cli.audio.wav import inspect, rewrapped, samples
+from musicgen_cli.audio.wav import inspect, samples, to_wav
 
-FADE_S = 1.0  # of a short sound a quarter
+FADE_S = 1.0  # a quarter of the clip, where that is less
 
 
 def make_loop(wav: bytes) -> bytes:
     """
-    Cross-fade the end into the start with equal power; the result is shorter by the fade.
+    Cross-fade the end into the start with equal power; the result is shorter by the length of the fade.
 
-    It begins with the fade, and ends just before what fades out there: played again and again it goes on as it was
-    made. Where both are loud and alike their sum is clipped.
+    The result begins with the cross-fade and ends where the part that fades out began, so that its last sample is
+    followed by its first as it was in the clip. Where both parts are loud and alike, their sum is clipped.
 
     Args:
-        wav: A WAV that can be kept.
+        wav: A WAV that `inspect` accepts.
 
     Returns:
-        A WAV of the same form, with nothing but samples in it.
+        A WAV of the same sample format, without metadata.
 
     Raises:
-        InvalidWavError: It is no such WAV.
+        InvalidWavError: It is not such a WAV.
     """
     info = inspect(wav)
-    found = samples(wav, info)
+    source = samples(wav, info)
     fade = min(round(FADE_S * info.sample_rate), info.frames // 4)
     body = (info.frames - fade) * info.channels
-    values = found.values[:body]
+    values = source.values[:body]
     for frame in range(fade):
         angle = (frame + 0.5) / fade * math.pi / 2
         rising, falling = math.sin(angle), math.cos(angle)
         for at in range(frame * info.channels, (frame + 1) * info.channels):
-            mixed = found.values[body + at] * falling + found.values[at] * rising
-            if found.step:  # whole numbers
-                mixed = int(round(mixed / found.step) * found.step)
-                mixed = min(int(found.full_scale - found.step), max(int(-found.full_scale), mixed))
+            mixed = source.values[body + at] * falling + source.values[at] * rising
+            if source.step:  # integers
+                mixed = int(round(mixed / source.step) * source.step)
+                mixed = min(int(source.full_scale - source.step), max(int(-source.full_scale), mixed))
             values[at] = mixed
-    return rewrapped(values, info)
+    return to_wav(values, info)

@@ -1,8 +1,8 @@
 """
-Find what plays sound on this machine, start it, stop it.
+Find the audio players of this machine, start them and stop them.
 
-Players are other programs. They are started from lists of words, never through a shell, and are given a path or
-samples, never a text that somebody wrote.
+Players are other programs. They are started with a list of arguments, never through a shell, and get a path or
+samples, never text such as a prompt.
 """
 
 from __future__ import annotations
@@ -26,51 +26,51 @@ from musicgen_cli.extras import install_command
 from musicgen_cli.text import one_line
 
 _PATH = "{path}"
-_AT_ONCE_S = 2.0  # a player without a sound device has given up by then
-_STOP_S = 0.5
-_LOOK_S = 0.2  # Windows doesn't let Ctrl-C end a wait without a limit
-_HANGS_S = 30.0  # longer than its sound, and nobody knows what it is waiting for
+_AT_ONCE_S = 2.0  # a player that finds no sound device fails within this time
+_STOP_S = 0.5  # between SIGTERM and SIGKILL
+_POLL_S = 0.2  # on Windows, Ctrl-C can't end a wait without a time-out
+_HANGS_S = 30.0  # a player that runs this much longer than its sound hangs
 
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """A program, and its words for playing a file and for playing 16-bit samples from standard input."""
+    """A program that plays audio, with its arguments for a file and for 16-bit samples on standard input."""
 
     program: str
     file: tuple[str, ...] = (_PATH,)
-    samples: tuple[str, ...] = ()  # none: it can't
-    wants_header: bool = False  # of a WAV, before the samples
+    samples: tuple[str, ...] = ()  # empty: it can't play from standard input
+    wants_header: bool = False  # a WAV header before the samples
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The program's name without its folder and suffix."""
         return Path(self.program).stem
 
     def play(self, path: Path) -> PlayerProcess:
         """
-        Start playing a WAV.
+        Start playing a WAV file.
 
         Raises:
-            PlayerError: It can't be started.
+            PlayerError: The player can't be started.
         """
-        words = [str(path.absolute()) if word == _PATH else word for word in self.file]
-        return PlayerProcess(self, words, {"MUSICGEN_SOUND": str(path.absolute())})
+        arguments = [str(path.absolute()) if argument == _PATH else argument for argument in self.file]
+        return PlayerProcess(self, arguments, {"MUSICGEN_SOUND": str(path.absolute())})
 
     def stream(self, sample_rate: int, channels: int) -> PlayerProcess:
         """
-        Start playing what will be written to `PlayerProcess.input`.
+        Start playing samples that are passed to `PlayerProcess.write`: 16-bit little-endian, channels interleaved.
 
         Raises:
-            PlayerError: It can't be started.
+            PlayerError: The player can't be started.
         """
-        words = [word.format(rate=sample_rate, channels=channels) for word in self.samples]
-        playing = PlayerProcess(self, words, {}, is_piped=True)
+        arguments = [argument.format(rate=sample_rate, channels=channels) for argument in self.samples]
+        process = PlayerProcess(self, arguments, {}, is_piped=True)
         if self.wants_header:
-            playing.write(streaming_header(sample_rate=sample_rate, channels=channels))
-        return playing
+            process.write(streaming_header(sample_rate=sample_rate, channels=channels))
+        return process
 
 
-_PLAYERS = (
+KNOWN_PLAYERS = (  # best first
     Player("pw-play", samples=("--rate", "{rate}", "--channels", "{channels}", "--format", "s16", "-")),
     Player("paplay", samples=("--raw", "--format=s16le", "--rate={rate}", "--channels={channels}")),
     Player("aplay", ("-q", _PATH), ("-q", "-t", "raw", "-f", "S16_LE", "-r", "{rate}", "-c", "{channels}", "-")),
@@ -87,7 +87,7 @@ _PLAYERS = (
         (*_plain, "-"),
         wants_header=True,
     ),
-    # What it is told is a program, which a path must not become part of: it comes through the environment.
+    # The argument of -Command is code, which must not contain a path: the path is passed in the environment.
     Player(
         "powershell",
         ("-NoProfile", "-NonInteractive", "-Command",
@@ -98,48 +98,48 @@ _PLAYERS = (
 
 def find() -> list[Player]:
     """
-    Find the players on PATH, best first; the package sounddevice, if it is installed, where there are none.
+    Return the players on PATH, best first; without any, the package sounddevice if it is installed.
 
     Raises:
-        PlayerAbsentError: There is nothing.
+        PlayerAbsentError: There is no player.
     """
-    found = [
+    players = [
         Player(program, player.file, player.samples, player.wants_header)
-        for player in _PLAYERS
+        for player in KNOWN_PLAYERS
         if (program := shutil.which(player.program)) and (player.program != "powershell" or sys.platform == "win32")
     ]
-    if not found and find_spec("sounddevice"):
-        found = [Player(sys.executable, ("-m", "musicgen_cli.audio.speaker", _PATH))]
-    if not found:
+    if not players and find_spec("sounddevice"):
+        players = [Player(sys.executable, ("-m", "musicgen_cli.audio.speaker", _PATH))]
+    if not players:
         raise PlayerAbsentError(
-            "there is no player on this machine",
+            "there is no audio player on this machine",
             hint="install one of pipewire-bin, pulseaudio-utils, alsa-utils, ffmpeg, mpv; "
             f"or `{install_command('audio')}`",
         )
-    return found
+    return players
 
 
 class PlayerProcess:
-    """A player that was started, and is stopped when this is left."""
+    """A running player; used as a context manager, it is stopped at the end."""
 
-    def __init__(self, player: Player, words: list[str], env: dict[str, str], *, is_piped: bool = False) -> None:
+    def __init__(self, player: Player, arguments: list[str], env: dict[str, str], *, is_piped: bool = False) -> None:
         self._name = player.name
         self._started = time.monotonic()
-        self._said: IO[bytes] = TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads could fill up
+        self._stderr: IO[bytes] = TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads could fill up
         try:
-            self._process = subprocess.Popen(  # noqa: S603  # a list of words of ours, and a path
-                [player.program, *words],
+            self._process = subprocess.Popen(  # noqa: S603  # our own list of arguments, and a path
+                [player.program, *arguments],
                 stdin=subprocess.PIPE if is_piped else subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=self._said,
-                bufsize=0,  # a buffer's lock would let who stops it wait for who writes to it
+                stderr=self._stderr,
+                bufsize=0,  # with a buffer, `stop` would wait for the lock of a thread that is in `write`
                 env=os.environ | env,
-                # Ctrl-C is for us: whoever waits for a player that it ended would take it for one that failed.
+                # Ctrl-C must not reach the player: `wait` would take its end for a failure.
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         except OSError as err:
-            self._said.close()
+            self._stderr.close()
             raise PlayerError(f"{self._name} can't be started: {err.strerror}", at_once=True) from err
 
     def __enter__(self) -> PlayerProcess:
@@ -149,54 +149,54 @@ class PlayerProcess:
         self.stop()
         if self._process.stdin is not None:
             self.end()
-        self._said.close()
+        self._stderr.close()
 
     def write(self, data: bytes) -> bool:
-        """Give it more samples, as soon as it has room for them; False if it takes no more."""
+        """Write more samples, waiting while the player's pipe is full; return False if it reads no more."""
         assert self._process.stdin is not None
         rest = memoryview(data)
         try:
             while rest:
                 rest = rest[self._process.stdin.write(rest) :]
-        except OSError:  # it has ended, or was stopped
+        except OSError:  # the player has ended, or was stopped
             return False
         return True
 
     def end(self) -> None:
-        """Tell it that there are no more samples."""
+        """Tell the player that there are no more samples."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
         except OSError:
-            return  # it has ended; `wait` tells how
+            return  # the player has ended; `wait` tells how
 
     def wait(self, duration: float) -> None:
         """
-        Wait until it has played.
+        Wait until the player has ended.
 
         Args:
-            duration: Of what it plays, in seconds.
+            duration: Of the sound, in seconds.
 
         Raises:
-            PlayerError: It failed, or hangs.
+            PlayerError: The player failed or hangs.
         """
         give_up = time.monotonic() + duration + _HANGS_S
         while True:
             try:
-                code = self._process.wait(_LOOK_S)
+                code = self._process.wait(_POLL_S)
             except subprocess.TimeoutExpired:
                 if time.monotonic() > give_up:
                     raise PlayerError(f"{self._name} hangs", at_once=False) from None
             else:
                 break
         took = time.monotonic() - self._started
-        said = self._last_words()
-        # ffplay says that it can't open the sound device, and exits with 0.
-        if code or (said and took < duration / 2):
-            raise PlayerError(f"{self._name} failed: {said or f'exit code {code}'}", at_once=took < _AT_ONCE_S)
+        complaint = self._last_stderr_line()
+        # ffplay exits with 0 when it can't open the sound device, but it says so on stderr.
+        if code or (complaint and took < duration / 2):
+            raise PlayerError(f"{self._name} failed: {complaint or f'exit code {code}'}", at_once=took < _AT_ONCE_S)
 
     def stop(self) -> None:
-        """Let it sound no more; nothing of it is left when this returns."""
+        """Stop the player; its process has ended when this returns."""
         if self._process.poll() is not None:
             return
         self._signal("SIGTERM")
@@ -207,14 +207,14 @@ class PlayerProcess:
             self._process.wait()
 
     def _signal(self, name: str) -> None:
-        """Send a signal to the player and to what it started, for some are scripts around others."""
+        """Send a signal to the player and the processes it started: some players are scripts around others."""
         if sys.platform == "win32":
             self._process.kill()
             return
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, getattr(signal, name))
 
-    def _last_words(self) -> str:
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
+    def _last_stderr_line(self) -> str:
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         return one_line(lines[-1])[:200] if lines else ""

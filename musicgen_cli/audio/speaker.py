@@ -1,7 +1,7 @@
 """
-A player for machines that have none: `python -m musicgen_cli.audio.speaker FILE` plays a WAV through PortAudio.
+The player for machines without one: `python -m musicgen_cli.audio.speaker FILE` plays a WAV through PortAudio.
 
-A program of its own, as the other players are, so that it can be stopped as they are.
+It is a program of its own, like the other players, so that it is stopped in the same way.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import sounddevice
 
 from musicgen_cli.audio.wav import inspect, samples
 
-_TYPES = {"h": "int16", "i": "int32", "f": "float32"}
+_DTYPES = {"h": "int16", "i": "int32", "f": "float32"}
 
 
 def main(path: str) -> None:
-    """Play a file to its end."""
+    """Play a WAV to its end."""
     wav = Path(path).read_bytes()
     info = inspect(wav)
     values = samples(wav, info).values
-    if values.typecode == "d":  # which PortAudio doesn't know
+    if values.typecode == "d":  # PortAudio has no 64-bit floats
         values = array("f", values)
     with sounddevice.RawOutputStream(
-        samplerate=info.sample_rate, channels=info.channels, dtype=_TYPES[values.typecode]
+        samplerate=info.sample_rate, channels=info.channels, dtype=_DTYPES[values.typecode]
     ) as stream:
         stream.write(values.tobytes())
 

@@ -1,8 +1,8 @@
 """
-Write a WAV header, read one back, refuse what is not one.
+Write WAV files, and read them strictly: header, samples and metadata.
 
-The chunks are walked and compared with the bytes that are there: the standard library's `wave` reports half a file
-as whole and refuses float, and libsndfile silently shortens.
+Each chunk's size is checked against the bytes that are there. The standard library's `wave` accepts half a file as
+whole and refuses float samples, and libsndfile silently shortens a damaged file.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from musicgen_cli.errors import InvalidWavError
 MIME = "audio/wav"
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-# The last 14 bytes of every WAVE_FORMAT_EXTENSIBLE sub-format that stands for a plain format tag (mmreg.h).
+# The last 14 bytes of each WAVE_FORMAT_EXTENSIBLE sub-format GUID that stands for a plain format tag (mmreg.h).
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-_FLIP = bytes(byte ^ 0x80 for byte in range(256))  # two's complement ↔ 128 is zero
+_FLIP = bytes(byte ^ 0x80 for byte in range(256))  # between two's complement and unsigned bytes with zero at 128
 
 
 @dataclass(frozen=True, slots=True)
 class WavInfo:
-    """What a WAV's bytes really hold."""
+    """The form and length of a WAV, checked against its bytes."""
 
     sample_rate: int  # Hz
     channels: int
@@ -44,7 +44,7 @@ class WavInfo:
 
     @property
     def data_bytes(self) -> int:
-        """Size of the samples."""
+        """Size of all samples in bytes."""
         return self.frames * self.channels * self.bits // 8
 
 
@@ -52,14 +52,14 @@ class WavInfo:
 class Samples:
     """A WAV's samples as numbers, channels interleaved."""
 
-    values: array[Any]  # whole numbers or floats; 8 and 24 bits are widened to 16 and 32
-    full_scale: float  # what ±1.0 is in `values`
-    step: float  # between two neighbouring values; 0 for float
+    values: array[Any]  # integers or floats; 8 and 24 bits are widened to 16 and 32
+    full_scale: float  # the value that stands for 1.0
+    step: float  # distance between neighbouring values; 0 for float
 
 
 def pcm16_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
     """
-    Put the 44-byte header before 16-bit PCM.
+    Make a WAV of 16-bit PCM samples: a 44-byte header, then the samples.
 
     Args:
         samples: Little-endian signed 16-bit samples, channels interleaved.
@@ -70,7 +70,7 @@ def pcm16_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
 
 
 def streaming_header(*, sample_rate: int, channels: int) -> bytes:
-    """Make the header of 16-bit PCM that goes on until its end: the lengths are the largest there are."""
+    """Make the header of a 16-bit PCM stream of unknown length: its sizes are the largest possible ones."""
     header = bytearray(pcm16_wav(b"", sample_rate=sample_rate, channels=channels))
     header[4:8] = header[40:44] = b"\xff" * 4
     return bytes(header)
@@ -78,11 +78,11 @@ def streaming_header(*, sample_rate: int, channels: int) -> bytes:
 
 def inspect(wav: bytes) -> WavInfo:
     """
-    Read the header of a WAV and check it against the bytes.
+    Read the header of a WAV and check it against the file's bytes.
 
     Raises:
-        InvalidWavError: Not RIFF/WAVE, cut short or with a header that lies about its bytes, no samples, NaN or
-            infinite samples, or neither PCM (8, 16, 24, 32 bit) nor IEEE float (32, 64 bit).
+        InvalidWavError: Not RIFF/WAVE, sizes in the header that don't match the file, no samples, NaN or infinite
+            samples, or neither PCM (8, 16, 24, 32 bits) nor IEEE float (32, 64 bits).
     """
     if len(wav) < 12 or wav[:4] != b"RIFF" or wav[8:12] != b"WAVE":
         raise InvalidWavError("not a WAV: no RIFF/WAVE header")
@@ -109,11 +109,11 @@ def inspect(wav: bytes) -> WavInfo:
 
 def with_info(wav: bytes, texts: Mapping[str, str]) -> bytes:
     """
-    Append a chunk of metadata, behind the samples: who takes all from byte 44 to the samples' end finds them there.
+    Append a chunk of metadata. It comes after the samples, so that their offset stays the same.
 
     Args:
-        wav: A WAV that can be kept.
-        texts: By the four letters of RIFF INFO, such as INAM.
+        wav: A WAV that `inspect` accepts.
+        texts: By RIFF INFO names of four letters, such as INAM.
     """
     body = b"INFO"
     for name, text in texts.items():
@@ -125,7 +125,7 @@ def with_info(wav: bytes, texts: Mapping[str, str]) -> bytes:
 
 
 def without_last_info(wav: bytes) -> bytes:
-    """Take off what `with_info` appended; a WAV that ends otherwise stays as it is."""
+    """Remove the chunk that `with_info` appended; a WAV that ends with anything else is returned unchanged."""
     at = 12
     for start, end, name in _chunks(wav):
         if name == b"LIST" and end == len(wav) and wav[start : start + 4] == b"INFO":
@@ -134,24 +134,24 @@ def without_last_info(wav: bytes) -> bytes:
 
 
 def read_info(wav: bytes) -> dict[str, str]:
-    """Read the metadata of a WAV by the four letters of RIFF INFO, whatever else may be wrong with it."""
-    found = {}
+    """Return the metadata of a WAV by RIFF INFO names; damage elsewhere in the file doesn't matter."""
+    texts = {}
     for start, end, name in _chunks(wav):
         if name == b"LIST" and wav[start : start + 4] == b"INFO":
-            for inner, stop, letters in _chunks(wav, start + 4, end):
-                text = wav[inner:stop].partition(b"\0")[0].decode(errors="replace")
-                found[letters.decode("latin-1")] = text
-    return found
+            for text_start, text_end, letters in _chunks(wav, start + 4, end):
+                text = wav[text_start:text_end].partition(b"\0")[0].decode(errors="replace")
+                texts[letters.decode("latin-1")] = text
+    return texts
 
 
 def is_silent(wav: bytes, info: WavInfo) -> bool:
     """Tell whether every sample is zero."""
-    rest = b"\x80" if info.bits == 8 else b"\x00"
-    return wav.count(rest, info.data_start, info.data_start + info.data_bytes) == info.data_bytes
+    zero = b"\x80" if info.bits == 8 else b"\x00"
+    return wav.count(zero, info.data_start, info.data_start + info.data_bytes) == info.data_bytes
 
 
 def samples(wav: bytes, info: WavInfo) -> Samples:
-    """Take the samples out of a WAV that was inspected."""
+    """Return the samples of a WAV, given what `inspect` returned for it."""
     data = wav[info.data_start : info.data_start + info.data_bytes]
     size = info.bits // 8
     if info.is_float:
@@ -173,8 +173,8 @@ def samples(wav: bytes, info: WavInfo) -> Samples:
     return Samples(values, full_scale, full_scale * 2.0 ** (1 - info.bits) if not info.is_float else 0.0)
 
 
-def rewrapped(values: array[Any], info: WavInfo) -> bytes:
-    """Put samples, as `samples` gave them, into a WAV of the same form as `info`, with nothing else in it."""
+def to_wav(values: array[Any], info: WavInfo) -> bytes:
+    """Make a WAV of the same sample format as `info`, without metadata, from values as `samples` returns them."""
     if sys.byteorder == "big":
         values = values[:]
         values.byteswap()
@@ -190,7 +190,7 @@ def rewrapped(values: array[Any], info: WavInfo) -> bytes:
 
 
 def _chunks(wav: bytes, at: int = 12, end: int | None = None) -> Iterator[tuple[int, int, bytes]]:
-    """Yield start, end and name of each chunk that is whole."""
+    """Yield start, end and name of each complete chunk."""
     end = len(wav) if end is None else end
     while at + 8 <= end:
         (size,) = struct.unpack_from("<I", wav, at + 4)

@@ -15,33 +15,34 @@ TONE = fakes.tone(0.5)
 
 
 def riff(fmt: bytes, data: bytes, *between: bytes) -> bytes:
-    """Put chunks together with a right RIFF size."""
+    """Join chunks to a file with the right RIFF size."""
     body = b"WAVE" + b"fmt " + struct.pack("<I", len(fmt)) + fmt + b"".join(between)
     body += b"data" + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def form(tag: int, bits: int, channels: int = 1, rate: int = 32_000) -> bytes:
+def fmt_chunk(tag: int, bits: int, channels: int = 1, rate: int = 32_000) -> bytes:
     align = channels * bits // 8
     return struct.pack("<HHIIHH", tag, channels, rate, rate * align, align, bits)
 
 
-def test_what_is_written_is_read_back() -> None:
-    """Rate, channels, frames and length survive."""
+def test_a_written_header_is_read_back() -> None:
+    """Sample rate, channels, frames and duration are as written."""
     info = inspect(pcm16_wav(bytes(4 * 44_100), sample_rate=44_100, channels=2))
 
     assert (info.sample_rate, info.channels, info.frames, info.bits, info.is_float) == (44_100, 2, 44_100, 16, False)
     assert info.duration == 1.0
 
 
-def test_other_forms_are_known() -> None:
-    """8 to 32 bits, float, extensible headers, and chunks before the samples."""
-    assert inspect(riff(form(1, 24, 2), bytes(60))).frames == 10
-    assert inspect(riff(form(1, 8), bytes(7))).frames == 7
-    assert inspect(riff(form(3, 32), struct.pack("<4f", 0, 1, -1, 2.5))).is_float
-    extensible = form(0xFFFE, 16) + struct.pack("<HHIH", 22, 16, 4, 1) + bytes.fromhex("000000001000800000aa00389b71")
+def test_other_sample_formats_are_read() -> None:
+    """These are 8 to 32 bits, float, extensible headers, and chunks before the samples."""
+    assert inspect(riff(fmt_chunk(1, 24, 2), bytes(60))).frames == 10
+    assert inspect(riff(fmt_chunk(1, 8), bytes(7))).frames == 7
+    assert inspect(riff(fmt_chunk(3, 32), struct.pack("<4f", 0, 1, -1, 2.5))).is_float
+    pcm_guid_tail = bytes.fromhex("000000001000800000aa00389b71")
+    extensible = fmt_chunk(0xFFFE, 16) + struct.pack("<HHIH", 22, 16, 4, 1) + pcm_guid_tail
     assert inspect(riff(extensible, bytes(8))).frames == 4
-    assert inspect(riff(form(1, 16), bytes(8), b"LIST" + struct.pack("<I", 3) + b"abc\0")).frames == 4
+    assert inspect(riff(fmt_chunk(1, 16), bytes(8), b"LIST" + struct.pack("<I", 3) + b"abc\0")).frames == 4
 
 
 @pytest.mark.parametrize(
@@ -55,25 +56,25 @@ def test_other_forms_are_known() -> None:
         TONE[: len(TONE) // 2],
         TONE[:4] + b"\xff\xff\xff\x7f" + TONE[8:],
         TONE[:40] + b"\xff\xff\xff\xff" + TONE[44:],
-        riff(form(1, 16), b""),
-        riff(form(1, 16), bytes(7)),
-        riff(form(1, 16, channels=0), bytes(8)),
-        riff(form(1, 16, rate=0), bytes(8)),
-        riff(form(2, 4), bytes(8)),
-        riff(form(1, 16)[:14], bytes(8)),
-        riff(form(3, 32), struct.pack("<2f", 0, math.nan)),
-        riff(form(3, 64), struct.pack("<2d", math.inf, -math.inf)),
+        riff(fmt_chunk(1, 16), b""),
+        riff(fmt_chunk(1, 16), bytes(7)),
+        riff(fmt_chunk(1, 16, channels=0), bytes(8)),
+        riff(fmt_chunk(1, 16, rate=0), bytes(8)),
+        riff(fmt_chunk(2, 4), bytes(8)),
+        riff(fmt_chunk(1, 16)[:14], bytes(8)),
+        riff(fmt_chunk(3, 32), struct.pack("<2f", 0, math.nan)),
+        riff(fmt_chunk(3, 64), struct.pack("<2d", math.inf, -math.inf)),
     ],
 )
-def test_what_is_not_a_whole_wav_is_refused(bad: bytes) -> None:
-    """Headers that lie, cut files, no samples, and samples that are not numbers."""
+def test_anything_but_a_complete_wav_is_refused(bad: bytes) -> None:
+    """Wrong sizes, cut files, missing samples and samples that are not numbers raise an error."""
     with pytest.raises(InvalidWavError):
         inspect(bad)
 
 
 @given(st.binary(max_size=200), st.integers(0, len(TONE)))
-def test_no_bytes_break_the_reader(junk: bytes, at: int) -> None:
-    """Whatever comes, it is read or refused in our words."""
+def test_arbitrary_bytes_are_read_or_refused(junk: bytes, at: int) -> None:
+    """`inspect` raises nothing but `InvalidWavError`."""
     for data in (junk, b"RIFF" + struct.pack("<I", len(junk) + 4) + b"WAVE" + junk, TONE[:at] + junk + TONE[at:]):
         try:
             info = inspect(data)
@@ -82,11 +83,11 @@ def test_no_bytes_break_the_reader(junk: bytes, at: int) -> None:
         assert 0 < info.data_start + info.data_bytes <= len(data)
 
 
-def test_silence_is_seen() -> None:
-    """All zero is silent, and the middle in 8 bits; one sample is not."""
-    silent, loud = riff(form(1, 16), bytes(8)), riff(form(1, 16), bytes(7) + b"\1")
+def test_silence_is_recognized() -> None:
+    """All zeros are silent, in 8 bits all 128; a single other sample is not."""
+    silent, loud = riff(fmt_chunk(1, 16), bytes(8)), riff(fmt_chunk(1, 16), bytes(7) + b"\1")
 
     assert is_silent(silent, inspect(silent))
     assert not is_silent(loud, inspect(loud))
-    middle = riff(form(1, 8), b"\x80" * 8)
+    middle = riff(fmt_chunk(1, 8), b"\x80" * 8)
     assert is_silent(middle, inspect(middle))
