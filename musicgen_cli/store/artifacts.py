@@ -1,4 +1,4 @@
-"""One stored take: what is known about it before and after it is stored, and its tags."""
+"""The record of one take, before and after it is stored, and the rules for tags."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from musicgen_cli.store.digest import Digest
 from musicgen_cli.store.lines import Record, encode, timestamp
 
 _BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_OPS = {"op", "crc"}  # members of a line that are not the artifact's
+_LINE_MEMBERS = {"op", "crc"}  # members of a line that are not part of the artifact
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactDraft:
-    """What a take's maker knows; the store finds out the rest from the audio."""
+    """A take's record before it is stored; the store adds the id and what it reads from the audio."""
 
     tags: tuple[str, ...]
     prompt: str
@@ -38,13 +38,13 @@ class ArtifactDraft:
     client_job_id: str | None = None
     elapsed_s: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
-    created: str | None = None  # now, unless the take was made elsewhere
+    created: str | None = None  # None: now; given for a take that was made elsewhere
     unknown: dict[str, Any] = field(default_factory=dict)  # as in Artifact
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One stored take, its tags as they are now."""
+    """The record of one stored take, with its current tags."""
 
     id: str
     tags: tuple[str, ...]
@@ -79,16 +79,18 @@ class Artifact:
 
     @property
     def record(self) -> Record:
-        """The members as they are stored, absent ones left out."""
-        known = {name: getattr(self, name) for name in _KNOWN}
+        """The members as they are stored, without those that are None."""
+        members = {name: getattr(self, name) for name in _MEMBERS}
         return (
-            {name: value for name, value in known.items() if value is not None} | {"tags": [*self.tags]} | self.unknown
+            {name: value for name, value in members.items() if value is not None}
+            | {"tags": [*self.tags]}
+            | self.unknown
         )
 
 
-_KNOWN = dict.fromkeys(each.name for each in fields(Artifact) if each.name != "unknown")  # in order
-_DRAFTED = [each.name for each in fields(ArtifactDraft) if each.name != "unknown"]
-_BLANK: Record = {  # what a line needs
+_MEMBERS = dict.fromkeys(each.name for each in fields(Artifact) if each.name != "unknown")  # in the order of a line
+_DRAFT_MEMBERS = [each.name for each in fields(ArtifactDraft) if each.name != "unknown"]
+_BLANK: Record = {  # all members that a `put` line requires
     **dict.fromkeys(("bytes", "sample_rate", "channels", "frames", "duration"), 0),
     **dict.fromkeys(("created", "mime", "prompt", "creator"), ""),
     "id": "artifact_000000000000",
@@ -101,29 +103,29 @@ _BLANK: Record = {  # what a line needs
 
 def as_draft(record: Record) -> ArtifactDraft:
     """
-    Make a draft of what a record from elsewhere says, or a part of one; what the audio itself says is left out.
+    Make a draft from a record, or part of one, that comes from elsewhere; members about the audio are left out.
 
     Raises:
-        InvalidValueError: It says something in a way that can't be stored.
+        InvalidValueError: A member can't be stored.
     """
-    said = {name: record[name] for name in _DRAFTED if record.get(name) is not None}
-    encode({"op": "put", **_BLANK, **said})
+    members = {name: record[name] for name in _DRAFT_MEMBERS if record.get(name) is not None}
+    encode({"op": "put", **_BLANK, **members})  # checks the members
     blank = {"prompt": "", "params": {}, "creator": "", "origin": {}}
-    return ArtifactDraft(**{**blank, **said, "tags": tuple(said.get("tags", ()))})
+    return ArtifactDraft(**{**blank, **members, "tags": tuple(members.get("tags", ()))})
 
 
 def from_draft(
     draft: ArtifactDraft, *, artifact_id: str, created: str, digest: Digest, size: int, info: WavInfo
 ) -> Artifact:
     """
-    Join what the maker knows with what the audio says.
+    Complete a draft with an id and the members that the audio determines.
 
     Raises:
-        InvalidValueError: A tag is not one, or there is too much of something.
+        InvalidValueError: A tag or the time is invalid, or there are too many tags or too much in `extra`.
     """
     tags = tuple(dict.fromkeys(check_tag(tag) for tag in draft.tags))
     if len(tags) > TAGS_EACH:
-        raise InvalidValueError(f"an artifact has at most {TAGS_EACH} tags, got {len(tags)}")
+        raise InvalidValueError(f"a take can have at most {TAGS_EACH} tags, got {len(tags)}")
     _check_extra(draft.extra)
     if draft.created is not None:
         _check_time(draft.created)
@@ -142,40 +144,40 @@ def from_draft(
 
 
 def from_record(record: Record) -> Artifact:
-    """Make the artifact of a good `put` line whose tags were brought up to date."""
-    known = {name: record[name] for name in record.keys() & _KNOWN}
-    unknown = {name: value for name, value in record.items() if name not in known and name not in _OPS}
-    return Artifact(**{**known, "tags": tuple(known["tags"])}, unknown=unknown)
+    """Make an artifact from a good `put` line in whose tags all edits were applied."""
+    members = {name: record[name] for name in record.keys() & _MEMBERS}
+    unknown = {name: value for name, value in record.items() if name not in members and name not in _LINE_MEMBERS}
+    return Artifact(**{**members, "tags": tuple(members["tags"])}, unknown=unknown)
 
 
-def retagged(tags: Iterable[str], add: Iterable[str], rm: Iterable[str]) -> list[str]:
-    """Apply one `tag` line: the tags without `rm`, then each of `add` that is not there yet."""
+def edit_tags(tags: Iterable[str], add: Iterable[str], rm: Iterable[str]) -> list[str]:
+    """Apply one `tag` line: return the tags without those in `rm`, then each in `add` that is not there yet."""
     removed = set(rm)
     return list(dict.fromkeys([*(tag for tag in tags if tag not in removed), *add]))
 
 
 def check_tag(tag: str) -> str:
     """
-    Return a tag in the one form in which it is stored, which is NFC.
+    Validate a tag and return it in NFC, the form in which tags are stored.
 
     Raises:
-        InvalidValueError: It can't be a tag; the message tells why.
+        InvalidValueError: The tag breaks a rule, which the message names.
     """
     tag = unicodedata.normalize("NFC", tag)
-    if why := _flaw(tag):
-        raise InvalidValueError(f"tag {tag!r} {why}")
+    if problem := _tag_problem(tag):
+        raise InvalidValueError(f"tag {tag!r} {problem}")
     return tag
 
 
-def _flaw(tag: str) -> str | None:
-    kinds = {unicodedata.category(char) for char in tag}
+def _tag_problem(tag: str) -> str | None:
+    categories = {unicodedata.category(char) for char in tag}
     if not tag:
         return "is empty"
-    if "Cs" in kinds:
+    if "Cs" in categories:
         return "is not text"
     if len(tag.encode()) > TAG_BYTES:
         return f"is longer than {TAG_BYTES} bytes"
-    if "Cc" in kinds or not _BIDI.isdisjoint(tag):
+    if "Cc" in categories or not _BIDI.isdisjoint(tag):
         return "holds a control character"
     if not set('"\\,').isdisjoint(tag):
         return 'holds one of " \\ ,'
@@ -189,7 +191,7 @@ def _check_time(text: str) -> None:
         is_exact = timestamp(datetime.fromisoformat(text)) == text
     except (ValueError, OverflowError):
         is_exact = False
-    if not is_exact:  # listing compares times as text
+    if not is_exact:  # filters compare times as text
         raise InvalidValueError(f"created must be like 2026-11-22T10:00:00.000Z, got {text[:40]!r}")
 
 
@@ -197,6 +199,6 @@ def _check_extra(extra: dict[str, Any]) -> None:
     try:
         size = len(json.dumps(extra, ensure_ascii=False, separators=(",", ":")).encode())
     except (TypeError, ValueError, RecursionError):
-        return  # writing the whole line will fail in the same way, and say why
+        return  # encoding the whole record will fail in the same way, with a message
     if size > EXTRA_BYTES:
         raise InvalidValueError(f"extra takes {size} bytes, at most {EXTRA_BYTES} can be stored")

@@ -1,4 +1,4 @@
-"""The audio: one read-only file for each SHA-256, which appears whole or not at all."""
+"""The blobs of a store: one read-only file per SHA-256 digest, which appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _FOLDER = re.compile(r"[0-9a-f]{2}")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One name in the directory of the blobs that is ours."""
+    """A blob or an unfinished write in the directory of blobs."""
 
     path: Path
     digest: Digest | None  # None: an unfinished write
-    status: os.stat_result  # of the name itself, were it a symbolic link
+    status: os.stat_result  # of the path itself, even if it is a symbolic link
 
     @property
     def is_file(self) -> bool:
-        """Tell whether it is what it should be."""
+        """Whether it is a regular file."""
         return stat.S_ISREG(self.status.st_mode)
 
 
@@ -41,45 +41,45 @@ class Blobs:
         self._folder = root / "blobs"
 
     def path(self, digest: Digest) -> Path:
-        """Name the file of a digest, whether or not it is there."""
+        """Return the path of a blob, whether or not it exists."""
         return self._folder / digest.hex[:2] / (digest.hex + _SUFFIX)
 
     def make(self) -> None:
-        """Make the directory that holds all blobs."""
+        """Make the directory of blobs, durably."""
         files.make_directory(self._folder)
 
     def put(self, digest: Digest, data: bytes) -> None:
         """
-        Store bytes under their digest; they are on the disk when this returns.
+        Store a blob; it is durable when this returns.
 
-        A file that is there already is trusted only after hashing it, and replaced if it is wrong: crashes and bad
-        disks have left many a store with zeros under the right name.
+        An existing file is hashed, and replaced if its bytes are wrong: after a crash or on a bad disk, a file may have
+        the right name and contain zeros.
         """
         path = self.path(digest)
         for folder in (self._folder, path.parent):
-            atomic.refuse_link(folder)  # nothing is written to where it points
-        if not self.is_right(digest):
+            atomic.refuse_link(folder)
+        if not self.is_intact(digest):
             self._write(path, data)
         self.sync(digest)
 
     def sync(self, digest: Digest) -> None:
-        """Make sure that the disk has the name of a blob: who gave it may have died before doing so."""
+        """Make the name of a blob durable: the process that wrote the file may have died before it synced the name."""
         atomic.sync_directory(self.path(digest).parent)
         atomic.sync_directory(self._folder)
 
     def holds(self, digest: Digest) -> bool:
-        """Tell whether a file has the digest's name, without looking into it."""
+        """Tell whether a blob's path exists, without reading it."""
         return os.path.lexists(self.path(digest))
 
     def read(self, digest: Digest) -> bytes:
         """
-        Return the bytes of a digest, hashed again.
+        Return the bytes of a blob, after hashing them again.
 
         Raises:
-            DamagedError: They are missing, wrong, or behind a symbolic link.
+            DamagedError: The file is missing, has other bytes, or is a symbolic link.
         """
         path = self.path(digest)
-        hint = "storing the same audio again heals it"
+        hint = "storing the same audio again repairs it"
         try:
             with files.open_to_read(path) as file:
                 data = file.read()
@@ -99,7 +99,7 @@ class Blobs:
             yield None if entry.digest is None else entry.status.st_size
 
     def folders(self) -> Iterator[Path]:
-        """Yield what stands where the directories of two digits do, whatever it is; a link is not followed."""
+        """Yield the paths named by two hex digits, of whatever type; nothing if `blobs` itself is a symbolic link."""
         if self._folder.is_symlink():
             return
         for name in files.names(self._folder):
@@ -107,7 +107,7 @@ class Blobs:
                 yield self._folder / name
 
     def entries(self) -> Iterator[Entry]:
-        """Yield each blob and each unfinished temporary; what else lies there is not ours."""
+        """Yield each blob and each unfinished temporary; other files are ignored."""
         for folder in self.folders():
             if folder.is_symlink() or not folder.is_dir():
                 continue
@@ -115,12 +115,12 @@ class Blobs:
                 stem = name.removesuffix(_SUFFIX)
                 is_blob = stem != name and is_sha256(stem) and stem.startswith(folder.name)
                 if is_blob or name.startswith(atomic.TEMPORARY):
-                    with suppress(FileNotFoundError):  # a write ended just now
+                    with suppress(FileNotFoundError):  # a temporary that was renamed just now
                         path = folder / name
                         yield Entry(path, Digest(stem) if is_blob else None, path.lstat())
 
-    def is_right(self, digest: Digest) -> bool:
-        """Tell whether the file of a digest is there and holds what it should."""
+    def is_intact(self, digest: Digest) -> bool:
+        """Tell whether a blob's file exists and has the right bytes."""
         try:
             with files.open_to_read(self.path(digest)) as file:
                 return Digest.of_file(file) == digest

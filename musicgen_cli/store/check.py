@@ -16,7 +16,7 @@ from pathlib import Path
 from musicgen_cli.errors import StoreError
 from musicgen_cli.limits import LINE_BYTES
 from musicgen_cli.store import files
-from musicgen_cli.store.artifacts import retagged
+from musicgen_cli.store.artifacts import edit_tags
 from musicgen_cli.store.blobs import Blobs, Entry
 from musicgen_cli.store.digest import Digest
 from musicgen_cli.store.journal import INDEX, OLD, Journal, Snapshot
@@ -229,7 +229,7 @@ def damage(blobs: Blobs, entry: Entry) -> str | None:
     if entry.digest is None or not entry.is_file:
         return None
     try:
-        if blobs.is_right(entry.digest) or not blobs.holds(entry.digest):
+        if blobs.is_intact(entry.digest) or not blobs.holds(entry.digest):
             return None
     except OSError as err:  # a sector that can't be read, say: the others still can
         return f"can't be read: {(err.strerror or str(err)).lower()}"
@@ -312,7 +312,7 @@ def _parts(line: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _retagged(put: Record, edits: list[tuple[list[str], list[str]]]) -> bytes:
     for add, rm in edits:
-        put["tags"] = retagged(put["tags"], add, rm)
+        put["tags"] = edit_tags(put["tags"], add, rm)
     del put["crc"]
     return encode(put)
 

@@ -100,7 +100,7 @@ class UsedIds:
         self._gen: str | None = None
         self._end = 0
 
-    def search(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """
         Search for the ids in the part of the index that was not searched before, in good lines and bad ones.
 

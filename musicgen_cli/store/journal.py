@@ -1,7 +1,7 @@
 """
 The index file: lines are appended under a lock and read without one.
 
-This module reads and writes whole lines; `lines` knows what is in them, `index` what they add up to.
+This module reads and writes complete lines; `lines` encodes and decodes them, `index` computes what they add up to.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from musicgen_cli.store.lines import Record, decode, is_head, new_head
 from musicgen_cli.store.lock import locked
 
 INDEX = "index.jsonl"
-OLD = INDEX + ".old"  # as it was before the last rewriting
+OLD = INDEX + ".old"  # the index before it was last rewritten
 TEMPORARY = INDEX + atomic.TEMPORARY
-FORWARD = 1 << 16  # bytes read at once: several searches of what the nearest cache holds beat one long read
-BACKWARD = 1 << 16  # the newest few lines are all that most commands want
+FORWARD = 1 << 16  # bytes per block: searching a block several times is fast while it is in the CPU's cache
+BACKWARD = 1 << 16  # bytes per block: most commands need only the newest few lines
 
 
 class Snapshot:
     """
-    The index as far as it went when it was opened; what others append later stays unseen.
+    The index as it was when it was opened; lines that are appended later are not read.
 
     Attributes:
-        size: All bytes there were.
-        end: Where whole lines end; what follows is a write that is under way, or was torn.
-        start: Where the lines after the first one start, if that is a head, good or not.
-        gen: Changes when the file is rewritten; None if unknown.
-        bad: How many bad lines were read so far.
+        size: The size in bytes.
+        end: Offset after the last LF; any bytes after it are a write that is in progress or was interrupted.
+        start: Offset of the first line that is not a head: after the first line if that is a head or bad, else 0.
+        gen: The generation in the head, which changes when the file is rewritten; None if unknown.
+        bad: The number of bad lines that `decode` met so far.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -51,46 +51,44 @@ class Snapshot:
             file.seek(0)
             first = file.readline(self.end)
             record = self.decode(first[:-1])
-            if is_head(record):
-                assert record is not None
-                self.gen = record["gen"]
             if record is None or is_head(record):
                 self.start = len(first)
+                self.gen = record["gen"] if record else None
 
     def decode(self, line: bytes) -> Record | None:
-        """Read one line as `decode` does, and count it if it is bad."""
+        """Decode one line, and count it if it is bad."""
         record = decode(line)
         self.bad += record is None
         return record
 
     def forward(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the bytes from `start` to `stop` in blocks that are cut after an LF, except maybe the last."""
+        """Yield the bytes from `start` to `stop` in blocks of complete lines; the last block may end within a line."""
         self._file.seek(start)
         while start < stop:
             block = self._file.read(min(FORWARD, stop - start))
             block += self._file.readline(stop - start - len(block))
-            if not block:  # the file was cut behind our back
+            if not block:  # another process truncated the file
                 return
             start += len(block)
             yield block
 
     def before(self, stop: int, count: int) -> bytes:
-        """Return at most `count` bytes of whole lines that end at `stop`; fewer where there are none."""
+        """Return the last `count` bytes before offset `stop`, or those of them that are before `end`."""
         start = max(0, stop - count)
         self._file.seek(start)
         return self._file.read(min(stop, self.end) - start) if start < self.end else b""
 
     def backward(self) -> Iterator[bytes]:
-        """Yield the lines after the head in blocks of whole lines, the last block first."""
+        """Yield the lines after the head in blocks of complete lines, the last block first."""
         stop = self.end
-        rest = b""  # the end of a line whose start is not read yet
+        rest = b""  # the end of a line whose start is in the next block
         while stop > self.start:
             start = max(self.start, stop - BACKWARD)
             self._file.seek(start)
             block = self._file.read(stop - start) + rest
             stop = start
             cut = block.find(b"\n") + 1 if start > self.start else 0
-            # A line that is too long is bad however it goes on, so no more of it is kept than shows that.
+            # A line that is too long is bad whatever it contains; keep just enough of it to stay too long.
             rest = block[:cut][-LINE_BYTES - 1 :]
             yield block[cut:]
 
@@ -107,7 +105,7 @@ class Snapshot:
 
 
 class Appender:
-    """The index, opened under the lock: nobody else appends while this is in use."""
+    """The index, opened under the lock, so that no other process appends while this is in use."""
 
     def __init__(self, fd: int, snapshot: Snapshot, root: Path, warn: Callable[[str, str], None]) -> None:
         self._fd = fd
@@ -117,9 +115,13 @@ class Appender:
 
     def append(self, lines: Sequence[bytes]) -> None:
         """
-        Write whole lines at the end, in one go; they are on the disk when this returns.
+        Append complete lines with one write; they are durable when this returns.
 
-        No lines are fine, too: what was found to be so already may still be on its way to the disk.
+        Without lines this only syncs the file: another process may have written, but not yet synced, what the caller
+        relies on.
+
+        Raises:
+            OSError, StoreError: The lines could not be written; they have been removed again.
         """
         if not lines:
             atomic.sync(self._fd)
@@ -136,10 +138,10 @@ class Appender:
             if written == len(buffer):
                 atomic.sync(self._fd)
         except OSError:
-            self._take_back(written)
+            self._remove(written)
             raise
         if written < len(buffer):
-            self._take_back(written)
+            self._remove(written)
             raise StoreError(
                 f"only {written} of {len(buffer)} bytes could be written to {str(self._root)!r}",
                 hint="the disk or a quota seems to be full; " + files.OTHER_STORE,
@@ -147,8 +149,8 @@ class Appender:
         if landed_at != old_size:
             self._warn("lock", f"another process wrote to {str(self._root)!r} in spite of its lock: is it on NFS?")
 
-    def _take_back(self, written: int) -> None:
-        # Our own bytes, that is, and never those of a writer who got past the lock.
+    def _remove(self, written: int) -> None:
+        """Truncate the file to its old size, unless a writer that ignores the lock has appended as well."""
         old_size = self.snapshot.size
         if os.fstat(self._fd).st_size <= old_size + written:
             os.ftruncate(self._fd, old_size)
@@ -160,7 +162,7 @@ class Journal:
 
     Args:
         root: The store's directory.
-        warn: Called with a kind and a line when something is wrong that stops nobody.
+        warn: Called with a kind and a message when something is wrong that prevents nothing.
     """
 
     def __init__(self, root: Path, warn: Callable[[str, str], None]) -> None:
@@ -170,7 +172,7 @@ class Journal:
 
     @contextmanager
     def reading(self) -> Iterator[Snapshot]:
-        """Open the index as it is now; one that is absent is empty."""
+        """Open the index as it is now; a missing index reads as an empty one."""
         try:
             file: BinaryIO = files.open_to_read(self._path)
         except FileNotFoundError:
@@ -180,12 +182,12 @@ class Journal:
             try:
                 yield snapshot
             finally:
-                self._tell_bad(snapshot)
+                self._warn_of_bad_lines(snapshot)
 
     @contextmanager
     def appending(self) -> Iterator[Appender]:
         """
-        Take the lock, then open the index: a compaction may have put another file there while we waited.
+        Take the lock, then open the index, in this order: it may be replaced while this process waits for the lock.
 
         Raises:
             StoreBusyError: Another process held the lock for 30 s.
@@ -196,12 +198,13 @@ class Journal:
             with os.fdopen(fd, "rb") as file:
                 snapshot = Snapshot(file)
                 if snapshot.end != snapshot.size:
-                    # Nobody is writing, so the last line was torn. Nothing of it is cut away, it may not be ours; and
-                    # it may lack nothing but its LF, and come true by it, before anybody decides what to append.
-                    _seal(fd)
+                    # No process is writing, so the last line is torn. It is never cut away, as another process wrote
+                    # it. If only its LF is missing, sealing makes it good: so seal, and read again, before the caller
+                    # decides what to append.
+                    seal(fd)
                     snapshot = Snapshot(file)
                 yield Appender(fd, snapshot, self._root, self._warn)
-            self._tell_bad(snapshot)
+            self._warn_of_bad_lines(snapshot)
 
     def rewrite(self, lines: Callable[[Snapshot], Iterable[bytes]], *, keep_old: bool) -> tuple[int, int]:
         """
@@ -238,11 +241,12 @@ class Journal:
             atomic.link_or_copy(self._path, temporary)
         atomic.discard(temporary)  # it is still there if both were names of the same file: then a rename does nothing
 
-    def _tell_bad(self, snapshot: Snapshot) -> None:
+    def _warn_of_bad_lines(self, snapshot: Snapshot) -> None:
         if snapshot.bad:
             lines = "1 damaged line" if snapshot.bad == 1 else f"{snapshot.bad} damaged lines"
             self._warn("bad", f"skipped {lines} in {str(self._path)!r}")
 
 
-def _seal(fd: int) -> None:
+def seal(fd: int) -> None:
+    """End a torn last line with an LF."""
     os.write(fd, b"\n")

@@ -112,9 +112,9 @@ def decode(line: bytes) -> Record | None:
     return record if is_edit == (op in _EDIT_OPS) and _has_members(op, record) else None
 
 
-def is_head(record: Record | None) -> bool:
+def is_head(record: Record) -> bool:
     """Tell whether a decoded line is a good head line."""
-    return record is not None and record["op"] == "head"
+    return bool(record["op"] == "head")
 
 
 def new_head() -> bytes:

@@ -1,4 +1,4 @@
-"""A directory of takes: put one in, get it back by id, list the newest."""
+"""The store: put takes in, find them by id, list, tag, remove and restore them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from musicgen_cli.errors import (
 )
 from musicgen_cli.limits import TAGS_EACH
 from musicgen_cli.store import files
-from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, check_tag, from_draft, from_record, retagged
+from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, check_tag, edit_tags, from_draft, from_record
 from musicgen_cli.store.blobs import Blobs
-from musicgen_cli.store.digest import LONGEST_NUMBER, Digest, make_id, parse_id
+from musicgen_cli.store.digest import LARGEST_NUMBER, Digest, make_id, parse_id
 from musicgen_cli.store.ids import IdCache, UsedIds
 from musicgen_cli.store.index import ArtifactSearch, Filter, by_id, last_deleted, newest
 from musicgen_cli.store.journal import Journal
@@ -35,22 +35,22 @@ from musicgen_cli.store.lock import locked
 from musicgen_cli.text import size
 
 LAST = "last"
-_TRIES = 3
+_PUT_ATTEMPTS = 3
 _ALL = Filter()
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a store holds, counted."""
+    """Counts and sizes of what is in a store."""
 
-    artifacts: int  # live
-    lines: int  # whole ones
+    artifacts: int  # live ones
+    lines: int  # complete ones
     bad_lines: int
     index_bytes: int
     blobs: int
     blob_bytes: int
     audio_seconds: float  # of the live artifacts
-    temporaries: int  # files of writes that are under way or were cut off
+    temporaries: int  # files of writes that are in progress or were interrupted
 
 
 def _to_stderr(line: str) -> None:
@@ -59,14 +59,17 @@ def _to_stderr(line: str) -> None:
 
 class Store:
     """
-    A store at `root`, which need not be there before the first `put`.
+    A store in the directory `root`, which the first `put` creates.
+
+    Every method raises `StoreError` if the directory can't be read or written, and `NewerStoreError` if only a newer
+    version understands it. Reading takes no lock and writes nothing.
+
+    Where a method takes an id as `ref` or in `ids`, it may be a complete id, an id without `artifact_`, the first 4 or
+    more digits of an id if no other one starts with them, or `last`.
 
     Args:
-        root: Its directory.
-        warn: Called with one line when something is wrong that stops nobody; once for each kind of thing.
-
-    Every method raises `StoreError` if the directory can't be used as asked, and `NewerStoreError` if it holds what
-    only a later version understands. Reading takes no lock and writes nothing.
+        root: The store's directory.
+        warn: Called with a message of one line when something is wrong that prevents nothing, once per kind of problem.
     """
 
     def __init__(self, root: Path, *, warn: Callable[[str], None] = _to_stderr) -> None:
@@ -79,219 +82,216 @@ class Store:
 
     def check_room(self, size_bytes: int) -> None:
         """
-        Look whether so much audio could be stored, before hours are spent on making it; nothing is written.
+        Check that this much audio could be stored, before hours are spent on making it; nothing is written.
 
         Raises:
-            StoreError: The directory can't be written, or its disk is too full.
+            StoreError: The directory can't be written, or its disk has too little free space.
         """
-        place = self.root
+        place = self.root  # or its nearest parent that exists
         while not os.path.lexists(place):
             place = place.parent
-        why = None
+        reason = None
         if not place.is_dir():
-            why = "not a directory"
+            reason = "not a directory"
         elif not os.access(place, os.W_OK):
-            why = "no permission, or read-only"
+            reason = "no permission, or read-only"
         elif (free := shutil.disk_usage(place).free) < size_bytes:
-            why = f"{size(free)} are free, {size(size_bytes)} are needed"
-        if why:
-            raise StoreError(f"can't write to {str(place)!r}: {why}", hint=files.OTHER_STORE)
+            reason = f"{size(free)} are free, {size(size_bytes)} are needed"
+        if reason:
+            raise StoreError(f"can't write to {str(place)!r}: {reason}", hint=files.OTHER_STORE)
 
     @contextmanager
     def exclusive_lock(self, task: str) -> Iterator[None]:
         """
-        Keep other processes from doing the same task in this store, until this is left or the process dies.
+        Let only one process at a time do a task in this store, until the block ends or the process dies.
 
         Args:
-            task: A word that may be part of a file's name.
+            task: A word that can be part of a file name.
 
         Raises:
-            StoreBusyError: Another one is at it; nothing is waited for.
+            StoreBusyError: Another process is doing the task; this doesn't wait for it.
         """
-        with ExitStack() as lock:
+        with ExitStack() as stack:
             with files.explained("write to", self.root):
                 files.make_directory(self.root)
-                lock.enter_context(locked(self.root, f"{task}.lock", wait_s=0))
+                stack.enter_context(locked(self.root, f"{task}.lock", wait_s=0))
             yield
 
     def put(self, wav: bytes, draft: ArtifactDraft) -> Artifact:
         """
-        Store a take; it survives a crash and a power failure once this has returned.
+        Store a take. Once this has returned, the take survives a crash and a power failure.
 
         Raises:
-            InvalidWavError: `wav` is not a WAV that can be kept.
-            InvalidValueError: The draft can't be stored as it is.
+            InvalidWavError: `wav` is not a WAV that `inspect` accepts.
+            InvalidValueError: A value in the draft can't be stored.
             StoreBusyError: Another process kept the store locked.
         """
         info = inspect(wav)
         digest = Digest.of(wav)
         artifact = from_draft(
             draft,
-            artifact_id=make_id(digest.short, LONGEST_NUMBER),  # so that no id can make the line too long later
+            artifact_id=make_id(digest.short, LARGEST_NUMBER),  # the longest id: none can make the line too long later
             created=timestamp(datetime.now(UTC)),
             digest=digest,
             size=len(wav),
             info=info,
         )
-        _line(artifact)
+        _put_line(artifact)  # checks all members before anything is written
         used = UsedIds(digest.short, self._id_cache)
         with files.explained("write to", self.root):
             with self._journal.reading() as snapshot:
-                used.search(snapshot)
+                used.update(snapshot)
             if not snapshot.size:
                 files.make_directory(self.root)
                 self._blobs.make()
-            for _ in range(_TRIES):
+            for _ in range(_PUT_ATTEMPTS):
                 self._blobs.put(digest, wav)
                 with self._journal.appending() as index:
                     if not self._blobs.holds(digest):
-                        continue  # the blob was there already, unused, and a clean-up took it just now
-                    used.search(index.snapshot)
+                        continue  # it was an unused blob that a garbage collection has just deleted
+                    used.update(index.snapshot)
                     artifact = replace(artifact, id=used.unused())
-                    index.append([_line(artifact)])
+                    index.append([_put_line(artifact)])
                     return artifact
-        raise StoreError(f"the audio was removed {_TRIES} times while it was stored: {str(self.root)!r}")
+        raise StoreError(f"the audio was removed {_PUT_ATTEMPTS} times while it was stored: {str(self.root)!r}")
 
-    def get(self, wanted: str) -> Artifact:
+    def get(self, ref: str) -> Artifact:
         """
-        Find the artifact with an id: whole, without `artifact_`, a unique start of 4 or more digits, or `last`.
+        Return the artifact with an id.
 
         Raises:
-            ArtifactNotFoundError: None answers to it.
-            AmbiguousIdError: Several start so.
+            ArtifactNotFoundError: No artifact matches.
+            AmbiguousIdError: More than one artifact matches.
         """
-        found = list(self.newest(1)) if wanted == LAST else self._by_id(wanted)
-        if not found:
-            raise ArtifactNotFoundError(wanted)
-        if len(found) > 1:
-            raise AmbiguousIdError(wanted, [artifact.id for artifact in found])
-        return found[0]
+        matches = list(self.newest(1)) if ref == LAST else self._by_id(ref)
+        if not matches:
+            raise ArtifactNotFoundError(ref)
+        if len(matches) > 1:
+            raise AmbiguousIdError(ref, [artifact.id for artifact in matches])
+        return matches[0]
 
     def get_many(self, ids: Sequence[str]) -> list[Artifact]:
         """
-        Find the artifacts with some ids, given as `get` takes them; each once.
+        Return the artifacts with some ids, without repeats.
 
         Raises:
-            ArtifactNotFoundError, AmbiguousIdError: An id answers to none, or to several.
+            ArtifactNotFoundError, AmbiguousIdError: An id matches no artifact, or several.
         """
-        names, takes = self._look_up(ids)
-        return [from_record(takes.live[name]) for name in names]
+        refs, search = self._look_up(ids)
+        return [from_record(search.live[name]) for name in refs]
 
     def tag(self, ids: Sequence[str], *, add: Sequence[str] = (), rm: Sequence[str] = ()) -> list[Artifact]:
         """
-        Take the tags `rm` off artifacts, then give them those of `add` that they lack; an error changes none of them.
+        Remove tags from artifacts, then add tags; after an error, none of them has changed.
 
         Args:
-            ids: In any form that `get` takes.
-            add: Tags.
-            rm: Anything; what isn't there is no error.
+            ids: The artifacts.
+            add: The tags to add.
+            rm: The tags to remove; those that an artifact doesn't have are ignored.
 
         Returns:
-            The artifacts as they are now, each once; they are durable.
+            The artifacts with their new tags, without repeats; the change is durable.
 
         Raises:
-            ArtifactNotFoundError, AmbiguousIdError: An id answers to none, or to several.
-            InvalidValueError: A tag is not one, or an artifact would have too many.
+            ArtifactNotFoundError, AmbiguousIdError: An id matches no artifact, or several.
+            InvalidValueError: A tag to add is invalid, or an artifact would have too many.
             StoreBusyError: Another process kept the store locked.
         """
         added = dict.fromkeys(check_tag(tag) for tag in add)
         removed = {unicodedata.normalize("NFC", tag) for tag in rm}
 
         def change(artifact: Artifact) -> tuple[Artifact, Record | None]:
-            tags = retagged(artifact.tags, added, removed)
+            tags = edit_tags(artifact.tags, added, removed)
             if tags == [*artifact.tags]:
                 return artifact, None
             if len(tags) > TAGS_EACH:
                 raise InvalidValueError(f"{artifact.id} would have {len(tags)} tags, at most {TAGS_EACH} can be stored")
             after = replace(artifact, tags=tuple(tags))
-            _line(after)  # may be too long, and a rewriting of the index will want it
-            taken = [tag for tag in artifact.tags if tag in removed]
-            given = [tag for tag in added if tag in removed or tag not in artifact.tags]
-            return after, {"add": given, "rm": taken}
+            _put_line(after)  # checks its length: a compaction has to write the record with its new tags
+            rm_needed = [tag for tag in artifact.tags if tag in removed]
+            add_needed = [tag for tag in added if tag in removed or tag not in artifact.tags]
+            return after, {"add": add_needed, "rm": rm_needed}
 
         return self._edit(ids, "tag", change)
 
     def remove(self, ids: Sequence[str]) -> list[Artifact]:
         """
-        Take artifacts off the list; an error takes none. `restore` brings them back while their audio is there.
-
-        Args:
-            ids: In any form that `get` takes.
+        Remove artifacts; after an error, none is removed. `restore` can undo this while the audio is still stored.
 
         Returns:
-            The artifacts as they were, each once.
+            The artifacts as they were, without repeats.
 
         Raises:
-            ArtifactNotFoundError, AmbiguousIdError: An id answers to none, or to several.
+            ArtifactNotFoundError, AmbiguousIdError: An id matches no artifact, or several.
             StoreBusyError: Another process kept the store locked.
         """
         return self._edit(ids, "del", lambda artifact: (artifact, {}))
 
-    def restore(self, wanted: str) -> Artifact:
+    def restore(self, ref: str) -> Artifact:
         """
-        Bring a removed artifact back, with its id and its tags, as the newest.
+        Restore a removed artifact, with its id and its tags; it becomes the newest one.
 
         Args:
-            wanted: In any form that `get` takes; `last` is the one that was removed last.
+            ref: The artifact; `last` is the one that was removed last.
 
         Raises:
-            NotFoundError: No removed artifact that the index still knows answers to it.
-            AmbiguousIdError: Several do.
-            DamagedError: Its audio is missing or not what was stored.
+            NotFoundError: No removed artifact that is still in the index matches.
+            AmbiguousIdError: More than one removed artifact matches.
+            DamagedError: Its audio is missing or damaged.
             StoreBusyError: Another process kept the store locked.
         """
         with files.explained("read", self.root), self._journal.reading() as snapshot:
-            named = last_deleted(snapshot) if wanted == LAST else wanted
-            start, whole = parse_id(named or "") or ("", True)
-            takes = ArtifactSearch([start], to_edit=True) if whole else ArtifactSearch(start=start, to_edit=True)
-            takes.search(snapshot)
-        if len(takes.gone) > 1:
-            raise AmbiguousIdError(wanted, [*takes.gone])
-        name = next(iter(takes.gone), None)
+            resolved = last_deleted(snapshot) if ref == LAST else ref
+            prefix, complete = parse_id(resolved or "") or ("", True)
+            search = ArtifactSearch.matching(prefix, complete=complete, to_edit=True)
+            search.update(snapshot)
+        if len(search.removed) > 1:
+            raise AmbiguousIdError(ref, [*search.removed])
+        name = next(iter(search.removed), None)
         if name is None:
-            raise _not_removed(wanted, takes)
-        self.read_blob(from_record(takes.gone[name]))
+            raise _not_removed(ref, search)
+        self.read_blob(from_record(search.removed[name]))
         with files.explained("write to", self.root), self._journal.appending() as index:
-            takes.search(index.snapshot)
-            if name not in takes.gone:
-                raise _not_removed(wanted, takes)
-            artifact = from_record(takes.gone[name])
+            search.update(index.snapshot)
+            if name not in search.removed:
+                raise _not_removed(ref, search)
+            artifact = from_record(search.removed[name])
             if not self._blobs.holds(artifact.digest):
-                raise DamagedError(f"a clean-up took the audio just now: {str(self.blob_path(artifact))!r}")
-            index.append([_line(artifact)])
+                raise DamagedError(f"a garbage collection has just deleted {str(self.blob_path(artifact))!r}")
+            index.append([_put_line(artifact)])
         return artifact
 
     def newest(self, limit: int | None, where: Filter = _ALL) -> Iterator[Artifact]:
-        """Yield at most `limit` artifacts that pass, the last one stored first."""
+        """Yield at most `limit` artifacts that match a filter, the last one stored first."""
         with files.explained("read", self.root), self._journal.reading() as snapshot:
             yield from map(from_record, islice(newest(snapshot, where), limit))
 
     def newest_ids(self, limit: int | None, where: Filter = _ALL) -> Iterator[str]:
-        """Yield the ids of what `newest` yields, without the time that it takes to make an artifact of each."""
+        """Yield the ids of the artifacts that `newest` yields, in less time because no artifacts are made."""
         with files.explained("read", self.root), self._journal.reading() as snapshot:
             yield from (record["id"] for record in islice(newest(snapshot, where), limit))
 
     def next_variation_index(self, variation_set_id: str) -> int:
-        """Return one more than the highest index of the set's takes, 0 if it has none."""
+        """Return one more than the highest index of a variation set's takes, 0 if it has none."""
         takes = self.newest(None, Filter(variation_set_id=variation_set_id))
         return max((take.variation_index + 1 for take in takes if take.variation_index is not None), default=0)
 
     def blob_path(self, artifact: Artifact) -> Path:
-        """Name the file that holds the audio."""
+        """Return the path of an artifact's audio."""
         return self._blobs.path(artifact.digest)
 
     def read_blob(self, artifact: Artifact) -> bytes:
         """
-        Return the audio, hashed again.
+        Return an artifact's audio, after hashing it again.
 
         Raises:
-            DamagedError: It is missing or not what was stored.
+            DamagedError: The audio is missing or damaged.
         """
         with files.explained("read", self.root):
             return self._blobs.read(artifact.digest)
 
     def stats(self) -> Stats:
-        """Count everything; every line is read and checked."""
+        """Count what is in the store; every line is read and checked."""
         with files.explained("read", self.root):
             with self._journal.reading() as snapshot:
                 live, seconds = 0, 0.0
@@ -312,51 +312,52 @@ class Store:
         )
 
     def _look_up(self, ids: Sequence[str]) -> tuple[dict[str, str], ArtifactSearch]:
-        """Return the whole ids, each with how it was called, and what the index says of them."""
-        names: dict[str, str] = {}
-        for wanted in ids:
-            start, whole = parse_id(wanted) or ("", False)
-            names.setdefault(start if whole else self.get(wanted).id, wanted)
-        takes = ArtifactSearch(names, to_edit=True)
-        if names:
+        """Return a dictionary from the complete ids to the `ids` as they were passed, and a search for them."""
+        refs: dict[str, str] = {}
+        for ref in ids:
+            prefix, complete = parse_id(ref) or ("", False)
+            refs.setdefault(prefix if complete else self.get(ref).id, ref)
+        search = ArtifactSearch(refs, to_edit=True)
+        if refs:
             with files.explained("read", self.root), self._journal.reading() as snapshot:
-                takes.search(snapshot)
-        _check_live(takes, names)
-        return names, takes
+                search.update(snapshot)
+        _check_live(search, refs)
+        return refs, search
 
     def _edit(
         self, ids: Sequence[str], op: str, change: Callable[[Artifact], tuple[Artifact, Record | None]]
     ) -> list[Artifact]:
         """
-        Append the lines of one edit.
+        Append one `tag` or `del` line for each artifact that it changes.
 
         Args:
-            ids: In any form that `get` takes.
-            op: Of each line.
-            change: Tells what becomes of an artifact, and what more its line says; None if it needs no line.
+            ids: The artifacts.
+            op: The op of the lines.
+            change: Returns what becomes of an artifact and the further members of its line; None if it needs no line.
         """
-        names, takes = self._look_up(ids)
-        if not names:
+        refs, search = self._look_up(ids)
+        if not refs:
             return []
         changed = []
         with files.explained("write to", self.root), self._journal.appending() as index:
-            takes.search(index.snapshot)
-            _check_live(takes, names)
+            search.update(index.snapshot)
+            _check_live(search, refs)
             lines = []
             now = timestamp(datetime.now(UTC))
-            for name in names:
-                artifact, says = change(from_record(takes.live[name]))
+            for name in refs:
+                artifact, members = change(from_record(search.live[name]))
                 changed.append(artifact)
-                if says is not None:
-                    lines.append(encode({"op": op, "id": name, "at": takes.at[name], "t": now, **says}))
+                if members is not None:
+                    lines.append(encode({"op": op, "id": name, "at": search.offsets[name], "t": now, **members}))
             index.append(lines)
         return changed
 
-    def _by_id(self, wanted: str) -> list[Artifact]:
-        if (start := parse_id(wanted)) is None:
+    def _by_id(self, ref: str) -> list[Artifact]:
+        if (parsed := parse_id(ref)) is None:
             return []
+        prefix, complete = parsed
         with files.explained("read", self.root), self._journal.reading() as snapshot:
-            return [from_record(record) for record in by_id(snapshot, start[0], whole=start[1])]
+            return [from_record(record) for record in by_id(snapshot, prefix, complete=complete)]
 
     def _warn_once(self, kind: str, line: str) -> None:
         if kind not in self._warned:
@@ -364,20 +365,20 @@ class Store:
             self._warn(line)
 
 
-def _check_live(takes: ArtifactSearch, names: Mapping[str, str]) -> None:
-    for name, wanted in names.items():
-        if name not in takes.live:
-            raise ArtifactNotFoundError(wanted)
+def _check_live(search: ArtifactSearch, refs: Mapping[str, str]) -> None:
+    for name, ref in refs.items():
+        if name not in search.live:
+            raise ArtifactNotFoundError(ref)
 
 
-def _not_removed(wanted: str, takes: ArtifactSearch) -> NotFoundError:
-    if takes.live:
-        return NotFoundError(f"{', '.join(takes.live)} is not removed", hint="`musicgen list` shows it")
+def _not_removed(ref: str, search: ArtifactSearch) -> NotFoundError:
+    if search.live:
+        return NotFoundError(f"{', '.join(search.live)} is not removed", hint="`musicgen list` shows it")
     return NotFoundError(
-        f"no removed take matches {wanted!r}",
-        hint="only what `musicgen rm` removed can come back, until `musicgen store compact`",
+        f"no removed take matches {ref!r}",
+        hint="a take can be restored after `musicgen rm`, until `musicgen store compact`",
     )
 
 
-def _line(artifact: Artifact) -> bytes:
+def _put_line(artifact: Artifact) -> bytes:
     return encode({"op": "put", **artifact.record})

@@ -7,7 +7,7 @@ import pytest
 
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.store import Artifact, ArtifactDraft, check_tag
-from musicgen_cli.store.artifacts import from_record, retagged
+from musicgen_cli.store.artifacts import edit_tags, from_record
 from tests.support.index_lines import draft, put_record, sound
 
 
@@ -54,7 +54,7 @@ def test_a_tag_that_breaks_a_rule_is_refused_with_the_reason(tag, why):
 
 def test_an_edit_removes_first_and_then_adds_what_is_not_there():
     """Order is kept, nothing stands twice, and what is both removed and added moves to the end."""
-    assert retagged(["a", "b", "c"], add=["d", "a", "d", "b"], rm=["b", "x"]) == ["a", "c", "d", "b"]
+    assert edit_tags(["a", "b", "c"], add=["d", "a", "d", "b"], rm=["b", "x"]) == ["a", "c", "d", "b"]
 
 
 def test_a_record_comes_back_with_what_we_do_not_know():

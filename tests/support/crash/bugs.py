@@ -40,11 +40,11 @@ def _writes_the_index_first() -> None:
 
 
 def _trusts_what_is_there() -> None:
-    Blobs.is_right = Blobs.holds
+    Blobs.is_intact = Blobs.holds
 
 
 def _never_seals() -> None:
-    journal._seal = lambda fd: None
+    journal.seal = lambda fd: None
 
 
 def _syncs_the_directory_after_the_first_line() -> None:
@@ -66,7 +66,7 @@ def _syncs_only_what_it_made() -> None:
     put = Blobs.put
 
     def put_if_absent(self: Blobs, digest: Digest, data: bytes) -> None:
-        if not self.is_right(digest):
+        if not self.is_intact(digest):
             put(self, digest, data)
 
     Blobs.put = put_if_absent
