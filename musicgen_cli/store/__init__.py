@@ -1,44 +1,48 @@
 """
-A library of takes in one directory: audio by content, and one append-only index in JSON Lines.
+A store of takes in one directory: blobs named by content hash, and one append-only index in JSON Lines.
 
     <store>/                  0700
-      lock                    0600   what writers lock: empty, never renamed, never deleted
-    batch-<16 hex>.lock     0600   what a batch locks while it runs; empty
+      lock                    0600   the lock file of writers: empty, never renamed, never deleted
+      batch-<16 hex>.lock     0600   the lock file of a batch while it runs: empty
       index.jsonl             0600   the index
-      index.jsonl.old         0600   as it was before it was last rewritten
-      blobs/ab/<sha256>.wav   0400   the audio as it came, under its SHA-256 in lower-case hex
-      blobs/ab/.tmp-*         0600   a write that is under way or was cut off; never read
+      index.jsonl.old         0600   the index before it was last rewritten
+      blobs/ab/<sha256>.wav   0400   the audio as it was received, under its SHA-256 in lower-case hex
+      blobs/ab/.tmp-*         0600   a write that is in progress or was interrupted; never read
       quarantine/             0700   what a repair took out; never read
 
-**Lines.** Each line of the index is one compact JSON object in UTF-8, at most 65,536 bytes with its LF. Its last member
-is `crc`, the CRC-32 as 8 hex digits of all bytes before `,"crc":"…"}`. A line that doesn't check is bad: it is skipped,
-counted and mentioned, and costs nothing but itself. A line that changes an earlier one starts with a TAB, which occurs
-nowhere else, so that one search for one byte finds all changes.
+**Lines.** Each line of the index is one compact JSON object in UTF-8, at most 65,536 bytes including its LF. Its last
+member is `crc`, the CRC-32 in 8 hex digits of all bytes before `,"crc":"…"}`. A line that fails this check is bad:
+readers skip it, count it and warn, and lose no other line. A line that changes an earlier one starts with a TAB, which
+occurs nowhere else, so that a search for one byte finds all changes.
 
-    head   format, version, gen (new with each rewriting of the file), created      the first line
-    put    an artifact: see `Artifact` for its members                               a new artifact
-    tag    id, at, t, add, rm      TAB     tags without `rm`, then each of `add` that is not there yet
-    del    id, at, t               TAB     the artifact is gone, until a `put` of the same id
-    x-…                                    ignored; any other op, or a higher version, stops reading and writing
+    op     members                       starts with  meaning
+    head   format, version, gen, created              the first line; `gen` is new whenever the file is rewritten
+    put    see `Artifact`                             a new artifact
+    tag    id, at, t, add, rm            TAB          tags: remove all in `rm`, then append each in `add` if it is new
+    del    id, at, t                     TAB          the artifact is removed, until a `put` of the same id
+    x-…    any                                        ignored
 
-`at` is a hint: the offset of the `put` in the file. What a store holds is the good lines applied in file order; an edit
-of an unknown id does nothing. *Newest* is file order too. Members that are unknown are kept.
+Any other op, or a higher version, stops reading and writing. `at` is a hint: the offset of the `put` line in the file.
+The state of a store is the result of applying the good lines in file order; an edit of an unknown id does nothing.
+*Newest* means last in file order, too. Unknown members are kept.
 
-**Ids.** `artifact_` and the first 12 digits of the audio's SHA-256; if these bytes stand as an `id` anywhere in the
-index, alive, deleted or damaged, then with `-2`, `-3`, … So the same audio twice is two artifacts that share one blob.
+**Ids.** An id is `artifact_` and the first 12 digits of the audio's SHA-256. If these bytes occur as an `id` anywhere
+in the index (live, removed or damaged), the smallest unused of `-2`, `-3`, … is appended. So the same audio stored
+twice is two artifacts that share one blob.
 
-**Writing.** The blob first, then its line, then the id is told; each is on the disk before the next step. A blob is
-written beside its final name, synced, and renamed. A line is appended by one write under the lock; a line that another
-process left torn is never cut away but sealed with an LF, by a write of its own before anything is decided by what the
-index holds. What can't be completed is taken back. The lock is held for that one append, never while audio is made,
-hashed or written.
+**Writing.** The blob is written first, then its line, and only then the id is returned; each step is durable before the
+next one. A blob is written beside its final name, synced, and renamed. A line is appended with one write under the
+lock. A line that another process left torn is never cut away but sealed with an LF, in a write of its own, before
+anything is decided by what is in the index. A write that can't be completed is undone. The lock is held for that one
+append, never while audio is generated, hashed or written.
 
-**Reading.** No lock, nothing written; up to the last LF there was when the index was opened.
+**Reading** takes no lock and writes nothing; it ends at the last LF of the index as it was opened.
 
-**Care** is taken only when asked for. `check` changes nothing. `compact` rewrites the index with what is live, beside
-it and then by one rename: readers keep the file they opened, writers open theirs after the lock. `gc` deletes audio
-that no live artifact has and that is over an hour old; a writer that counted on it finds out under the lock. Both
-refuse an index with a flaw. `repair` moves what is damaged to `quarantine/` and deletes nothing.
+**Maintenance** is done only on request. `check` changes nothing. `compact` writes a new index with the live artifacts
+beside the old one and renames it: readers keep the file they opened, and writers open theirs after they have the lock.
+`gc` deletes blobs that no live artifact uses and that are more than an hour old; a writer that relies on such a blob
+notices under the lock that it is gone. `compact` and `gc` refuse an index with a problem. `repair` moves what is
+damaged to `quarantine/` and deletes nothing.
 """
 
 from __future__ import annotations

@@ -1,0 +1,162 @@
+"""Read a whole index line by line: find what is wrong with the lines, and which artifacts are live in the end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from musicgen_cli.limits import LINE_BYTES
+from musicgen_cli.store.artifacts import edit_tags
+from musicgen_cli.store.journal import INDEX, Snapshot
+from musicgen_cli.store.lines import Record, decode, encode, is_head
+
+_CHECKSUM = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
+_START = re.compile(rb'(?=\t?\{"op":")')  # matches with the TAB and again without it, which may not belong to the line
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One difference between a store and the format."""
+
+    kind: str  # lock, link, type, owner, mode, head, line, tail, duplicate, missing, size or audio
+    where: str  # a path in the store, or an artifact's id
+    message: str  # one sentence
+
+
+class Fold:
+    """
+    The state that the lines of an index add up to, and the problems in them.
+
+    It holds the ids of the live artifacts and the edits of their tags, but no records, so a million takes need some
+    200 MB. The methods that return lines or records read the snapshot once more.
+
+    Args:
+        salvage: Also use good lines inside a bad one, which are there when the LF between two lines was lost.
+
+    Attributes:
+        lines: The number of lines, including a torn one at the end.
+        bad: How many of them are bad.
+        salvaged: How many good lines were found inside bad ones.
+        live: The offset of each live artifact's `put` line, by id.
+        superseded: The offsets of `put` lines whose id was put again while it was live.
+    """
+
+    def __init__(self, *, salvage: bool = False) -> None:
+        self._salvage = salvage
+        self._edits: dict[str, list[tuple[list[str], list[str]]]] = {}
+        self.lines = self.bad = self.salvaged = 0
+        self.live: dict[str, int] = {}
+        self.superseded: set[int] = set()
+
+    def read(self, snapshot: Snapshot) -> Iterator[Problem]:
+        """
+        Read all lines, and yield their problems.
+
+        Raises:
+            NewerStoreError: Only a newer version knows what a line means.
+        """
+        bad_until = -1  # the end of the last bad line; records before it were salvaged from it
+        for at, line, record in self._records(snapshot):
+            is_salvaged = at < bad_until
+            self.lines += not is_salvaged
+            where = f"{INDEX}:{self.lines}"
+            if record is None:
+                self.bad += 1
+                bad_until = at + len(line)
+                if at < snapshot.end:
+                    yield Problem("line", where, f"line {self.lines} is damaged")
+            elif is_salvaged:
+                self.salvaged += 1
+            if at >= snapshot.end and not is_salvaged:
+                yield Problem("tail", where, "the last line is incomplete: a write was interrupted")
+            if at == 0 and record is not None and not is_head(record):
+                yield Problem("head", where, "the index does not start with a head line")
+            if record is not None:
+                yield from self._apply(at, record, where)
+
+    def put_records(self, snapshot: Snapshot, *, removed: bool = False) -> Iterator[Record]:
+        """Yield the `put` records of the live artifacts, or also of `removed` ones; call `read` to its end before."""
+        for at, _, record in self._records(snapshot):
+            if record is not None and record["op"] == "put" and (removed or self._is_live(at, record)):
+                yield record
+
+    def live_lines(self, snapshot: Snapshot) -> Iterator[bytes]:
+        """Yield the fewest lines, without a head, that give the same state; call `read` to its end before."""
+        for at, line, record in self._records(snapshot):
+            if record is None:
+                continue
+            if record["op"].startswith("x-"):
+                yield line + b"\n"
+            elif self._is_live(at, record):
+                edits = self._edits.get(record["id"])
+                yield _with_edits(record, edits) if edits else line + b"\n"
+
+    def rejected_lines(self, snapshot: Snapshot) -> Iterator[bytes]:
+        """Yield the bad lines as they are, and the superseded ones; call `read` to its end before."""
+        for at, line, record in self._records(snapshot):
+            if record is None or at in self.superseded:
+                yield line + b"\n"
+
+    def _apply(self, at: int, record: Record, where: str) -> Iterator[Problem]:
+        name = record.get("id", "")
+        match record["op"]:
+            case "head" if at:
+                yield Problem("head", where, f"line {self.lines} is a head line, which only the first line may be")
+            case "put":
+                if name in self.live:
+                    self.superseded.add(self.live[name])
+                    yield Problem("duplicate", name, f"line {self.lines} stores {name}, which is already there")
+                self.live[name] = at
+                self._edits.pop(name, None)
+            case "tag" if name in self.live:
+                self._edits.setdefault(name, []).append((record["add"], record["rm"]))
+            case "del" if name in self.live:
+                del self.live[name]
+                self._edits.pop(name, None)
+
+    def _is_live(self, at: int, record: Record) -> bool:
+        return bool(record["op"] == "put" and self.live.get(record["id"]) == at)
+
+    def _records(self, snapshot: Snapshot) -> Iterator[tuple[int, bytes, Record | None]]:
+        """Yield offset, bytes and record of each line: None for a bad line, after which its salvaged parts follow."""
+        for at, line in _lines(snapshot):
+            record = decode(line)
+            yield at, line, record
+            if record is None and self._salvage:
+                for start, part in _parts(line):
+                    if (record := decode(part)) is not None:
+                        yield at + start, part, record
+
+
+def _lines(snapshot: Snapshot) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset of each line and the line without its LF; the last one may be torn."""
+    at = 0
+    for block in snapshot.forward(0, snapshot.size):
+        *lines, rest = block.split(b"\n")
+        for line in [*lines, rest] if rest else lines:
+            yield at, line
+            at += len(line) + 1
+
+
+def _parts(line: bytes) -> Iterator[tuple[int, bytes]]:
+    """
+    Yield the parts of a bad line that may be good lines: from a possible start to a checksum.
+
+    A record may contain `{"op":"` in one of its values, so a later start is used only if no earlier one was good.
+    """
+    start = 0
+    for checksum in _CHECKSUM.finditer(line):
+        for candidate in _START.finditer(line, max(start, checksum.end() - LINE_BYTES), checksum.end()):
+            part = line[candidate.start() : checksum.end()]
+            yield candidate.start(), part
+            if decode(part) is not None:
+                break
+        start = checksum.end()
+
+
+def _with_edits(put: Record, edits: list[tuple[list[str], list[str]]]) -> bytes:
+    for add, rm in edits:
+        put["tags"] = edit_tags(put["tags"], add, rm)
+    del put["crc"]
+    return encode(put)
