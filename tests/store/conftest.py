@@ -1,23 +1,24 @@
-"""A store of its own for each test, what it warned of, and an index written by hand."""
+"""A new store for each test, the warnings it gives, and a way to write its index."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from musicgen_cli.store import Store
+from tests.support.index_lines import WriteIndex
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Name a store that isn't there yet, on a path with a blank and an accent."""
+    """Return the path, with a blank and an accent, of a store that does not exist yet."""
     return tmp_path / "mein Störe"
 
 
 @pytest.fixture
 def warnings() -> list[str]:
+    """Return the list to which the fixture `store` appends its warnings."""
     return []
 
 
@@ -27,8 +28,8 @@ def store(root: Path, warnings: list[str]) -> Store:
 
 
 @pytest.fixture
-def index(root: Path) -> Callable[..., Path]:
-    """Write an index from lines, beside empty `blobs`."""
+def index(root: Path) -> WriteIndex:
+    """Write an index from lines, beside an empty directory `blobs`."""
 
     def write(*lines: bytes) -> Path:
         (root / "blobs").mkdir(parents=True, exist_ok=True)

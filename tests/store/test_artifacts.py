@@ -2,28 +2,30 @@ from __future__ import annotations
 
 import dataclasses
 import unicodedata
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.store import Artifact, ArtifactDraft, check_tag
+from musicgen_cli.store import Artifact, ArtifactDraft, Store, check_tag
 from musicgen_cli.store.artifacts import edit_tags, from_record
 from tests.support.index_lines import draft, put_record, sound
 
 
 @pytest.mark.parametrize("tag", ["a", "type:audio", "two words", "ß" * 64, "日本", "a-b", "[verse]", "x" * 128, "👩‍🎤"])
-def test_a_tag_is_any_short_text(tag):
-    """A tag that breaks no rule comes back as it is."""
+def test_a_tag_is_any_short_text(tag: str) -> None:
+    """A tag that breaks no rule is returned unchanged."""
     assert check_tag(tag) == tag
 
 
-def test_a_tag_is_stored_composed():
-    """Two spellings of one accent are one tag."""
+def test_a_tag_is_stored_in_nfc() -> None:
+    """Two spellings of the same accent are one tag."""
     assert check_tag(unicodedata.normalize("NFD", "café")) == unicodedata.normalize("NFC", "café")
 
 
 @pytest.mark.parametrize(
-    ("tag", "why"),
+    ("tag", "problem"),
     [
         ("", "is empty"),
         ("x" * 129, "longer than 128 bytes"),
@@ -43,22 +45,22 @@ def test_a_tag_is_stored_composed():
         ("a\udcff", "is not text"),
     ],
 )
-def test_a_tag_that_breaks_a_rule_is_refused_with_the_reason(tag, why):
+def test_a_tag_that_breaks_a_rule_is_refused_with_the_reason(tag: str, problem: str) -> None:
     """The message quotes the tag and says what is wrong with it."""
     with pytest.raises(InvalidValueError) as caught:
         check_tag(tag)
 
-    assert why in str(caught.value)
+    assert problem in str(caught.value)
     assert str(caught.value).startswith(f"tag {tag!r}")
 
 
-def test_an_edit_removes_first_and_then_adds_what_is_not_there():
-    """Order is kept, nothing stands twice, and what is both removed and added moves to the end."""
+def test_an_edit_of_tags_removes_first_and_then_adds() -> None:
+    """The order is kept, no tag occurs twice, and a tag that is both removed and added moves to the end."""
     assert edit_tags(["a", "b", "c"], add=["d", "a", "d", "b"], rm=["b", "x"]) == ["a", "c", "d", "b"]
 
 
-def test_a_record_comes_back_with_what_we_do_not_know():
-    """Members of a later version are kept, `op` and `crc` are none of the artifact's."""
+def test_unknown_members_of_a_record_are_kept() -> None:
+    """Members that a later version added are kept; `op` and `crc` are not part of an artifact."""
     record = put_record(seed=7, mood="calm", crc="00000000")
 
     artifact = from_record(record)
@@ -68,17 +70,17 @@ def test_a_record_comes_back_with_what_we_do_not_know():
     assert list(artifact.record)[:4] == ["id", "tags", "created", "content_hash"]
 
 
-def test_null_is_absent():
-    """A null member reads like one that isn't there, and isn't written again."""
+def test_a_null_member_is_an_absent_one() -> None:
+    """It is read as if it were absent, and not written again."""
     artifact = from_record(put_record(seed=None, license=None))
 
     assert artifact.seed is None
     assert "seed" not in artifact.record
 
 
-def test_a_put_keeps_all_that_the_draft_says(store):
-    """Every member of a draft is one of the artifact's, and comes back from the file."""
-    said = ArtifactDraft(
+def test_a_put_stores_all_members_of_the_draft(store: Store) -> None:
+    """Each member is read back from the index with the same value."""
+    complete = ArtifactDraft(
         tags=("a", "b"),
         prompt="",
         params={"duration": 2.5, "deep": [{"x": None}]},
@@ -98,29 +100,29 @@ def test_a_put_keeps_all_that_the_draft_says(store):
         unknown={"later": [1]},
     )
 
-    kept = store.get(store.put(sound(), said).id)
+    artifact = store.get(store.put(sound(), complete).id)
 
-    assert {each.name: getattr(kept, each.name) for each in dataclasses.fields(said)} == {
-        each.name: getattr(said, each.name) for each in dataclasses.fields(said)
+    assert {each.name: getattr(artifact, each.name) for each in dataclasses.fields(complete)} == {
+        each.name: getattr(complete, each.name) for each in dataclasses.fields(complete)
     }
 
 
-def test_a_draft_has_no_member_that_an_artifact_lacks():
-    """The two lists of members go together."""
+def test_a_draft_has_no_member_that_an_artifact_lacks() -> None:
+    """An artifact has the members of a draft and some more."""
     members = {each.name for each in dataclasses.fields(Artifact)}
 
     assert {each.name for each in dataclasses.fields(ArtifactDraft)} <= members
 
 
-def test_tags_are_kept_in_order_without_repeats(store):
-    """The first of equal tags stays, in whatever spelling they came."""
+def test_tags_are_stored_in_order_without_repeats(store: Store) -> None:
+    """Of equal tags, in whatever spelling, the first one stays."""
     artifact = store.put(sound(), draft(tags=("b", "a", "b", "cafe\u0301", "café")))
 
     assert artifact.tags == ("b", "a", "café")
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    ("changes", "message"),
     [
         ({"tags": tuple(f"t{i}" for i in range(65))}, "at most 64 tags, got 65"),
         ({"tags": ("ok", "not,ok")}, "not,ok"),
@@ -138,17 +140,19 @@ def test_tags_are_kept_in_order_without_repeats(store):
         ({"params": []}, "wrong type"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_before_anything_is_written(root, store, changes, why):
-    """The draft is checked as a whole line before the first file is made."""
+def test_a_draft_that_cannot_be_stored_is_refused_before_anything_is_written(
+    root: Path, store: Store, changes: dict[str, Any], message: str
+) -> None:
+    """The draft is checked as a complete line before the first file is made."""
     with pytest.raises(InvalidValueError) as caught:
         store.put(sound(), draft(**changes))
 
-    assert why in str(caught.value)
+    assert message in str(caught.value)
     assert not root.exists()
 
 
-def test_nesting_that_readers_refuse_is_not_written(root, store):
-    """JSON is read with a limit on depth, so nothing deeper may be stored."""
+def test_values_nested_too_deep_to_be_read_are_not_written(root: Path, store: Store) -> None:
+    """Readers limit the depth of JSON, so nothing deeper may be stored."""
     deep: dict[str, object] = {}
     for _ in range(300):
         deep = {"x": deep}
@@ -159,8 +163,8 @@ def test_nesting_that_readers_refuse_is_not_written(root, store):
     assert not root.exists()
 
 
-def test_a_line_may_be_just_as_long_as_the_limit(store, root):
-    """The longest line that any id can make fits in 65,536 bytes, and is read back."""
+def test_a_line_may_be_exactly_as_long_as_the_limit(store: Store, root: Path) -> None:
+    """The line with the longest possible id has at most 65,536 bytes, and is read back."""
     spare = 65_536 - len("-999999999")
     store.put(sound(), draft("x"))
     room = spare - len((root / "index.jsonl").read_bytes().splitlines(keepends=True)[-1])

@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import stat
+from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
@@ -13,13 +15,13 @@ from musicgen_cli.store import Store
 from tests.support.index_lines import draft, sound
 
 
-def blob_of(store: Store, wav: bytes):
+def blob_of(store: Store, wav: bytes) -> Path:
     digest = hashlib.sha256(wav).hexdigest()
     return store.root / "blobs" / digest[:2] / f"{digest}.wav"
 
 
-def test_the_audio_lies_under_its_sha256_as_it_came(store):
-    """The file name is what `sha256sum` says, the bytes are the ones that were given."""
+def test_audio_is_stored_unchanged_under_its_sha256(store: Store) -> None:
+    """The file is named by the digest that `sha256sum` prints, and has the same bytes as the WAV."""
     wav = sound()
 
     artifact = store.put(wav, draft())
@@ -32,15 +34,15 @@ def test_the_audio_lies_under_its_sha256_as_it_came(store):
     assert artifact.duration == 0.002
 
 
-def test_files_are_for_their_owner_alone(store, root):
-    """Whatever the umask says, nothing is open to others, and audio is read-only."""
+def test_files_are_accessible_to_their_owner_alone(store: Store, root: Path) -> None:
+    """Whatever the umask is, other users have no access, and audio is read-only."""
     umask = os.umask(0)
     try:
         artifact = store.put(sound(), draft())
     finally:
         os.umask(umask)
 
-    def mode(path):
+    def mode(path: Path) -> int:
         return stat.S_IMODE(path.stat().st_mode)
 
     assert {path.relative_to(root).parts[0]: mode(path) for path in root.iterdir()} == {
@@ -53,8 +55,8 @@ def test_files_are_for_their_owner_alone(store, root):
     assert mode(store.blob_path(artifact)) == 0o400
 
 
-def test_the_same_audio_twice_is_one_blob_and_two_artifacts(store):
-    """Each keeps its own prompt; the file is not written again."""
+def test_the_same_audio_twice_is_one_blob_and_two_artifacts(store: Store) -> None:
+    """Each artifact has its own prompt, and the file is not written again."""
     first = store.put(sound(), draft("one"))
     before = store.blob_path(first).stat()
 
@@ -66,13 +68,13 @@ def test_the_same_audio_twice_is_one_blob_and_two_artifacts(store):
     assert store.stats().blobs == 1
 
 
-@pytest.mark.parametrize("rot", [b"", b"\0" * 172, sound(1), sound()[:-1], sound() + b"x"])
-def test_rot_is_never_handed_out(store, rot):
-    """Bytes that are not those that were stored are an error."""
+@pytest.mark.parametrize("damaged", [b"", b"\0" * 172, sound(1), sound()[:-1], sound() + b"x"])
+def test_damaged_audio_is_never_returned(store: Store, damaged: bytes) -> None:
+    """Reading other bytes than were stored is an error."""
     artifact = store.put(sound(), draft())
     path = store.blob_path(artifact)
     path.chmod(0o600)
-    path.write_bytes(rot)
+    path.write_bytes(damaged)
 
     with pytest.raises(DamagedError) as caught:
         store.read_blob(artifact)
@@ -81,8 +83,8 @@ def test_rot_is_never_handed_out(store, rot):
     assert caught.value.exit_code == 7
 
 
-def test_a_missing_blob_is_damage(store):
-    """The record alone is no artifact."""
+def test_missing_audio_is_an_error(store: Store) -> None:
+    """Reading the audio reports the damage."""
     artifact = store.put(sound(), draft())
     store.blob_path(artifact).unlink()
 
@@ -90,13 +92,13 @@ def test_a_missing_blob_is_damage(store):
         store.read_blob(artifact)
 
 
-@pytest.mark.parametrize("rot", [b"", b"\0" * 172, sound(1)])
-def test_a_wrong_blob_is_healed_by_the_same_audio(store, rot):
-    """A file under the right name is hashed before it is trusted, and replaced if it lies."""
+@pytest.mark.parametrize("damaged", [b"", b"\0" * 172, sound(1)])
+def test_damaged_audio_is_repaired_by_storing_it_again(store: Store, damaged: bytes) -> None:
+    """A file with the right name is hashed before it is trusted, and replaced if its bytes are wrong."""
     artifact = store.put(sound(), draft())
     path = store.blob_path(artifact)
     path.chmod(0o600)
-    path.write_bytes(rot)
+    path.write_bytes(damaged)
 
     store.put(sound(), draft())
 
@@ -105,8 +107,8 @@ def test_a_wrong_blob_is_healed_by_the_same_audio(store, rot):
 
 
 @pytest.mark.parametrize("target", ["canary", "nowhere"])
-def test_a_blob_behind_a_symbolic_link_is_refused(store, tmp_path, target):
-    """Neither read nor written through, even if the bytes behind it are right."""
+def test_a_blob_behind_a_symbolic_link_is_refused(store: Store, tmp_path: Path, target: str) -> None:
+    """The link is neither read nor written through, even if it points to the right bytes."""
     canary = tmp_path / "canary"
     canary.write_bytes(sound())
     artifact = store.put(sound(), draft())
@@ -130,8 +132,10 @@ def temporaries(store: Store) -> list[str]:
 
 @pytest.mark.parametrize("failing", ["write", "fchmod", "fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
-def test_a_blob_that_could_not_be_finished_leaves_nothing(store, monkeypatch, failing, error):
-    """Whatever stops the writing, Ctrl-C too, the temporary goes, and no artifact is listed."""
+def test_an_interrupted_write_of_a_blob_leaves_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, failing: str, error: BaseException
+) -> None:
+    """After an error or Ctrl-C, the temporary file is removed and no artifact is listed."""
     store.put(sound(), draft())
 
     def fail(*args: object) -> None:
@@ -147,8 +151,8 @@ def test_a_blob_that_could_not_be_finished_leaves_nothing(store, monkeypatch, fa
     assert store.stats().artifacts == store.stats().blobs == 1
 
 
-def test_a_write_that_comes_short_is_continued(store, monkeypatch):
-    """The kernel may take less than it is given; the blob is whole all the same."""
+def test_a_short_write_of_a_blob_is_continued(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may write fewer bytes than were passed; the blob is complete all the same."""
     store.put(sound(1), draft())
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:50] if len(data) == 172 else data))
@@ -156,8 +160,8 @@ def test_a_write_that_comes_short_is_continued(store, monkeypatch):
     assert store.read_blob(store.put(sound(), draft())) == sound()
 
 
-def test_a_fan_out_directory_that_is_missing_is_made_again(store):
-    """Only `blobs` itself must be there."""
+def test_a_missing_directory_of_blobs_is_made_again(store: Store) -> None:
+    """A directory named by two digits is made when it is needed; `blobs` itself must exist."""
     artifact = store.put(sound(), draft())
     path = store.blob_path(artifact)
     path.unlink()
@@ -168,20 +172,20 @@ def test_a_fan_out_directory_that_is_missing_is_made_again(store):
     assert store.read_blob(artifact) == sound()
 
 
-def test_a_blob_that_is_cleaned_away_before_its_line_is_written_again(store, monkeypatch):
-    """Under the lock the file must still be there, else it is put once more."""
+def test_a_blob_deleted_before_its_line_is_written_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer checks under the lock that its blob still exists, and otherwise stores it again."""
     artifact = store.put(sound(), draft())
     path = store.blob_path(artifact)
-    locks = []
+    locks: list[filelock.FileLock] = []
     acquire = filelock.FileLock.acquire
 
-    def clean_up_first(lock, *args, **kwargs):
+    def delete_first(lock: filelock.FileLock, *args: Any, **kwargs: Any) -> Any:
         locks.append(lock)
         if len(locks) == 1:
             path.unlink()
         return acquire(lock, *args, **kwargs)
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", clean_up_first)
+    monkeypatch.setattr(filelock.FileLock, "acquire", delete_first)
 
     second = store.put(sound(), draft())
 
@@ -189,13 +193,16 @@ def test_a_blob_that_is_cleaned_away_before_its_line_is_written_again(store, mon
     assert store.read_blob(second) == sound()
 
 
-def test_a_blob_that_keeps_vanishing_is_given_up(store, monkeypatch):
-    """Three times is enough; no line without its audio is written."""
+def test_a_put_gives_up_when_its_blob_is_deleted_three_times(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line without its audio is written."""
     path = store.blob_path(store.put(sound(), draft()))
     acquire = filelock.FileLock.acquire
-    monkeypatch.setattr(
-        filelock.FileLock, "acquire", lambda lock, *args, **kwargs: (path.unlink(), acquire(lock, *args, **kwargs))
-    )
+
+    def delete_first(lock: filelock.FileLock, *args: Any, **kwargs: Any) -> Any:
+        path.unlink()
+        return acquire(lock, *args, **kwargs)
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", delete_first)
 
     with pytest.raises(StoreError, match="3 times"):
         store.put(sound(), draft())
@@ -203,8 +210,8 @@ def test_a_blob_that_keeps_vanishing_is_given_up(store, monkeypatch):
     assert store.stats().artifacts == 1
 
 
-def test_stats_count_what_lies_in_the_blobs(store):
-    """Whole files by size, unfinished ones apart, strangers not at all."""
+def test_stats_count_blobs_and_temporaries(store: Store) -> None:
+    """Unfinished writes are counted apart, and other files are not counted."""
     for seed in range(3):
         store.put(sound(seed), draft())
     folder = store.blob_path(store.get("last")).parent

@@ -9,27 +9,27 @@ from musicgen_cli.store.digest import Digest, is_id, make_id, parse_id
 ID = "artifact_0123456789ab"
 
 
-def test_a_digest_is_the_sha256_of_the_bytes():
-    """`sha256sum` agrees with us."""
+def test_a_digest_is_the_sha256_of_the_bytes() -> None:
+    """It is the one that `sha256sum` prints."""
     assert Digest.of(b"wav").hex == hashlib.sha256(b"wav").hexdigest()
 
 
 @pytest.mark.parametrize("text", ["", "ab", "A" * 64, "g" * 64, "a" * 65, "../" + "a" * 61, "a" * 64 + "\n"])
-def test_what_is_no_sha256_never_becomes_a_digest(text):
-    """Only 64 lower-case hex digits may become part of a path."""
+def test_anything_but_a_sha256_is_refused(text: str) -> None:
+    """Only 64 lower-case hex digits can become part of a path."""
     with pytest.raises(ValueError, match="not a SHA-256"):
         Digest(text)
 
 
-@pytest.mark.parametrize(("number", "wanted"), [(1, ID), (2, ID + "-2"), (999_999_999, ID + "-999999999")])
-def test_only_the_first_of_equal_digits_has_no_number(number, wanted):
-    """Ids count from the second on."""
-    assert make_id("0123456789ab", number) == wanted
-    assert is_id(wanted)
+@pytest.mark.parametrize(("number", "expected"), [(1, ID), (2, ID + "-2"), (999_999_999, ID + "-999999999")])
+def test_ids_with_the_same_digits_are_numbered(number: int, expected: str) -> None:
+    """The first id has no number, the second has 2."""
+    assert make_id("0123456789ab", number) == expected
+    assert is_id(expected)
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "parsed"),
     [
         (ID, (ID, True)),
         ("0123456789ab", (ID, True)),
@@ -50,6 +50,6 @@ def test_only_the_first_of_equal_digits_has_no_number(number, wanted):
         ('0123"', None),
     ],
 )
-def test_an_id_is_read_whole_or_by_at_least_four_digits(text, found):
-    """Everything else can be no id, and is never searched for."""
-    assert parse_id(text) == found
+def test_an_id_is_parsed_complete_or_from_four_digits_on(text: str, parsed: tuple[str, bool] | None) -> None:
+    """No id can match any other text, so it is not searched for."""
+    assert parse_id(text) == parsed

@@ -24,16 +24,18 @@ def directory_fsyncs_fail(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
-def test_a_file_system_that_cannot_sync_directories_is_used_all_the_same(store, monkeypatch, code):
-    """There is no better way to be had there."""
+def test_a_file_system_that_cannot_sync_directories_is_tolerated(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Such a file system offers no better way."""
     directory_fsyncs_fail(monkeypatch, code)
 
     assert store.put(sound(), draft()) == store.get("last")
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
-def test_a_directory_that_does_not_reach_the_disk_is_a_failure(store, monkeypatch, code):
-    """A name that may be lost is as bad as bytes that may be lost."""
+def test_a_failed_sync_of_a_directory_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """A name that may be lost is treated like bytes that may be lost."""
     directory_fsyncs_fail(monkeypatch, code)
 
     with pytest.raises(StoreError, match=os.strerror(code).lower()):
@@ -42,8 +44,8 @@ def test_a_directory_that_does_not_reach_the_disk_is_a_failure(store, monkeypatc
     assert store.stats().artifacts == 0
 
 
-def test_what_lies_above_the_store_is_made_too(tmp_path):
-    """The platform's data directory may not be there yet, and is nobody else's to read."""
+def test_missing_parents_of_the_store_are_made(tmp_path: Path) -> None:
+    """The platform's data directory may not exist yet, and is made for its owner alone."""
     store = Store(tmp_path / "share" / "deep er" / "musicgen")
 
     store.put(sound(), draft())
@@ -52,8 +54,8 @@ def test_what_lies_above_the_store_is_made_too(tmp_path):
     assert store.stats().artifacts == 1
 
 
-def test_a_relative_path_is_enough(tmp_path, monkeypatch):
-    """A store may be named as people name things."""
+def test_a_store_may_have_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path is relative to the working directory."""
     monkeypatch.chdir(tmp_path)
 
     Store(Path("here")).put(sound(), draft())
@@ -61,8 +63,8 @@ def test_a_relative_path_is_enough(tmp_path, monkeypatch):
     assert Store(tmp_path / "here").stats().artifacts == 1
 
 
-def test_a_store_behind_a_symbolic_link_works(tmp_path):
-    """Where the store lies is the user's choice; only what is in it is never a link."""
+def test_a_store_behind_a_symbolic_link_works(tmp_path: Path) -> None:
+    """The store's own path may be a link, because the user chooses it; no path inside the store may."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
 
@@ -71,25 +73,27 @@ def test_a_store_behind_a_symbolic_link_works(tmp_path):
     assert Store(tmp_path / "disk").read_blob(artifact) == sound()
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell the names of open files")
-def test_every_directory_is_synced_after_what_was_put_into_it(store, root, monkeypatch):
-    """First the blob and the names that lead to it, and only then the line that names it."""
-    events = []
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not show the names of open files")
+def test_each_step_of_a_put_is_durable_before_the_next(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blob and all names that lead to it are synced before the line that mentions it is written."""
+    events: list[str] = []
     fsync, write, replace = os.fsync, os.write, os.replace
 
-    def named(fd: int) -> str:
+    def name_of(fd: int) -> str:
         path = Path(f"/proc/self/fd/{fd}").readlink()
         return "tmp" if path.name.startswith(".tmp-") else str(path.relative_to(root.parent))
 
-    def on_fsync(fd):
-        events.append(f"fsync {named(fd)}")
+    def on_fsync(fd: int) -> None:
+        events.append(f"fsync {name_of(fd)}")
         fsync(fd)
 
-    def on_write(fd, data):
-        events.append(f"write {named(fd)}")
+    def on_write(fd: int, data: bytes) -> int:
+        events.append(f"write {name_of(fd)}")
         return write(fd, data)
 
-    def on_replace(source, target):
+    def on_replace(source: Path, target: Path) -> None:
         events.append("replace")
         replace(source, target)
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,18 +10,19 @@ from hypothesis import strategies as st
 
 from musicgen_cli.errors import AmbiguousIdError, ArtifactNotFoundError
 from musicgen_cli.store import Filter, Store
-from tests.support.index_lines import T, delete, draft, head, name, put, sealed, sound, tag
+from tests.support.index_lines import TIME, WriteIndex, delete, draft, head, name, put, sealed, sound, tag
 
 A, B = "artifact_aaaabbbbcccc", "artifact_aaaabbbbdddd"
 
 
-def names(store: Store, limit: int | None = None, **where: object) -> list[str]:
+def ids_of(store: Store, limit: int | None = None, **where: Any) -> list[str]:
+    """Return the ids of the artifacts that match a filter, newest first."""
     return [artifact.id for artifact in store.newest(limit, Filter(**where))]
 
 
-def test_a_store_that_is_not_there_is_empty(store, root):
-    """Reading makes nothing."""
-    assert names(store) == []
+def test_a_store_that_does_not_exist_is_empty(store: Store, root: Path) -> None:
+    """Reading creates nothing."""
+    assert ids_of(store) == []
     assert store.stats().artifacts == 0
     assert store.next_variation_index("set") == 0
     with pytest.raises(ArtifactNotFoundError):
@@ -29,53 +32,53 @@ def test_a_store_that_is_not_there_is_empty(store, root):
     assert not root.exists()
 
 
-def test_an_empty_index_is_an_empty_store(store, index):
-    """A file without a byte is what a writer leaves that died after making it."""
+def test_an_empty_index_is_an_empty_store(store: Store, index: WriteIndex) -> None:
+    """A writer that is killed after it created the file leaves an empty one."""
     index()
 
-    assert names(store) == []
+    assert ids_of(store) == []
     assert store.put(sound(), draft()) == store.get("last")
     assert store.stats().lines == 2
 
 
-def test_newest_is_the_order_of_the_file(store, index):
-    """The clock decides nothing, and a limit stops early."""
+def test_newest_means_last_in_the_file(store: Store, index: WriteIndex) -> None:
+    """Times don't matter, and a limit takes effect."""
     index(head(), put(name(1), created="2030-01-01T00:00:00.000Z"), put(name(2)), put(name(3)))
 
-    assert names(store) == [name(3), name(2), name(1)]
-    assert names(store, 2) == [name(3), name(2)]
-    assert names(store, 0) == []
+    assert ids_of(store) == [name(3), name(2), name(1)]
+    assert ids_of(store, 2) == [name(3), name(2)]
+    assert ids_of(store, 0) == []
     assert store.get("last").id == name(3)
 
 
-def test_newest_reads_no_more_than_it_yields(store, index, warnings):
-    """A damaged line that is far beyond the limit isn't even seen."""
+def test_newest_reads_no_more_than_it_yields(store: Store, index: WriteIndex, warnings: list[str]) -> None:
+    """A damaged line far beyond the limit is not even noticed."""
     index(head(), b"damage\n", *(put(name(i)) for i in range(1, 1000)))
 
-    assert len(names(store, 20)) == 20
+    assert len(ids_of(store, 20)) == 20
     assert not warnings
-    assert len(names(store)) == 999
+    assert len(ids_of(store)) == 999
     assert len(warnings) == 1
 
 
-def test_last_is_not_what_was_deleted(store, index):
-    """`last` is the newest that is alive."""
+def test_last_is_not_a_removed_artifact(store: Store, index: WriteIndex) -> None:
+    """`last` is the newest live one."""
     index(head(), put(name(1)), put(name(2)), delete(name(2)))
 
     assert store.get("last").id == name(1)
 
 
-@pytest.mark.parametrize("wanted", [A, "aaaabbbbcccc", "aaaabbbbc", "artifact_aaaabbbbc"])
-def test_an_id_may_be_shortened(wanted, store, index):
-    """The whole id, the id without its first word, and any unique start of four digits find the same."""
+@pytest.mark.parametrize("ref", [A, "aaaabbbbcccc", "aaaabbbbc", "artifact_aaaabbbbc"])
+def test_an_id_may_be_shortened(ref: str, store: Store, index: WriteIndex) -> None:
+    """The complete id, the id without `artifact_`, and any unique prefix of four digits find the same artifact."""
     index(head(), put(A), put(B), put("artifact_ffff00000000"))
 
-    assert store.get(wanted).id == A
+    assert store.get(ref).id == A
     assert store.get("ffff").id == "artifact_ffff00000000"
 
 
-def test_an_ambiguous_start_names_the_candidates(store, index):
-    """In the order in which they were stored, without those that are gone."""
+def test_an_ambiguous_prefix_is_an_error_with_the_candidates(store: Store, index: WriteIndex) -> None:
+    """They are in the order in which they were stored, without removed ones."""
     index(head(), put(A), put(A + "-2"), put(B), delete(A + "-2"))
 
     with pytest.raises(AmbiguousIdError) as caught:
@@ -84,8 +87,8 @@ def test_an_ambiguous_start_names_the_candidates(store, index):
     assert caught.value.candidates == [A, B]
 
 
-def test_the_exact_id_wins(store, index):
-    """An id that is also the start of another's is no ambiguity."""
+def test_the_exact_id_wins(store: Store, index: WriteIndex) -> None:
+    """An id that is also the prefix of another one is not ambiguous."""
     index(head(), put(A), put(A + "-2"), put(A + "-21"))
 
     assert store.get(A).id == A
@@ -94,8 +97,8 @@ def test_the_exact_id_wins(store, index):
         store.get("aaaabbbbccc")
 
 
-def test_a_whole_id_never_stands_for_another(store, index):
-    """What is gone is not found, even if a twin with the same digits lives."""
+def test_a_complete_id_never_matches_another_artifact(store: Store, index: WriteIndex) -> None:
+    """A removed artifact is not found, even if another one with the same digits is live."""
     index(head(), put(A), put(A + "-2"), delete(A))
 
     with pytest.raises(ArtifactNotFoundError):
@@ -104,20 +107,20 @@ def test_a_whole_id_never_stands_for_another(store, index):
 
 
 @pytest.mark.parametrize(
-    "wanted", ["", "aaa", "zzzz", "aaaa-2", A.upper(), "aaaabbbbcccc-02", '"', "../x", "artifact_", "eeee"]
+    "ref", ["", "aaa", "zzzz", "aaaa-2", A.upper(), "aaaabbbbcccc-02", '"', "../x", "artifact_", "eeee"]
 )
-def test_what_is_no_id_is_not_found(wanted, store, index):
-    """Nothing answers to it, and the error quotes it."""
+def test_a_malformed_id_is_not_found(ref: str, store: Store, index: WriteIndex) -> None:
+    """The error quotes it."""
     index(head(), put(A))
 
     with pytest.raises(ArtifactNotFoundError) as caught:
-        store.get(wanted)
+        store.get(ref)
 
-    assert repr(wanted) in str(caught.value)
+    assert repr(ref) in str(caught.value)
 
 
-def test_an_id_inside_another_record_is_not_that_artifact(store, index):
-    """Only the member at the top counts, however the bytes look."""
+def test_an_id_in_another_value_is_not_found(store: Store, index: WriteIndex) -> None:
+    """Only the member `id` of the record itself counts."""
     index(head(), put(A, extra={"id": B}, params={"id": "artifact_eeee00000000"}))
 
     with pytest.raises(ArtifactNotFoundError):
@@ -127,8 +130,8 @@ def test_an_id_inside_another_record_is_not_that_artifact(store, index):
 
 
 @pytest.mark.parametrize("at", [len(head()), 0, 7, 10**9])
-def test_edits_apply_wherever_their_offset_points(at, store, index):
-    """The offset is a hint; a wrong one changes nothing."""
+def test_edits_apply_whatever_their_offset_is(at: int, store: Store, index: WriteIndex) -> None:
+    """The offset is only a hint; a wrong one makes no difference."""
     index(
         head(),
         put(name(1), tags=["a", "b"]),
@@ -141,26 +144,26 @@ def test_edits_apply_wherever_their_offset_points(at, store, index):
 
     assert store.get(name(1)).tags == ("c", "a", "d")
     assert [artifact.tags for artifact in store.newest(None)] == [("c", "a", "d")]
-    assert names(store, tags=("d",)) == [name(1)]
-    assert names(store, tags=("b",)) == []
-    assert names(store, tags=("ghost",)) == []
+    assert ids_of(store, tags=("d",)) == [name(1)]
+    assert ids_of(store, tags=("b",)) == []
+    assert ids_of(store, tags=("ghost",)) == []
     with pytest.raises(ArtifactNotFoundError):
         store.get(name(2))
 
 
-def test_an_edit_of_an_unknown_id_has_no_effect(store, index):
-    """Also one that stands before the artifact it names."""
+def test_an_edit_of_an_unknown_id_has_no_effect(store: Store, index: WriteIndex) -> None:
+    """The id may also be that of an artifact that is put later."""
     index(
         head(), tag(name(1), add=("early",)), delete(name(1)), put(name(1)), delete(name(9)), tag(name(9), add=("x",))
     )
 
     assert store.get(name(1)).tags == ("type:audio",)
-    assert names(store) == [name(1)]
-    assert names(store, tags=("early",)) == []
+    assert ids_of(store) == [name(1)]
+    assert ids_of(store, tags=("early",)) == []
 
 
-def test_tags_are_all_wanted_wherever_they_came_from(store, index):
-    """From the put, from an edit, or one from each."""
+def test_a_filter_requires_all_its_tags(store: Store, index: WriteIndex) -> None:
+    """A tag may come from the put or from an edit."""
     index(
         head(),
         put(name(1), tags=["a", "b"]),
@@ -173,28 +176,28 @@ def test_tags_are_all_wanted_wherever_they_came_from(store, index):
         put(name(4), tags=["b"]),
     )
 
-    assert names(store, tags=("a", "b")) == [name(3), name(2), name(1)]
-    assert names(store, 2, tags=("b",)) == [name(4), name(3)]
-    assert names(store, tags=("nowhere",)) == []
+    assert ids_of(store, tags=("a", "b")) == [name(3), name(2), name(1)]
+    assert ids_of(store, 2, tags=("b",)) == [name(4), name(3)]
+    assert ids_of(store, tags=("nowhere",)) == []
 
 
-def test_a_tag_is_not_found_in_other_places(store, index):
-    """A word in the prompt, the creator or a longer tag is no tag."""
+def test_a_tag_is_not_found_in_other_members(store: Store, index: WriteIndex) -> None:
+    """A word in the prompt, in another member or in a longer tag is not a tag."""
     index(head(), put(name(1), tags=["rainy"], prompt="rain", creator="rain", params={"rain": "rain"}))
 
-    assert names(store, tags=("rain",)) == []
-    assert names(store, tags=("rainy",)) == [name(1)]
+    assert ids_of(store, tags=("rain",)) == []
+    assert ids_of(store, tags=("rainy",)) == [name(1)]
 
 
-def test_a_tag_is_found_in_either_spelling(store):
-    """Composed or not, it is the same tag."""
+def test_a_tag_is_found_in_either_spelling(store: Store) -> None:
+    """The tags of a filter are converted to NFC."""
     added = store.put(sound(), draft(tags=("café",)))
 
-    assert names(store, tags=("cafe\u0301",)) == [added.id]
+    assert ids_of(store, tags=("cafe\u0301",)) == [added.id]
 
 
-def test_filters_narrow_each_other(store, index):
-    """Each member is compared whole; all that are given must hold."""
+def test_a_filter_requires_all_its_conditions(store: Store, index: WriteIndex) -> None:
+    """Each member is compared completely, and all conditions must hold."""
     index(
         head(),
         put(name(1), creator="ann", variation_set_id="s", parent_id=name(9), origin={"kind": "http", "model": "small"}),
@@ -203,42 +206,42 @@ def test_filters_narrow_each_other(store, index):
         put(name(4), creator='an"n\\', origin={"kind": "import", "model": 7}),
     )
 
-    assert names(store, creator="ann") == [name(2), name(1)]
-    assert names(store, creator='an"n\\') == [name(4)]
-    assert names(store, creator="nobody\udcff") == []
-    assert names(store, variation_set_id="s") == [name(1)]
-    assert names(store, parent_id=name(9)) == [name(1)]
-    assert names(store, model="small") == [name(1)]
-    assert names(store, model="nano") == [name(2)]
-    assert names(store, creator="ann", model="nano", tags=("type:audio",)) == [name(2)]
-    assert names(store, creator="ann", model="nano", parent_id=name(9)) == []
+    assert ids_of(store, creator="ann") == [name(2), name(1)]
+    assert ids_of(store, creator='an"n\\') == [name(4)]
+    assert ids_of(store, creator="nobody\udcff") == []
+    assert ids_of(store, variation_set_id="s") == [name(1)]
+    assert ids_of(store, parent_id=name(9)) == [name(1)]
+    assert ids_of(store, model="small") == [name(1)]
+    assert ids_of(store, model="nano") == [name(2)]
+    assert ids_of(store, creator="ann", model="nano", tags=("type:audio",)) == [name(2)]
+    assert ids_of(store, creator="ann", model="nano", parent_id=name(9)) == []
 
 
-def test_search_looks_into_the_prompt_whatever_the_case(store, index):
-    """Upper and lower case are alike beyond ASCII too; other members don't count."""
+def test_a_search_ignores_case(store: Store, index: WriteIndex) -> None:
+    """It ignores the case of letters beyond ASCII, too, and searches only the prompt."""
     index(head(), put(name(1), prompt='Straße im "REGEN"'), put(name(2), prompt="", creator="regen"))
 
-    assert names(store, search="regen") == [name(1)]
-    assert names(store, search="STRASSE") == [name(1)]
-    assert names(store, search='"regen"') == [name(1)]
-    assert names(store, search="sun") == []
-    assert names(store, search="") == [name(2), name(1)]
+    assert ids_of(store, search="regen") == [name(1)]
+    assert ids_of(store, search="STRASSE") == [name(1)]
+    assert ids_of(store, search='"regen"') == [name(1)]
+    assert ids_of(store, search="sun") == []
+    assert ids_of(store, search="") == [name(2), name(1)]
 
 
-def test_since_and_until_take_in_both_ends(store, index):
-    """Moments are compared to the millisecond in which an artifact was made, in any zone."""
+def test_since_and_until_are_inclusive(store: Store, index: WriteIndex) -> None:
+    """Times in any zone are compared with the millisecond in which an artifact was created."""
     index(head(), *(put(name(i), created=f"2026-11-22T10:00:00.{i:03}Z") for i in range(1, 6)))
     at = datetime(2026, 11, 22, 10, 0, 0, 3000, UTC)
 
-    assert names(store, since=at) == [name(5), name(4), name(3)]
-    assert names(store, until=at) == [name(3), name(2), name(1)]
-    assert names(store, since=at, until=at) == [name(3)]
-    assert names(store, since=at + timedelta(microseconds=999)) == [name(5), name(4), name(3)]
-    assert names(store, since=at.astimezone(timezone(timedelta(hours=-9)))) == [name(5), name(4), name(3)]
+    assert ids_of(store, since=at) == [name(5), name(4), name(3)]
+    assert ids_of(store, until=at) == [name(3), name(2), name(1)]
+    assert ids_of(store, since=at, until=at) == [name(3)]
+    assert ids_of(store, since=at + timedelta(microseconds=999)) == [name(5), name(4), name(3)]
+    assert ids_of(store, since=at.astimezone(timezone(timedelta(hours=-9)))) == [name(5), name(4), name(3)]
 
 
-def test_the_next_variation_follows_the_highest_that_lives(store, index):
-    """Gaps are not filled, and other sets don't count."""
+def test_the_next_variation_index_follows_the_highest_live_one(store: Store, index: WriteIndex) -> None:
+    """Gaps are not filled, and other sets and removed takes don't count."""
     index(
         head(),
         put(name(1), variation_set_id="s", variation_index=0),
@@ -271,13 +274,16 @@ several = st.lists(tags, max_size=3, unique=True).map(tuple)
         ),
         max_size=30,
     ),
-    wanted=several,
+    filter_tags=several,
     limit=st.none() | st.integers(0, 4),
 )
-def test_every_way_to_read_agrees_with_the_plain_fold(store, index, steps, wanted, limit):
-    """A dict that is changed line by line says what must come out, by id, newest first and by tag."""
+def test_every_way_to_read_agrees_with_a_simple_model(
+    store: Store, index: WriteIndex, steps: list[tuple[Any, ...]], filter_tags: tuple[str, ...], limit: int | None
+) -> None:
+    """Finding by id, listing and filtering by tag agree with a dictionary that is changed line by line."""
     live: dict[str, list[str]] = {}
-    used, lines = set(), [head()]
+    used: set[str] = set()
+    lines = [head()]
     for op, who, *more in steps:
         if op == "put" and who not in used:  # ids are never used twice
             used.add(who)
@@ -286,20 +292,20 @@ def test_every_way_to_read_agrees_with_the_plain_fold(store, index, steps, wante
         elif op == "tag":
             lines.append(tag(who, add=more[0], rm=more[1]))
             if who in live:
-                kept = [each for each in live[who] if each not in more[1]]
-                live[who] = kept + [each for each in more[0] if each not in kept]
+                remaining = [each for each in live[who] if each not in more[1]]
+                live[who] = remaining + [each for each in more[0] if each not in remaining]
         elif op == "del":
             lines.append(delete(who))
             live.pop(who, None)
         elif op == "bad":
-            lines.append(delete(who).replace(T.encode(), b"x" * len(T)))
+            lines.append(delete(who).replace(TIME.encode(), b"x" * len(TIME)))
         elif op == "x-":
             lines.append(sealed({"op": "x-", "id": who, "add": ["a"]}, "\t"))
     index(*lines)
 
-    listed = [(artifact.id, [*artifact.tags]) for artifact in store.newest(limit, Filter(tags=wanted))]
+    listed = [(artifact.id, [*artifact.tags]) for artifact in store.newest(limit, Filter(tags=filter_tags))]
 
-    expected = [(who, has) for who, has in reversed(live.items()) if set(wanted) <= set(has)]
+    expected = [(who, has) for who, has in reversed(live.items()) if set(filter_tags) <= set(has)]
     assert listed == expected[:limit]
     for who in map(name, range(1, 7)):
         if who in live:
@@ -322,8 +328,8 @@ PROMPTS = [
 
 
 @pytest.mark.parametrize("text", ["piano", "KEY", "STRASSE", "steam", '"hi"', "o\nl", "k\\s", "zebra", "g", "\u212a"])
-def test_a_search_finds_what_folds_to_the_same(text, store, index):
-    """Upper and lower case, letters that fold into ASCII, and what JSON escapes."""
+def test_a_search_finds_prompts_that_casefold_to_the_same(text: str, store: Store, index: WriteIndex) -> None:
+    """These include letters that casefold to ASCII, and characters that JSON escapes."""
     index(head(), *(put(name(i), prompt=prompt) for i, prompt in enumerate(PROMPTS)))
     hits = [artifact.prompt for artifact in store.newest(None, Filter(search=text))]
 

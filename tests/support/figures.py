@@ -1,3 +1,3 @@
-"""Under which name a test records what it tried, to be shown in the end."""
+"""The name of the property under which a test records its figures, which the test run shows at its end."""
 
 FIGURES = "figures"

@@ -2,18 +2,19 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.crash import Crash
 from tests.support.crash.bugs import BUGS
 from tests.support.crash.operations import OPERATIONS
 
-SHOWN_BY = {  # where a later put doesn't show a mistake
-    "existing blob trusted": "put over rot",
+SHOWN_BY = {  # the operation that shows a bug, where "later put" doesn't
+    "existing blob trusted": "put over zeros",
     "directory fsync after first line": "first put",
 }
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_power_lost_at_any_moment_loses_nothing_that_was_told(crash, name):
-    """Whatever a disk may have forgotten, also when another process went on where the first one had died."""
+def test_a_power_loss_at_any_moment_loses_no_acknowledged_operation(crash: Crash, name: str) -> None:
+    """The disk may have lost anything that was not synced, also after another process finished the operation."""
     result = crash("power", name)
 
     assert result["flaws"] == []
@@ -22,6 +23,6 @@ def test_power_lost_at_any_moment_loses_nothing_that_was_told(crash, name):
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_a_mistake_put_into_the_store_is_found(crash, bug):
-    """The test of the test above: it would not pass with any of these."""
+def test_a_bug_in_the_store_is_found(crash: Crash, bug: str) -> None:
+    """The test above would fail with any of these bugs."""
     assert len(crash("power", SHOWN_BY.get(bug, "later put"), bug)["flaws"]) == 1

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-WRITING = ["first put", "later put", "put over rot", "tag", "rm", "restore", "repair --adopt"]
+from tests.support.crash import Crash
+
+WRITING = ["first put", "later put", "put over zeros", "tag", "rm", "restore", "repair --adopt"]
 
 
 @pytest.mark.parametrize("name", WRITING)
-def test_a_kill_within_a_write_costs_only_that_write(crash, name):
-    """Of each write there is one byte, half, or all but one: the next writer seals it, a repair takes it out."""
+def test_a_kill_within_a_write_costs_only_that_write(crash: Crash, name: str) -> None:
+    """One byte, half, or all but one byte was written: the next writer seals the line, a repair moves it away."""
     result = crash("torn", name)
 
     assert result["flaws"] == []

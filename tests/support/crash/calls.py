@@ -1,15 +1,14 @@
 """
-Kill an operation at each system call that touches the store, or let each such call fail once, by strace.
+Kill an operation at each system call that touches the store, or make each such call fail once, with strace.
 
-A program of its own, since it forks and lets itself be traced:
-`python -m tests.support.crash.calls PLACE OPERATION HOW` prints JSON; HOW is
-kill, fail or grid (all of it, and seven more errors).
+`python -m tests.support.crash.calls PLACE OPERATION HOW` prints JSON. HOW is kill, fail (with a likely error) or grid
+(kill, and fail with each of eight errors). This is a program of its own because it forks and is traced.
 
-strace hits the n-th call of a kind in any process, with one n for all processes. So that one strace does for all
-points, each child first makes calls of that kind that lead nowhere, as many as bring its point to n.
+strace injects into the n-th call of a kind in any process, with the same n for all processes. So that one strace is
+enough for all points, each child first makes as many calls of that kind without effect as bring its point to n.
 """
 
-# What counts here is which call of `os` is made.
+# Here it matters which function of `os` is called.
 # ruff: noqa: PTH101, PTH102, PTH105, PTH108, PTH116
 
 from __future__ import annotations
@@ -29,16 +28,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import filelock  # noqa: F401  # so that no child has to
+import filelock  # noqa: F401  # imported before the fork, so that no child has to
 import pydantic_core  # noqa: F401
 
 from musicgen_cli.errors import MusicgenError
 from tests.support.crash.operations import Expected, quiet, temporaries
 
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
 _NO_FD = 9999
 _LIBC = ctypes.CDLL(None)
-# Each call that may touch a store: how to make it lead nowhere, and the failure that is likely in real life.
+# Each system call that may touch a store: how to make it without effect, and a likely error.
 _CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "openat": (lambda: os.open("", os.O_RDONLY), "EMFILE"),
     "newfstatat": (lambda: os.stat(""), "EIO"),
@@ -60,37 +63,42 @@ _CALLS: dict[str, tuple[Callable[[], object], str]] = {
 GRID = ("EIO", "ENOSPC", "EROFS", "EMFILE", "EACCES", "ENOLCK", "EINTR", "EPERM")
 _ANYONE = -1
 _PR_SET_PTRACER = 0x59616D61
-_MORE = 40  # calls that a failure may lead to, of one kind
-_DONE, _REFUSED, _BROKE = range(3)
-_HAPPENED = re.compile(r"\(INJECTED\)$|killed by SIGKILL")
+_MARGIN = 40  # calls of one kind that a failure may lead to
+_DONE, _REFUSED, _BROKE = range(3)  # exit codes of a child
+_ATTACH_S = 30.0  # for strace to attach to this process
+_INJECTED = re.compile(r"\(INJECTED\)$|killed by SIGKILL")
 
 
 @dataclass(frozen=True)
 class Point:
-    """The n-th call of a kind since a child was forked."""
+    """The n-th call of a kind in a child."""
 
     call: str
     n: int
 
 
 class RefusedError(Exception):
-    """Nobody may trace on this machine."""
+    """Tracing is not allowed on this machine."""
 
 
 @contextmanager
-def traced(log: Path, *words: str) -> Iterator[None]:
-    """Let strace watch this process, and the children that it forks from now on."""
-    # Where Yama keeps watch, a process must name who may trace it.
+def traced(log: Path, *arguments: str) -> Iterator[None]:
+    """Let strace trace this process and the children that it forks from now on."""
+    # With Yama, a process must say which other process may trace it.
     _LIBC.prctl(_PR_SET_PTRACER, ctypes.c_ulong(_ANYONE), 0, 0, 0)
     traces = "trace=" + ",".join("?" + call for call in _CALLS)
     strace = [shutil.which("strace") or "strace", "-f", "-y", "-qq", "-o", str(log), "-e", traces]
-    strace += [*words, "-p", str(os.getpid())]
-    # Its complaints, if it came between a call's two halves in this very process, are of no interest.
+    strace += [*arguments, "-p", str(os.getpid())]
+    # When it attaches in the middle of a system call, strace writes to stderr, which doesn't matter.
     no_stderr = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
     pid = os.posix_spawn(strace[0], strace, os.environ, file_actions=[no_stderr])
+    give_up = time.monotonic() + _ATTACH_S
     while "TracerPid:\t0\n" in Path("/proc/self/status").read_text():
         if os.waitpid(pid, os.WNOHANG)[0]:
             raise RefusedError
+        if time.monotonic() > give_up:
+            os.kill(pid, signal.SIGKILL)
+            raise TimeoutError(f"strace did not attach within {_ATTACH_S:g} s")
         time.sleep(0.002)
     try:
         yield
@@ -101,10 +109,16 @@ def traced(log: Path, *words: str) -> Iterator[None]:
 
 def child(expected: Expected, root: Path, waste: Callable[[], object] = int, times: int = 0) -> tuple[int, int]:
     """
-    Run the operation in a child, after wasting some calls; nothing that is traced is called here.
+    Run the operation in a child. This process makes none of the traced calls meanwhile.
+
+    Args:
+        expected: The operation.
+        root: The store.
+        waste: Makes a system call without effect.
+        times: How often the child calls `waste` first.
 
     Returns:
-        Its process id, and how it ended: `_DONE`, `_REFUSED`, `_BROKE` or the signal that killed it, negative.
+        The child's process id, and how it ended: `_DONE`, `_REFUSED`, `_BROKE`, or the negative number of a signal.
     """
     if not (pid := os.fork()):
         code = _BROKE
@@ -116,102 +130,106 @@ def child(expected: Expected, root: Path, waste: Callable[[], object] = int, tim
             code = _DONE
         except MusicgenError:
             code = _REFUSED
-        except BaseException:  # noqa: BLE001  # whatever it is, it is no answer
+        except BaseException:  # noqa: BLE001  # anything else is a flaw
             os.writev(2, [traceback.format_exc().encode()])
         finally:
             os._exit(code)
     return pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def points(expected: Expected, place: Path) -> tuple[list[Point], Counter[str]]:
-    """List the calls that touch the store, in order, and count all calls of each kind."""
+def points_of(expected: Expected, place: Path) -> tuple[list[Point], Counter[str]]:
+    """Return the calls that touch the store, in order, and the number of all calls of each kind."""
     root, log = place / "listed", place / "log"
     expected.copy_to(root)
     with traced(log):
         pid, code = child(expected, root)
     assert code == _DONE
-    made: Counter[str] = Counter()
-    found = []
+    calls: Counter[str] = Counter()
+    touching = []
     for line in log.read_text(errors="replace").splitlines():
         caller, call = line.split("(")[0].split()[:2]
         if caller != str(pid) or call not in _CALLS:
             continue
-        made[call] += 1
+        calls[call] += 1
         if str(root) in line:
-            found.append(Point(call, made[call]))
-    return found, made
+            touching.append(Point(call, calls[call]))
+    return touching, calls
 
 
-def hit(
-    expected: Expected, place: Path, where: list[Point], made: Counter[str], what: dict[str, str]
+def inject(
+    expected: Expected, place: Path, points: list[Point], calls: Counter[str], injection: dict[str, str]
 ) -> list[tuple[Path, int]]:
     """
-    Run the operation once for each point, and let something happen there.
+    Run the operation once for each point, with an injection there.
 
     Args:
-        expected: Names the operation.
-        place: For the stores.
-        where: The points.
-        made: How many calls of each kind are made when nothing happens.
-        what: Happens, by call, as strace puts it.
+        expected: The operation.
+        place: A new directory for the stores.
+        points: The points.
+        calls: How many calls of each kind the operation makes without an injection.
+        injection: What to inject, by call, in strace's words.
 
     Returns:
         For each point the store, and how the child ended.
     """
     place.mkdir()
-    roots = [place / f"{point.call} {point.n}" for point in where]
+    roots = [place / f"{point.call} {point.n}" for point in points]
     for root in roots:
         expected.copy_to(root)
-    last = {call: made[call] + _MORE for call in made}
-    words = [f"--inject={call}:{what[call]}:when={last[call]}" for call in made]
+    last = {call: calls[call] + _MARGIN for call in calls}
+    arguments = [f"--inject={call}:{injection[call]}:when={last[call]}" for call in calls]
     ends = []
-    with traced(place / "log", *words):
-        for point, root in zip(where, roots, strict=True):
+    with traced(place / "log", *arguments):
+        for point, root in zip(points, roots, strict=True):
             waste, _ = _CALLS[point.call]
             ends.append(child(expected, root, waste, last[point.call] - point.n)[1])
-    happened = [line for line in (place / "log").read_text(errors="replace").splitlines() if _HAPPENED.search(line)]
-    assert len(happened) == len(where), f"{len(happened)} of {len(where)} points were hit"
+    injected = [line for line in (place / "log").read_text(errors="replace").splitlines() if _INJECTED.search(line)]
+    assert len(injected) == len(points), f"{len(injected)} injections at {len(points)} points"
     return [*zip(roots, ends, strict=True)]
 
 
 def flaws(expected: Expected, ends: list[tuple[Path, int]], allowed: set[int]) -> Iterator[str]:
-    """Look at each store, and let somebody else finish."""
+    """Check each store, finish the operation as another process would, and yield what goes wrong."""
     for root, end in ends:
         try:
-            wrong = None if end in allowed else f"ended with {end}"
+            problem = None if end in allowed else f"ended with {end}"
             if end >= 0 and not root.name.startswith("unlink") and temporaries(root) > temporaries(expected.start):
-                wrong = "an unfinished write was left behind"
-            wrong = wrong or expected.flaw(root, done=end == _DONE) or expected.flaw_of_rest(root)
-        except Exception as err:  # noqa: BLE001  # whatever a store says no to is a flaw here
-            wrong = repr(err)
-        if wrong:
-            yield f"{root.parent.name}, {root.name}: {wrong}"
+                problem = "an unfinished write was left behind"
+            problem = problem or expected.flaw(root, done=end == _DONE) or expected.flaw_of_rest(root)
+        except Exception as err:  # noqa: BLE001  # any error of the store is a flaw here
+            problem = repr(err)
+        if problem:
+            yield f"{root.parent.name}, {root.name}: {problem}"
 
 
-def main(place: Path, name: str, how: str) -> None:
-    expected = Expected(name, place)
+def _no_fsync(fd: FileDescriptorLike) -> None:
+    pass
+
+
+def main(place: Path, operation: str, how: str) -> None:
+    expected = Expected(operation, place)
     try:
-        where, made = points(expected, place)
+        points, calls = points_of(expected, place)
     except RefusedError:
         print(json.dumps({"no tracing": True}))  # noqa: T201
         return
     if how == "kill":
-        happens = {"KILL": dict.fromkeys(_CALLS, "signal=KILL")}
+        injections = {"KILL": dict.fromkeys(_CALLS, "signal=KILL")}
     elif how == "fail":
-        happens = {"fail": {call: f"error={error}" for call, (_, error) in _CALLS.items()}}
+        injections = {"fail": {call: f"error={error}" for call, (_, error) in _CALLS.items()}}
     else:
-        happens = {error: dict.fromkeys(_CALLS, f"error={error}") for error in GRID}
-        happens["KILL"] = dict.fromkeys(_CALLS, "signal=KILL")
-    ends = {what: hit(expected, place / what, where, made, each) for what, each in happens.items()}
-    os.fsync = lambda fd: None  # nothing is lost from here on
-    wrong = [
+        injections = {error: dict.fromkeys(_CALLS, f"error={error}") for error in GRID}
+        injections["KILL"] = dict.fromkeys(_CALLS, "signal=KILL")
+    ends = {name: inject(expected, place / name, points, calls, each) for name, each in injections.items()}
+    os.fsync = _no_fsync  # saves time: the power is not lost here
+    problems = [
         flaw
-        for what, each in ends.items()
-        for flaw in flaws(expected, each, {-signal.SIGKILL} if what == "KILL" else {_DONE, _REFUSED})
+        for name, each in ends.items()
+        for flaw in flaws(expected, each, {-signal.SIGKILL} if name == "KILL" else {_DONE, _REFUSED})
     ]
     codes = Counter(end for each in ends.values() for _, end in each)
     figures = {"killed": codes[-signal.SIGKILL], "refused": codes[_REFUSED], "done all the same": codes[_DONE]}
-    print(json.dumps({"calls": len(where), **figures, "flaws": wrong}))  # noqa: T201
+    print(json.dumps({"calls": len(points), **figures, "flaws": problems}))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """
-What a disk may hold after the power went: a record of what was done to it, and a strict model of what it may forget.
+What a disk may contain after a power loss: a recorder of changes, and a strict model of which ones may be lost.
 
-A file system may keep or lose whatever was not synced, in nearly any order (ALICE, OSDI 2014). Here, until the file is
-synced, its new bytes are there, half there, zeros, or absent; until the directory is, its new names are there up to any
-one, or any one alone, or all but one. A rename within the file system is one change.
+A file system may keep or lose whatever was not synced, in nearly any order (ALICE, OSDI 2014). In this model, until a
+file is synced, its new bytes are there, half of them are there, they are zeros, or they are missing. Until a directory
+is synced, the changes of names in it are there up to any one of them, or only one of them, or all but one. A rename
+within the file system is one change.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 _DIRECTORY = -1
 _RANDOM_NAME = re.compile(r"-(\d+-)?[0-9a-f]{16}(?=\.|$)")
-_BY_CHANCE = re.compile(rb'"(created|t|gen|crc)":"[^"]*"')
+_RANDOM_MEMBERS = re.compile(rb'"(created|t|gen|crc)":"[^"]*"')
 _CALLS = (
     *("open", "write", "fsync", "ftruncate", "close", "fchmod"),
     *("mkdir", "replace", "rename", "link", "unlink", "remove", "rmdir"),
@@ -26,50 +27,56 @@ _CALLS = (
 
 @dataclass
 class Image:
-    """Names, relative to a place, and the numbers of the files that have them; and the files' bytes."""
+    """
+    The state of a directory tree.
+
+    Attributes:
+        names: The number of the file at each path, which is relative to the top; -1 for a directory.
+        files: The bytes of each file, by number.
+    """
 
     names: dict[str, int] = field(default_factory=dict)
     files: dict[int, bytes] = field(default_factory=dict)
 
     def write_to(self, place: Path) -> None:
-        """Make the files and directories."""
+        """Make the files and directories in a new directory."""
         place.mkdir()
-        for name, number in sorted(self.names.items()):  # a directory sorts before what is in it
+        for name, number in sorted(self.names.items()):  # a directory sorts before the paths in it
             if number == _DIRECTORY:
                 (place / name).mkdir()
             else:
                 (place / name).write_bytes(self.files[number])
 
     def essence(self) -> Iterator[tuple[str, bytes | None]]:
-        """Yield names and bytes without what differs from run to run."""
+        """Yield names and bytes without the parts that differ from run to run."""
         for name, number in sorted(self.names.items()):
-            data = None if number == _DIRECTORY else _BY_CHANCE.sub(b"", self.files[number])
+            data = None if number == _DIRECTORY else _RANDOM_MEMBERS.sub(b"", self.files[number])
             yield _RANDOM_NAME.sub("", name), data
 
     def reachable(self) -> Image:
-        """Drop what has no directory that it could be in, and the numbers that only told files apart."""
-        kept: dict[str, int] = {}
+        """Return this image without paths whose directory is missing, and with the files numbered in order."""
+        names: dict[str, int] = {}
         files: dict[int, bytes] = {}
         for name, number in sorted(self.names.items()):
-            if (above := os.path.dirname(name)) and kept.get(above) != _DIRECTORY:  # noqa: PTH120  # it is no path
+            if (above := os.path.dirname(name)) and names.get(above) != _DIRECTORY:  # noqa: PTH120  # it is no path
                 continue
-            kept[name] = number
+            names[name] = number
             if number != _DIRECTORY:
-                kept[name] = len(files)
+                names[name] = len(files)
                 files[len(files)] = self.files[number]
-        return Image(kept, files)
+        return Image(names, files)
 
 
 @dataclass(frozen=True)
 class Named:
-    """One call gave names to files, or took them."""
+    """One call added, changed or removed names."""
 
     changes: dict[str, int | None]
 
 
 @dataclass(frozen=True)
 class Wrote:
-    """A file has other bytes than before."""
+    """The bytes of a file changed."""
 
     number: int
     data: bytes
@@ -77,57 +84,57 @@ class Wrote:
 
 @dataclass(frozen=True)
 class Synced:
-    """A file, or a directory that is given by its name, was synced."""
+    """A file was synced, given by its number, or a directory, given by its name."""
 
-    what: int | str
+    target: int | str
 
 
 @dataclass(frozen=True)
-class Told:
-    """Somebody was told that all is done."""
+class Acknowledged:
+    """The operation returned."""
 
 
-Event = Named | Wrote | Synced | Told
+Event = Named | Wrote | Synced | Acknowledged
 
 
 class Recorder:
     """
-    Writes down what is done to a place, call by call.
+    Records the changes in a directory tree, call by call.
 
-    It looks at the place before and after each call that goes through `os`, so nothing that is done in another way
-    stays unseen; it is only seen together with the next call.
+    It scans the tree before and after each call of certain functions in `os`. A change that is made in another way is
+    seen, too, but together with the next of these calls.
 
     Attributes:
-        start: What was there.
-        events: What was done since.
+        start: The state at the start.
+        events: The changes since then.
     """
 
     def __init__(self, place: Path) -> None:
         self._place = place
-        self._inodes: dict[int, int | str] = {}  # what is there now: a file's number, or a directory's name
+        self._inodes: dict[int, int | str] = {}  # by inode: a file's number, or a directory's name
         self._next = 0
         self._now = Image()
         self.events: list[Event] = []
-        self.look()
+        self.scan()
         self.start = self._now
         self.events.clear()
 
     @contextmanager
     def watching(self, before: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Look round each call; `before` is called in advance of each."""
+        """Scan the tree around each call of a function in `os`; `before` is called before each of them."""
         real = {name: getattr(os, name) for name in _CALLS}
 
         def watched(name: str) -> Callable[..., object]:
             def run(*args: object, **kwargs: object) -> object:
-                self.look()
+                self.scan()
                 before()
                 if name == "fsync":
-                    what = self._inodes.get(os.fstat(args[0]).st_ino)  # type: ignore[arg-type]
-                    if what is not None:
-                        self.events.append(Synced(what))
+                    target = self._inodes.get(os.fstat(args[0]).st_ino)  # type: ignore[arg-type]
+                    if target is not None:
+                        self.events.append(Synced(target))
                     return None
                 result = real[name](*args, **kwargs)
-                self.look()
+                self.scan()
                 return result
 
             return run
@@ -139,10 +146,10 @@ class Recorder:
         finally:
             for name, call in real.items():
                 setattr(os, name, call)
-            self.look()
+            self.scan()
 
-    def look(self) -> None:
-        """Note what changed since the last look."""
+    def scan(self) -> None:
+        """Record what changed since the last scan."""
         names: dict[str, int] = {}
         inodes: dict[int, int | str] = {self._place.stat().st_ino: ""}
         folders = [""]
@@ -173,12 +180,12 @@ class Recorder:
 
 def after_power_loss(recorder: Recorder, seen: set[tuple[object, ...]], start: int = 0) -> Iterator[tuple[Image, bool]]:
     """
-    Yield each thing that the disk may hold, were the power lost at any moment, and whether all was told to be done.
+    Yield the possible states of the disk after a power loss at any moment, and whether the operation had returned.
 
     Args:
-        recorder: What was done.
-        seen: What was yielded before, and won't be again.
-        start: How many of the events come before the first such moment.
+        recorder: The changes.
+        seen: States that were yielded before and are skipped; new ones are added.
+        start: How many events come before the first moment.
     """
     disk = _Disk(recorder.start)
     for count, event in enumerate([None, *recorder.events]):
@@ -187,19 +194,23 @@ def after_power_loss(recorder: Recorder, seen: set[tuple[object, ...]], start: i
         if count < start:
             continue
         for image in disk.images():
-            key = (disk.told, *image.essence())
+            key = (disk.acknowledged, *image.essence())
             if key not in seen:
                 seen.add(key)
-                yield image, disk.told
+                yield image, disk.acknowledged
 
 
 class _Disk:
+    """The changes that are durable, and those that are not yet synced."""
+
     def __init__(self, start: Image) -> None:
-        self._names = dict(start.names)  # those that the disk can't lose
+        self._names = dict(start.names)  # durable, as are `_files`
         self._files = dict(start.files)
-        self._new_names: list[tuple[dict[str, int | None], set[str]]] = []  # each with the directories to be synced
+        self._new_names: list[
+            tuple[dict[str, int | None], set[str]]
+        ] = []  # each with the directories that must be synced
         self._new_files: dict[int, bytes] = {}
-        self.told = False
+        self.acknowledged = False
 
     def do(self, event: Event) -> None:
         match event:
@@ -216,17 +227,17 @@ class _Disk:
                     if not above:
                         self._names = _changed(self._names, changes)
                 self._new_names = [each for each in self._new_names if each[1]]
-            case Told():
-                self.told = True
+            case Acknowledged():
+                self.acknowledged = True
 
     def images(self) -> Iterator[Image]:
         changes = [changes for changes, _ in self._new_names]
         some = [changes[:end] for end in range(len(changes) + 1)]
         some += [[each] for each in changes]
         some += [changes[:at] + changes[at + 1 :] for at in range(len(changes))]
-        for kept in some:
+        for applied in some:
             names = self._names
-            for each in kept:
+            for each in applied:
                 names = _changed(names, each)
             for how in (_all, _none, _half, _zeros):
                 files = {number: self._files.get(number, b"") for number in names.values() if number != _DIRECTORY}

@@ -1,4 +1,4 @@
-"""What a store does to itself, in one table; and what must hold after each of these was cut off, or was not."""
+"""The operations that change a store, and what must hold after each of them was interrupted or completed."""
 
 from __future__ import annotations
 
@@ -10,71 +10,84 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from musicgen_cli.errors import DamagedError, NotFoundError
 from musicgen_cli.store import Store, maintenance
 from tests.support.index_lines import draft, sound
 
-Takes = dict[str, tuple[str, tuple[str, ...], str, bool]]  # by id: prompt, tags, SHA-256, is the audio right
-LONG_AGO = 7_200  # s; more than the hour that gc gives unfinished work
+LONG_AGO = 7_200  # s; more than the hour for which `gc` leaves unused files alone
+
+
+class Take(NamedTuple):
+    """What is compared of a listed take."""
+
+    prompt: str
+    tags: tuple[str, ...]
+    content_hash: str
+    is_intact: bool  # the audio is there and right
+
+
+Takes = dict[str, Take]  # by id
 
 
 def quiet(root: Path) -> Store:
+    """Open a store that gives no warnings."""
     return Store(root, warn=lambda line: None)
 
 
 def takes(root: Path) -> Takes:
-    """Read everything that is listed, the audio too."""
+    """Read all listed takes, with their audio."""
     store = quiet(root)
-    found: Takes = {}
+    listed: Takes = {}
     for artifact in store.newest(None):
         try:
             store.read_blob(artifact)
         except DamagedError:
-            right = False
+            is_intact = False
         else:
-            right = True
-        assert artifact.id not in found, f"{artifact.id} is listed twice"
-        found[artifact.id] = (artifact.prompt, artifact.tags, artifact.content_hash, right)
-    return found
+            is_intact = True
+        assert artifact.id not in listed, f"{artifact.id} is listed twice"
+        listed[artifact.id] = Take(artifact.prompt, artifact.tags, artifact.content_hash, is_intact)
+    return listed
 
 
 def sounds(root: Path) -> set[str]:
-    """Hash all audio, right or wrong, wherever it was moved."""
+    """Hash all WAV files, intact or not, in any directory of the store."""
     return {hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*.wav")}
 
 
 def temporaries(root: Path) -> int:
-    """Count what unfinished writes left."""
+    """Count the files of unfinished writes."""
     return sum(".tmp-" in path.name for path in root.rglob("*"))
 
 
 def nothing(root: Path) -> None:
-    """Leave the store for the operation to make."""
+    """Make nothing: the operation makes the store."""
 
 
 def some(root: Path) -> None:
-    """Make a store with a bit of everything: shared audio, edited tags, a removed take."""
+    """Make a store with shared audio, edited tags and a removed take."""
     store = quiet(root)
     store.put(sound(0), draft("zero"))
     one = store.put(sound(1), draft("one", tags=("a", "b")))
     store.put(sound(0), draft("zero again"))
-    gone = store.put(sound(2), draft("two"))
+    two = store.put(sound(2), draft("two"))
     store.tag([one.id], add=["c"], rm=["a"])
-    store.remove([gone.id])
+    store.remove([two.id])
 
 
-def rotten(root: Path) -> None:
-    """Add a file that has the name of the audio to come, and zeros in it."""
+def zeroed(root: Path) -> None:
+    """Add a file of zeros with the name of the audio that will be put."""
     some(root)
-    path = quiet(root).blob_path(quiet(root).put(sound(9), draft("rotten soon")))
+    path = quiet(root).blob_path(quiet(root).put(sound(9), draft("soon zeroed")))
     quiet(root).remove(["last"])
     path.chmod(0o600)
     path.write_bytes(bytes(path.stat().st_size))
 
 
 def littered(root: Path) -> None:
-    """Add what a clean-up takes: audio that nobody names, and an unfinished write, both old."""
+    """Add old files that `gc` deletes: unused audio, and an unfinished write."""
     some(root)
     folder = quiet(root).blob_path(quiet(root).get("last")).parent
     (folder / ".tmp-1-0000000000000000").write_bytes(sound()[:50])
@@ -84,19 +97,19 @@ def littered(root: Path) -> None:
 
 
 def damaged(root: Path) -> None:
-    """Make one that a repair can mend: two lines glued into one, one that lost a byte, a torn one, corrupt audio."""
+    """Make a store to repair: two lines without an LF between them, one without a byte, a torn one, damaged audio."""
     store = quiet(root)
     corrupt = store.put(sound(3), draft("corrupt"))
     for seed in (4, 5, 6):
         store.put(sound(seed), draft(f"line {seed}"))
-    *lines, glued, other, cut = (root / "index.jsonl").read_bytes().splitlines(keepends=True)
-    (root / "index.jsonl").write_bytes(b"".join([*lines, glued[:-1], other, cut[:50], cut[51:], cut[:99]]))
+    *lines, joined, second, cut = (root / "index.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "index.jsonl").write_bytes(b"".join([*lines, joined[:-1], second, cut[:50], cut[51:], cut[:99]]))
     store.blob_path(corrupt).chmod(0o600)
     store.blob_path(corrupt).write_bytes(b"RIFF")
 
 
 def orphaned(root: Path) -> None:
-    """Add audio whose line was lost."""
+    """Add audio whose `put` line was lost."""
     some(root)
     quiet(root).restore("last")
     index = (root / "index.jsonl").read_bytes()
@@ -117,15 +130,15 @@ def remove(store: Store) -> None:
 
 
 def remove_rest(store: Store) -> None:
-    """Remove those that are still there, and say so if one was not."""
-    missed = None
+    """Remove the takes that are still there; raise an error afterwards if one was not."""
+    error = None
     for seed in (0, 1):
         try:
             store.remove([digits(seed)])
         except NotFoundError as err:
-            missed = err
-    if missed:
-        raise missed
+            error = err
+    if error:
+        raise error
 
 
 def restore(store: Store) -> None:
@@ -133,65 +146,66 @@ def restore(store: Store) -> None:
 
 
 def repair(store: Store) -> None:
-    _promises(maintenance.repair(store.root))
+    _require_change(maintenance.repair(store.root))
 
 
 def adopt(store: Store) -> None:
-    _promises(maintenance.repair(store.root, adopt=True))
+    _require_change(maintenance.repair(store.root, adopt=True))
 
 
-def _promises(mended: maintenance.Repair) -> None:
-    if not (mended.index_rewritten or mended.quarantined or mended.adopted):
-        raise NotFoundError("nothing to repair")  # it only looked, and can't say what the disk has
+def _require_change(result: maintenance.Repair) -> None:
+    if not (result.index_rewritten or result.quarantined or result.adopted):
+        raise NotFoundError("nothing to repair")  # it synced nothing, so it can't promise that anything is durable
 
 
 def digits(seed: int) -> str:
-    """Name the first take of a sound."""
+    """Return the id, without `artifact_`, of the first take of a sound."""
     return hashlib.sha256(sound(seed)).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class Operation:
     """
-    One thing that a store does.
+    One operation of a store.
 
     Attributes:
-        prepare: Makes the store that it is done to.
-        run: Does it.
-        again: Finishes it, however much of it was done; `NotFoundError` if part of it was, which promises nothing.
+        prepare: Makes the store in which the operation starts.
+        run: Runs the operation.
+        finish: Runs what remains of it after an interruption; a `NotFoundError` means that parts had been done already,
+            and that these need not be durable.
     """
 
     prepare: Callable[[Path], None]
     run: Callable[[Store], object]
-    again: Callable[[Store], object]
+    finish: Callable[[Store], object]
 
 
-def _same(prepare: Callable[[Path], None], run: Callable[[Store], object]) -> Operation:
+def _repeatable(prepare: Callable[[Path], None], run: Callable[[Store], object]) -> Operation:
     return Operation(prepare, run, run)
 
 
 OPERATIONS = {
-    "first put": _same(nothing, put),
-    "later put": _same(some, put),
-    "put over rot": _same(rotten, put),
-    "tag": _same(some, tag),
+    "first put": _repeatable(nothing, put),
+    "later put": _repeatable(some, put),
+    "put over zeros": _repeatable(zeroed, put),
+    "tag": _repeatable(some, tag),
     "rm": Operation(some, remove, remove_rest),
-    "restore": _same(some, restore),
-    "compact": _same(some, lambda store: maintenance.compact(store.root)),
-    "compact --forget": _same(some, lambda store: maintenance.compact(store.root, forget=True)),
-    "gc": _same(littered, lambda store: maintenance.gc(store.root, yes=True)),
-    "repair": _same(damaged, repair),
-    "repair --adopt": _same(orphaned, adopt),
+    "restore": _repeatable(some, restore),
+    "compact": _repeatable(some, lambda store: maintenance.compact(store.root)),
+    "compact --forget": _repeatable(some, lambda store: maintenance.compact(store.root, forget=True)),
+    "gc": _repeatable(littered, lambda store: maintenance.gc(store.root, yes=True)),
+    "repair": _repeatable(damaged, repair),
+    "repair --adopt": _repeatable(orphaned, adopt),
 }
 
 
 class Expected:
     """
-    What may be in a store after an operation was done or cut off.
+    What may be in a store after an operation was completed or interrupted.
 
     Args:
-        name: Of the operation.
-        place: A directory of its own, where the operation is done once without trouble.
+        name: The operation.
+        place: An empty directory, in which the operation is run once without interruption.
     """
 
     def __init__(self, name: str, place: Path) -> None:
@@ -209,44 +223,44 @@ class Expected:
         self._sounds &= sounds(done)
 
     def copy_to(self, root: Path) -> None:
-        """Make the store in which the operation starts, as often as needed."""
+        """Copy the store in which the operation starts."""
         if self.start.exists():
             shutil.copytree(self.start, root)
 
     def flaw(self, root: Path, *, done: bool, torn: int = 0) -> str | None:
         """
-        Tell what is wrong with a store, by looking at it.
+        Read a store and return what is wrong with it, or None.
 
         Args:
             root: The store.
-            done: The operation said that it was done.
-            torn: How many lines may be bad that were not before.
+            done: The operation returned without an error.
+            torn: How many more bad lines there may be than before.
         """
         now = takes(root)
         for name in self._before:
-            right = [self._after.get(name)] if done else [self._before[name], self._after.get(name)]
-            if now.get(name) not in right:
-                return f"{name} is {now.get(name)}, not {right}"
+            allowed = [self._after.get(name)] if done else [self._before[name], self._after.get(name)]
+            if now.get(name) not in allowed:
+                return f"{name} is {now.get(name)}, not {allowed}"
         for name in now.keys() - self._before:
             if now[name] not in self._after.values():
-                return f"{name} is {now[name]}, which nobody stored"
+                return f"{name} is {now[name]}, which was never stored"
         if done and (lost := set(self._after.values()) - set(now.values())):
-            return f"done, but not there: {lost}"
-        if lost := self._sounds - sounds(root):
-            return f"audio is gone: {lost}"
+            return f"done, but missing: {lost}"
+        if lost_sounds := self._sounds - sounds(root):
+            return f"audio is missing: {lost_sounds}"
         if (bad := quiet(root).stats().bad_lines) > self._bad + torn:
             return f"{bad} bad lines"
         return None
 
     def flaw_of_rest(self, root: Path, *, torn: int = 0) -> str | None:
-        """Tell what goes wrong when somebody else finishes the operation, and goes on to another."""
+        """Finish the operation as another process would, then put a take; return what goes wrong, or None."""
         store = quiet(root)
         with suppress(NotFoundError):
-            self.operation.again(store)
-        if wrong := self.flaw(root, done=True, torn=torn):
-            return f"finished by another: {wrong}"
-        kept = takes(root)
+            self.operation.finish(store)
+        if problem := self.flaw(root, done=True, torn=torn):
+            return f"after another process finished it: {problem}"
+        before = takes(root)
         new = store.put(sound(77), draft("seventy-seven"))
-        if takes(root) != kept | {new.id: ("seventy-seven", new.tags, new.content_hash, True)}:
-            return "the next put changed more than itself"
+        if takes(root) != before | {new.id: Take("seventy-seven", new.tags, new.content_hash, True)}:
+            return "the next put changed another take"
         return None

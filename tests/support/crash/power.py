@@ -1,8 +1,8 @@
 """
-Lose the power at any moment of an operation, and at any moment of another that goes on where the first one died.
+Simulate a power loss at any moment of an operation, or of another process that finishes it after the first one died.
 
-A program of its own, since it forks and changes `os`:
-`python -m tests.support.crash.power PLACE OPERATION [BUG]` prints JSON; with a bug only the first flaw.
+`python -m tests.support.crash.power PLACE OPERATION [BUG]` prints JSON; with a bug, only the first flaw.
+This is a program of its own because it forks and replaces functions of `os`.
 """
 
 from __future__ import annotations
@@ -16,40 +16,44 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import filelock  # noqa: F401  # so that no child has to
+import filelock  # noqa: F401  # imported before the fork, so that no child has to
 import pydantic_core  # noqa: F401
 
 from musicgen_cli.errors import NotFoundError
 from tests.support.crash.bugs import BUGS
-from tests.support.crash.disk import Image, Recorder, Told, after_power_loss
+from tests.support.crash.disk import Acknowledged, Image, Recorder, after_power_loss
 from tests.support.crash.operations import Expected, quiet
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 
 def flaws(expected: Expected, place: Path, figures: dict[str, int]) -> Iterator[str]:
-    """Yield what is wrong with a store after any power loss; `figures` counts the states looked at."""
+    """Yield what is wrong with the store after any power loss; `figures` counts the states that were checked."""
     recorder = _recorder(expected, place / "alone")
     with recorder.watching():
         expected.operation.run(quiet(place / "alone" / "store"))
-    recorder.events.append(Told())
+    recorder.events.append(Acknowledged())
     seen: set[tuple[object, ...]] = set()
-    yield from _judge(expected, after_power_loss(recorder, seen), place, figures, "power loss")
-    known = -1
+    yield from _check(expected, after_power_loss(recorder, seen), place, figures, "power loss")
+    events = -1
     for call in count(1):
         recorder = _recorder(expected, place / f"died {call}")
         root = place / f"died {call}" / "store"
         died = _die_before(call, expected, root, recorder)
         if died is None:
             return
-        if len(died.events) == known:
-            continue  # as far as the disk is concerned, it died there before
-        known = len(died.events)
+        if len(died.events) == events:
+            continue  # for the disk, this death is the same as the one before
+        events = len(died.events)
         figures["deaths"] += 1
         with died.watching(), suppress(NotFoundError):
-            expected.operation.again(quiet(root))
-            died.events.append(Told())
-        why = f"death before call {call}, another finishes, power loss"
-        yield from _judge(expected, after_power_loss(died, seen, known), place, figures, why)
+            expected.operation.finish(quiet(root))
+            died.events.append(Acknowledged())
+        history = f"death before call {call}, finished by another process, power loss"
+        yield from _check(expected, after_power_loss(died, seen, events), place, figures, history)
         shutil.rmtree(place / f"died {call}")
 
 
@@ -60,7 +64,7 @@ def _recorder(expected: Expected, disk: Path) -> Recorder:
 
 
 def _die_before(call: int, expected: Expected, root: Path, recorder: Recorder) -> Recorder | None:
-    """Run the operation in a child that dies before one of its calls; return its record, None if it came to its end."""
+    """Run the operation in a child that dies before its n-th call; return its record, or None if it ended before."""
     into, out = os.pipe()
     if not os.fork():
         calls = count(1)
@@ -78,35 +82,41 @@ def _die_before(call: int, expected: Expected, root: Path, recorder: Recorder) -
             os._exit(0)
     os.close(out)
     with os.fdopen(into, "rb") as file:
-        record = file.read()
+        pickled = file.read()
     os.wait()
-    return pickle.loads(record) if record else None
+    record: Recorder | None = pickle.loads(pickled) if pickled else None
+    return record
 
 
-def _judge(
-    expected: Expected, states: Iterator[tuple[Image, bool]], place: Path, figures: dict[str, int], why: str
+def _check(
+    expected: Expected, states: Iterator[tuple[Image, bool]], place: Path, figures: dict[str, int], history: str
 ) -> Iterator[str]:
-    for image, told in states:
+    for image, acknowledged in states:
         figures["states"] += 1
         disk = place / "disk"
         image.write_to(disk)
         try:
-            wrong = expected.flaw(disk / "store", done=told, torn=1) or expected.flaw_of_rest(disk / "store", torn=1)
-        except Exception as err:  # noqa: BLE001  # whatever a store says no to is a flaw here
-            wrong = repr(err)
-        if wrong:
-            yield f"{why}: {wrong}; there was {sorted(image.names)}"
+            root = disk / "store"
+            problem = expected.flaw(root, done=acknowledged, torn=1) or expected.flaw_of_rest(root, torn=1)
+        except Exception as err:  # noqa: BLE001  # any error of the store is a flaw here
+            problem = repr(err)
+        if problem:
+            yield f"{history}: {problem}; the disk had {sorted(image.names)}"
         shutil.rmtree(disk)
 
 
+def _no_fsync(fd: FileDescriptorLike) -> None:
+    pass
+
+
 def main(place: Path, name: str, bug: str = "") -> None:
-    os.fsync = lambda fd: None  # the disk is a model; what it has is up to the record
+    os.fsync = _no_fsync  # the disk is a model
     expected = Expected(name, place)
     if bug:
         BUGS[bug]()
     figures = {"states": 0, "deaths": 0}
-    found = list(islice(flaws(expected, place, figures), 1 if bug else None))
-    print(json.dumps({**figures, "flaws": found}))  # noqa: T201
+    problems = list(islice(flaws(expected, place, figures), 1 if bug else None))
+    print(json.dumps({**figures, "flaws": problems}))  # noqa: T201
 
 
 if __name__ == "__main__":
