@@ -1,11 +1,10 @@
 """
-How the store reads files, makes directories, and explains what fails; how it writes is in `musicgen_cli.atomic`.
+Open files for reading, make directories durably, and turn an `OSError` into a message; `atomic` writes files.
 
-No name is followed if it is a symbolic link, except the store's own directory and what lies above it: where the store
-is, is the user's choice.
+Symbolic links are not followed, except in the path of the store's own directory, which the user chooses.
 """
 
-# Every system call is made through `os`, where a test can watch it and make it fail.
+# Every system call is made through `os`, so that tests can observe it and make it fail.
 # ruff: noqa: PTH102, PTH208
 
 from __future__ import annotations
@@ -24,14 +23,20 @@ OTHER_STORE = "`--store DIR` or MUSICGEN_STORE names another store"
 
 
 @contextmanager
-def explained(doing: str, root: Path) -> Iterator[None]:
-    """Turn an `OSError` into a sentence: `doing` is what fails, as in `can't read '/store': permission denied`."""
+def explained(action: str, root: Path) -> Iterator[None]:
+    """
+    Turn an `OSError` into a `StoreError` such as `can't read '/store': permission denied`.
+
+    Args:
+        action: What failed: `read` or `write to`.
+        root: The store's directory, which is named where the `OSError` names no path.
+    """
     try:
         yield
     except OSError as err:
         path = root if err.filename is None else os.fsdecode(err.filename)
         reason = "a symbolic link is not followed" if err.errno == errno.ELOOP else (err.strerror or str(err)).lower()
-        raise StoreError(f"can't {doing} {str(path)!r}: {reason}", hint=OTHER_STORE) from err
+        raise StoreError(f"can't {action} {str(path)!r}: {reason}", hint=OTHER_STORE) from err
 
 
 def open_to_read(path: Path) -> BufferedReader:
@@ -40,7 +45,7 @@ def open_to_read(path: Path) -> BufferedReader:
 
 
 def names(folder: Path) -> list[str]:
-    """Return the names in a directory as they are now: the caller may remove what it is told of."""
+    """Return the names in a directory, none if it doesn't exist. It is a list, so that the caller may delete files."""
     try:
         return os.listdir(folder)
     except FileNotFoundError:
@@ -49,9 +54,10 @@ def names(folder: Path) -> list[str]:
 
 def make_directory(path: Path) -> None:
     """
-    Make a directory, and what it lies in, unless it is there already.
+    Make a directory and its parents, unless they exist.
 
-    Either way the disk has its name when this returns: who made it may have died before making sure of that.
+    The directory's name is durable when this returns, even if the directory existed: the process that made it may have
+    died before it synced the name.
     """
     if path.parent != path and not path.parent.exists():
         make_directory(path.parent)

@@ -208,17 +208,18 @@ class Journal:
 
     def rewrite(self, lines: Callable[[Snapshot], Iterable[bytes]], *, keep_old: bool) -> tuple[int, int]:
         """
-        Put another index in the place of this one, in one step; the caller holds the lock.
+        Replace the index by another one, in one step. The caller holds the lock.
 
-        Who reads keeps the file that it opened; who waits to write opens the new one, which has a `gen` of its own.
+        A reader keeps the file that it has opened; a writer that waits for the lock opens the new one, whose `gen` is
+        another.
 
         Args:
-            lines: Makes the lines after the head from the present ones.
-            keep_old: Keep the present file as `index.jsonl.old`; else neither it nor what a rewriting that was cut off
-                left behind stays.
+            lines: Makes the new lines, without a head, from the present index.
+            keep_old: Keep the present file as `index.jsonl.old`; otherwise leave neither it nor an older one, nor the
+                temporary files of interrupted rewritings.
 
         Returns:
-            How many lines and how many bytes were written.
+            The number of lines and of bytes in the new index, including the head.
         """
         count = size = 0
         with atomic.replacing(self._path, prefix=TEMPORARY) as new:
@@ -236,10 +237,11 @@ class Journal:
         return count, size
 
     def _keep_old(self) -> None:
-        # First under another name, so that there is never a moment without any `index.jsonl.old`.
+        # Linked under another name first, so that there is an `index.jsonl.old` at any moment.
         with atomic.replacing(self._root / OLD, prefix=TEMPORARY) as temporary:
             atomic.link_or_copy(self._path, temporary)
-        atomic.discard(temporary)  # it is still there if both were names of the same file: then a rename does nothing
+        # If `index.jsonl.old` was a link to the same file already, the rename did nothing, and the temporary is left.
+        atomic.discard(temporary)
 
     def _warn_of_bad_lines(self, snapshot: Snapshot) -> None:
         if snapshot.bad:
