@@ -125,7 +125,7 @@ class PlayerProcess:
     def __init__(self, player: Player, arguments: list[str], env: dict[str, str], *, is_piped: bool = False) -> None:
         self._name = player.name
         self._started = time.monotonic()
-        self._stderr: IO[bytes] = TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads could fill up
+        self._stderr: IO[bytes] = TemporaryFile()  # noqa: SIM115  # a pipe that is not read could fill up
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own list of arguments, and a path
                 [player.program, *arguments],

@@ -63,7 +63,7 @@ def locked(root: Path, name: str = LOCK, wait_s: float | None = None) -> Iterato
 
 
 def _refuse_removed(fd: int) -> None:
-    """Give up a lock whose file the last holder deleted: nobody else can open that file any more."""
+    """Give up a lock whose file the last holder deleted: no other process can open that file any more."""
     if os.fstat(fd).st_nlink == 0:
         from filelock import Timeout
 

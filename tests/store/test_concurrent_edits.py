@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from musicgen_cli.errors import ArtifactNotFoundError
 from musicgen_cli.store import Store
-root, artifact_id, who = sys.argv[1:]
+root, artifact_id, writer = sys.argv[1:]
 for i in range(50):
     try:
-        Store(Path(root)).tag([artifact_id], add=[f"{who}{i}"], rm=[f"{who}{i - 1}"] if i % 2 == 0 else [])
-        print(f"{who}{i}", flush=True)
+        Store(Path(root)).tag([artifact_id], add=[f"{writer}{i}"], rm=[f"{writer}{i - 1}"] if i % 2 == 0 else [])
+        print(f"{writer}{i}", flush=True)
     except ArtifactNotFoundError:
         pass
 """
@@ -35,13 +35,13 @@ for _ in range(25):
 def test_two_processes_that_tag_one_take_lose_no_tag(store: Store, root: Path) -> None:
     """Each makes fifty edits, which add fifty tags and remove half of them again."""
     take = store.put(sound(), draft(tags=()))
-    for code, _, err in [finish(program) for program in [start_python(TAG, root, take.id, who) for who in "ab"]]:
+    for code, _, err in [finish(program) for program in [start_python(TAG, root, take.id, writer) for writer in "ab"]]:
         assert (code, err) == (0, "")
 
     tags = store.get(take.id).tags
 
-    for who in "ab":
-        assert [tag for tag in tags if tag[0] == who] == [f"{who}{i}" for i in (*range(0, 50, 2), 49)]
+    for writer in "ab":
+        assert [tag for tag in tags if tag[0] == writer] == [f"{writer}{i}" for i in (*range(0, 50, 2), 49)]
     assert store.stats().lines == 102
     assert store.stats().bad_lines == 0
 

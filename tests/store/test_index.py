@@ -284,35 +284,35 @@ def test_every_way_to_read_agrees_with_a_simple_model(
     live: dict[str, list[str]] = {}
     used: set[str] = set()
     lines = [head()]
-    for op, who, *more in steps:
-        if op == "put" and who not in used:  # ids are never used twice
-            used.add(who)
-            live[who] = [*more[0]]
-            lines.append(put(who, tags=[*more[0]]))
+    for op, artifact_id, *more in steps:
+        if op == "put" and artifact_id not in used:  # ids are never used twice
+            used.add(artifact_id)
+            live[artifact_id] = [*more[0]]
+            lines.append(put(artifact_id, tags=[*more[0]]))
         elif op == "tag":
-            lines.append(tag(who, add=more[0], rm=more[1]))
-            if who in live:
-                remaining = [each for each in live[who] if each not in more[1]]
-                live[who] = remaining + [each for each in more[0] if each not in remaining]
+            lines.append(tag(artifact_id, add=more[0], rm=more[1]))
+            if artifact_id in live:
+                remaining = [each for each in live[artifact_id] if each not in more[1]]
+                live[artifact_id] = remaining + [each for each in more[0] if each not in remaining]
         elif op == "del":
-            lines.append(delete(who))
-            live.pop(who, None)
+            lines.append(delete(artifact_id))
+            live.pop(artifact_id, None)
         elif op == "bad":
-            lines.append(delete(who).replace(TIME.encode(), b"x" * len(TIME)))
+            lines.append(delete(artifact_id).replace(TIME.encode(), b"x" * len(TIME)))
         elif op == "x-":
-            lines.append(sealed({"op": "x-", "id": who, "add": ["a"]}, "\t"))
+            lines.append(sealed({"op": "x-", "id": artifact_id, "add": ["a"]}, "\t"))
     index(*lines)
 
     listed = [(artifact.id, [*artifact.tags]) for artifact in store.newest(limit, Filter(tags=filter_tags))]
 
-    expected = [(who, has) for who, has in reversed(live.items()) if set(filter_tags) <= set(has)]
+    expected = [(artifact_id, has) for artifact_id, has in reversed(live.items()) if set(filter_tags) <= set(has)]
     assert listed == expected[:limit]
-    for who in map(name, range(1, 7)):
-        if who in live:
-            assert [*store.get(who).tags] == live[who]
+    for artifact_id in map(name, range(1, 7)):
+        if artifact_id in live:
+            assert [*store.get(artifact_id).tags] == live[artifact_id]
         else:
             with pytest.raises(ArtifactNotFoundError):
-                store.get(who)
+                store.get(artifact_id)
 
 
 PROMPTS = [
