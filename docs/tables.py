@@ -36,8 +36,8 @@ def rewritten(page: str, text: str) -> str:
         if of_page == page:
             start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
             before, _, rest = text.partition(start)
-            _, found, after = rest.partition(end)
-            assert found, f"{page} has no place for {name!r}"
+            _, marker, after = rest.partition(end)
+            assert marker, f"{page} has no place for {name!r}"
             text = before + start + make() + end + after
     return text
 

@@ -30,9 +30,9 @@ _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")
 def _prompt(text: str) -> str:
     if len(text) > limits.PROMPT_CHARS:
         raise PydanticCustomError("prompt", f"must be at most {limits.PROMPT_CHARS} characters, got {len(text)}")
-    if found := _FORBIDDEN.search(text):
+    if match := _FORBIDDEN.search(text):
         raise PydanticCustomError(
-            "prompt", f"must not hold control characters but tab and line feed, got U+{ord(found[0]):04X}"
+            "prompt", f"must not hold control characters but tab and line feed, got U+{ord(match[0]):04X}"
         )
     return text
 

@@ -45,8 +45,8 @@ def _names() -> Iterator[str]:
 
 def _lines() -> list[tuple[str, ...]]:
     """Return the words after each `musicgen` that a shell would run in a code block."""
-    found = [block for page in PAGES for block in blocks(page) if block.language in {"sh", "make", "crontab"}]
-    text = "\n".join(block.text for block in found).replace("\\\n", " ").replace("$<", "FILE")
+    shell_blocks = [block for page in PAGES for block in blocks(page) if block.language in {"sh", "make", "crontab"}]
+    text = "\n".join(block.text for block in shell_blocks).replace("\\\n", " ").replace("$<", "FILE")
     lines: list[tuple[str, ...]] = []
     for line in text.splitlines():
         for is_end, words in groupby(_words(line), key=lambda word: set(word) <= set(_ENDS)):

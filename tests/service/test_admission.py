@@ -17,7 +17,8 @@ from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.service.admission import AdmissionQueue, RefusedError
 from musicgen_cli.service.job import Job
 from tests.support.fake_engine import FakeEngine
-from tests.support.services import FakeService, Logged, ServiceClient, StartService, until
+from tests.support.services import FakeService, Logged, ServiceClient, StartService
+from tests.support.waiting import wait_until
 
 SHORT = {"duration": 0.5}
 StartHeld = Callable[..., tuple[FakeService, Future[httpx.Response]]]
@@ -32,7 +33,7 @@ def start_held(start: StartService, engine: FakeEngine) -> StartHeld:
         service = start(engine, **options)
         engine.hold()
         first = service.later({"client_job_id": "first"})
-        until(lambda: engine.requests)
+        wait_until(lambda: engine.requests)
         return service, first
 
     return start_service
@@ -52,7 +53,7 @@ def test_requests_are_served_in_the_order_of_arrival(start_held: StartHeld, engi
     later = []
     for number in range(1, 6):
         later.append(service.later({"seed": number}))
-        until(lambda number=number: service.counts()["waiting"] == number)  # type: ignore[misc]
+        wait_until(lambda number=number: service.counts()["waiting"] == number)  # type: ignore[misc]
     assert len(engine.requests) == 1
 
     engine.release()
@@ -67,7 +68,7 @@ def test_a_full_queue_is_429(start_held: StartHeld, engine: FakeEngine, limit: i
     """One request runs and `limit` wait; the next is refused until there is room again."""
     service, first = start_held(limit=limit)
     waiting = [service.later() for _ in range(limit)]
-    until(lambda: service.counts() == {"waiting": limit, "running": 1, "limit": limit})
+    wait_until(lambda: service.counts() == {"waiting": limit, "running": 1, "limit": limit})
 
     response = service.post()
 
@@ -84,7 +85,7 @@ def test_retry_after_is_the_remaining_time_of_the_running_request(start: StartSe
     engine.hold()
     sent = time.monotonic()
     first = service.later()
-    until(lambda: engine.requests)
+    wait_until(lambda: engine.requests)
     running = time.monotonic()
     time.sleep(0.3)
 
@@ -102,12 +103,12 @@ def test_a_client_that_disconnects_while_it_waits_frees_its_place(start_held: St
     """Its request is not generated, and another one may wait instead."""
     service, _ = start_held(limit=1)
     with service.send_request(b'{"duration": 0.5, "client_job_id": "gone"}'):
-        until(lambda: service.counts()["waiting"])
+        wait_until(lambda: service.counts()["waiting"])
         assert service.post().status_code == 429
 
-    until(lambda: not service.counts()["waiting"])
+    wait_until(lambda: not service.counts()["waiting"])
     second = service.later({"client_job_id": "second"})
-    until(lambda: service.counts()["waiting"])
+    wait_until(lambda: service.counts()["waiting"])
 
     assert state_of(service, "gone") == "failed"
     engine.release()
@@ -122,10 +123,10 @@ def test_a_client_that_disconnects_while_it_is_served_cancels_its_job(
     service = start(engine)
     engine.hold()
     with service.send_request(b'{"duration": 0.5, "client_job_id": "gone"}'):
-        until(lambda: engine.requests)
+        wait_until(lambda: engine.requests)
 
-    until(lambda: engine.cancelled_by)
-    until(lambda: not service.counts()["running"])
+    wait_until(lambda: engine.cancelled_by)
+    wait_until(lambda: not service.counts()["running"])
     engine.release()
 
     assert state_of(service, "gone") == "failed"
@@ -158,9 +159,9 @@ def test_a_deadline_check_counts_the_requests_ahead(start: StartService, engine:
     service.post({"duration": 0.5})
     engine.hold()
     first = service.later({"duration": 0.5})
-    until(lambda: len(engine.requests) == 2)
+    wait_until(lambda: len(engine.requests) == 2)
     second = service.later({"duration": 30})
-    until(lambda: service.counts()["waiting"])
+    wait_until(lambda: service.counts()["waiting"])
 
     response = service.post({"duration": 0.5}, headers={"X-Deadline-S": "5"})
 
@@ -204,7 +205,7 @@ def wide(start: StartService, engine: FakeEngine) -> Busy:
     service = start(engine, limit=2)
     engine.hold()
     running = [service.later({"client_job_id": name}) for name in ("first", "second")]
-    until(lambda: service.counts()["running"] == 2)
+    wait_until(lambda: service.counts()["running"] == 2)
     return service, running
 
 
@@ -212,7 +213,7 @@ def test_as_many_requests_run_as_the_engine_has_slots(wide: Busy, engine: FakeEn
     """Further ones wait, then are refused; the progress of each running one is reported."""
     service, running = wide
     waiting = [service.later({"seed": number}) for number in (1, 2)]
-    until(lambda: service.counts() == {"waiting": 2, "running": 2, "limit": 2})
+    wait_until(lambda: service.counts() == {"waiting": 2, "running": 2, "limit": 2})
 
     assert service.post().status_code == 429
     assert [state_of(service, name) for name in ("first", "second")] == ["running"] * 2
@@ -225,16 +226,16 @@ def test_a_client_that_disconnects_frees_only_its_own_slot(wide: Busy, engine: F
     """The other running request goes on."""
     service, running = wide
     waiting = service.later({"client_job_id": "third"})
-    until(lambda: service.counts()["waiting"])
+    wait_until(lambda: service.counts()["waiting"])
     engine.release()
 
     assert statuses(*running, waiting) == {200}
     engine.hold()
     staying = service.later({"client_job_id": "stays"})
-    until(lambda: len(engine.requests) == 4)
+    wait_until(lambda: len(engine.requests) == 4)
     with service.send_request(b'{"duration": 0.5, "client_job_id": "goes"}'):
-        until(lambda: service.counts()["running"] == 2)
-    until(lambda: service.counts()["running"] == 1)
+        wait_until(lambda: service.counts()["running"] == 2)
+    wait_until(lambda: service.counts()["running"] == 1)
 
     assert state_of(service, "stays") == "running"
     assert state_of(service, "goes") == "failed"
@@ -250,11 +251,11 @@ def test_with_a_free_slot_a_deadline_must_only_cover_the_clip_itself(start: Star
     service.post({"duration": 0.5})
     engine.hold()
     first = service.later({"duration": 30})
-    until(lambda: len(engine.requests) == 2)
+    wait_until(lambda: len(engine.requests) == 2)
     time.sleep(0.5)  # one of eight steps is done, so it will take seven times that
 
     second = service.later({"duration": 0.5}, headers={"X-Deadline-S": "3"})
-    until(lambda: service.counts()["running"] == 2)
+    wait_until(lambda: service.counts()["running"] == 2)
 
     assert service.post({"duration": 0.5}, headers={"X-Deadline-S": "0.1"}).status_code == 503
     engine.release()
@@ -271,7 +272,7 @@ def crowded(start: StartService, engine: FakeEngine) -> Busy:
     for number in range(5):
         greedy.append(service.later({"client_job_id": f"greedy-{number}"}))
         progress = f"/progress/greedy-{number}"
-        until(lambda progress=progress: service.get(progress).status_code == 200)  # type: ignore[misc]
+        wait_until(lambda progress=progress: service.get(progress).status_code == 200)  # type: ignore[misc]
     return service, greedy
 
 
@@ -290,7 +291,7 @@ def test_one_slot_is_kept_free_for_other_clients(crowded: Busy, other: httpx.Cli
 
     with ThreadPoolExecutor(1) as pool:
         response = pool.submit(other.post, "/predict", json=SHORT)
-        until(lambda: service.counts() == {"waiting": 2, "running": 4, "limit": 2})
+        wait_until(lambda: service.counts() == {"waiting": 2, "running": 4, "limit": 2})
         service.engine.release()
 
         assert response.result().status_code == 200
@@ -325,9 +326,9 @@ def test_a_request_whose_deadline_passed_while_it_waited_is_refused_at_its_turn(
     service.post()  # a pace of at least 0.8 s per second of sound
     engine.hold()
     running = service.later({"client_job_id": "running"})
-    until(lambda: len(engine.requests) == 3)
+    wait_until(lambda: len(engine.requests) == 3)
     late = service.later({"client_job_id": "late", "duration": 1}, headers={"X-Deadline-S": "600"})
-    until(lambda: service.counts()["waiting"])
+    wait_until(lambda: service.counts()["waiting"])
     job = service.queue.find("late")
     assert job is not None
 

@@ -19,7 +19,8 @@ from musicgen_cli.service.admission import MAX_FINISHED_JOBS, AdmissionQueue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.job import Job
 from tests.support.fake_engine import FakeEngine
-from tests.support.services import FakeService, ServiceClient, StartService, sound_of, until
+from tests.support.services import FakeService, ServiceClient, StartService, sound_of
+from tests.support.waiting import wait_until
 
 
 def test_an_answer_has_the_members_of_the_contract(shared: ServiceClient) -> None:
@@ -306,9 +307,9 @@ def test_progress_follows_a_request(start: StartService, engine: FakeEngine) -> 
     service = start(engine)
     engine.hold()
     first = service.later({"client_job_id": "first"})
-    until(lambda: engine.requests)
+    wait_until(lambda: engine.requests)
     second = service.later({"client_job_id": "second"})
-    until(lambda: service.counts()["waiting"])
+    wait_until(lambda: service.counts()["waiting"])
 
     assert service.get("/progress/first").json() == {"steps": 1, "total": 8, "state": "running"}
     assert service.get("/progress/second").json() == {"steps": 0, "total": 0, "state": "waiting"}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 pytest.importorskip("ray", reason="needs the extra cluster")
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 
@@ -20,7 +22,6 @@ from musicgen_cli.errors import UsageError
 from musicgen_cli.service.cluster import Arguments, build
 from musicgen_cli.store import Store
 from tests.support.rays import KEY, RayCluster
-from tests.support.services import until
 
 ROWS, TIMEOUT_S = 60, 100
 
@@ -45,7 +46,7 @@ def test_a_client_that_disconnects_frees_its_slot(ray_cluster: RayCluster) -> No
     with pytest.raises(httpx.ReadTimeout):
         service.post({"duration": 30.0}, timeout=0.5)
 
-    until(lambda: service.counts()["running"] == 0)
+    wait_until(lambda: service.counts()["running"] == 0)
 
 
 def test_a_full_queue_is_the_apps_own_429(ray_cluster: RayCluster) -> None:
@@ -72,9 +73,9 @@ def test_a_batch_survives_the_loss_of_a_replica_and_of_a_node(ray_cluster: RayCl
 
     command += ["--retry", "2", "--store", str(path)]
     with subprocess.Popen(command, env=os.environ | {"MUSICGEN_API_KEY": KEY}) as running:
-        until(lambda: len(stored()) >= 5, TIMEOUT_S)
+        wait_until(lambda: len(stored()) >= 5, TIMEOUT_S)
         ray_cluster.kill_a_replica()
-        until(lambda: len(stored()) >= 25, TIMEOUT_S)
+        wait_until(lambda: len(stored()) >= 25, TIMEOUT_S)
         ray_cluster.lose_a_node()
         assert running.wait(TIMEOUT_S) == 0
 

@@ -22,10 +22,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.waiting import wait_until
+
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 
 from tests.support.services import PREDICT_HEAD as HEAD
-from tests.support.services import until
 
 TIMEOUT_S = 60
 MEMORY_MB = 64  # by which the service's memory may grow in one test
@@ -39,7 +40,7 @@ class ServiceProcess:
         self.log = log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(command, stderr=stderr)
-        self.port = int(until(self._announced_port, TIMEOUT_S))
+        self.port = int(wait_until(self._announced_port, TIMEOUT_S))
         self.client = self.client_from("127.0.0.1")
 
     def _announced_port(self) -> str:
@@ -273,7 +274,7 @@ def test_one_client_with_64_requests_does_not_starve_another(service: ServicePro
 
         pressing = [pool.submit(press) for _ in range(64)]
         try:
-            until(lambda: service.count("waiting") >= 16, TIMEOUT_S)
+            wait_until(lambda: service.count("waiting") >= 16, TIMEOUT_S)
             for seed in range(5):
                 answer = modest.post("/predict", json={"duration": 0.5, "seed": seed})
                 assert answer.status_code == 200
@@ -292,9 +293,9 @@ def test_clients_that_disconnect_free_their_slots(service: ServiceProcess) -> No
             body = json.dumps({"duration": 30, "client_job_id": f"gone-{number}"}).encode()
             head = HEAD + b"Content-Length: %d\r\n\r\n" % len(body)
             stack.enter_context(service.connect(head + body, f"127.0.0.{10 + number}"))
-        until(lambda: service.requests() >= 8, TIMEOUT_S)
+        wait_until(lambda: service.requests() >= 8, TIMEOUT_S)
 
-    until(lambda: not service.requests(), TIMEOUT_S)
+    wait_until(lambda: not service.requests(), TIMEOUT_S)
     for number in range(8):
         progress = service.client.get(f"/progress/gone-{number}").json()
         assert progress["state"] == "failed"

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 pytest.importorskip("prometheus_client", reason="needs the extra serve")
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.fake_engine import FakeEngine
-from tests.support.services import FakeService, ServiceClient, StartService, until
+from tests.support.services import FakeService, ServiceClient, StartService
 
 
 def values(service: ServiceClient, **headers: str) -> dict[str, float]:
@@ -37,13 +39,13 @@ def test_requests_are_counted_by_status(start: StartService, engine: FakeEngine)
     engine.failure = None
     engine.hold()
     with service.send_request():
-        until(lambda: service.counts()["running"])
+        wait_until(lambda: service.counts()["running"])
         assert service.post().status_code == 429
-    until(lambda: not service.counts()["running"])
+    wait_until(lambda: not service.counts()["running"])
     engine.release()
     service.get("/predict/other")
 
-    metrics = until(lambda: now if (now := values(service)).get("musicgen_requests_total 499") else {})
+    metrics = wait_until(lambda: now if (now := values(service)).get("musicgen_requests_total 499") else {})
 
     by_status = {name: value for name, value in metrics.items() if name.startswith("musicgen_requests_total")}
     assert by_status == {f"musicgen_requests_total {status}": 1 for status in (200, 422, 429, 499, 500)}
@@ -59,9 +61,9 @@ def test_the_present_numbers_of_the_queue_are_reported(start: StartService, engi
     service = start(engine)
     engine.hold()
     later = [service.later() for _ in range(3)]
-    until(lambda: service.counts()["waiting"])
+    wait_until(lambda: service.counts()["waiting"])
 
-    metrics = until(lambda: now if (now := values(service))["musicgen_steps_total"] == 2 else {})
+    metrics = wait_until(lambda: now if (now := values(service))["musicgen_steps_total"] == 2 else {})
 
     assert (metrics["musicgen_slots"], metrics["musicgen_running"], metrics["musicgen_waiting"]) == (2, 2, 1)
     engine.release()

@@ -19,8 +19,8 @@ from tests.support.services import (
     Logged,
     ServiceClient,
     StartService,
-    until,
 )
+from tests.support.waiting import wait_until
 
 KIB64 = 64 * 1024
 
@@ -70,7 +70,7 @@ def test_an_endless_body_is_cut_off(service: FakeService, logged: Logged) -> Non
             pass
 
     assert sent < 100_000_000
-    assert until(lambda: logged(" status=413 "))
+    assert wait_until(lambda: logged(" status=413 "))
     assert service.get("/health").status_code == 200
 
 
@@ -93,7 +93,7 @@ def test_a_body_cut_short_is_no_error(service: FakeService, caplog: pytest.LogCa
     """A client that disconnects in the middle of its body is logged as 499, and no clip is generated."""
     service.connect(PREDICT_HEAD + b'Content-Length: 1000\r\n\r\n{"duration": 0.5}').close()
 
-    assert until(lambda: logged(" status=499 "))
+    assert wait_until(lambda: logged(" status=499 "))
     assert service.engine.requests == []
     assert {record.levelname for record in caplog.records} == {"INFO"}
 
@@ -200,7 +200,7 @@ def test_a_request_is_one_line_in_the_log(service: FakeService, logged: Logged) 
     """The line has id, status, seconds, job and steps, and never the prompt."""
     answer = service.post({"prompt": "quite private", "client_job_id": "abc"})
 
-    (line,) = until(lambda: logged("/predict"))
+    (line,) = wait_until(lambda: logged("/predict"))
     request_id, number = answer.headers["x-request-id"], r"\d+\.\d+"
     assert re.fullmatch(
         rf"time=\S+Z level=info event=answered request={request_id} client=127.0.0.1 method=POST path=/predict "
@@ -215,7 +215,7 @@ def test_prompts_are_logged_on_request_and_escaped(start: StartService, logged: 
 
     service.post({"prompt": 'a "b"\n\tc \u009b\u202e\x7f'})
 
-    (line,) = until(lambda: logged("prompt="))
+    (line,) = wait_until(lambda: logged("prompt="))
     assert line.endswith(r' sound=0.5 prompt="a \"b\"\n\tc \u009b\u202e\u007f"')
 
 
@@ -224,8 +224,8 @@ def test_a_path_is_logged_as_it_was_sent(service: FakeService, logged: Logged) -
     service.get("/%0a%1b[31m")
     service.connect(b"GET /=x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").close()
 
-    assert until(lambda: [line for line in logged(" status=404 ") if ' path="/%0a%1b[31m" ' in line.lower()])
-    assert until(lambda: logged(' path="/=x" '))
+    assert wait_until(lambda: [line for line in logged(" status=404 ") if ' path="/%0a%1b[31m" ' in line.lower()])
+    assert wait_until(lambda: logged(' path="/=x" '))
 
 
 def test_polling_is_not_logged(service: FakeService, logged: Logged) -> None:
@@ -234,7 +234,7 @@ def test_polling_is_not_logged(service: FakeService, logged: Logged) -> None:
     for path in ("/health", "/metrics", "/progress/abc", "/progress/other"):
         service.get(path)
 
-    assert until(lambda: logged("path=/progress/other", " status=404 "))
+    assert wait_until(lambda: logged("path=/progress/other", " status=404 "))
     assert len(logged("GET")) == 1
 
 
@@ -244,7 +244,7 @@ def test_a_failure_is_one_line_with_its_traceback(start: StartService, engine: F
 
     start(engine).post()
 
-    (line,) = until(lambda: logged("level=error"))
+    (line,) = wait_until(lambda: logged("level=error"))
     assert r"\nRuntimeError: two\nlines" in line
     assert "\n" not in line
 
@@ -260,7 +260,7 @@ def test_a_trace_is_logged_and_answered(service: FakeService, logged: Logged) ->
 
     metadata = answer.json()["metadata"]
     assert (metadata["trace_id"], metadata["span_id"]) == TRACE
-    assert until(lambda: logged(f" traceparent={parent} "))
+    assert wait_until(lambda: logged(f" traceparent={parent} "))
 
 
 @pytest.mark.parametrize(

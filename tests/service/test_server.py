@@ -22,7 +22,8 @@ from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.service.server import Connection, ServeOptions, listen, serve
 from tests.support.fake_engine import FakeEngine
 from tests.support.programs import environment
-from tests.support.services import PREDICT_HEAD, FakeService, StartService, until
+from tests.support.services import PREDICT_HEAD, FakeService, StartService
+from tests.support.waiting import wait_until
 
 Process = subprocess.Popen[str]
 StartProgram = Callable[..., Process]
@@ -87,9 +88,9 @@ def busy(program: StartProgram, client: httpx.Client) -> Iterator[StartBusy]:
             return pool.submit(client.post, f"{url}/predict", json={"duration": 0.5})
 
         answers = [send()]
-        until(lambda: client.get(f"{url}/health").json()["queue"]["running"])
+        wait_until(lambda: client.get(f"{url}/health").json()["queue"]["running"])
         answers += [send(), send()]
-        until(lambda: client.get(f"{url}/health").json()["queue"]["waiting"] == 2)
+        wait_until(lambda: client.get(f"{url}/health").json()["queue"]["waiting"] == 2)
         return process, answers
 
     yield start_busy
@@ -144,7 +145,7 @@ def test_a_stop_takes_a_bounded_time(start: StartService, engine: FakeEngine) ->
     service = start(engine, stop_s=0.1)
     engine.hold()
     running = service.later()
-    until(lambda: engine.requests)
+    wait_until(lambda: engine.requests)
 
     service.stop()
 
@@ -160,11 +161,11 @@ def test_a_request_that_arrives_during_the_stop_is_refused(start: StartService, 
     service = start(engine)
     engine.hold()
     running = service.later()
-    until(lambda: engine.requests)
+    wait_until(lambda: engine.requests)
     waiting = service.later()
     with service.connect(PREDICT_HEAD) as late:
         late.sendall(b"Content-Length: 2\r\n\r\n{")
-        until(lambda: service.counts()["waiting"])
+        wait_until(lambda: service.counts()["waiting"])
         service.stop()
         assert waiting.result().status_code == 503
 
@@ -334,8 +335,8 @@ def test_an_answer_that_is_not_read_is_not_kept(service: FakeService, monkeypatc
     request = PREDICT_HEAD + b'Content-Length: 16\r\n\r\n{"duration": 30}'
     answers = 10  # more than the system buffers
     with service.connect(request * answers) as deaf:
-        until(unread, within_s=60)
-        until(lambda: not unread(), within_s=60)
+        wait_until(unread, timeout_s=60)
+        wait_until(lambda: not unread(), timeout_s=60)
         read = 0
         with contextlib.suppress(ConnectionError):
             while part := deaf.recv(65536):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.engine.decoding.sampling import Sampling
@@ -24,11 +22,3 @@ def decode(sequence: Sequence, step: Step) -> Any:
     while not sequence.done:
         sequence.advance(step(sequence.tokens, np.full(sequence.rows, sequence.position)))
     return sequence.codes
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    """Wait for another thread to make a condition true, and fail if it doesn't in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true in time"
-        time.sleep(0.001)

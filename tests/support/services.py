@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import socket
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -23,15 +22,6 @@ T = TypeVar("T")
 
 JSON_HEADER = {"Content-Type": "application/json"}
 PREDICT_HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-
-
-def until(condition: Callable[[], T], within_s: float = 10.0) -> T:
-    """Wait until `condition` returns something true, and return that."""
-    end = time.monotonic() + within_s
-    while not (result := condition()):
-        assert time.monotonic() < end, f"not true within {within_s:g} s"
-        time.sleep(0.002)
-    return result
 
 
 def sound_of(response: httpx.Response) -> bytes:

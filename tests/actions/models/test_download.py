@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra local")
 pytest.importorskip("safetensors", reason="writes checkpoints")
 
 from musicgen_cli.settings import models_dir
-from tests.support.hubs import COMMIT, Hub, wait_until
+from tests.support.hubs import COMMIT, Hub
 from tests.support.models_folder import FILES, SMALL, installed, staged, start_musicgen
 
 Run = Callable[..., Any]

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
-from tests.support.decoding import decode, sampling, wait_until
+from tests.support.decoding import decode, sampling
 
 VOCAB, CODEBOOKS = 32, 4
 TIMEOUT_S = 30.0
