@@ -39,7 +39,7 @@ def test_a_service_may_stop_and_come_back(batch: RunRows, store_path: Path, monk
     served_by: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    change, is_back = threading.Event(), threading.Event()
+    stop, restart, is_back = threading.Event(), threading.Event(), threading.Event()
 
     def other(body: dict[str, Any]) -> tuple[int, bytes]:
         served_by.append("other")
@@ -50,19 +50,20 @@ def test_a_service_may_stop_and_come_back(batch: RunRows, store_path: Path, monk
     def steady(body: dict[str, Any]) -> tuple[int, bytes]:
         served_by.append("steady")
         time.sleep(0.03)
-        if served_by.count("steady") in {5, 15}:
-            change.set()
+        if served_by.count("steady") >= 5:
+            stop.set()
+        if served_by.count("steady") >= 15:
+            restart.set()
         if served_by.count("steady") > 15:
             is_back.wait(1)  # so that rows are left when the other service is tried again
         return good(body)
 
     def come_and_go() -> None:
         with serving(other, port=port):
-            change.wait(20)
-            change.clear()
-        change.wait(20)
+            stop.wait(60)
+        restart.wait(60)
         with serving(other, port=port):
-            done.wait(20)
+            done.wait(60)
 
     done = threading.Event()
     thread = threading.Thread(target=come_and_go)
@@ -71,8 +72,8 @@ def test_a_service_may_stop_and_come_back(batch: RunRows, store_path: Path, monk
         with serving(steady) as url:
             result = batch("".join(f"{i}\n" for i in range(60)), "--url", url, "--url", f"http://127.0.0.1:{port}")
     finally:
-        done.set()
-        change.set()
+        for event in (done, stop, restart):
+            event.set()
         thread.join(60)
 
     assert result.code == 0, result.err
