@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from musicgen_cli.cli import options
+from musicgen_cli.cli import engine_options, options, take_options
 from musicgen_cli.cli.option_groups import OptionGroup
 from musicgen_cli.errors import (
     InvalidRowsError,
@@ -112,9 +112,9 @@ def command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file of rows; -: standard input.")],
     rows: RowOptions,
     run: RunOptions,
-    request: options.RequestOptions,
-    record: options.RecordOptions,
-    local: options.LocalOptions,
+    request: take_options.RequestOptions,
+    record: take_options.RecordOptions,
+    local: engine_options.LocalOptions,
     services: ServicesOptions,
     output: Annotated[
         str | None,
@@ -166,8 +166,8 @@ def command(
 
 
 def _defaults(
-    request: options.RequestOptions,
-    record: options.RecordOptions,
+    request: take_options.RequestOptions,
+    record: take_options.RecordOptions,
     settings: "Settings",
     archive: "Store",
     output: str | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from musicgen_cli import limits
-from musicgen_cli.cli import options
+from musicgen_cli.cli import engine_options, options, take_options
 from musicgen_cli.errors import MusicgenError, PartlyMadeError, UsageError
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ _STDIN_BYTES = 1024 * 1024  # a longer text is no prompt in any case
 
 
 def command(
-    request: options.RequestOptions,
-    record: options.RecordOptions,
-    local: options.LocalOptions,
-    service: options.ServiceOptions,
+    request: take_options.RequestOptions,
+    record: take_options.RecordOptions,
+    local: engine_options.LocalOptions,
+    service: engine_options.ServiceOptions,
     prompt: Annotated[
         str | None,
         typer.Argument(help="What it should sound like. Without one: unconditional; -: read from standard input."),
@@ -88,7 +88,7 @@ def command(
 
 
 def _options(
-    prompt: str | None, request: options.RequestOptions, record: options.RecordOptions, settings: "Settings"
+    prompt: str | None, request: take_options.RequestOptions, record: take_options.RecordOptions, settings: "Settings"
 ) -> "GenerateOptions":
     """Collect the options of the command."""
     from musicgen_cli.actions.generate import GenerateOptions

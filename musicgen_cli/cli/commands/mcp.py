@@ -1,10 +1,12 @@
 """`musicgen mcp`: the actions as tools for assistants, over stdio."""
 
-from musicgen_cli.cli import options
+from musicgen_cli.cli import engine_options, options
 from musicgen_cli.extras import needs
 
 
-def command(local: options.LocalOptions, service: options.ServiceOptions, store: options.StoreOption = None) -> None:
+def command(
+    local: engine_options.LocalOptions, service: engine_options.ServiceOptions, store: options.StoreOption = None
+) -> None:
     """Serve MCP on standard input and output until the client leaves."""
     from musicgen_cli.actions.engines import for_jobs, prepare
     from musicgen_cli.cli.output import Output

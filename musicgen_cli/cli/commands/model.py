@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musicgen_cli.cli import options
+from musicgen_cli.cli import engine_options, options
 from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
 
@@ -27,7 +27,7 @@ def pull(
         str | None,
         typer.Option(metavar="R", help="A branch, tag or commit of the repository. [main]", show_default=False),
     ] = None,
-    precision: options.Precision = None,
+    precision: engine_options.Precision = None,
     keep_weights: Annotated[
         bool, typer.Option("--keep-weights", help="Keep the weights, so that other precisions can be prepared later.")
     ] = False,

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from musicgen_cli import limits
-from musicgen_cli.cli import options
+from musicgen_cli.cli import engine_options
 
 
 def command(
@@ -13,10 +13,10 @@ def command(
         str, typer.Option(help="Address to listen on; other machines can reach it only with an API key.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = limits.DEFAULT_PORT,
-    model: options.ModelOption = None,
-    engine: options.EngineOption = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
+    model: engine_options.ModelOption = None,
+    engine: engine_options.EngineOption = None,
+    device: engine_options.Device = None,
+    precision: engine_options.Precision = None,
     slots: Annotated[
         int | None,
         typer.Option(min=1, help="Clips that are made at once.", show_default="up to 8, as memory allows"),
