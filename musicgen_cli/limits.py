@@ -40,6 +40,8 @@ TOP_P = Range(0.0, 1.0, default=0.9)  # 1 = off, 0 keeps the most likely token a
 GUIDANCE_SCALE = Range(1.0, 15.0, default=3.0)  # 1 = off
 SEED = Range(0, 2**53 - 1, default=0)  # larger integers change silently in JavaScript clients
 VARIATIONS = Range(1, 64, default=1)
+BPM = Range(30, 300, default=120, unit="beats per minute")  # of a loop
+BARS = Range(1, 64, default=4)  # of a loop
 PROMPT_CHARS = 2_000
 CLIENT_JOB_ID = r"[a-zA-Z0-9._:-]{1,256}"  # a pattern for re.fullmatch
 

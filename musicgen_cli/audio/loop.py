@@ -6,18 +6,21 @@ import math
 
 from musicgen_cli.audio.wav import inspect, samples, to_wav
 
-FADE_S = 1.0  # a quarter of the clip, where that is less
+FADE_S = 1.0  # a quarter of the loop, where that is less
+MIN_FADE_S = 0.01  # shorter ones may click
 
 
-def make_loop(wav: bytes) -> bytes:
+def make_loop(wav: bytes, frames: int | None = None) -> bytes:
     """
-    Cross-fade the end into the start with equal power; the result is shorter by the length of the fade.
+    Cross-fade the end into the start with equal power.
 
     The result begins with the cross-fade and ends where the part that fades out began, so that its last sample is
     followed by its first as it was in the clip. Where both parts are loud and alike, their sum is clipped.
 
     Args:
         wav: A WAV that `inspect` accepts.
+        frames: The length of the loop in frames, such as that of whole bars, at most that of the clip. What follows
+            them fades out over the start. None: as long as the fade allows.
 
     Returns:
         A WAV of the same sample format, without metadata.
@@ -27,8 +30,13 @@ def make_loop(wav: bytes) -> bytes:
     """
     info = inspect(wav)
     source = samples(wav, info)
-    fade = min(round(FADE_S * info.sample_rate), info.frames // 4)
-    body = (info.frames - fade) * info.channels
+    longest = round(FADE_S * info.sample_rate)
+    if frames is None:
+        fade = min(longest, info.frames // 4)
+        frames = info.frames - fade
+    else:
+        fade = min(longest, frames // 4, info.frames - frames)
+    body = frames * info.channels
     values = source.values[:body]
     for frame in range(fade):
         angle = (frame + 0.5) / fade * math.pi / 2

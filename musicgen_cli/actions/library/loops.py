@@ -1,0 +1,97 @@
+"""Loops of stored takes: whole bars at the tempo of the prompt, at a given one, or at the one that was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from musicgen_cli.audio.loop import MIN_FADE_S, make_loop
+from musicgen_cli.audio.wav import WavInfo, inspect
+from musicgen_cli.errors import InvalidValueError, MissingExtraError
+from musicgen_cli.extras import needs
+from musicgen_cli.limits import BARS, BPM
+from musicgen_cli.text import number
+
+BEATS_PER_BAR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How a take is cut into a loop."""
+
+    bpm: float | None = None  # beats per minute; None: that of the prompt, else the measured one
+    bars: int | None = None  # of four beats; None: as many as fit
+
+    def __post_init__(self) -> None:
+        """
+        Check the values.
+
+        Raises:
+            InvalidValueError: One is out of its range.
+        """
+        if self.bpm is not None and self.bpm not in BPM:
+            raise InvalidValueError(f"bpm must be {BPM}, got {number(self.bpm)}")
+        if self.bars is not None and self.bars not in BARS:
+            raise InvalidValueError(f"bars must be a whole number, {BARS}, got {self.bars}")
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop, and how it was cut."""
+
+    wav: bytes
+    bars: int | None  # None: without a beat, the whole clip was cross-faded
+    description: str  # one line for the user
+
+
+def cut_loop(wav: bytes, prompt: str, options: LoopOptions) -> Loop:
+    """
+    Cut a clip into a loop of whole bars, or cross-fade all of it where it has no steady beat.
+
+    Args:
+        wav: The clip.
+        prompt: The prompt of the take, which may name a tempo.
+
+    Raises:
+        InvalidWavError: The clip is not a WAV.
+        InvalidValueError: So many bars don't fit into the clip.
+    """
+    info = inspect(wav)
+    bpm, source = _tempo(wav, prompt, options)
+    if bpm is None:
+        if options.bars is not None:
+            raise InvalidValueError(f"{options.bars} bars need a tempo, and {source}; `--bpm N` gives one")
+        return Loop(make_loop(wav), None, f"cross-faded without a beat: {source}")
+    bar = BEATS_PER_BAR * 60 / bpm * info.sample_rate  # in frames
+    bars = options.bars or _bars_that_fit(info, bar)
+    if not bars:
+        return Loop(make_loop(wav), None, f"cross-faded without a beat: it is shorter than a bar at {bpm:.1f} bpm")
+    frames = round(bars * bar)
+    if frames > info.frames:
+        raise InvalidValueError(
+            f"{bars} bars at {bpm:.1f} bpm take {frames / info.sample_rate:.2f} s, the take has {info.duration:.2f} s"
+        )
+    plural = "bar" if bars == 1 else "bars"
+    return Loop(make_loop(wav, frames), bars, f"{bars} {plural} at {bpm:.1f} bpm ({source})")
+
+
+def _bars_that_fit(info: WavInfo, bar: float) -> int:
+    return int((info.frames - MIN_FADE_S * info.sample_rate) // bar)
+
+
+def _tempo(wav: bytes, prompt: str, options: LoopOptions) -> tuple[float | None, str]:
+    """Return the tempo in beats per minute, and where it comes from; without a tempo, why there is none."""
+    if options.bpm is not None:
+        return options.bpm, "as given"
+    try:
+        with needs("local"):
+            from musicgen_cli.audio import tempo
+    except MissingExtraError as err:
+        return None, f"measuring the tempo {err}".replace("tempo this needs", "tempo needs")
+    named = tempo.prompt_tempo(prompt)
+    measured = tempo.measure_tempo(wav, near=named)
+    if measured is not None and measured.confidence >= tempo.CLEAR:
+        near = f", near the prompt's {number(named)}" if named else ""
+        return measured.bpm, f"measured, {measured.confidence:.0%} sure{near}"
+    if named is not None:
+        return named, "from the prompt"
+    return None, "no steady beat was found"
