@@ -22,7 +22,7 @@ _musicgen_knows() {
       commands='' options='--loop --store --json -q --quiet -h --help'
       ;;
     export)
-      commands='' options='-o --output --name --format --loop --metadata --no-metadata --sidecar --force --store --json -q --quiet -h --help'
+      commands='' options='-o --output --name --format --loop --bpm --bars --metadata --no-metadata --sidecar --force --store --json -q --quiet -h --help'
       ;;
     tag)
       commands='' options='--add --rm --store --json -q --quiet -h --help'
@@ -97,7 +97,7 @@ _musicgen_takes() {
     ' --show-completion')
       choices='bash zsh fish'
       ;;
-    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @0' | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'export --name' | 'gallery -n' | 'gallery --search' | 'gallery --since' | 'gallery --until' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
+    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @0' | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'export --name' | 'export --bpm' | 'export --bars' | 'gallery -n' | 'gallery --search' | 'gallery --since' | 'gallery --until' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
       ;;
     'generate -t' | 'generate --tag' | 'batch -t' | 'batch --tag' | 'list -t' | 'list --tag' | 'tag --add' | 'tag --rm' | 'import -t' | 'import --tag' | 'gallery -t' | 'gallery --tag')
       stored=tags

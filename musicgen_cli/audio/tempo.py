@@ -8,7 +8,6 @@ largest multiple gives the length most exactly.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,6 @@ _WINDOW_S = 0.032
 _BANDS = 32
 _USUAL_BPM = 120.0  # of several candidates an octave apart, the one nearer to it is preferred
 _NEAR = 0.04  # how far a clip may be from the tempo that its prompt names
-_PROMPT_TEMPO = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s*-?\s*bpm\b", re.IGNORECASE)
 
 Array = NDArray[np.float64]
 
@@ -35,12 +33,6 @@ class Tempo:
 
     bpm: float
     confidence: float  # 0 to 1: the correlation of the onsets with themselves a beat later
-
-
-def prompt_tempo(prompt: str) -> float | None:
-    """Return the tempo that a prompt names, as in `house, 124 bpm`; None if it names none or several."""
-    tempi = {float(number) for number in _PROMPT_TEMPO.findall(prompt)}
-    return tempi.pop() if len(tempi) == 1 and 30 <= min(tempi) <= 300 else None
 
 
 def measure_tempo(wav: bytes, *, near: float | None = None) -> Tempo | None:

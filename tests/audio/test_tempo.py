@@ -9,7 +9,7 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from musicgen_cli.audio.tempo import CLEAR, measure_tempo, prompt_tempo
+from musicgen_cli.audio.tempo import CLEAR, measure_tempo
 from musicgen_cli.audio.wav import pcm16_wav
 from tests.support.beats import beats
 
@@ -57,22 +57,3 @@ def test_a_clip_without_onsets_has_no_clear_tempo() -> None:
     assert measure_tempo(silence) is None
     measured = measure_tempo(pcm16_wav(tone.tobytes(), sample_rate=RATE, channels=1))
     assert measured is None or measured.confidence < 1
-
-
-@pytest.mark.parametrize(
-    ("prompt", "bpm"),
-    [
-        ("house, 124 bpm", 124),
-        ("120BPM drum loop", 120),
-        ("slow, 72.5-bpm waltz", 72.5),
-        ("techno 130 bpm, really 130 bpm", 130),
-        ("from 100 bpm to 140 bpm", None),
-        ("20 bpm drone", None),
-        ("1200 bpm", None),
-        ("a song of 1999", None),
-        ("", None),
-    ],
-)
-def test_a_prompt_names_a_tempo_if_it_names_one(prompt: str, bpm: float | None) -> None:
-    """In beats per minute, from 30 to 300."""
-    assert prompt_tempo(prompt) == bpm

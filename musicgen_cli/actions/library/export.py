@@ -7,12 +7,13 @@ import os
 import re
 import string
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from musicgen_cli import atomic
+from musicgen_cli.actions.library.loops import LoopOptions, cut_loop
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError
 from musicgen_cli.extras import needs
 from musicgen_cli.store import Artifact, Store
@@ -39,7 +40,7 @@ class ExportTarget:
     force: bool = False  # replace existing files
     sidecar: bool = False  # write the record beside each file
     format_: str = "wav"  # of FORMATS
-    loop: bool = False  # cross-fade the end into the start
+    loop: LoopOptions | None = None  # cut the clip into a loop
     metadata: bool = True  # write the record into each file
 
 
@@ -51,7 +52,7 @@ def resolve_target(
     force: bool = False,
     sidecar: bool = False,
     format_: str | None = None,
-    loop: bool = False,
+    loop: LoopOptions | None = None,
     metadata: bool = True,
 ) -> ExportTarget:
     """
@@ -64,7 +65,7 @@ def resolve_target(
         force: Replace existing files.
         sidecar: Write the record as JSON beside each file.
         format_: Of FORMATS; None means the format of the file's suffix, else WAV.
-        loop: Cross-fade the end into the start.
+        loop: How to cut each clip into a loop; None leaves it whole.
         metadata: Write title, licence and record into each file.
 
     Raises:
@@ -123,7 +124,15 @@ def check_format(format_: str | None, path: Path | None) -> str:
     return format_
 
 
-def convert(sound: bytes, artifact: Artifact, *, format_: str = "wav", loop: bool = False, metadata: bool) -> bytes:
+def convert(
+    sound: bytes,
+    artifact: Artifact,
+    *,
+    format_: str = "wav",
+    loop: LoopOptions | None = None,
+    metadata: bool,
+    note: Callable[[str], None] = lambda _: None,
+) -> bytes:
     """
     Convert a stored WAV to what is exported.
 
@@ -131,31 +140,42 @@ def convert(sound: bytes, artifact: Artifact, *, format_: str = "wav", loop: boo
         sound: The WAV of the take.
         artifact: The take.
         format_: Of FORMATS.
-        loop: Cross-fade the end into the start.
+        loop: How to cut it into a loop; None leaves it whole.
         metadata: Add title, licence and record.
+        note: Called with a line about how the loop was cut.
 
     Raises:
         InvalidWavError: The format can't hold this sample rate or this number of channels.
     """
     from musicgen_cli.actions.library.metadata import metadata_of, with_metadata
 
-    if loop:
-        from musicgen_cli.audio.loop import make_loop
-
-        sound = make_loop(sound)
+    if loop is not None:
+        result = cut_loop(sound, artifact.prompt, loop)
+        note(f"loop: {result.description}")
+        if format_ == "mp3":
+            note("mp3 adds silence at both ends, so the loop has a gap; wav, flac and ogg have none")
+        sound = result.wav
     if format_ != "wav":
         encoded: bytes = _encoder().encode(sound, format_, metadata_of(artifact) if metadata else {})
         return encoded
     return with_metadata(sound, artifact) if metadata else sound
 
 
-def export(artifact: Artifact, store: Store, target: ExportTarget, written: set[Path]) -> Path:
+def export(
+    artifact: Artifact,
+    store: Store,
+    target: ExportTarget,
+    written: set[Path],
+    *,
+    note: Callable[[str], None] = lambda _: None,
+) -> Path:
     """
     Write a take's sound to a file, and its record beside it if the target has a sidecar.
 
     Args:
         written: The files that this command has written, to which the new ones are added; none is replaced, not even
             if the target has `force`.
+        note: Called with a line about how a loop was cut.
 
     Returns:
         The file with the sound.
@@ -166,7 +186,12 @@ def export(artifact: Artifact, store: Store, target: ExportTarget, written: set[
         TargetError: The file exists or can't be written; no incomplete file is left.
     """
     sound = convert(
-        store.read_blob(artifact), artifact, format_=target.format_, loop=target.loop, metadata=target.metadata
+        store.read_blob(artifact),
+        artifact,
+        format_=target.format_,
+        loop=target.loop,
+        metadata=target.metadata,
+        note=note,
     )
     record = (json.dumps(artifact.record, ensure_ascii=False, indent=2) + "\n").encode()
     try:

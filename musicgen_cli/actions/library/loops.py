@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from musicgen_cli.audio.loop import MIN_FADE_S, make_loop
@@ -12,6 +13,7 @@ from musicgen_cli.limits import BARS, BPM
 from musicgen_cli.text import number
 
 BEATS_PER_BAR = 4
+_PROMPT_TEMPO = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s*-?\s*bpm\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,12 @@ def cut_loop(wav: bytes, prompt: str, options: LoopOptions) -> Loop:
     return Loop(make_loop(wav, frames), bars, f"{bars} {plural} at {bpm:.1f} bpm ({source})")
 
 
+def prompt_tempo(prompt: str) -> float | None:
+    """Return the tempo that a prompt names, as in `house, 124 bpm`; None if it names none or several."""
+    tempi = {float(match) for match in _PROMPT_TEMPO.findall(prompt)}
+    return tempi.pop() if len(tempi) == 1 and min(tempi) in BPM else None
+
+
 def _bars_that_fit(info: WavInfo, bar: float) -> int:
     return int((info.frames - MIN_FADE_S * info.sample_rate) // bar)
 
@@ -82,16 +90,16 @@ def _tempo(wav: bytes, prompt: str, options: LoopOptions) -> tuple[float | None,
     """Return the tempo in beats per minute, and where it comes from; without a tempo, why there is none."""
     if options.bpm is not None:
         return options.bpm, "as given"
+    named = prompt_tempo(prompt)
+    reason = "no steady beat was found"
     try:
         with needs("local"):
-            from musicgen_cli.audio import tempo
+            from musicgen_cli.audio.tempo import CLEAR, measure_tempo
+
+        measured = measure_tempo(wav, near=named)
+        if measured is not None and measured.confidence >= CLEAR:
+            near = f", near the prompt's {number(named)}" if named else ""
+            return measured.bpm, f"measured, {measured.confidence:.0%} sure{near}"
     except MissingExtraError as err:
-        return None, f"measuring the tempo {err}".replace("tempo this needs", "tempo needs")
-    named = tempo.prompt_tempo(prompt)
-    measured = tempo.measure_tempo(wav, near=named)
-    if measured is not None and measured.confidence >= tempo.CLEAR:
-        near = f", near the prompt's {number(named)}" if named else ""
-        return measured.bpm, f"measured, {measured.confidence:.0%} sure{near}"
-    if named is not None:
-        return named, "from the prompt"
-    return None, "no steady beat was found"
+        reason = f"the tempo can't be measured, {err}"
+    return (named, "from the prompt") if named is not None else (None, reason)

@@ -40,8 +40,16 @@ def command(
         ),
     ] = None,
     loop: Annotated[
-        bool, typer.Option("--loop", help="Fade the last second into the first, so that the sound loops seamlessly.")
+        bool,
+        typer.Option("--loop", help="Cut whole bars that repeat without a seam, or cross-fade a take without a beat."),
     ] = False,
+    bpm: Annotated[
+        float | None,
+        typer.Option(help="Tempo of the loop. [the prompt's, or measured]", show_default=False),
+    ] = None,
+    bars: Annotated[
+        int | None, typer.Option(help="Length of the loop in bars of four beats. [all that fit]", show_default=False)
+    ] = None,
     metadata: Annotated[
         bool,
         typer.Option(
@@ -61,9 +69,14 @@ def command(
     record of the take, which `musicgen import` reads back from a WAV. A WAV on stdout carries none of this.
     """
     from musicgen_cli.actions.library.export import check_format, convert, export, resolve_target
+    from musicgen_cli.actions.library.loops import LoopOptions
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
+    for option, value in (("--bpm", bpm), ("--bars", bars)):
+        if value is not None and not loop:
+            raise UsageError(f"{option} needs --loop")
+    cut = LoopOptions(bpm, bars) if loop else None
     store = open_store(store_path, out)
     artifacts = [store.get(id_) for id_ in ids]
     if output == "-":
@@ -73,7 +86,7 @@ def command(
             check_format(form, None)
             raise UsageError(f"-o - writes WAV, not {form}", hint=f"musicgen export ID -o - | ffmpeg -i - take.{form}")
         out.check_sound(many=len(ids) > 1)
-        out.sound(convert(store.read_blob(artifacts[0]), artifacts[0], loop=loop, metadata=False))
+        out.sound(convert(store.read_blob(artifacts[0]), artifacts[0], loop=cut, metadata=False, note=out.note))
         return
     where = resolve_target(
         output,
@@ -82,9 +95,9 @@ def command(
         force=force,
         sidecar=sidecar,
         format_=form,
-        loop=loop,
+        loop=cut,
         metadata=metadata,
     )
     taken: set[Path] = set()
     for artifact in artifacts:
-        out.exported(artifact, export(artifact, store, where, taken))
+        out.exported(artifact, export(artifact, store, where, taken, note=out.note))

@@ -6,7 +6,7 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from musicgen_cli.actions.library.loops import LoopOptions, cut_loop
+from musicgen_cli.actions.library.loops import LoopOptions, cut_loop, prompt_tempo
 from musicgen_cli.audio.tempo import measure_tempo
 from musicgen_cli.audio.wav import inspect, pcm16_wav
 from musicgen_cli.errors import InvalidValueError
@@ -80,3 +80,22 @@ def test_values_out_of_range_are_refused(values: dict[str, int], message: str) -
     with pytest.raises(InvalidValueError) as caught:
         LoopOptions(**values)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("prompt", "bpm"),
+    [
+        ("house, 124 bpm", 124),
+        ("120BPM drum loop", 120),
+        ("slow, 72.5-bpm waltz", 72.5),
+        ("techno 130 bpm, really 130 bpm", 130),
+        ("from 100 bpm to 140 bpm", None),
+        ("20 bpm drone", None),
+        ("1200 bpm", None),
+        ("a song of 1999", None),
+        ("", None),
+    ],
+)
+def test_a_prompt_names_a_tempo_if_it_names_one(prompt: str, bpm: float | None) -> None:
+    """In beats per minute, from 30 to 300."""
+    assert prompt_tempo(prompt) == bpm

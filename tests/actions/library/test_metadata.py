@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from musicgen_cli.actions.library.export import export, resolve_target
 from musicgen_cli.actions.library.import_ import Duplicate, Imported, Importer, Result
+from musicgen_cli.actions.library.loops import LoopOptions
 from musicgen_cli.actions.library.metadata import embedded_record, with_metadata, without_metadata
 from musicgen_cli.audio.wav import inspect, read_info, with_info, without_last_info
 from musicgen_cli.errors import InvalidWavError
@@ -138,7 +139,7 @@ def test_an_exported_wav_is_the_take_again(store: Store, tmp_path: Path) -> None
 def test_a_changed_copy_has_its_own_bytes_and_the_same_parameters(store: Store, tmp_path: Path) -> None:
     """A loop is another sound, and its metadata is read all the same."""
     artifact = take(store)
-    path = export(artifact, store, resolve_target(str(tmp_path / "x.wav"), loop=True), set())
+    path = export(artifact, store, resolve_target(str(tmp_path / "x.wav"), loop=LoopOptions()), set())
     loop = imported(store, path)
 
     assert store.read_blob(loop) == path.read_bytes()
