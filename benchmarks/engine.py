@@ -1,14 +1,16 @@
 """
-Show what the local engine promises, on this hardware, in one run: exact, faithful, reproducible, fast, small, soon.
+Check the local engine on this hardware against its bounds: accuracy, determinism, speed, memory and latency.
 
-    python benchmarks/engine.py [--quick] [--precision int8] [--cache FOLDER]
+    python -m benchmarks.engine [--quick] [--precision int8] [--cache FOLDER]
 
-The model is a random one of exactly musicgen-small's shape, made once (2.4 GB in the cache, and its graphs); a step
-costs the same as with real weights. Compared with it are `generate()` of transformers in float32 ("reference"), and the
-same with its decoder's matrices made int8 by `torch.ao.quantization.quantize_dynamic` ("one-liner"). A clip's time is
-from prompt to samples, all included. Each measured thing has a process of its own; rounds are interleaved, ratios are
-taken within a round, and of both the median, the least and the most are printed. Needs the extras local and torch, and
-12 GB of memory. Full: less than 15 minutes on two cores; --quick, with shorter clips: less than 4.
+The model is random and has exactly the shape of musicgen-small, as a step costs the same as with trained weights. It is
+made once and stays in the cache (2.4 GB, and the engine's graphs). The engine is compared with `generate()` of
+transformers in float32 ("transformers"), and with the same after `torch.ao.quantization.quantize_dynamic` made its
+decoder's matrices int8 ("quantize_dynamic"). The time of a clip goes from the prompt to the samples. Everything that is
+measured runs in a process of its own. Rounds are interleaved, ratios are taken within a round, and the median, the
+least and the largest of the rounds are printed. Needs the extras local and torch, and 12 GB of memory; without torch,
+the comparisons are left out. Takes less than 15 minutes on two cores; with --quick, which makes shorter clips, less
+than 4.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ from typing import Any
 
 import numpy as np
 import platformdirs
-from engine_worker import build, divergence
 
+from benchmarks.engine_worker import build_model, kl_divergence
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine import hardware
 
@@ -51,31 +53,32 @@ PROMPTS = (
 )
 BITS = {"fp32": 32, "bf16": 16, "int8": 8}  # of a weight
 IMPORTS = "import torch; from transformers import MusicgenForConditionalGeneration"
-WORKER = Path(__file__).with_name("engine_worker.py")
+
+Rounds = dict[str, list[float]]  # the name of a figure → its value in each round
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured; durations in seconds."""
+    """How much is measured."""
 
     rounds: int
-    short: float
-    long: float
-    batch: float
-    nano: float
-    logits: int  # steps
+    short_s: float  # duration of a short clip
+    long_s: float
+    batch_s: float  # duration of each of several clips at once
+    nano_s: float
+    logit_steps: int
 
 
-FULL = Plan(rounds=3, short=5, long=30, batch=3, nano=10, logits=200)
-QUICK = Plan(rounds=1, short=2, long=10, batch=1, nano=10, logits=50)
+FULL = Plan(rounds=3, short_s=5, long_s=30, batch_s=3, nano_s=10, logit_steps=200)
+QUICK = Plan(rounds=1, short_s=2, long_s=10, batch_s=1, nano_s=10, logit_steps=50)
 
 
 class Worker:
-    """A process that has loaded one part."""
+    """A process of `engine_worker`, which has loaded one subject of the measurements."""
 
-    def __init__(self, *words: str) -> None:
-        self._words = words
-        command = [sys.executable, str(WORKER), *words]
+    def __init__(self, *arguments: str) -> None:
+        self._arguments = arguments
+        command = [sys.executable, "-m", "benchmarks.engine_worker", *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Worker:
@@ -86,214 +89,227 @@ class Worker:
             self._process.kill()
         self._process.communicate()
 
-    def ask(self, do: str, **order: Any) -> dict[str, Any]:
+    def call(self, method: str, **arguments: Any) -> dict[str, Any]:
+        """Call a method of the subject and return its answer."""
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps({"do": do, **order}) + "\n")
+        self._process.stdin.write(json.dumps({"method": method, **arguments}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"the process for {' '.join(self._words)} failed at {do!r}")
+            raise SystemExit(f"the process for {' '.join(self._arguments)} failed at {method!r}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
 
-Rounds = dict[str, list[float]]  # a figure's name → its value in each round
-
-
 def main() -> None:
-    words = argparse.ArgumentParser(description="Show what the local engine promises.")
-    words.add_argument("--quick", action="store_true", help="one round of shorter clips")
-    words.add_argument("--precision", choices=BITS, default="int8", help="of the engine (default: int8)")
-    words.add_argument(
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.engine", description="Check the local engine on this hardware against its bounds."
+    )
+    parser.add_argument("--quick", action="store_true", help="one round of shorter clips")
+    parser.add_argument("--precision", choices=BITS, default="int8", help="of the engine [int8]")
+    parser.add_argument(
         "--cache",
         type=Path,
         default=Path(platformdirs.user_cache_dir("musicgen", appauthor=False)) / "benchmark",
-        help="where the model is made and kept",
+        help="folder for the random model and its graphs",
     )
-    asked = words.parse_args()
-    plan = QUICK if asked.quick else FULL
-    torch = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
-    model = asked.cache.absolute() / "random-small"
+    options = parser.parse_args()
+    plan = QUICK if options.quick else FULL
+    has_torch = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+    model = options.cache.absolute() / "random-small"
     if not model.exists():
-        if not torch:
-            raise SystemExit("the random model is made by transformers, which isn't here: install the extra torch")
-        say("making a random model of musicgen-small's shape, once")
-        build(model, {word for text in PROMPTS for word in re.findall(r"\w+|[^\w\s]+", text)})
-    os.environ["XDG_CACHE_HOME"] = str(model.parent)  # where the workers keep its graphs
+        if not has_torch:
+            raise SystemExit("making the random model needs transformers: install the extra torch")
+        log("making a random model of musicgen-small's shape, once")
+        build_model(model, {word for prompt in PROMPTS for word in re.findall(r"\w+|[^\w\s]+", prompt)})
+    os.environ["XDG_CACHE_HOME"] = str(model.parent)  # the workers' graphs go there
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
-    if not torch:
-        say("torch and transformers aren't here: what compares with them is left out")
+    if not has_torch:
+        log("torch and transformers aren't installed: the comparisons with them are left out")
     started = time.monotonic()
     figures: Rounds = defaultdict(list)
-    measure_logits(figures, model, asked.precision, plan.logits, torch=torch)
-    measure_clips(figures, model, asked.precision, plan, torch=torch)
-    report(figures, plan, asked.precision, model)
+    measure_accuracy(figures, model, options.precision, plan.logit_steps, has_torch=has_torch)
+    measure_clips(figures, model, options.precision, plan, has_torch=has_torch)
+    report(figures, plan, options.precision, model)
     print(f"\n{time.monotonic() - started:.0f} s in all")
 
 
-def measure_logits(figures: Rounds, model: Path, precision: str, steps: int, *, torch: bool) -> None:
-    """Compare logits and sound, all from the same tokens: those of a take that the engine samples in float32."""
+def measure_accuracy(figures: Rounds, model: Path, precision: str, steps: int, *, has_torch: bool) -> None:
+    """Compare logits for the same tokens, which the engine samples in float32, and samples for the same codes."""
     with tempfile.TemporaryDirectory() as folder:
         codes, tokens = f"{folder}/codes.npy", f"{folder}/tokens.npy"
         np.save(codes, np.random.default_rng(0).integers(0, 2048, (4, 150)))
-        kinds = {"fp32": ("ours", "fp32"), precision: ("ours", precision)}
-        if torch:
-            kinds["torch"] = ("reference", "fp32")
-        for name, (part, kind) in kinds.items():
-            say(f"logits of {part}, {kind}")
-            with Worker(part, str(model), kind) as worker:
-                worker.ask("logits", prompt=PROMPTS[1], steps=steps, tokens=tokens, to=f"{folder}/{name}.npy")
-                worker.ask("sound", codes=codes, to=f"{folder}/{name}-sound.npy")
-        figures["KL"].append(divergence(f"{folder}/fp32.npy", f"{folder}/{precision}.npy"))
-        if torch:
+        subjects = {"fp32": ("musicgen", "fp32"), precision: ("musicgen", precision)}
+        if has_torch:
+            subjects["torch"] = ("transformers", "fp32")
+        for name, (subject, kind) in subjects.items():
+            log(f"logits of {subject}, {kind}")
+            with Worker(subject, str(model), kind) as worker:
+                worker.call("logits", prompt=PROMPTS[1], steps=steps, tokens=tokens, to=f"{folder}/{name}.npy")
+                worker.call("samples", codes=codes, to=f"{folder}/{name}-samples.npy")
+        figures["KL"].append(kl_divergence(f"{folder}/fp32.npy", f"{folder}/{precision}.npy"))
+        if has_torch:
             ours, theirs = np.load(f"{folder}/fp32.npy"), np.load(f"{folder}/torch.npy")
             figures["logits"].append(float(np.abs(ours - theirs).max() / theirs.std()))
-            ours, theirs = np.load(f"{folder}/fp32-sound.npy"), np.load(f"{folder}/torch-sound.npy")
-            figures["seam"].append(float(np.abs(ours - theirs).max() / np.abs(theirs).max()))
+            ours, theirs = np.load(f"{folder}/fp32-samples.npy"), np.load(f"{folder}/torch-samples.npy")
+            figures["samples"].append(float(np.abs(ours - theirs).max() / np.abs(theirs).max()))
 
 
-def measure_clips(figures: Rounds, model: Path, precision: str, plan: Plan, *, torch: bool) -> None:
+def measure_clips(figures: Rounds, model: Path, precision: str, plan: Plan, *, has_torch: bool) -> None:
     """Measure time and memory; the first clip of each process isn't counted."""
+    prompt = PROMPTS[:1]
     with ExitStack() as stack:
 
-        def begin(*words: str) -> Worker:
-            worker = stack.enter_context(Worker(*words))
-            worker.ask("clips", prompts=PROMPTS[:1], duration=0.5)
+        def start(*arguments: str) -> Worker:
+            worker = stack.enter_context(Worker(*arguments))
+            worker.call("clips", prompts=prompt, duration=0.5)
             return worker
 
         memory = stack.enter_context(Worker("memory"))
-        ours = begin("ours", str(model), precision)
-        others = {name: begin("reference", str(model), name) for name in ("reference", "one-liner") if torch}
-        start_nano(plan.nano)
+        engine = start("musicgen", str(model), precision)
+        names = ("transformers", "quantize_dynamic") if has_torch else ()
+        references = {name: start("transformers", str(model), name) for name in names}
+        time_nano(plan.nano_s)
         for number in range(plan.rounds):
-            say(f"round {number + 1} of {plan.rounds}")
-            figures["bandwidth"].append(memory.ask("read")["bytes_s"])
-            for name, worker in others.items():
-                figures[f"{name}, s"].append(worker.ask("clips", prompts=PROMPTS[:1], duration=plan.short)["seconds"])
-            clip = ours.ask("clips", prompts=PROMPTS[:1], duration=plan.short)
-            figures["ours, s"].append(clip["seconds"])
-            figures["ours, steps/s"].append(clip["steps"] / clip["seconds"])
-            figures["ours, loop alone, steps/s"].append(1 / clip["step_s"])
-            figures["ours, first half second, steps"].append(clip["soon_s"] / clip["step_s"])
-            with Worker("ours", str(model), precision) as fresh:
-                fresh.ask("clips", prompts=PROMPTS[:1], duration=0.5)
-                clip = fresh.ask("clips", prompts=PROMPTS[:1], duration=plan.long)
-                figures["ours, long, steps/s"].append(clip["steps"] / clip["seconds"])
-                figures["ours, long, peak"].append(fresh.ask("peak")["bytes"])
-            alone = ours.ask("clips", prompts=PROMPTS[:1], duration=plan.batch)
-            batch = ours.ask("clips", prompts=PROMPTS, duration=plan.batch)
+            log(f"round {number + 1} of {plan.rounds}")
+            figures["bandwidth"].append(memory.call("bandwidth")["bytes_s"])
+            for name, worker in references.items():
+                answer = worker.call("clips", prompts=prompt, duration=plan.short_s)
+                figures[f"{name}, s"].append(answer["seconds"])
+            clip = engine.call("clips", prompts=prompt, duration=plan.short_s)
+            figures["musicgen, s"].append(clip["seconds"])
+            figures["musicgen, steps/s"].append(clip["steps"] / clip["seconds"])
+            figures["musicgen, decoder alone, steps/s"].append(1 / clip["step_s"])
+            figures["musicgen, first half second, steps"].append(clip["latency_s"] / clip["step_s"])
+            with Worker("musicgen", str(model), precision) as fresh:
+                fresh.call("clips", prompts=prompt, duration=0.5)
+                clip = fresh.call("clips", prompts=prompt, duration=plan.long_s)
+                figures["musicgen, long, steps/s"].append(clip["steps"] / clip["seconds"])
+                figures["musicgen, long, peak"].append(fresh.call("peak")["bytes"])
+            alone = engine.call("clips", prompts=prompt, duration=plan.batch_s)
+            batch = engine.call("clips", prompts=PROMPTS, duration=plan.batch_s)
             figures["same bytes"].append(alone["sha256"] == batch["sha256"])
-            figures["ours, batch, s"].append(batch["seconds"])
-            if torch:
-                answer = others["reference"].ask("clips", prompts=PROMPTS, duration=plan.batch)
-                figures["reference, batch, s"].append(answer["seconds"])
-                figures["imports of the reference, s"].append(timed("-c", IMPORTS))
-            figures["nano, s"].append(start_nano(plan.nano))
+            figures["musicgen, batch, s"].append(batch["seconds"])
+            if has_torch:
+                answer = references["transformers"].call("clips", prompts=PROMPTS, duration=plan.batch_s)
+                figures["transformers, batch, s"].append(answer["seconds"])
+                figures["imports of transformers, s"].append(time_python("-c", IMPORTS))
+            figures["nano, s"].append(time_nano(plan.nano_s))
 
 
-def start_nano(duration: float) -> float:
-    """Return the seconds from a process's start to its end, a clip of the bundled model being stored."""
+def time_nano(duration: float) -> float:
+    """Return the seconds that `musicgen generate` takes to make and store a clip of the bundled model."""
     with tempfile.TemporaryDirectory() as folder:
         command = ("-m", "musicgen_cli", "generate", "--local", "--model", "nano", "-q", "-d", str(duration))
-        return timed(*command, PROMPTS[0], MUSICGEN_STORE=folder)
+        return time_python(*command, PROMPTS[0], MUSICGEN_STORE=folder)
 
 
-def timed(*words: str, **env: str) -> float:
+def time_python(*arguments: str, **env: str) -> float:
+    """Return the seconds that a Python process takes."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, *words], env=os.environ | env, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, *arguments], env=os.environ | env, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
 @dataclass(frozen=True)
-class Promise:
-    """A line of the table; without values, because nothing was there to compare with, it is left out."""
+class Check:
+    """A row of the table; it is left out if it has no values, as there was nothing to compare with."""
 
-    line: str
+    topic: str
     what: str
     values: list[float]  # one of each round
-    must: float
-    aim: float | None = None
-    more: bool = False  # is better
+    bound: float
+    goal: float | None = None  # better than the bound
+    higher_is_better: bool = False
 
     def verdict(self) -> str:
-        def reaches(bound: float) -> bool:
+        """Say whether the median reaches the bound and the goal."""
+
+        def reaches(limit: float) -> bool:
             value = statistics.median(self.values)
-            return value >= bound if self.more else value <= bound
+            return value >= limit if self.higher_is_better else value <= limit
 
-        if not reaches(self.must):
-            return "MISS"
-        return "ok" if self.aim is None or reaches(self.aim) else "must, not aim"
+        if not reaches(self.bound):
+            return "MISSED"
+        return "ok" if self.goal is None or reaches(self.goal) else "bound, not goal"
 
 
-def promises(figures: Rounds, plan: Plan, limit: float) -> list[Promise]:
+def checks(figures: Rounds, plan: Plan, bytes_per_step: float) -> list[Check]:
     """
-    Put the figures against what they must show.
+    Compare the figures with their bounds.
 
     Args:
-        limit: Bytes of weights that a step reads.
+        bytes_per_step: Weights that a step reads.
     """
 
     def ratio(name: str, base: str) -> list[float]:
         return [value / other for value, other in zip(figures[name], figures[base], strict=False)]
 
-    allowed = [bandwidth / limit for bandwidth in figures["bandwidth"]]
-    share = [steps / most for steps, most in zip(figures["ours, loop alone, steps/s"], allowed, strict=True)]
-    slower = ratio("ours, long, steps/s", "ours, steps/s")
-    short, at_once = f"{plan.short:g} s clip", f"{len(PROMPTS)} prompts at once"
+    max_rates = [bandwidth / bytes_per_step for bandwidth in figures["bandwidth"]]
+    rates = figures["musicgen, decoder alone, steps/s"]
+    share = [rate / most for rate, most in zip(rates, max_rates, strict=True)]
+    long_rate = ratio("musicgen, long, steps/s", "musicgen, steps/s")
+    peaks_gb = [size / 1e9 for size in figures["musicgen, long, peak"]]
+    short, long = f"{plan.short_s:g} s clip", f"{plan.long_s:g} s clip"
+    at_once = f"{len(PROMPTS)} prompts at once"
+    times = ratio("transformers, s", "musicgen, s")
+    int8_times = ratio("quantize_dynamic, s", "musicgen, s")
+    batch_times = ratio("transformers, batch, s", "musicgen, batch, s")
     return [
-        Promise("exact", "logits in fp32, largest error / spread", figures["logits"], 1e-3),
-        Promise("faithful", "mean KL to fp32, guided, nats", figures["KL"], 0.010),
-        Promise("reproducible", f"same WAV alone and among {at_once}", figures["same bytes"], 1, more=True),
-        Promise("fast", f"{short}, x the reference", ratio("reference, s", "ours, s"), 10, 14, more=True),
-        Promise("fast", f"{short}, x the one-liner", ratio("one-liner, s", "ours, s"), 1.4, 1.8, more=True),
-        Promise("fast", f"{short}'s loop, share of the bandwidth's", share, 0.6, 0.8, more=True),
-        Promise("fast", f"{plan.long:g} s clip, share of the {short}'s steps/s", slower, 0.8, 0.95, more=True),
-        Promise("fast", at_once + ", x the reference", ratio("reference, batch, s", "ours, batch, s"), 4, 8, more=True),
-        Promise("small", f"{plan.long:g} s clip, peak memory, GB", [b / 1e9 for b in figures["ours, long, peak"]], 1.2),
-        Promise("small", f"nano, {plan.nano:g} s clip, start to stored take, s", figures["nano, s"], 2.5),
-        Promise("soon", "first half second, in steps' time", figures["ours, first half second, steps"], 50),
-        Promise("soon", "chunks to one piece, largest error / peak", figures["seam"], 1e-3),
+        Check("accuracy", "logits in fp32, largest error / spread", figures["logits"], 1e-3),
+        Check("accuracy", "mean KL from fp32, guided, nats", figures["KL"], 0.010),
+        Check("accuracy", "samples by chunks, largest error / peak", figures["samples"], 1e-3),
+        Check("determinism", f"same WAV alone and among {at_once}", figures["same bytes"], 1, higher_is_better=True),
+        Check("speed", f"{short}, x transformers", times, 10, 14, higher_is_better=True),
+        Check("speed", f"{short}, x quantize_dynamic", int8_times, 1.4, 1.8, higher_is_better=True),
+        Check("speed", f"{short}, decoder, share of the bandwidth", share, 0.6, 0.8, higher_is_better=True),
+        Check("speed", f"{long}, share of the {short}'s steps/s", long_rate, 0.8, 0.95, higher_is_better=True),
+        Check("speed", f"{at_once}, x transformers", batch_times, 4, 8, higher_is_better=True),
+        Check("memory", f"{long}, peak, GB", peaks_gb, 1.2),
+        Check("latency", f"nano, {plan.nano_s:g} s clip, start to stored take, s", figures["nano, s"], 2.5),
+        Check("latency", "first half second, in steps' time", figures["musicgen, first half second, steps"], 50),
     ]
 
 
 def report(figures: Rounds, plan: Plan, precision: str, model: Path) -> None:
-    """Print the hardware, the table, and the figures that it was made of."""
+    """Print the hardware, the table, and the figures behind it."""
     decoder = Shape.of(json.loads((model / "config.json").read_bytes())).decoder
-    layer = 6 * decoder.width**2 + 2 * decoder.width * decoder.ffn  # of cross-attention only query and output
+    layer = 6 * decoder.width**2 + 2 * decoder.width * decoder.ffn  # cross-attention: query and output alone
     weights = decoder.layers * layer + decoder.codebooks * decoder.vocab * decoder.width
-    limit = weights * BITS[precision] / 8
+    bytes_per_step = weights * BITS[precision] / 8
     print(f"\n{processor()}, {hardware.cores()} cores, {dt.datetime.now():%Y-%m-%d %H:%M}, {platform.platform()}")
     print(
-        f"engine in {precision}: a step reads {limit / 1e6:.0f} MB of weights (keys and values come on top, and aren't "
-        f"counted); the memory is read at {spread([b / 1e9 for b in figures['bandwidth']])} GB/s"
+        f"engine in {precision}: a step reads {bytes_per_step / 1e6:.0f} MB of weights (keys and values, which it also "
+        f"reads, aren't counted); the memory is read at {spread([b / 1e9 for b in figures['bandwidth']])} GB/s"
     )
     if plan is QUICK:
         print("--quick: one round, shorter clips; the bounds are meant for the full run")
-    print(f"\n{'':14}{'':46}{'median (least-most)':>26}{'must':>9}{'aim':>7}")
-    for promise in promises(figures, plan, limit):
-        if promise.values:
-            bounds = f"{promise.must:>9g}{'' if promise.aim is None else promise.aim:>7}"
-            figure = spread(promise.values)
-            print(f"{promise.line:14}{promise.what:46}{figure:>26}{bounds}  {promise.verdict()}")
-    print("\nmade of:")
+    print(f"\n{'':14}{'':46}{'median (least-most)':>26}{'bound':>9}{'goal':>7}")
+    for check in checks(figures, plan, bytes_per_step):
+        if check.values:
+            bounds = f"{check.bound:>9g}{'' if check.goal is None else check.goal:>7}"
+            print(f"{check.topic:14}{check.what:46}{spread(check.values):>26}{bounds}  {check.verdict()}")
+    print("\ncomputed from:")
     for name, values in figures.items():
         if values:
             print(f"  {name:40}{spread(values):>34}")
 
 
 def spread(values: list[float]) -> str:
+    """Format the median, the least and the largest of some values."""
     middle = f"{statistics.median(values):.3g}"
     return middle if len(values) == 1 else f"{middle} ({min(values):.3g}-{max(values):.3g})"
 
 
 def processor() -> str:
+    """Return the name of the processor."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return found[1] if found else platform.processor()
+    name = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return name[1] if name else platform.processor()
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, file=sys.stderr)
 
 

@@ -1,7 +1,12 @@
 """
-What benchmarks/engine.py measures, each in a process of its own: started with a part's name, and then given orders.
+One subject that `benchmarks.engine` measures, in a process of its own.
 
-An order is a line of JSON on stdin, {"do": method, …}; the answer is a line of JSON on stdout.
+    python -m benchmarks.engine_worker memory
+    python -m benchmarks.engine_worker musicgen MODEL PRECISION
+    python -m benchmarks.engine_worker transformers MODEL KIND
+
+A request is a line of JSON on stdin, `{"method": NAME, ...}` with the arguments of the method; its answer is a line of
+JSON on stdout.
 """
 
 from __future__ import annotations
@@ -36,52 +41,53 @@ Answer = dict[str, Any]
 
 
 class Memory:
-    """The memory's bandwidth: numpy's maximum of 1 GiB of float32, one thread for each core, best of five passes."""
+    """The bandwidth of the memory."""
 
     def __init__(self) -> None:
         self._parts = np.array_split(np.ones(1 << 28, np.float32), hardware.cores())
 
-    def read(self) -> Answer:
+    def bandwidth(self) -> Answer:
+        """Read 1 GiB five times, with a thread for each core; return the best rate."""
         size, best = sum(part.nbytes for part in self._parts), 0.0
         with ThreadPoolExecutor(len(self._parts)) as pool:
             for _ in range(5):
                 started = time.perf_counter()
-                list(pool.map(np.max, self._parts))  # numpy lets go of Python's lock
+                list(pool.map(np.max, self._parts))  # numpy releases the GIL
                 best = max(best, size / (time.perf_counter() - started))
         return {"bytes_s": best}
 
 
-class Clock:
-    """A listener that notes when it heard what."""
+class TimingListener:
+    """Notes when steps and samples arrive."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[float, int]] = []  # when; steps made so far, of which several may be told at once
-        self.sounds: list[tuple[float, float]] = []  # when; seconds of sound so far
+        self.steps: list[tuple[float, int]] = []  # time; steps so far, as several may be reported at once
+        self.audio: list[tuple[float, float]] = []  # time; seconds of audio so far
 
-    def step(self, done: int, total: int) -> None:  # noqa: ARG002  # what a listener is given
+    def step(self, done: int, total: int) -> None:  # noqa: ARG002  # the signature of a listener
         self.steps.append((time.perf_counter(), done))
 
     def note(self, text: str) -> None: ...
 
     def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
-        before = self.sounds[-1][1] if self.sounds else 0.0
-        self.sounds.append((time.perf_counter(), before + len(pcm) / (2 * sample_rate * channels)))
+        before = self.audio[-1][1] if self.audio else 0.0
+        self.audio.append((time.perf_counter(), before + len(pcm) / (2 * sample_rate * channels)))
 
     def step_s(self) -> float:
-        """Return the mean time of a step, leaving out those during which sound was made."""
-        heard = [at for at, _ in self.sounds]
+        """Return the mean time of a step, without those during which audio was decoded."""
+        audio_times = [at for at, _ in self.audio]
         pairs = zip(self.steps, self.steps[1:], strict=False)
-        gaps = [(b - a, n - m) for (a, m), (b, n) in pairs if not any(a < at <= b for at in heard)]
+        gaps = [(b - a, n - m) for (a, m), (b, n) in pairs if not any(a < at <= b for at in audio_times)]
         return sum(gap for gap, _ in gaps) / sum(steps for _, steps in gaps)
 
-    def soon_s(self) -> float:
-        """Return the time from the loop's start to half a second of sound."""
-        there = next(at for at, seconds in self.sounds if seconds >= HALF_SECOND)
+    def latency_s(self) -> float:
+        """Return the time from the start of decoding to the first half second of audio."""
+        audible = next(at for at, seconds in self.audio if seconds >= HALF_SECOND)
         at, done = self.steps[0]
-        return there - at + done * self.step_s()
+        return audible - at + done * self.step_s()
 
 
-class Ours:
+class Musicgen:
     """The engine of this project."""
 
     def __init__(self, model: str, precision: str) -> None:
@@ -89,58 +95,59 @@ class Ours:
 
     def clips(self, prompts: list[str], duration: float) -> Answer:
         """Make a clip of each prompt, all at once."""
-        clocks = [Clock() for _ in prompts]
+        listeners = [TimingListener() for _ in prompts]
         requests = [GenerateRequest(prompt=text, duration=duration, seed=i) for i, text in enumerate(prompts)]
         started = time.perf_counter()
         with ThreadPoolExecutor(len(prompts)) as pool:
-            clips = list(pool.map(self._engine.generate, requests, clocks))
+            clips = list(pool.map(self._engine.generate, requests, listeners))
         seconds = time.perf_counter() - started
         return {
             "seconds": seconds,
-            "steps": clocks[0].steps[-1][1],
-            "step_s": clocks[0].step_s(),
-            "soon_s": clocks[0].soon_s(),
+            "steps": listeners[0].steps[-1][1],
+            "step_s": listeners[0].step_s(),
+            "latency_s": listeners[0].latency_s(),
             "sha256": hashlib.sha256(clips[0].wav).hexdigest(),
         }
 
     def logits(self, prompt: str, steps: int, tokens: str, to: str) -> Answer:
         """
-        Save the logits of both rows, shape (2, codebooks, steps, vocabulary).
+        Save the conditional and unconditional logits, shape (2, codebooks, steps, vocabulary).
 
         Args:
-            tokens: A file of what is read, shape (codebooks, steps); where there is none, it is made: what this model
-                reads as it samples a take.
+            tokens: A file with the input tokens, shape (codebooks, steps). If it doesn't exist, the model samples them,
+                and they are saved there.
+            to: The file to write.
         """
         model, decoder = self._engine.model, self._engine.shape.decoder
         pattern = DelayPattern(decoder.codebooks, decoder.channels, steps - decoder.codebooks // decoder.channels + 1)
         sampling = Sampling(1.0, TOP_K, TOP_P, GUIDANCE, do_sample=True, seed=0)
         take = Sequence(pattern, sampling, vocab=decoder.vocab)
         step = model.decoder_for(take, model.encode_text(self._engine.tokenize(prompt)))
-        given = np.load(tokens) if Path(tokens).exists() else None
-        read, made = [], []
+        inputs, logits = [], []
+        forced = np.load(tokens) if Path(tokens).exists() else None
         for at in range(steps):
-            read.append(take.tokens[0] if given is None else given[:, at])
-            made.append(step(np.stack([read[-1], read[-1]]), np.full(2, at)).copy())
-            take.advance(made[-1])
-        np.save(tokens, np.stack(read, axis=1))
-        np.save(to, np.stack(made, axis=2))
+            inputs.append(take.tokens[0] if forced is None else forced[:, at])
+            logits.append(step(np.stack([inputs[-1], inputs[-1]]), np.full(2, at)).copy())
+            take.advance(logits[-1])
+        np.save(tokens, np.stack(inputs, axis=1))
+        np.save(to, np.stack(logits, axis=2))
         return {}
 
-    def sound(self, codes: str, to: str) -> Answer:
-        """Save what codes sound like, chunk by chunk."""
+    def samples(self, codes: str, to: str) -> Answer:
+        """Decode codes chunk by chunk, and save the samples."""
         values, stream = np.load(codes), self._engine.model.audio_stream()
         chunks = [stream.push(values[:, [frame]]) for frame in range(values.shape[1])]
         np.save(to, np.concatenate([*chunks, stream.end()], axis=1))
         return {}
 
     def peak(self) -> Answer:
-        """Return the peak of this process's memory."""
+        """Return the peak memory of this process."""
         status = Path("/proc/self/status").read_text("ascii")
         return {"bytes": 1024 * int(status.split("VmHWM:")[1].split()[0])}
 
 
-class Reference:
-    """`generate()` of transformers, float32; or with the decoder's matrices brought to int8 by torch's one line."""
+class Transformers:
+    """`generate()` of transformers in float32; of kind `quantize_dynamic`, with the decoder's matrices in int8."""
 
     def __init__(self, model: str, kind: str) -> None:
         import torch
@@ -152,7 +159,7 @@ class Reference:
         torch.set_num_threads(hardware.cores())
         self._torch = torch
         self._model: Any = hf.MusicgenForConditionalGeneration.from_pretrained(model).eval()
-        if kind == "one-liner":
+        if kind == "quantize_dynamic":
             self._model.decoder = torch.ao.quantization.quantize_dynamic(
                 self._model.decoder, {torch.nn.Linear}, dtype=torch.qint8
             )
@@ -177,32 +184,37 @@ class Reference:
         return {"seconds": time.perf_counter() - started, "steps": steps}
 
     def logits(self, prompt: str, steps: int, tokens: str, to: str) -> Answer:
-        """Save the logits of both rows, with the text and without, for tokens that the engine has made."""
-        ids, read = self._tokenizer.encode(prompt).ids, np.load(tokens)[:, :steps]
+        """Save the conditional and unconditional logits for the tokens in a file that the engine has written."""
+        ids, inputs = self._tokenizer.encode(prompt).ids, np.load(tokens)[:, :steps]
         with self._torch.no_grad():
             logits = self._model(
                 input_ids=self._torch.tensor([ids, ids]),
-                attention_mask=self._torch.tensor([[1] * len(ids), [0] * len(ids)]),  # the second's states become zero
-                decoder_input_ids=self._torch.tensor(np.concatenate([read, read])),
+                attention_mask=self._torch.tensor([[1] * len(ids), [0] * len(ids)]),  # zeros: no text
+                decoder_input_ids=self._torch.tensor(np.concatenate([inputs, inputs])),
             ).logits.numpy()
-        np.save(to, logits.reshape(2, *read.shape, -1))
+        np.save(to, logits.reshape(2, *inputs.shape, -1))
         return {}
 
-    def sound(self, codes: str, to: str) -> Answer:
-        """Save what codes sound like, in one piece."""
+    def samples(self, codes: str, to: str) -> Answer:
+        """Decode codes in one piece, and save the samples."""
         with self._torch.no_grad():
-            sound = self._model.audio_encoder.decode(self._torch.tensor(np.load(codes)[None, None]), [None])[0]
-        np.save(to, sound[0].numpy())
+            samples = self._model.audio_encoder.decode(self._torch.tensor(np.load(codes)[None, None]), [None])[0]
+        np.save(to, samples[0].numpy())
         return {}
 
 
-def divergence(exact: str, other: str) -> float:
+def kl_divergence(reference: str, other: str) -> float:
     """
-    Return the mean of KL(exact ‖ other) over steps and codebooks, in nats.
+    Return the mean of KL(reference ‖ other) over steps and codebooks, in nats.
 
-    Of the whole distribution that guidance makes, at temperature 1, before top-k and top-p.
+    The distributions are those after guidance, at temperature 1, before top-k and top-p.
+
+    Args:
+        reference: A file of logits, as `logits` saves them.
+        other: Another one.
     """
-    log_p, log_q = (_log_softmax(apply_guidance(np.load(path), GUIDANCE).astype(np.float64)) for path in (exact, other))
+    guided = (apply_guidance(np.load(path), GUIDANCE) for path in (reference, other))
+    log_p, log_q = (_log_softmax(logits.astype(np.float64)) for logits in guided)
     return float((np.exp(log_p) * (log_p - log_q)).sum(-1).mean())
 
 
@@ -211,25 +223,27 @@ def _log_softmax(scores: Any) -> Any:
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def build(folder: Path, words: set[str]) -> None:
+def build_model(folder: Path, words: set[str]) -> None:
     """
-    Make a random model of exactly musicgen-small's shape, 2.4 GB, and a tokenizer of some words.
+    Make a random model of exactly musicgen-small's shape, 2.4 GB, and a tokenizer that knows some words.
 
-    The heads are drawn five times wider than at the start of a training, so that logits are spread like a trained
-    model's; what a step costs doesn't depend on it.
+    The output heads are drawn five times wider than for training, so that logits are spread as those of a trained
+    model. The cost of a step doesn't depend on this.
     """
     import torch
     import transformers as hf
 
     hf.utils.logging.disable_progress_bar()
 
-    text = hf.T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12)
-    sound = hf.EncodecConfig(
+    text_encoder = hf.T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12)
+    codec = hf.EncodecConfig(
         target_bandwidths=[2.2], sampling_rate=32_000, num_filters=64, upsampling_ratios=[8, 5, 4, 4],
         use_causal_conv=False, codebook_size=2048, use_conv_shortcut=False,
     )  # fmt: skip
     decoder = hf.MusicgenDecoderConfig(tie_word_embeddings=False)  # its defaults are musicgen-small's
-    config = hf.MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=sound.to_dict(), decoder=decoder.to_dict())
+    config = hf.MusicgenConfig(
+        text_encoder=text_encoder.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
+    )
     torch.manual_seed(0)
     model = hf.MusicgenForConditionalGeneration(config)
     with torch.no_grad():
@@ -239,28 +253,29 @@ def build(folder: Path, words: set[str]) -> None:
             head.weight.mul_(5)
     for name in ("decoder_start_token_id", "pad_token_id", "bos_token_id"):
         setattr(model.generation_config, name, 2048)
-    known = ["<pad>", "</s>", "<unk>", *sorted(words)]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unk>"))
+    vocabulary = ["<pad>", "</s>", "<unk>", *sorted(words)]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     folder.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(dir=folder.parent))
+    partial = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        model.save_pretrained(making)
-        tokenizer.save(str(making / "tokenizer.json"))
-        making.rename(folder)
+        model.save_pretrained(partial)
+        tokenizer.save(str(partial / "tokenizer.json"))
+        partial.rename(folder)
     except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else is printed
-    part: Any = {"memory": Memory, "ours": Ours, "reference": Reference}[sys.argv[1]](*sys.argv[2:])
+    os.dup2(2, 1)  # what libraries print to stdout goes to stderr
+    subjects: dict[str, Any] = {"memory": Memory, "musicgen": Musicgen, "transformers": Transformers}
+    subject = subjects[sys.argv[1]](*sys.argv[2:])
     for line in sys.stdin:
-        order = json.loads(line)
-        print(json.dumps(getattr(part, order.pop("do"))(**order)), file=answers, flush=True)
+        request = json.loads(line)
+        print(json.dumps(getattr(subject, request.pop("method"))(**request)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

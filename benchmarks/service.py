@@ -1,20 +1,25 @@
 """
-Measure `musicgen serve` under load, beside the usual service that makes one clip at a time.
+Measure `musicgen serve` under load, compared with a plain FastAPI service that makes one clip at a time.
 
-    python benchmarks/service.py [--model nano] [--clients 1 2 4 8 16] [--quick] [--cache FOLDER]
-    python benchmarks/service.py --company [--model nano]
-    python benchmarks/service.py --soak [SECONDS]
+    python -m benchmarks.service [--model nano] [--clients 1 2 4 8 16] [--quick] [--cache FOLDER]
+    python -m benchmarks.service --mixed [--model nano] [--quick]
+    python -m benchmarks.service --soak [SECONDS]
 
-Clients ask for 1 s clips in a closed loop, each from an address of its own on loopback, until each has five answers.
-They retry as the contract says: after Retry-After, else after a jittered wait from 1 s, doubled up to 30 s. A load ends
-after --most seconds; what was answered by then counts, for the usual service takes minutes with 8 clients. The usual
-service is FastAPI over `generate()` of transformers in float32, with a busy lock (service_reference.py); both servers
-run all the while and take turns, within a round by the number of clients. Of rounds the medians are printed.
+Throughput: clients send requests for 1 s clips in a closed loop until each has five answers. Each has an address of its
+own on loopback, since the service takes an address for a client. A refused client retries as the contract says: after
+Retry-After, or else after a random wait that doubles from 1 s to 30 s. A run ends after --most seconds, and the answers
+up to then count, because the plain service needs minutes with 8 clients. It is FastAPI around `generate()` of
+transformers in float32 (service_reference.py). Both servers run all the time and take turns. The medians of the rounds
+are printed.
 
---company: how long 1 s clips take beside one of 30 s, against beside another client's 1 s clips. --soak: twice as many
-clients as fit into nano's slots and queue, for so many seconds; each answer is compared with the bytes that its request
-becomes in this process, and memory is watched. Without --model it is a random one of musicgen-small's size, which
-`engine.py` makes. The usual service needs the extra torch; without it, it is left out.
+--mixed: the latency of 1 s clips while another client requests 30 s clips, compared with the latency while it requests
+1 s clips.
+
+--soak: twice as many clients as fit into the slots and the queue, for some minutes, with `nano`. Each answer is
+compared with the bytes that this process makes of the same request, and the memory of the service is watched.
+
+Without `--model nano`, the model is a random one of musicgen-small's size, which `benchmarks.engine` makes. The plain
+service needs the extra torch and is left out without it.
 """
 
 from __future__ import annotations
@@ -24,67 +29,36 @@ import contextlib
 import hashlib
 import http.client
 import importlib.util
+import itertools
 import os
 import random
-import re
 import statistics
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
 
+from benchmarks.processes import Server, running_server
 from musicgen_cli import limits
 from musicgen_cli.contract import GenerateRequest, read_answer
 from musicgen_cli.engine.base import NullListener
 from musicgen_cli.engine.registry import open_local
 
-HERE = Path(__file__).parent
-PROMPTS = ("calm ambient piano", "energetic techno with heavy drums", "jazz", "")
-LOOK_S = 1.0  # between two looks at the memory
-
-
-@dataclass
-class Server:
-    """A server in a process of its own."""
-
-    url: str
-    pid: int
-
-    def resident(self) -> int:
-        """Return its memory in bytes."""
-        status = Path(f"/proc/{self.pid}/status").read_text("ascii")
-        return 1024 * int(status.split("VmRSS:")[1].split()[0])
-
-
-@contextlib.contextmanager
-def running(*command: str) -> Iterator[Server]:
-    """Run a server, which says its address on stderr."""
-    process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    try:
-        for line in process.stderr:
-            if found := re.search(r"serving on (http://\S+)", line):
-                break
-        else:
-            raise SystemExit(f"{command[0]} didn't start")
-        threading.Thread(target=process.stderr.read, daemon=True).start()  # its log would fill the pipe
-        yield Server(found[1], process.pid)
-    finally:
-        process.terminate()
-        process.wait()
+NANO = Path(__file__).parent.parent / "musicgen_cli" / "models" / "nano"
+PROMPTS = ("calm ambient piano", "energetic techno with heavy drums", "jazz")  # the plain service needs a prompt
+MEMORY_INTERVAL_S = 1.0  # between two readings of the service's memory
 
 
 @dataclass
 class Tally:
-    """What clients got."""
+    """What some clients received."""
 
-    seconds: list[float] = field(default_factory=list)  # that each answer took, with all waits
+    seconds: list[float] = field(default_factory=list)  # of each answer, with all waits
     refused: int = 0
     errors: int = 0
     elapsed_s: float = 0.0
@@ -95,36 +69,36 @@ class Tally:
         return len(self.seconds) / self.elapsed_s
 
     def percentile(self, share: float) -> float:
-        """Return the least time that this share of the answers kept to."""
+        """Return the time within which this share of the answers came."""
         ranked = sorted(self.seconds)
         return ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else float("nan")
 
 
 class Client:
-    """One that waits when told to."""
+    """A client that waits and retries when it is refused."""
 
     def __init__(self, server: Server, number: int, tally: Tally) -> None:
         self._host = server.url.removeprefix("http://")
         self._address = f"127.0.{1 + number // 250}.{1 + number % 250}"
-        self._chance = random.Random(number)
+        self._rng = random.Random(number)
         self._tally = tally
 
-    def ask(self, request: GenerateRequest, end: float = float("inf")) -> bytes | None:
-        """Ask until there is an answer or it is `end`; return its sound."""
-        began, backoff_s = time.monotonic(), limits.BACKOFF_FIRST_S
-        while time.monotonic() < end:
+    def generate(self, request: GenerateRequest, deadline: float = float("inf")) -> bytes | None:
+        """Send a request until it is answered, and return the WAV; None after an error or at the deadline."""
+        started, backoff_s = time.monotonic(), limits.BACKOFF_FIRST_S
+        while time.monotonic() < deadline:
             status, retry_after, body = self._post(request.model_dump_json().encode())
             if status == 200:
-                sound = read_answer(body, request).wav
-                self._tally.seconds.append(time.monotonic() - began)
-                return sound
+                wav = read_answer(body, request).wav
+                self._tally.seconds.append(time.monotonic() - started)
+                return wav
             if status not in {429, 503}:
                 self._tally.errors += 1
                 return None
             self._tally.refused += 1
-            wait_s = float(retry_after) if retry_after else backoff_s * self._chance.uniform(0.5, 1)
+            wait_s = float(retry_after) if retry_after else backoff_s * self._rng.uniform(0.5, 1)
             backoff_s = min(2 * backoff_s, limits.BACKOFF_MOST_S)
-            time.sleep(max(0.0, min(wait_s, end - time.monotonic())))
+            time.sleep(max(0.0, min(wait_s, deadline - time.monotonic())))
         return None
 
     def _post(self, body: bytes) -> tuple[int, str | None, bytes]:
@@ -138,167 +112,183 @@ class Client:
                 return 0, None, b""
 
 
-def wanted(seed: int, duration: float = 1.0) -> GenerateRequest:
-    """Return a request; the prompt goes with the seed."""
-    prompt = PROMPTS[seed % 3]  # the usual service can't do without
+def numbered_request(seed: int, duration: float = 1.0) -> GenerateRequest:
+    """Return a request whose prompt follows from its seed."""
+    prompt = PROMPTS[seed % len(PROMPTS)]
     return GenerateRequest(prompt=prompt, duration=duration, seed=seed, client_job_id=f"bench-{seed}")
 
 
 def load(server: Server, clients: int, answers: int, most_s: float) -> Tally:
-    """Let clients ask in a closed loop until each has so many answers, or for so many seconds."""
+    """Let clients send requests in a closed loop until each has its answers, or until `most_s` seconds have passed."""
     tally = Tally()
-    began = time.monotonic()
+    started = time.monotonic()
 
     def loop(number: int) -> None:
         client = Client(server, number, tally)
         for turn in range(answers):
-            client.ask(wanted(1000 * number + turn), began + most_s)
+            client.generate(numbered_request(1000 * number + turn), started + most_s)
 
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(loop, range(clients)))
-    tally.elapsed_s = time.monotonic() - began
+    tally.elapsed_s = time.monotonic() - started
     return tally
 
 
-def compare(servers: dict[str, Server], clients: list[int], answers: int, most_s: float, rounds: int) -> None:
-    """Print what each number of clients gets of each server."""
+def measure_throughput(
+    servers: dict[str, Server], clients: list[int], answers: int, most_s: float, rounds: int
+) -> None:
+    """Print what each number of clients receives from each server."""
     tallies: dict[tuple[int, str], list[Tally]] = {}
     for number in range(rounds):
         for count in clients:
             for name, server in servers.items():
                 tally = load(server, count, answers, most_s)
                 tallies.setdefault((count, name), []).append(tally)
-                made = f"{len(tally.seconds)} answers in {tally.elapsed_s:.1f} s"
-                say(f"round {number + 1} of {rounds}: {count} client(s) of {name}: {made}")
-    print(f"{'clients':>8} {'':<10}{'clips/s':>9}{'x usual':>9}{'p50 s':>8}{'p95 s':>8}{'refused':>9}{'errors':>8}")
-    for (count, name), rounds_of in tallies.items():
-        speed = median(tally.throughput for tally in rounds_of)
-        usual = tallies.get((count, "usual"))
-        times = f"{speed / median(tally.throughput for tally in usual):9.1f}" if usual else f"{'':>9}"
+                result = f"{len(tally.seconds)} answers in {tally.elapsed_s:.1f} s"
+                log(f"round {number + 1} of {rounds}: {count} client(s) of {name}: {result}")
+    print(f"{'clients':>8} {'':<10}{'clips/s':>9}{'x plain':>9}{'p50 s':>8}{'p95 s':>8}{'refused':>9}{'errors':>8}")
+    for (count, name), of_rounds in tallies.items():
+        rate, plain = throughput(of_rounds), tallies.get((count, "plain"))
+        ratio = f"{rate / throughput(plain):9.1f}" if plain else f"{'':>9}"
+        p50, p95 = (statistics.median(tally.percentile(share) for tally in of_rounds) for share in (0.5, 0.95))
         print(
-            f"{count:>8} {name:<10}{speed:9.3f}{times}{median(tally.percentile(0.5) for tally in rounds_of):8.2f}"
-            f"{median(tally.percentile(0.95) for tally in rounds_of):8.2f}"
-            f"{sum(tally.refused for tally in rounds_of):9}{sum(tally.errors for tally in rounds_of):8}"
+            f"{count:>8} {name:<10}{rate:9.3f}{ratio}{p50:8.2f}{p95:8.2f}"
+            f"{sum(tally.refused for tally in of_rounds):9}{sum(tally.errors for tally in of_rounds):8}"
         )
 
 
-def company(server: Server, clips: int, rounds: int) -> None:
-    """Print the p95 of 1 s clips beside a client of 1 s clips, and beside one 30 s clip after the other."""
+def throughput(rounds: Sequence[Tally]) -> float:
+    """Return the median of the rounds' answers a second."""
+    return statistics.median(tally.throughput for tally in rounds)
+
+
+def measure_mixed(server: Server, clips: int, rounds: int) -> None:
+    """Print the 95th percentile of the latency of 1 s clips, beside a client of 1 s clips and one of 30 s clips."""
     ratios = []
     for number in range(rounds):
         p95 = {}
         for duration in (1.0, 30.0):
-            say(f"round {number + 1} of {rounds}: {clips} clips of 1 s beside clips of {duration:g} s")
+            log(f"round {number + 1} of {rounds}: {clips} clips of 1 s beside clips of {duration:g} s")
             tally, stop = Tally(), threading.Event()
             with ThreadPoolExecutor(1) as pool:
-                pool.submit(keep_asking, Client(server, 1, Tally()), duration, stop)
+                pool.submit(generate_until, stop, Client(server, 1, Tally()), duration)
                 try:
-                    time.sleep(1)  # so that it is under way
+                    time.sleep(1)  # until the other client's clip is being made
                     client = Client(server, 0, tally)
                     for turn in range(clips):
-                        client.ask(wanted(turn))
+                        client.generate(numbered_request(turn))
                 finally:
                     stop.set()
             p95[duration] = tally.percentile(0.95)
         ratios.append(p95[30.0] / p95[1.0])
         print(f"p95 of 1 s clips: {p95[1.0]:.2f} s beside 1 s clips, {p95[30.0]:.2f} s beside 30 s clips")
-    print(f"ratio (asked: at most 1.5): {median(ratios):.2f}")
+    print(f"ratio (bound: 1.5): {statistics.median(ratios):.2f}")
 
 
-def keep_asking(client: Client, duration: float, stop: threading.Event) -> None:
-    seed = 500_000
-    while not stop.is_set():
-        seed += 1
-        client.ask(wanted(seed, duration))
+def generate_until(stop: threading.Event, client: Client, duration: float) -> None:
+    """Make one clip after the other until the event is set."""
+    for seed in itertools.count(500_001):
+        if stop.is_set():
+            return
+        client.generate(numbered_request(seed, duration))
 
 
 def soak(server: Server, seconds: float, clients: int) -> None:
-    """Ask for more than there is, compare each answer, watch the memory."""
-    say("what the answers must be")
-    engine = open_local("nano", note=say)
-    requests = [wanted(seed, random.Random(seed).choice((0.5, 0.7, 1.0, 1.6))) for seed in range(120)]
-    with ThreadPoolExecutor(engine.slots) as pool:
-        clips = pool.map(lambda request: engine.generate(request, NullListener()), requests)
-        expected = [hashlib.sha256(clip.wav).digest() for clip in clips]
-    engine.close()
-    tally, wrong = Tally(), []
+    """
+    Overload the service, compare each answer and watch the memory.
+
+    Raises:
+        SystemExit: An answer was wrong, there was an error, or the memory grew by more than 5 %.
+    """
+    requests = [numbered_request(seed, random.Random(seed).choice((0.5, 0.7, 1.0, 1.6))) for seed in range(120)]
+    expected = expected_digests(requests)
+    tally, mismatches = Tally(), []
     end = time.monotonic() + seconds
 
     def loop(number: int) -> None:
-        chance, client = random.Random(number), Client(server, number, tally)
+        rng, client = random.Random(number), Client(server, number, tally)
         while time.monotonic() < end:
-            which = chance.randrange(len(requests))
-            sound = client.ask(requests[which], end)
-            if sound is not None and hashlib.sha256(sound).digest() != expected[which]:
-                wrong.append(which)
+            index = rng.randrange(len(requests))
+            wav = client.generate(requests[index], end)
+            if wav is not None and hashlib.sha256(wav).digest() != expected[index]:
+                mismatches.append(index)
 
     memory = []
-    say(f"{clients} clients for {seconds:g} s")
+    log(f"{clients} clients for {seconds:g} s")
     with ThreadPoolExecutor(clients) as pool:
         loops = [pool.submit(loop, number) for number in range(clients)]
         while time.monotonic() < end:
-            time.sleep(LOOK_S)
-            memory.append(server.resident())
-        for each in loops:
-            each.result()
+            time.sleep(MEMORY_INTERVAL_S)
+            memory.append(server.resident_bytes())
+        for future in loops:
+            future.result()
     third = len(memory) // 3
-    first, last = median(memory[third : 2 * third]), median(memory[2 * third :])
+    thirds = [statistics.median(part) for part in (memory[:third], memory[third : 2 * third], memory[2 * third :])]
     print(
-        f"{len(tally.seconds)} answers, {len(wrong)} wrong, {tally.refused} refused, {tally.errors} errors; memory "
-        f"{median(memory[:third]) / 1e6:.0f}, {first / 1e6:.0f}, {last / 1e6:.0f} MB (medians of thirds), "
+        f"{len(tally.seconds)} answers, {len(mismatches)} wrong, {tally.refused} refused, {tally.errors} errors; "
+        f"memory {', '.join(f'{size / 1e6:.0f}' for size in thirds)} MB (medians of thirds), "
         f"most {max(memory) / 1e6:.0f} MB; p95 {tally.percentile(0.95):.1f} s"
     )
-    if wrong or tally.errors or last > 1.05 * first:
-        raise SystemExit("MISS")
+    if mismatches or tally.errors or thirds[2] > 1.05 * thirds[1]:
+        raise SystemExit("MISSED")
 
 
-def median(values: Iterator[float] | list[float]) -> float:
-    return statistics.median(values)
+def expected_digests(requests: list[GenerateRequest]) -> list[bytes]:
+    """Make the clips of some requests in this process; return the SHA-256 of each WAV."""
+    log("making the expected answers")
+    engine = open_local("nano", note=log)
+    with ThreadPoolExecutor(engine.slots) as pool:
+        clips = pool.map(lambda request: engine.generate(request, NullListener()), requests)
+        digests = [hashlib.sha256(clip.wav).digest() for clip in clips]
+    engine.close()
+    return digests
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description="Measure `musicgen serve` under load.")
-    words.add_argument("--model", choices=("small", "nano"), default="small", help="the size (default: small)")
-    words.add_argument("--clients", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    words.add_argument("--slots", type=int, help="of ours")
-    words.add_argument("--rounds", type=int, default=3)
-    words.add_argument("--most", type=float, default=600, help="seconds of one load")
-    words.add_argument("--quick", action="store_true", help="one round of 1 and 8 clients, 60 s at most of each")
-    words.add_argument("--no-usual", action="store_true", help="ours alone")
-    words.add_argument("--company", action="store_true", help="1 s clips beside 30 s clips")
-    words.add_argument("--soak", type=float, nargs="?", const=180.0, metavar="SECONDS")
-    words.add_argument(
-        "--cache", type=Path, default=Path(platformdirs.user_cache_dir("musicgen", appauthor=False)) / "benchmark"
+    parser = argparse.ArgumentParser("python -m benchmarks.service", description="Measure `musicgen serve` under load.")
+    parser.add_argument("--model", choices=("small", "nano"), default="small", help="the size [small]")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers to try [1 2 4 8 16]")
+    parser.add_argument("--slots", type=int, help="of `musicgen serve`")
+    parser.add_argument("--rounds", type=int, default=3, help="[3]")
+    parser.add_argument("--most", type=float, default=600, help="seconds after which a run ends [600]")
+    parser.add_argument("--quick", action="store_true", help="one round of 1 and 8 clients, of at most 60 s each")
+    parser.add_argument("--no-plain", action="store_true", help="don't compare with the plain service")
+    parser.add_argument("--mixed", action="store_true", help="measure 1 s clips beside 30 s clips")
+    parser.add_argument("--soak", type=float, nargs="?", const=180.0, metavar="SECONDS", help="overload `nano` [180]")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(platformdirs.user_cache_dir("musicgen", appauthor=False)) / "benchmark",
+        help="folder of the random model and its graphs",
     )
-    asked = words.parse_args()
-    os.environ["XDG_CACHE_HOME"] = str(asked.cache.absolute())
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    nano = asked.model == "nano" or asked.soak
-    model = "nano" if nano else str(asked.cache.absolute() / "random-small")
-    if not nano and not Path(model).exists():
-        raise SystemExit("there is no random model yet: python benchmarks/engine.py --quick makes it")
-    slots = ["--slots", str(asked.slots)] if asked.slots else []
-    ours = ["-m", "musicgen_cli", "serve", "--port", "0", "--model", model, *slots]
+    options = parser.parse_args()
+    os.environ["XDG_CACHE_HOME"] = str(options.cache.absolute())
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
+    nano = options.model == "nano" or options.soak is not None
+    folder = NANO if nano else options.cache.absolute() / "random-small"
+    if not folder.exists():
+        raise SystemExit("there is no random model yet: `python -m benchmarks.engine --quick` makes it")
+    slots = ["--slots", str(options.slots)] if options.slots else []
+    serve = ["-m", "musicgen_cli", "serve", "--port", "0", "--model", "nano" if nano else str(folder), *slots]
     with contextlib.ExitStack() as stack:
-        servers = {"ours": stack.enter_context(running(*ours))}
-        load(servers["ours"], 2, 1, 600)
-        if asked.soak:
-            soak(servers["ours"], asked.soak, clients=48)
-            return
-        if asked.company:
-            company(servers["ours"], clips=10 if asked.quick else 20, rounds=1 if asked.quick else 3)
-            return
-        torch = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
-        if torch and not asked.no_usual:
-            folder = str(HERE.parent / "musicgen_cli" / "models" / "nano") if nano else model
-            servers = {"usual": stack.enter_context(running(str(HERE / "service_reference.py"), folder)), **servers}
-            load(servers["usual"], 1, 1, 600)
-        rounds, most_s = (1, 60.0) if asked.quick else (asked.rounds, asked.most)
-        compare(servers, [1, 8] if asked.quick else asked.clients, 5, most_s, rounds)
+        server = stack.enter_context(running_server(*serve))
+        load(server, clients=2, answers=1, most_s=600)
+        if options.soak is not None:
+            soak(server, options.soak, clients=48)
+        elif options.mixed:
+            measure_mixed(server, clips=10 if options.quick else 20, rounds=1 if options.quick else 3)
+        else:
+            servers = {"musicgen": server}
+            if not options.no_plain and all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
+                plain = stack.enter_context(running_server("-m", "benchmarks.service_reference", str(folder)))
+                load(plain, clients=1, answers=1, most_s=600)
+                servers = {"plain": plain, **servers}
+            rounds, most_s = (1, 60.0) if options.quick else (options.rounds, options.most)
+            measure_throughput(servers, [1, 8] if options.quick else options.clients, 5, most_s, rounds)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """
-The usual service, for `service.py` to compare with: one request at a time, and 503 to all others meanwhile.
+The service that `benchmarks.service` compares with: `generate()` of transformers behind FastAPI.
 
-    python benchmarks/service_reference.py MODEL
+    python -m benchmarks.service_reference MODEL
+
+It makes one clip at a time and meanwhile refuses other requests with 503.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.engine import hardware
 
 
-class BatchItem(BaseModel):
+class Request(BaseModel):
+    """A request for a clip; the fields and defaults are those of `musicgen serve`."""
+
     prompt: str = ""
     duration: float = 10.0
     temperature: float = 1.0
@@ -47,17 +51,17 @@ def main() -> None:
     busy = threading.Lock()
     app = FastAPI()
 
-    def make(wanted: BatchItem) -> dict[str, Any]:
-        ids = torch.tensor([tokenizer.encode(wanted.prompt).ids])
+    def make(request: Request) -> dict[str, Any]:
+        ids = torch.tensor([tokenizer.encode(request.prompt).ids])
         samples = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            do_sample=wanted.do_sample,
-            temperature=wanted.temperature,
-            top_k=wanted.top_k,
-            top_p=wanted.top_p,
-            guidance_scale=wanted.guidance_scale,
-            max_new_tokens=int(wanted.duration * model.config.audio_encoder.frame_rate),
+            do_sample=request.do_sample,
+            temperature=request.temperature,
+            top_k=request.top_k,
+            top_p=request.top_p,
+            guidance_scale=request.guidance_scale,
+            max_new_tokens=int(request.duration * model.config.audio_encoder.frame_rate),
         )[0, 0].numpy()
         pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
         return {
@@ -66,15 +70,15 @@ def main() -> None:
             "duration": len(samples) / rate,
             "num_samples": len(samples),
             "channels": 1,
-            "prompt": wanted.prompt,
+            "prompt": request.prompt,
         }
 
     @app.post("/predict")
-    async def predict(wanted: BatchItem) -> dict[str, Any]:
+    async def predict(request: Request) -> dict[str, Any]:
         if not busy.acquire(blocking=False):
             raise HTTPException(503, "Service is busy processing another request")
         try:
-            return await asyncio.to_thread(make, wanted)
+            return await asyncio.to_thread(make, request)
         finally:
             busy.release()
 
