@@ -4,7 +4,7 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
-from training.nano import codes, composer, plan, pulse, reading
+from training.nano import code_analysis, codes, composer, plan, pulse
 from training.nano.keys import KEYS, pitch_classes
 
 SEEDS = range(60)
@@ -34,7 +34,7 @@ def test_what_is_silent_makes_no_sound_and_what_is_an_event_does() -> None:
 def test_a_piece_is_what_its_plan_says(seed: int) -> None:
     """Read back from the codes: tempo, key, a clock that never stumbles, and nobody who isn't in the plan."""
     wanted, _ = plan.draw(seed)
-    read = reading.read(composer.compose(wanted, seed, 1500))
+    read = code_analysis.read(composer.compose(wanted, seed, 1500))
 
     assert read.tempo == pulse.bpm(wanted.beat_frames)
     assert read.key == wanted.key.name

@@ -9,6 +9,7 @@ The checkpoint `nano`, from nothing but arithmetic: `python -m training.nano cod
     timbres, codec       what each code sounds like; EnCodec's decoder, computed instead of trained
     model, train         text encoder and language model, trained on endless pieces
     assemble             a training state → the checkpoint's folder
-    prompts, hearing,    prompts nobody trained on; attributes read from sound;
+    prompts, audio_analysis, classifiers, code_analysis,
+                         prompts nobody trained on; attributes read from sound and codes;
     evaluate             one table with confidence intervals
 """

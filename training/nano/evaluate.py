@@ -25,10 +25,10 @@ from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.decoding.sampling import Sampling
 from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.onnx.engine import OnnxEngine
-from training.nano import ear, prompts, reading
-from training.nano.hearing import TEMPO_TOLERANCE, Ear, Heard, listen, near_tempo
+from training.nano import classifiers, code_analysis, prompts
+from training.nano.audio_analysis import TEMPO_TOLERANCE, Ear, Heard, listen, near_tempo
+from training.nano.code_analysis import Read
 from training.nano.prompts import Asked
-from training.nano.reading import Read
 
 _TOGETHER = 4  # clips made side by side
 
@@ -152,7 +152,7 @@ def evaluate(checkpoints: abc.Sequence[Path], cache: Path, extent: Extent) -> No
         cache: Where clips' features are kept, so that a second run goes on.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    hearing = ear.load(cache, extent.pieces)
+    hearing = classifiers.load(cache, extent.pieces)
     chosen = [asked for kind in _kinds() for asked in [a for a in prompts.ALL if a.kind == kind][: extent.most]]
     columns = [_clips(path, chosen, cache, extent) for path in checkpoints]
     print("| question | " + " | ".join(f"{path.name} [95 %], others' prompts" for path in checkpoints) + " |")
@@ -175,7 +175,7 @@ def _clips(checkpoint: Path, chosen: abc.Sequence[Asked], cache: Path, extent: E
     folder = cache / opened.digest[:16]
     folder.mkdir(exist_ok=True)
     engine = Recorder(opened, cache_dir=cache / "graphs", threads=1, slots=_TOGETHER)
-    of_this_world = reading.knows(opened)
+    of_this_world = code_analysis.knows(opened)
 
     def make(work: tuple[str, int, float]) -> None:
         prompt, seed, seconds = work
@@ -202,7 +202,7 @@ def _clips(checkpoint: Path, chosen: abc.Sequence[Asked], cache: Path, extent: E
         for seed in range(extent.seeds):
             kept = np.load(folder / _name(asked.prompt, seed, seconds_of(asked)))
             fields = {name: kept[name] if kept[name].ndim else kept[name].item() for name in Heard.__slots__}
-            made.append(Made(asked, Heard(**fields), reading.read(kept["codes"]) if of_this_world else None))
+            made.append(Made(asked, Heard(**fields), code_analysis.read(kept["codes"]) if of_this_world else None))
     return made
 
 

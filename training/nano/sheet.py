@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+from training.nano.audio_analysis import RATE, bands
 from training.nano.evaluate import Recorder
-from training.nano.hearing import RATE, bands
 from training.nano.styles import GENRES
 
 _SECONDS = 8.0

@@ -1,4 +1,4 @@
-"""Fits the classifiers of hearing.py, on pieces of seeds that training never draws, and keeps them."""
+"""Fits the classifiers of audio_analysis.py, on pieces of seeds that training never draws, and keeps them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from training.nano import codec, composer, fidelity, plan
-from training.nano.hearing import Ear, Heard, fit, listen, near_tempo
+from training.nano.audio_analysis import Ear, Heard, fit, listen, near_tempo
 from training.nano.plan import INSTRUMENTS, Plan
 from training.nano.pulse import bpm
 from training.nano.styles import GENRES
