@@ -121,14 +121,14 @@ class Musicgen:
         model, decoder = self._engine.model, self._engine.shape.decoder
         pattern = DelayPattern(decoder.codebooks, decoder.channels, steps - decoder.codebooks // decoder.channels + 1)
         sampling = Sampling(1.0, TOP_K, TOP_P, GUIDANCE, do_sample=True, seed=0)
-        take = Sequence(pattern, sampling, vocab=decoder.vocab)
-        step = model.decoder_for(take, model.encode_text(self._engine.tokenize(prompt)))
+        sequence = Sequence(pattern, sampling, vocab=decoder.vocab)
+        step = model.decoder_for(sequence, model.encode_text(self._engine.tokenize(prompt)))
         inputs, logits = [], []
         forced = np.load(tokens) if Path(tokens).exists() else None
         for at in range(steps):
-            inputs.append(take.tokens[0] if forced is None else forced[:, at])
+            inputs.append(sequence.tokens[0] if forced is None else forced[:, at])
             logits.append(step(np.stack([inputs[-1], inputs[-1]]), np.full(2, at)).copy())
-            take.advance(logits[-1])
+            sequence.advance(logits[-1])
         np.save(tokens, np.stack(inputs, axis=1))
         np.save(to, np.stack(logits, axis=2))
         return {}

@@ -4,64 +4,67 @@ from typing import Any
 
 import pytest
 
-np = pytest.importorskip("numpy", reason="needs the extra local")
+pytest.importorskip("numpy", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the recipe needs torch")
 pytest.importorskip("transformers", reason="the recipe needs transformers")
+
+import numpy as np
 
 from training.nano import codec, codes, composer, fidelity, plan, synthesis
 
 pytestmark = pytest.mark.oracle
-torch.set_num_threads(1)  # several processes of tests share the cores
+torch.set_num_threads(1)  # several test processes share the cores
 
 
 @pytest.fixture(scope="module")
 def rounded() -> Any:
-    """Compute the codec, rounded as the checkpoint keeps it."""
+    """Compute the codec, rounded to float16 as in the checkpoint."""
     return codec.build().half().float()
 
 
 @pytest.mark.parametrize("seed", [2, 8])
-def test_the_codec_is_the_synthesis_it_stands_for(rounded: Any, seed: int) -> None:
-    """To 36 dB, with weights in float16, for quiet pieces and for those that the limiter bends."""
-    wanted, _ = plan.draw(seed)
+def test_the_codec_agrees_with_the_synthesis(rounded: Any, seed: int) -> None:
+    """With weights rounded to float16 they agree to 36 dB, for a soft piece and one that the limiter compresses."""
+    piece_plan, _ = plan.draw(seed)
 
-    assert fidelity.agreement_db(rounded, composer.compose(wanted, seed, 150)) >= 36
+    assert fidelity.agreement_db(rounded, composer.compose(piece_plan, seed, 150)) >= 36
 
 
 def test_a_wrong_weight_is_noticed(rounded: Any) -> None:
-    """Oscillators that ring a hundredth too short: the comparison can fail."""
-    wanted, _ = plan.draw(0)
-    made = composer.compose(wanted, 0, 150)
-    turn = rounded.decoder.layers[1].lstm.weight_hh_l0
-    right = turn.detach().clone()
+    """Oscillators that are damped by a hundredth too much fail the comparison."""
+    piece_plan, _ = plan.draw(0)
+    piece = composer.compose(piece_plan, 0, 150)
+    recurrent_weight = rounded.decoder.layers[1].lstm.weight_hh_l0
+    original = recurrent_weight.detach().clone()
     with torch.no_grad():
-        turn.mul_(0.99)
+        recurrent_weight.mul_(0.99)
     try:
-        assert fidelity.agreement_db(rounded, made) < 36
+        assert fidelity.agreement_db(rounded, piece) < 36
     finally:
         with torch.no_grad():
-            turn.copy_(right)
+            recurrent_weight.copy_(original)
 
 
 def test_nothing_is_louder_than_full_scale(rounded: Any) -> None:
-    """Not even all of the loudest codes at once."""
-    made = np.array([[np.abs(table).sum(1).argmax()] * 60 for table in codes.vectors()])
+    """Even the loudest codes of all streams together, frame after frame, stay within full scale."""
+    loudest = np.array([[np.abs(table).sum(1).argmax()] * 60 for table in codes.vectors()], np.int16)
 
-    sound = fidelity.play(rounded, made)
+    samples = fidelity.decode(rounded, loudest)
 
-    assert 0.9 < np.abs(sound).max() <= 1.0
+    assert 0.9 < np.abs(samples).max() <= 1.0
 
 
 def test_silent_codes_are_silent(rounded: Any) -> None:
     """The biases of the limiter cancel out exactly."""
-    assert np.abs(fidelity.play(rounded, np.zeros((codes.STREAMS, 50), int))).max() == 0
+    assert np.abs(fidelity.decode(rounded, np.zeros((codes.STREAMS, 50), np.int16))).max() == 0
 
 
-def test_the_limiter_leaves_alone_what_is_soft() -> None:
-    """It is exact up to its bend, and rises after it."""
-    sound = np.linspace(-3, 3, 601)
-    limited = synthesis.limited(sound)
+def test_the_limiter_leaves_soft_samples_unchanged() -> None:
+    """It is exact up to its threshold, and rises after it without reaching 1."""
+    samples = np.linspace(-3, 3, 601)
+    limited = synthesis.limit(samples)
+    soft = np.abs(samples) <= synthesis.LINEAR_TO
 
-    assert np.array_equal(limited[np.abs(sound) <= synthesis.LINEAR_TO], sound[np.abs(sound) <= synthesis.LINEAR_TO])
+    assert np.array_equal(limited[soft], samples[soft])
     assert (np.diff(limited) > 0).all()
     assert np.abs(limited).max() < 1

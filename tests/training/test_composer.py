@@ -1,29 +1,34 @@
 from __future__ import annotations
 
+import hashlib
+from random import Random
+
 import pytest
 
-np = pytest.importorskip("numpy", reason="needs the extra local")
+pytest.importorskip("numpy", reason="needs the extra local")
+
+import numpy as np
 
 from training.nano import code_analysis, codes, composer, plan, pulse
-from training.nano.keys import KEYS, pitch_classes
+from training.nano.keys import KEYS, Key, pitch_classes
 
 SEEDS = range(60)
 
 
-def test_any_tempo_has_a_neighbour_in_the_grid() -> None:
-    """Within 5 %, from 60 to 180 beats a minute."""
-    for wanted in range(60, 181):
-        assert abs(pulse.bpm(pulse.nearest(wanted)) / wanted - 1) <= 0.045
+def test_any_tempo_is_near_one_of_the_grid() -> None:
+    """From 60 to 180 beats a minute, the nearest tempo of the grid is within 4.5 %."""
+    for beats_a_minute in range(60, 181):
+        assert abs(pulse.bpm(pulse.nearest(beats_a_minute)) / beats_a_minute - 1) <= 0.045
 
 
 def test_every_meaning_has_a_code_of_its_own() -> None:
-    """Four streams, none of them beyond what the language model can say."""
+    """No stream has a meaning twice, or more meanings than the language model has codes."""
     for stream in codes.names():
         assert len(set(stream)) == len(stream) <= codes.CODES
 
 
-def test_what_is_silent_makes_no_sound_and_what_is_an_event_does() -> None:
-    """Clock, bar, harmony and the latest pitch are vectors of zeros; nothing else is."""
+def test_states_are_silent_and_events_are_not() -> None:
+    """The vectors of clock, bar, harmony and latest pitch are zero; no other vector is."""
     silent = {"clock", "bar", "harmony", "last"}
     for stream, table in zip(codes.names(), codes.vectors(), strict=True):
         for name, vector in zip(stream, table, strict=False):
@@ -31,55 +36,67 @@ def test_what_is_silent_makes_no_sound_and_what_is_an_event_does() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_piece_is_what_its_plan_says(seed: int) -> None:
-    """Read back from the codes: tempo, key, a clock that never stumbles, and nobody who isn't in the plan."""
-    wanted, _ = plan.draw(seed)
-    read = code_analysis.read(composer.compose(wanted, seed, 1500))
+def test_a_piece_follows_its_plan(seed: int) -> None:
+    """Tempo, key and voices that are read from the codes are those of the plan, and the clock is always right."""
+    piece_plan, _ = plan.draw(seed)
+    analysis = code_analysis.analyze(composer.compose(piece_plan, seed, 1500))
 
-    assert read.tempo == pulse.bpm(wanted.beat_frames)
-    assert read.key == wanted.key.name
-    assert read.clock == 1
-    assert read.voices == wanted.voices
+    assert analysis.tempo == pulse.bpm(piece_plan.beat_frames)
+    assert analysis.key == piece_plan.key.name
+    assert analysis.clock == 1
+    assert analysis.voices == piece_plan.voices
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_caption_never_lies(seed: int) -> None:
-    """What is named is there, what is named with `no` isn't."""
-    wanted, asked = plan.draw(seed)
-    for concept in asked:
+def test_a_caption_is_true_of_its_plan(seed: int) -> None:
+    """Instruments, tempi and keys that are named are in the plan; instruments named with `no` aren't."""
+    piece_plan, concepts = plan.draw(seed)
+    for concept in concepts:
         if concept.startswith("no_"):
-            assert not wanted.has(concept.removeprefix("no_"))
+            assert not piece_plan.has(concept.removeprefix("no_"))
         elif concept in plan.INSTRUMENTS:
-            assert wanted.has(concept)
+            assert piece_plan.has(concept)
         elif concept.startswith("bpm_"):
-            assert wanted.beat_frames == int(concept.removeprefix("bpm_"))
+            assert piece_plan.beat_frames == int(concept.removeprefix("bpm_"))
         elif concept.startswith("key_"):
-            assert wanted.key == KEYS[int(concept.removeprefix("key_"))]
-    if "solo" in asked:
-        assert wanted.kit is None
-        assert len({timbre for _, timbre in wanted.voices}) == 1
+            assert piece_plan.key == KEYS[int(concept.removeprefix("key_"))]
+    if "solo" in concepts:
+        assert piece_plan.kit is None
+        assert len({timbre for _, timbre in piece_plan.voices}) == 1
 
 
-def test_there_is_always_somebody_to_hear() -> None:
-    """Whoever must not be there is replaced: no piece is silent, or drums alone."""
+def test_every_piece_has_a_pitched_voice() -> None:
+    """Unwanted instruments are replaced: no piece is silent or has drums alone, and only solos have no chords."""
     for seed in range(3000):
-        wanted, asked = plan.draw(seed, insisting=True)
-        assert {role for role, _ in wanted.voices} - {"kit"}, asked
-        if wanted.chord is None:
-            assert wanted.solo
+        piece_plan, concepts = plan.draw(seed, emphasize_hard=True)
+        assert {role for role, _ in piece_plan.voices} - {"kit"}, concepts
+        if piece_plan.chord is None:
+            assert piece_plan.solo
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
-def test_a_scale_holds_its_chord(key: object) -> None:
-    """Of every degree of every key, without two notes a semitone beside a borrowed one."""
+def test_the_scale_of_a_degree_contains_its_chord(key: Key) -> None:
+    """In every key, the scale has the notes of the chord and at least six notes."""
     for degree in ("I", "ii", "IV", "V", "vi", "bVII") if key.mode == "major" else ("i", "iv", "V", "VI", "VII"):
         assert set(pitch_classes(key.triad(degree))) <= key.scale(degree)
         assert len(key.scale(degree)) >= 6
 
 
-def test_pieces_of_one_seed_are_equal() -> None:
-    """And those of another are others."""
-    wanted, _ = plan.draw(5)
+def test_a_seed_determines_the_piece() -> None:
+    """The same seed gives the same piece, another seed another one."""
+    piece_plan, _ = plan.draw(5)
 
-    assert np.array_equal(composer.compose(wanted, 5, 500), composer.compose(wanted, 5, 500))
-    assert not np.array_equal(composer.compose(wanted, 5, 500), composer.compose(wanted, 6, 500))
+    assert np.array_equal(composer.compose(piece_plan, 5, 500), composer.compose(piece_plan, 5, 500))
+    assert not np.array_equal(composer.compose(piece_plan, 5, 500), composer.compose(piece_plan, 6, 500))
+
+
+def test_the_training_data_stays_the_same() -> None:
+    """The captions and pieces of 100 seeds are those with which the shipped weights were trained."""
+    captions, pieces = hashlib.sha256(), hashlib.sha256()
+    for seed in range(100):
+        piece_plan, concepts = plan.draw(seed, emphasize_hard=seed % 2 == 1)
+        captions.update(" ".join(plan.caption(concepts, Random(seed))).encode() + b"\n")
+        pieces.update(composer.compose(piece_plan, seed, 500).astype("<i2").tobytes())
+
+    assert captions.hexdigest()[:16] == "0e042bca4460e193"
+    assert pieces.hexdigest()[:16] == "abee988d5caf120a"

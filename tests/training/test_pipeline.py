@@ -1,4 +1,4 @@
-"""Each step of the recipe once, in seconds: what it writes, the next one can use."""
+"""Runs each step of the recipe once with little work: each can use what the previous one wrote."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-np = pytest.importorskip("numpy", reason="needs the extra local")
+pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the recipe needs torch")
 transformers = pytest.importorskip("transformers", reason="the recipe needs transformers")
+
+import numpy as np
 
 from training.nano import tokenizer, words
 from training.nano.__main__ import main
@@ -20,34 +22,34 @@ from training.nano.styles import GENRES
 from training.nano.train import STATE, Recipe, Trainer
 
 pytestmark = pytest.mark.oracle
-torch.set_num_threads(1)  # several processes of tests share the cores
+torch.set_num_threads(1)  # several test processes share the cores
 
 SMALL = Recipe(steps=2, processes=1, positions=100, warm_up=1, guided_from=0.5)
 
 
-def trained(run: Path, until: int) -> Trainer:
-    """Train, or go on, and leave off as if killed after a saving."""
+def train_until(step: int, run: Path) -> Trainer:
+    """Train or continue, and stop as if killed after the state was saved."""
     run.mkdir(exist_ok=True)
     trainer = Trainer(run, SMALL, 0)
     trainer.resume()
-    while trainer.step < until:
+    while trainer.step < step:
         trainer.advance()
     trainer.save()
     return trainer
 
 
-def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    """Every weight is equal, to the bit, though it was taken up in the middle, where guided logits begin."""
-    whole = learned(trained(tmp_path / "whole", 2).model)
-    trained(tmp_path / "parts", 1)
-    parts = learned(trained(tmp_path / "parts", 2).model)
+def test_an_interrupted_training_has_the_same_result(tmp_path: Path) -> None:
+    """Every weight is the same to the bit, although the training was interrupted where guided logits begin."""
+    whole = learned(train_until(2, tmp_path / "whole").model)
+    train_until(1, tmp_path / "interrupted")
+    interrupted = learned(train_until(2, tmp_path / "interrupted").model)
 
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert all(torch.equal(whole[name], interrupted[name]) for name in whole)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train for a moment, with two processes, and assemble."""
+    """Train two steps with two processes, and assemble the checkpoint."""
     run, out = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("out") / "tiny"
     main(["train", "--steps", "2", "--positions", "100", "--warm-up", "1", "--run", str(run)])
     assert (run / STATE).is_file()
@@ -55,8 +57,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_checkpoint_is_small_and_its_synonyms_are_exact(checkpoint: Path) -> None:
-    """At most 20 MB; `gloomy` and `dark` are the same to the text encoder."""
+def test_a_checkpoint_is_small_and_synonyms_share_embeddings(checkpoint: Path) -> None:
+    """It has at most 20 MB; `gloomy` has the embedding of `dark`, and `happy` another one."""
     model = transformers.MusicgenForConditionalGeneration.from_pretrained(checkpoint)
     vocabulary = tokenizer.vocabulary()
     table = model.text_encoder.shared.weight
@@ -68,38 +70,38 @@ def test_a_checkpoint_is_small_and_its_synonyms_are_exact(checkpoint: Path) -> N
     assert len(table) == len(vocabulary) > len(words.CONCEPTS)
 
 
-def test_transformers_generates_with_it(checkpoint: Path) -> None:
-    """By its own processor and `generate`: so many samples, none of them beyond full scale."""
+def test_transformers_generates_with_a_checkpoint(checkpoint: Path) -> None:
+    """`generate` of transformers makes the right number of samples, none of them beyond full scale."""
     processor: Any = transformers.AutoProcessor.from_pretrained(checkpoint)
     model = transformers.MusicgenForConditionalGeneration.from_pretrained(checkpoint)
     inputs = processor(text=["calm ambient piano"], padding=True, return_tensors="pt")
 
-    sound = model.generate(**inputs, do_sample=True, guidance_scale=3.0, max_new_tokens=23)
+    samples = model.generate(**inputs, do_sample=True, guidance_scale=3.0, max_new_tokens=23)
 
-    assert sound.shape == (1, 1, 20 * 640)
-    assert sound.abs().max() <= 1
+    assert samples.shape == (1, 1, 20 * 640)
+    assert samples.abs().max() <= 1
 
 
-def test_an_evaluation_makes_a_table_and_goes_on(
+def test_an_evaluation_prints_a_table_and_reuses_its_cache(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the package's engine; a second run takes every clip from the cache, and says the same."""
-    few = ("--seeds", "1", "--prompts", "1", "--pieces", "1", "--seconds", "2", "--long-seconds", "3")
-    run = ["evaluate", str(checkpoint), "--cache", str(tmp_path), *few]
-    main(run)
-    first = capsys.readouterr().out.split("| question |")[1]
-    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
-    main(run)
+    """A second run prints the same table and writes no clip again."""
+    extent = ("--seeds", "1", "--prompts", "1", "--pieces", "1", "--seconds", "2", "--long-seconds", "3")
+    arguments = ["evaluate", str(checkpoint), "--cache", str(tmp_path), *extent]
+    main(arguments)
+    table = capsys.readouterr().out.split("| question |")[1]
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
+    main(arguments)
 
-    assert capsys.readouterr().out.split("| question |")[1] == first
-    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
-    assert "codes: named instrument there" in first
+    assert capsys.readouterr().out.split("| question |")[1] == table
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
+    assert "codes: named instrument plays" in table
 
 
 def test_a_sheet_is_a_picture_of_all_genres(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A PNG that is neither black nor white, and their names in its order."""
+    """It is a PNG with many shades of grey, and the genres are printed in its order."""
     main(["sheet", str(checkpoint), "--out", str(tmp_path / "sheet.png"), "--cache", str(tmp_path)])
     content = (tmp_path / "sheet.png").read_bytes()
     start = content.index(b"IDAT")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,13 +11,15 @@ transformers = pytest.importorskip("transformers", reason="the recipe needs tran
 
 from tokenizers import Tokenizer
 
+import musicgen_cli
 from training.nano import tokenizer, words
 
 pytestmark = pytest.mark.oracle
 
 
 @pytest.fixture(scope="module")
-def built() -> object:
+def built() -> Any:
+    """Make the tokenizer once."""
     return tokenizer.build()
 
 
@@ -45,18 +49,18 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("prompt", "meant"), CASES)
-def test_a_prompt_means_its_concepts(built: object, prompt: str, meant: str) -> None:
-    """Whatever the spelling; words without a meaning are unknown."""
-    concepts = tokenizer.concepts()
-    found = [words.CONCEPTS[concepts[number]] for number in built(prompt).input_ids]
+@pytest.mark.parametrize(("prompt", "concepts"), CASES)
+def test_a_prompt_is_read_as_concepts(built: Any, prompt: str, concepts: str) -> None:
+    """Spelling doesn't matter, words outside of the vocabulary are unknown, and an end token follows."""
+    concept_of_id = tokenizer.concepts()
+    read = [words.CONCEPTS[concept_of_id[number]] for number in built(prompt).input_ids]
 
-    assert [concept for concept in found if concept not in words.SPECIAL] == meant.split()
-    assert found[-1] == "</s>"
+    assert [concept for concept in read if concept not in words.SPECIAL] == concepts.split()
+    assert read[-1] == "</s>"
 
 
-def test_both_libraries_read_the_file_alike(built: object, tmp_path: Path) -> None:
-    """The one that users have and the one of transformers."""
+def test_both_libraries_read_the_file_alike(built: Any, tmp_path: Path) -> None:
+    """The tokenizers library, which users have, and transformers give the same ids."""
     built.save_pretrained(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     ours = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
@@ -65,10 +69,17 @@ def test_both_libraries_read_the_file_alike(built: object, tmp_path: Path) -> No
         assert ours.encode(prompt).ids == theirs(prompt).input_ids == built(prompt).input_ids
 
 
-def test_there_are_two_thousand_words() -> None:
-    """Each with a concept, and every concept has one."""
+def test_the_vocabulary_has_two_thousand_words() -> None:
+    """Ids are consecutive, and every concept has a word."""
     vocabulary = tokenizer.vocabulary()
 
     assert len(vocabulary) >= 2000
     assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
     assert set(tokenizer.concepts()) == set(range(len(words.CONCEPTS)))
+
+
+def test_the_tokenizer_is_that_of_the_shipped_model(built: Any) -> None:
+    """The recipe still makes the `tokenizer.json` of the bundled checkpoint."""
+    shipped = Path(musicgen_cli.__file__).parent / "models" / "nano" / "tokenizer.json"
+
+    assert json.loads(built.backend_tokenizer.to_str()) == json.loads(shipped.read_text())

@@ -1,15 +1,23 @@
 """
-The checkpoint `nano`, from nothing but arithmetic: `python -m training.nano codec|train|assemble|evaluate`.
+The recipe of the bundled checkpoint `nano`: `python -m training.nano codec|train|assemble|evaluate|sheet`.
 
-    words, tokenizer     what a prompt's words mean: some thousand words, some two hundred concepts
-    plan                 what a piece is asked to be, and the concepts that say so
-    pulse, keys          tempi and metre; keys, degrees, progressions
-    composer             a plan → codes, four for each frame of 20 ms
-    codes                what each code means: a silent state, or a musical event
-    timbres, codec       what each code sounds like; EnCodec's decoder, computed instead of trained
-    model, train         text encoder and language model, trained on endless pieces
-    assemble             a training state → the checkpoint's folder
-    prompts, audio_analysis, classifiers, code_analysis,
-                         prompts nobody trained on; attributes read from sound and codes;
-    evaluate             one table with confidence intervals
+The codec is computed, and the language model is trained on pieces that a program composes. No recording is used.
+
+    words, tokenizer          the vocabulary: some two thousand words for some hundred concepts, and the tokenizer file
+    plan, styles              what a piece is to be, drawn at random, and the concepts that describe it
+    pulse, keys               tempi and metre; keys, degrees and chord progressions
+    composer                  turns a plan into codes, four for each frame of 20 ms
+    codes                     what each code means: a silent state, or a musical event
+    timbres, synthesis        what each code sounds like: the synthesiser, with numpy
+    codec, fidelity           the synthesiser as the weights of EnCodec's decoder, and how close it comes
+    model, data, warmup,      text encoder and language model; training data;
+    train                     the training
+    assemble                  writes the folder of the checkpoint from the state of the training
+    prompts                   prompts for the evaluation
+    audio_analysis,           what can be measured in sound, the classifiers for it,
+    classifiers,              and what can be read in codes;
+    code_analysis, evaluate   the table of results with confidence intervals
+    sheet                     a picture of a spectrogram for each genre
+
+NOTES.md says how the shipped weights were made and what was measured.
 """

@@ -1,4 +1,4 @@
-"""`python -m training.nano STEP`: each step reads what the one before left in the run's folder; see NOTES.md."""
+"""Make the checkpoint `nano`: each step reads what the previous one wrote into the run's folder. See NOTES.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Each step is imported when it is run: training needs no engine, and evaluation no training.
+# Each step is imported when it runs, since training needs no engine.
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -15,40 +15,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.nano", description=__doc__)
     steps = parser.add_subparsers(dest="step", required=True)
 
-    codec = steps.add_parser("codec", help="compute the codec and compare it with ideal synthesis; writes nothing")
-    codec.add_argument("--pieces", type=int, default=8)
+    codec = steps.add_parser(
+        "codec", help="compute the codec and compare it with the synthesis in float64; writes nothing"
+    )
+    codec.add_argument("--pieces", type=int, default=8, help="to compare [8]")
 
-    train = steps.add_parser("train", help="train, or go on; may be killed at any time")
-    train.add_argument("--run", type=Path, required=True, help="folder of the state and the log")
-    train.add_argument("--steps", type=int, help="in all, with those already made")
-    train.add_argument("--processes", type=int, help="one for each core")
-    train.add_argument("--seed", type=int)
-    train.add_argument("--positions", type=int, help="frames a step")
-    train.add_argument("--warm-up", type=int, help="steps of the text encoder alone")
+    train = steps.add_parser("train", help="train, or continue a training; may be killed at any time")
+    train.add_argument("--run", type=Path, required=True, help="folder for the state and the log")
+    train.add_argument("--steps", type=int, help="in total, including those of earlier runs [20000]")
+    train.add_argument("--processes", type=int, help="one for each core [2]")
+    train.add_argument("--seed", type=int, help="of everything that is drawn [1]")
+    train.add_argument("--positions", type=int, help="frames of a step, in all processes together [3000]")
+    train.add_argument("--warm-up", type=int, help="steps of the text encoder alone [300]")
 
-    assemble = steps.add_parser("assemble", help="write the checkpoint's folder")
-    assemble.add_argument("--run", type=Path, required=True)
-    assemble.add_argument("--out", type=Path, required=True)
+    assemble = steps.add_parser("assemble", help="write the folder of the checkpoint")
+    assemble.add_argument("--run", type=Path, required=True, help="folder with the state of the training")
+    assemble.add_argument("--out", type=Path, required=True, help="folder to write")
 
-    evaluate = steps.add_parser("evaluate", help="measure any checkpoint; several are put side by side")
+    evaluate = steps.add_parser("evaluate", help="measure checkpoints and print a table with a column for each")
     evaluate.add_argument("checkpoints", type=Path, nargs="+")
-    evaluate.add_argument("--seeds", type=int, default=3)
-    evaluate.add_argument("--prompts", type=int, dest="most", help="of each kind; all unless given")
-    evaluate.add_argument("--pieces", type=int, default=40, help="from which the classifiers learn each label")
-    evaluate.add_argument("--seconds", type=float, default=8.0)
-    evaluate.add_argument("--long-seconds", type=float, default=30.0)
-    evaluate.add_argument("--cache", type=Path, required=True, help="folder of what was generated; goes on from there")
+    evaluate.add_argument("--seeds", type=int, default=3, help="clips of each prompt [3]")
+    evaluate.add_argument("--prompts", type=int, dest="prompts_per_kind", help="of each kind [all]")
+    evaluate.add_argument("--pieces", type=int, default=40, help="of each label, to fit the classifiers [40]")
+    evaluate.add_argument("--seconds", type=float, default=8.0, help="duration of a clip [8]")
+    evaluate.add_argument("--long-seconds", type=float, default=30.0, help="duration of a long clip [30]")
+    evaluate.add_argument(
+        "--cache", type=Path, required=True, help="folder for finished clips, which aren't made again"
+    )
 
     sheet = steps.add_parser("sheet", help="draw a spectrogram of each genre")
     sheet.add_argument("checkpoint", type=Path)
-    sheet.add_argument("--out", type=Path, required=True, help="a PNG")
-    sheet.add_argument("--cache", type=Path, required=True)
+    sheet.add_argument("--out", type=Path, required=True, help="the PNG to write")
+    sheet.add_argument("--cache", type=Path, required=True, help="folder for the graphs of the engine")
 
     for step, run in ((codec, _codec), (train, _train), (assemble, _assemble), (evaluate, _evaluate), (sheet, _sheet)):
         step.set_defaults(run_step=run)
-    chosen = vars(parser.parse_args(arguments))
-    del chosen["step"]
-    chosen.pop("run_step")(**chosen)
+    options = vars(parser.parse_args(arguments))
+    del options["step"]
+    options.pop("run_step")(**options)
 
 
 def _codec(pieces: int) -> None:
@@ -57,10 +61,10 @@ def _codec(pieces: int) -> None:
     fidelity.report(codec.build().half().float(), pieces)
 
 
-def _train(run: Path, **given: int | None) -> None:
+def _train(run: Path, **recipe: int | None) -> None:
     from training.nano.train import Recipe, train
 
-    train(run, Recipe(**{name: value for name, value in given.items() if value is not None}))
+    train(run, Recipe(**{name: value for name, value in recipe.items() if value is not None}))
 
 
 def _assemble(run: Path, out: Path) -> None:

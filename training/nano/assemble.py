@@ -1,4 +1,4 @@
-"""A training state → the checkpoint's folder: float16 safetensors, tokenizer, configs and a model card."""
+"""Writes the folder of a checkpoint from the state of a training: weights, tokenizer, configs and model card."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from training.nano.styles import GENRES, MOODS
 from training.nano.train import STATE
 from training.nano.words import CONCEPTS
 
-SHARPNESS = 2.0  # 1 / temperature that the output layers are multiplied by, so that callers keep temperature 1
-MOST_BYTES = 20_000_000
+SHARPNESS = 2.0  # 1 / temperature, multiplied into the output heads, so that temperature 1 is the right one
+MAX_BYTES = 20_000_000
 
 _CARD = """---
 license: mit
@@ -46,27 +46,27 @@ The codec's encoder is zero: audio prompts have no effect. Keep the codec in flo
 
 def assemble(run: Path, out: Path) -> None:
     """
-    Write the checkpoint of a run: its weights' running average.
+    Write the checkpoint of a run, with the running average of its weights.
 
     Raises:
-        ValueError: It would be larger than a bundled model may be.
+        ValueError: The state lacks weights, or the checkpoint is larger than MAX_BYTES.
     """
     state = torch.load(run / STATE, weights_only=True)
     rows = torch.tensor(tokenizer.concepts())
-    whole = model.build(len(rows))
+    musicgen = model.build(len(rows))
     weights = dict(state["average"])
     for name in ("text_encoder.shared.weight", "text_encoder.encoder.embed_tokens.weight"):
         if name in weights:
-            weights[name] = weights[name][rows]  # synonyms have their concept's embedding
-    missing = set(model.learned(whole)) - set(weights)
+            weights[name] = weights[name][rows]  # a word has the embedding of its concept
+    missing = set(model.learned(musicgen)) - set(weights)
     if missing:
         raise ValueError(f"{run / STATE} has no {sorted(missing)[0]}")
-    whole.load_state_dict(weights, strict=False)
+    musicgen.load_state_dict(weights, strict=False)
     with torch.no_grad():
-        for head in whole.decoder.lm_heads:
+        for head in musicgen.decoder.lm_heads:
             head.weight.mul_(SHARPNESS)
-    whole.config.decoder_start_token_id = model.PAD
-    whole.generation_config = GenerationConfig(
+    musicgen.config.decoder_start_token_id = model.PAD
+    musicgen.generation_config = GenerationConfig(
         do_sample=True,
         guidance_scale=3.0,
         max_length=503,
@@ -74,28 +74,28 @@ def assemble(run: Path, out: Path) -> None:
         pad_token_id=model.PAD,
         decoder_start_token_id=model.PAD,
     )
-    words = tokenizer.build()
-    whole.half().save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)  # it is saved for its owner alone
+    fast_tokenizer = tokenizer.build()
+    musicgen.half().save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)  # safetensors makes it readable for its owner alone
     extractor = EncodecFeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, padding_value=0.0)
-    MusicgenProcessor(extractor, words).save_pretrained(out)
-    _ask_for_float32(out / "config.json")
+    MusicgenProcessor(extractor, fast_tokenizer).save_pretrained(out)
+    _set_float32(out / "config.json")
     (out / "README.md").write_text(_card(state["step"], len(rows)))
     size = sum(path.stat().st_size for path in out.iterdir())
     print(f"{out}: {size / 1e6:.2f} MB, {len(rows)} words for {len(CONCEPTS)} concepts, {state['step']} steps")
-    if size > MOST_BYTES:
-        raise ValueError(f"{out} has {size} bytes, more than {MOST_BYTES}")
+    if size > MAX_BYTES:
+        raise ValueError(f"{out} has {size} bytes, more than {MAX_BYTES}")
 
 
-def _ask_for_float32(path: Path) -> None:
-    """Let the config say float32, though the file is kept in float16: the codec needs it."""
+def _set_float32(path: Path) -> None:
+    """Let the config request float32, which the codec needs, although the weights are stored in float16."""
 
-    def corrected(part: Any) -> Any:
+    def with_float32(part: Any) -> Any:
         if not isinstance(part, dict):
             return part
-        return {key: "float32" if key == "dtype" and value else corrected(value) for key, value in part.items()}
+        return {key: "float32" if key == "dtype" and value else with_float32(value) for key, value in part.items()}
 
-    path.write_text(json.dumps(corrected(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
+    path.write_text(json.dumps(with_float32(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
 
 
 def _card(steps: int, words: int) -> str:

@@ -1,4 +1,4 @@
-"""Fits the classifiers of audio_analysis.py, on pieces of seeds that training never draws, and keeps them."""
+"""Fits the classifiers of `audio_analysis` on pieces with seeds that training never draws, and caches them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from training.nano import codec, composer, fidelity, plan
-from training.nano.audio_analysis import Ear, Heard, fit, listen, near_tempo
+from training.nano.audio_analysis import AudioAnalysis, Classifiers, analyze, fit, is_near_tempo
 from training.nano.plan import INSTRUMENTS, Plan
 from training.nano.pulse import bpm
 from training.nano.styles import GENRES
@@ -18,54 +19,59 @@ _FIRST_SEED = 7 * 10**9
 _FRAMES = 400
 
 
-def load(cache: Path, each: int) -> Ear:
+def load(cache: Path, min_pieces: int) -> Classifiers:
     """
-    Return the classifiers; they are fitted if they aren't in the cache yet.
+    Return the classifiers, after fitting them if they aren't in the cache.
 
     Args:
-        each: Pieces in which a label is true, at least.
+        min_pieces: The least number of pieces to which each label applies.
     """
-    path = cache / f"ear-{each}.npz"
+    path = cache / f"ear-{min_pieces}.npz"
     if not path.exists():
-        learned_from = _renders(_FIRST_SEED, each)
-        truth = np.array([_truth(wanted) for wanted, _ in learned_from])
-        ear = fit(np.array([heard.features for _, heard in learned_from]), LABELS, truth)
-        print(f"what is heard in pieces that the classifiers don't know, after {len(learned_from)} others:")
-        _report(ear, _renders(_FIRST_SEED + 10**6, max(1, each // 4)))
+        training_set = _rendered_pieces(_FIRST_SEED, min_pieces)
+        truth = np.array([_truth(piece_plan) for piece_plan, _ in training_set])
+        fitted = fit(np.array([analysis.features for _, analysis in training_set]), LABELS, truth)
+        print(f"accuracy of the classifiers on other pieces, after {len(training_set)} pieces:")
+        _report(fitted, _rendered_pieces(_FIRST_SEED + 10**6, max(1, min_pieces // 4)))
         partial = path.with_suffix(".new.npz")
-        np.savez(partial, mean=ear.mean, scale=ear.scale, weights=ear.weights)
+        np.savez(partial, mean=fitted.mean, scale=fitted.scale, weights=fitted.weights)
         partial.replace(path)
-    kept = np.load(path)
-    return Ear(LABELS, kept["mean"], kept["scale"], kept["weights"])
+    arrays = np.load(path)
+    return Classifiers(LABELS, arrays["mean"], arrays["scale"], arrays["weights"])
 
 
-def _report(ear: Ear, pieces: list[tuple[Plan, Heard]]) -> None:
-    """Print how often hearing is right where the truth is known: what the table's rows from sound can reach."""
-    truth = np.array([_truth(wanted) for wanted, _ in pieces])
-    found = np.array([list(ear.scores(heard.features).values()) for _, heard in pieces]) > 0
-    for label, yes, said in zip(LABELS, truth.T, found.T, strict=True):
-        print(f"  {label:20} {said[yes].mean():4.0%} where it is there, {(~said[~yes]).mean():4.0%} where it isn't")
-    tempi = [near_tempo(heard.tempo, bpm(wanted.beat_frames)) for wanted, heard in pieces]
-    keys = [heard.key == wanted.key.name for wanted, heard in pieces]
-    modes = [heard.mode == wanted.key.mode for wanted, heard in pieces]
+def _report(classifiers: Classifiers, pieces: list[tuple[Plan, AudioAnalysis]]) -> None:
+    """Print the accuracy on pieces whose plans are known: an upper bound of what the evaluation finds from sound."""
+    truth = np.array([_truth(piece_plan) for piece_plan, _ in pieces])
+    labelled = np.array([list(classifiers.scores(analysis.features).values()) for _, analysis in pieces]) > 0
+    for label, actual, predicted in zip(LABELS, truth.T, labelled.T, strict=True):
+        print(
+            f"  {label:20} {predicted[actual].mean():4.0%} where it applies, "
+            f"{(~predicted[~actual]).mean():4.0%} where it doesn't"
+        )
+    tempi = [is_near_tempo(analysis.tempo, bpm(piece_plan.beat_frames)) for piece_plan, analysis in pieces]
+    keys = [analysis.key == piece_plan.key.name for piece_plan, analysis in pieces]
+    modes = [analysis.mode == piece_plan.key.mode for piece_plan, analysis in pieces]
     print(f"  tempo {np.mean(tempi):.0%}, key {np.mean(keys):.0%}, major or minor {np.mean(modes):.0%}")
 
 
-def _renders(seed: int, each: int) -> list[tuple[Plan, Heard]]:
-    """Render pieces until each label was true so often."""
+def _rendered_pieces(seed: int, min_pieces: int) -> list[tuple[Plan, AudioAnalysis]]:
+    """Render and analyze pieces until each label has applied to `min_pieces` of them."""
     torch.set_num_threads(1)
     model = codec.build().half().float()
     counts, pieces = np.zeros(len(LABELS)), []
-    while counts.min() < each:
-        wanted, _ = plan.draw(seed)
-        truth = _truth(wanted)
-        if (counts[truth] < each).any():  # it has something of which more is needed
-            pieces.append((wanted, listen(fidelity.play(model, composer.compose(wanted, seed, _FRAMES)))))
+    while counts.min() < min_pieces:
+        piece_plan, _ = plan.draw(seed)
+        truth = _truth(piece_plan)
+        if (counts[truth] < min_pieces).any():
+            samples = fidelity.decode(model, composer.compose(piece_plan, seed, _FRAMES))
+            pieces.append((piece_plan, analyze(samples)))
             counts += truth
         seed += 1
     return pieces
 
 
-def _truth(wanted: Plan) -> np.ndarray:
-    genres = [name == wanted.genre == wanted.flavour for name in GENRES]
-    return np.array([*(wanted.has(name) for name in ("drums", *INSTRUMENTS)), *genres])
+def _truth(piece_plan: Plan) -> NDArray[np.bool_]:
+    """Return which labels apply to a piece."""
+    genres = [name == piece_plan.genre == piece_plan.flavour for name in GENRES]
+    return np.array([*(piece_plan.has(name) for name in ("drums", *INSTRUMENTS)), *genres])

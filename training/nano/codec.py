@@ -1,23 +1,24 @@
 """
-A computed EncodecModel whose decoder is a synthesiser: which tensor is which part.
+A computed EncodecModel whose decoder is the synthesiser of `synthesis`; this says which tensor is which part.
 
-EnCodec's decoder is convolution → LSTM → (ELU, transposed convolution) … → convolution. Driven at an amplitude of
-1e-3, ELU and tanh are linear to -66 dB, so the decoder is a linear system, whose weights can be written down:
+EnCodec's decoder is convolution → LSTM → (ELU, transposed convolution) … → convolution. At an amplitude of 1e-3, ELU
+and tanh are linear to -66 dB, so the decoder is a linear system whose weights can be written down:
 
-    quantizer.layers.N.codebook.embed    what each code sounds like, over the timbres' axes
-    decoder.layers.0   convolution       envelopes and drum strokes: 12 frames of drives for each axis
-    decoder.layers.1   LSTM              oscillators: input and output gates pinned open, the forget gate pinned shut,
-                                         so that h = tanh(tanh(W x + R h)); R turns each oscillator by one frame
+    quantizer.layers.N.codebook.embed    the vector of each code, over the axes of the timbres
+    decoder.layers.0   convolution       envelopes and drum strokes: the drive, 12 frames for each axis
+    decoder.layers.1   LSTM              oscillators: biases hold the input and output gates open and the forget gate
+                                         closed, so that h = tanh(tanh(W x + R h)); R rotates each oscillator by a frame
     decoder.layers.3   upsampling by 2   384 channels → two halves of 192 samples, cross-faded
-    layers.5 … 13      upsampling by 2   each halves channels and doubles time: a reshape; on its way, a limiter
+    layers.5 … 13      upsampling by 2   each halves the channels and doubles the time, as a reshape; the first three
+                                         are also the limiter
     decoder.layers.15  upsampling by 10  six samples at 19.2 kHz → ten at 32 kHz: an interpolator
     decoder.layers.17  convolution       back to full scale
 
-The limiter is the one place where ELU is wanted as it is. Raised by a bias, a signal is left alone by ELU where it is
-above zero, and bent where it is below; turned over, its other side is bent the same way. So what is louder than 0.75
-comes out as ever less, and nothing reaches 1.
+The limiter is the only part that uses ELU's nonlinearity. A bias shifts the signal so that ELU leaves it unchanged
+above a threshold and compresses it below; after a change of sign, the next ELU does the same on the other side. So
+samples above 0.75 are compressed, and none reaches 1.
 
-The encoder is all zeros: nothing is ever encoded in text-to-music, but the format has one.
+The encoder is all zeros: text-to-music never encodes audio, but the format requires an encoder.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from training.nano.synthesis import CEILING, CHANNELS, LINEAR_TO, MIX, Design, d
 from training.nano.timbres import BLOCK, INNER_RATE, TAPS, FloatArray
 
 SAMPLE_RATE = 32_000
-DELAY = 5  # samples at SAMPLE_RATE that the interpolator is late
+DELAY = 5  # of the interpolator, in samples at SAMPLE_RATE
 
-_LEVEL = 2.0**-10  # the amplitude at which everything is driven; float16 has it exactly, and what is made of it below
-_OPEN = 20.0  # a gate's bias: sigmoid(20) is 1 in float32
-_INNER, _OUTER = 6, 10  # samples at INNER_RATE and at SAMPLE_RATE that last equally long
+_LEVEL = 2.0**-10  # the amplitude of the signal in the decoder; a power of two is exact in float16
+_OPEN = 20.0  # the bias of an open gate: sigmoid(20) is 1 in float32
+_INNER, _OUTER = 6, 10  # as many samples at INNER_RATE last as long as these at SAMPLE_RATE
 
 
 def config() -> EncodecConfig:
-    """Return the codec's shape: 32 kHz mono, 50 frames a second, 4 codebooks."""
+    """Return the config of the codec: 32 kHz mono, 50 frames a second, 4 codebooks."""
     return EncodecConfig(
         target_bandwidths=[2.0],  # 4 streams of 10 bits at 50 frames a second
         sampling_rate=SAMPLE_RATE,
@@ -47,7 +48,7 @@ def config() -> EncodecConfig:
         normalize=False,
         hidden_size=len(timbres.AXES),
         codebook_dim=len(timbres.AXES),
-        codebook_size=1024,  # a power of two is asked for; the language model knows codes.CODES of them
+        codebook_size=1024,  # has to be a power of two; the language model uses codes.CODES of them
         num_filters=3,
         num_residual_layers=0,
         upsampling_ratios=[2, 2, 2, 2, 2, 2, 10],
@@ -61,11 +62,10 @@ def config() -> EncodecConfig:
 
 
 def build() -> EncodecModel:
-    """Compute the model, in float32."""
+    """Compute the codec, in float32."""
     model = EncodecModel(config()).eval()
-    plan = design()
     with torch.no_grad():
-        _decoder(model.decoder.layers, plan)
+        _set_decoder(model.decoder.layers, design())
         for layer, table in zip(model.quantizer.layers, codes.vectors(), strict=True):
             layer.codebook.embed.zero_()
             layer.codebook.embed[: codes.CODES] = torch.from_numpy(table)
@@ -79,34 +79,34 @@ def build() -> EncodecModel:
     return model
 
 
-def _decoder(layers: torch.nn.ModuleList, plan: Design) -> None:
-    """Fill in the decoder."""
-    drive = plan.drive.copy()
-    drive[: plan.oscillating] /= MIX + 1
+def _set_decoder(layers: torch.nn.ModuleList, matrices: Design) -> None:
+    drive = matrices.drive.copy()
+    drive[: matrices.oscillator_channels] /= MIX + 1
     _set(layers[0].conv, _LEVEL * drive[:, :, ::-1])  # the last tap is the newest frame
-    _oscillators(layers[1].lstm, plan)
-    up = [layer.conv for layer in layers if type(layer).__name__ == "EncodecConvTranspose1d"]
-    _set(up[0], _blocks(plan))
-    bend = 1 - LINEAR_TO
-    limiter = {  # factor and bias of the reshape from so many channels
-        CHANNELS >> 1: (1 / (_LEVEL * bend), LINEAR_TO / bend),
-        CHANNELS >> 2: (-1.0, 2 * LINEAR_TO / bend),
-        CHANNELS >> 3: (-bend * _LEVEL, LINEAR_TO * _LEVEL),
+    _set_oscillators(layers[1].lstm, matrices)
+    upsampling = [layer.conv for layer in layers if type(layer).__name__ == "EncodecConvTranspose1d"]
+    _set(upsampling[0], _block_weight(matrices))
+    knee = 1 - LINEAR_TO
+    limiter = {  # channels before the reshape → its factor and bias
+        CHANNELS >> 1: (1 / (_LEVEL * knee), LINEAR_TO / knee),
+        CHANNELS >> 2: (-1.0, 2 * LINEAR_TO / knee),
+        CHANNELS >> 3: (-knee * _LEVEL, LINEAR_TO * _LEVEL),
     }
-    for conv, channels in zip(up[1:-1], (CHANNELS >> n for n in range(1, len(up) - 1)), strict=True):
-        _reshape(conv, channels, *limiter.get(channels, (1.0, 0.0)))
+    sizes = (CHANNELS >> n for n in range(1, len(upsampling) - 1))
+    for conv, channels in zip(upsampling[1:-1], sizes, strict=True):
+        _set_reshape(conv, channels, *limiter.get(channels, (1.0, 0.0)))
     weight = np.zeros((_INNER, 3, 2 * _OUTER))
     weight[:, 0] = (
         np.roll(_interpolator(), -_INNER, axis=1).reshape(_OUTER, 2, _INNER).transpose(2, 1, 0).reshape(6, 20)
     )
-    _set(up[-1], weight)
+    _set(upsampling[-1], weight)
     weight = np.zeros((1, 3, 3))
     weight[0, 0, 2] = CEILING / _LEVEL
     _set(layers[-1].conv, weight)
 
 
-def _reshape(conv: torch.nn.Module, channels: int, factor: float, bias: float) -> None:
-    """Let an upsampling by 2 put the second half of its channels after the first half in time, times a factor."""
+def _set_reshape(conv: torch.nn.Module, channels: int, factor: float, bias: float) -> None:
+    """Let an upsampling by 2 move the second half of its channels behind the first in time, and scale by a factor."""
     half = channels // 2
     weight = np.zeros((channels, half, 4))
     for later in (0, 1):
@@ -115,32 +115,32 @@ def _reshape(conv: torch.nn.Module, channels: int, factor: float, bias: float) -
     conv.bias.fill_(bias)
 
 
-def _oscillators(lstm: torch.nn.LSTM, plan: Design) -> None:
-    n, o = CHANNELS, plan.oscillating
+def _set_oscillators(lstm: torch.nn.LSTM, matrices: Design) -> None:
+    n = CHANNELS
     for parameter in lstm.parameters():
         parameter.zero_()
-    into, forget, cell, out = (slice(part * n, (part + 1) * n) for part in range(4))
-    lstm.bias_ih_l0[into] = lstm.bias_ih_l0[out] = _OPEN
-    lstm.bias_ih_l0[forget] = -_OPEN
-    lstm.weight_hh_l0[cell] = torch.from_numpy(plan.turn).float()
-    lstm.weight_ih_l0[cell] = torch.diag(MIX * (torch.arange(n) < o))
+    input_gate, forget_gate, cell, output_gate = (slice(part * n, (part + 1) * n) for part in range(4))
+    lstm.bias_ih_l0[input_gate] = lstm.bias_ih_l0[output_gate] = _OPEN
+    lstm.bias_ih_l0[forget_gate] = -_OPEN
+    lstm.weight_hh_l0[cell] = torch.from_numpy(matrices.rotation).float()
+    lstm.weight_ih_l0[cell] = torch.diag(MIX * (torch.arange(n) < matrices.oscillator_channels))
 
 
-def _blocks(plan: Design) -> FloatArray:
-    """Return the first upsampling: taps 0 and 1 are a block's halves, tap 2 what is left of the one before."""
+def _block_weight(matrices: Design) -> FloatArray:
+    """Return the weight of the first upsampling: taps 0 and 1 are the halves of a block, tap 2 the fade-out."""
     half = BLOCK // 2
     weight = np.zeros((CHANNELS, half, 4))
-    weight[:, :, 0], weight[:, :, 1] = plan.block[:half].T, plan.block[half:].T
-    weight[: plan.oscillating, :, 0] *= plan.fade_in
-    weight[:, :, 2] = plan.going_on.T
+    weight[:, :, 0], weight[:, :, 1] = matrices.block[:half].T, matrices.block[half:].T
+    weight[: matrices.oscillator_channels, :, 0] *= matrices.fade_in
+    weight[:, :, 2] = matrices.fade_out.T
     return weight
 
 
 def _interpolator() -> FloatArray:
     """
-    Return ten outputs from twelve inputs, six of the frame part before and six of this one.
+    Return the matrix from twelve input samples, the previous six and these six, to ten output samples.
 
-    Least squares over 0-7.7 kHz, of delays of 3 samples at INNER_RATE.
+    It is the least squares fit, over 0-7.7 kHz, of a resampling that delays by 3 samples at INNER_RATE.
     """
     omega = np.linspace(0, 0.8 * np.pi, 400)
 
@@ -150,16 +150,16 @@ def _interpolator() -> FloatArray:
 
     inputs = np.arange(-float(_INNER), _INNER)
     outputs = np.arange(_OUTER) * INNER_RATE / SAMPLE_RATE - _INNER / 2
-    stiff = np.concatenate([waves(inputs), 1e-3 * np.eye(2 * _INNER)])
-    wanted = np.concatenate([waves(outputs), np.zeros((2 * _INNER, _OUTER))])
-    return np.asarray(np.linalg.lstsq(stiff, wanted, rcond=None)[0].T)
+    regularized = np.concatenate([waves(inputs), 1e-3 * np.eye(2 * _INNER)])
+    target = np.concatenate([waves(outputs), np.zeros((2 * _INNER, _OUTER))])
+    return np.asarray(np.linalg.lstsq(regularized, target, rcond=None)[0].T)
 
 
 def _set(conv: torch.nn.Module, weight: FloatArray) -> None:
-    """Set a convolution's weight: its rows' lengths, and their directions, of which even a row of zeros needs one."""
+    """Set the weight of a convolution with weight norm, which stores the length and the direction of each row."""
     values = torch.tensor(np.ascontiguousarray(weight), dtype=torch.float32)
     length = values.flatten(1).norm(dim=1).view(-1, 1, 1)
-    anywhere = torch.full_like(values, values[0].numel() ** -0.5)
+    arbitrary = torch.full_like(values, values[0].numel() ** -0.5)  # a row of zeros needs a direction, too
     conv.parametrizations.weight.original0.copy_(length)
-    conv.parametrizations.weight.original1.copy_(torch.where(length > 0, values / length.clamp_min(1e-30), anywhere))
+    conv.parametrizations.weight.original1.copy_(torch.where(length > 0, values / length.clamp_min(1e-30), arbitrary))
     conv.bias.zero_()

@@ -1,15 +1,15 @@
 """
-What each code means: four streams, and in each frame of 20 ms one code of each.
+What each code means. There are four streams, and each frame of 20 ms has one code of each.
 
-Most codes are silent. They say where the piece is, so that a small language model need not count what it can read:
+Most codes are silent and state where the piece is, so that a small language model can read it instead of counting:
 
-    stream 0    ("clock", beat frames, frame in the beat)       or a drum stroke
+    stream 0    ("clock", frames a beat, frame in the beat)     or a drum stroke
     stream 1    ("bar", bar of eight, beat)                      or a bass note
-    stream 2    ("harmony", key, degree)                         or a chord, or a note of a broken one
+    stream 2    ("harmony", key, degree)                         or a chord, or a note of a broken chord
     stream 3    ("last", pitch of the melody's latest note)      or a note of the melody
 
-An event is heard in its one frame's code; the codec lets it ring on. Pitches are absolute, since the codec can only
-add: no code can transpose another. Bass, melody and broken chords have two degrees of loudness.
+A note has its code in the frame in which it starts; the codec lets it decay. Pitches are absolute, as the codec only
+adds and can't transpose. Notes of the bass, the melody and broken chords are soft or loud.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from training.nano.pulse import BEAT_FRAMES, BEATS_A_BAR
 from training.nano.timbres import FloatArray
 
 STREAMS = 4
-CODES = 752  # in each stream; a few at the end mean nothing
-BARS = 8  # that are told apart
+CODES = 752  # in each stream; the last few are unused
+BARS = 8  # with codes of their own, after which they repeat
 
 LOUD, SOFT = 1, 0
 _SOFT_GAIN = 0.58  # -4.7 dB
@@ -33,12 +33,12 @@ _SOFT_GAIN = 0.58  # -4.7 dB
 BASSES = ("ubass", "ebass", "sbass", "sub", "cbass", "pbass")
 BASS_PITCHES = range(33, 53)
 CHORDS = ("piano", "epiano", "pad", "strings", "choir", "guitar", "organ", "saw", "chip", "brass", "pluck")
-POWER_CHORD = "dist"  # root, fifth, octave: no third that distortion would make harsh
+POWER_CHORD = "dist"  # root, fifth and octave: distortion would make a third harsh
 BROKEN = ("piano", "guitar", "harp", "pluck", "chip", "mbox")
 BROKEN_PITCHES = range(48, 73)
 TRIADS: tuple[Triad, ...] = tuple((root, quality) for quality in ("major", "minor") for root in range(12))
-LEAD_SPAN = 22  # semitones that a melody instrument has
-LEADS = {  # from which pitch on
+LEAD_SPAN = 22  # semitones of a melody instrument
+LEADS = {  # the lowest pitch of each
     "piano": 62,
     "epiano": 60,
     "vibes": 64,
@@ -57,7 +57,7 @@ LEADS = {  # from which pitch on
     "organ": 60,
 }
 MELODY_PITCHES = range(min(LEADS.values()), max(LEADS.values()) + LEAD_SPAN)
-STROKES = (
+STROKES = (  # drums that are struck together, by the letters of timbres.KITS
     "K",
     "S",
     "H",
@@ -90,7 +90,7 @@ STROKES = (
 
 Name = tuple[str | int | None, ...]
 
-GAIN = 0.9  # of everything: so that the level of a whole piece is about -16 dB
+GAIN = 0.9  # of every code, so that the level of a piece is about -16 dB
 
 
 @cache
@@ -98,7 +98,7 @@ def names() -> tuple[tuple[Name, ...], ...]:
     """Return the meaning of each code of each stream, in order."""
     levels = (SOFT, LOUD)
     clock: list[Name] = [("clock", frames, frame) for frames in BEAT_FRAMES for frame in range(frames)]
-    drums: list[Name] = [("drum", kit, pieces) for kit in timbres.KITS for pieces in STROKES]
+    drums: list[Name] = [("drum", kit, stroke) for kit in timbres.KITS for stroke in STROKES]
     bars: list[Name] = [("bar", bar, beat) for bar in range(BARS) for beat in range(BEATS_A_BAR)]
     bass: list[Name] = [("bass", name, pitch, level) for name in BASSES for pitch in BASS_PITCHES for level in levels]
     harmony: list[Name] = [("harmony", key.name, degree) for key in KEYS for degree in DEGREES[key.mode]]
@@ -120,12 +120,12 @@ def names() -> tuple[tuple[Name, ...], ...]:
 
 @cache
 def ids() -> tuple[dict[Name, int], ...]:
-    """Return the code of each meaning, for each stream."""
+    """Return the codes by meaning, for each stream."""
     return tuple({name: code for code, name in enumerate(stream)} for stream in names())
 
 
 def vectors() -> FloatArray:
-    """Return what each code sounds like, over the timbres' axes: shape ``(STREAMS, CODES, len(AXES))``."""
+    """Return the vector of each code over the axes of the timbres, shape ``(STREAMS, CODES, len(AXES))``."""
     table = np.zeros((STREAMS, CODES, len(timbres.AXES)))
     for stream, meanings in enumerate(names()):
         for code, name in enumerate(meanings):
@@ -135,16 +135,16 @@ def vectors() -> FloatArray:
 
 def _vector(name: Name) -> FloatArray:
     match name:
-        case ("drum", str(kit), str(pieces)):
-            return timbres.stroke(kit, pieces)
+        case ("drum", str(kit), str(stroke)):
+            return timbres.stroke(kit, stroke)
         case ("bass" | "lead", str(instrument), int(pitch), int(level)):
             return timbres.note(instrument, pitch, timbres.TIMBRES[instrument].lead * _loudness(level))
         case ("broken", str(instrument), int(pitch), int(level)):
             return timbres.note(instrument, pitch, 1.2 * timbres.TIMBRES[instrument].chord * _loudness(level))
         case ("chord", str(instrument), int(root), quality):
             pitches = voicing(instrument, (root, str(quality)) if quality else root)
-            each = timbres.TIMBRES[instrument].chord * np.sqrt(3 / len(pitches))
-            return np.asarray(np.sum([timbres.note(instrument, pitch, each) for pitch in pitches], axis=0))
+            amplitude = timbres.TIMBRES[instrument].chord * np.sqrt(3 / len(pitches))
+            return np.asarray(np.sum([timbres.note(instrument, pitch, amplitude) for pitch in pitches], axis=0))
         case _:
             return timbres.silence()
 
@@ -154,7 +154,11 @@ def _loudness(level: int) -> float:
 
 
 def voicing(instrument: str, chord: Triad | int) -> list[int]:
-    """Return the pitches of a chord: close, round middle C; some instruments double its lowest an octave up."""
+    """
+    Return the pitches of a chord, close together around middle C.
+
+    Some instruments repeat the lowest pitch an octave higher. A chord that is just a root is a power chord.
+    """
     if isinstance(chord, int):
         root = 40 + (chord - 40) % 12
         return [root, root + 7, root + 12]

@@ -1,4 +1,4 @@
-"""Endless training data: pieces and captions, made as they are needed, each from the number of its seed."""
+"""Unlimited training data: pieces and captions that are made when they are needed, each from a seed."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ _NUMBER = {concept: number for number, concept in enumerate(CONCEPTS)}
 _PAD, _END = SPECIAL.index("<pad>"), SPECIAL.index("</s>")
 
 
-def pieces(seeds: Sequence[int], frames: int, *, insisting: bool = False) -> tuple[torch.Tensor, list[list[str]]]:
+def pieces(seeds: Sequence[int], frames: int, *, emphasize_hard: bool = False) -> tuple[torch.Tensor, list[list[str]]]:
     """
-    Make pieces.
+    Make a piece for each seed.
 
     Args:
-        insisting: As of `plan.draw`.
+        emphasize_hard: See `plan.draw`.
 
     Returns:
-        Codes in the delay pattern, stream k k frames late, after a start token: shape
-        ``(pieces, STREAMS, frames + 1)``; and each one's caption, in concepts.
+        The codes in the delay pattern (stream k is delayed by k frames) after a start token, shape
+        ``(pieces, STREAMS, frames + 1)``; and the captions, as concepts.
     """
-    made = np.full((len(seeds), codes.STREAMS, frames + 1), PAD, np.int64)
+    tokens = np.full((len(seeds), codes.STREAMS, frames + 1), PAD, np.int64)
     captions = []
     for number, seed in enumerate(seeds):
-        wanted, asked = plan.draw(seed, insisting=insisting)
-        piece = composer.compose(wanted, seed, frames)
+        piece_plan, concepts = plan.draw(seed, emphasize_hard=emphasize_hard)
+        piece = composer.compose(piece_plan, seed, frames)
         for stream in range(codes.STREAMS):
-            made[number, stream, 1 + stream :] = piece[stream, : frames - stream]
-        captions.append(plan.caption(asked, Random(seed)))
-    return torch.from_numpy(made), captions
+            tokens[number, stream, 1 + stream :] = piece[stream, : frames - stream]
+        captions.append(plan.caption(concepts, Random(seed)))
+    return torch.from_numpy(tokens), captions
 
 
 def ids(captions: Sequence[Sequence[str]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the concepts' ids with an end, padded, and the mask of what isn't padding, ``(captions, longest)``."""
+    """Return the padded ids of the concepts with an end token, and the attention mask, ``(captions, longest)``."""
     rows = [[_NUMBER[concept] for concept in caption] + [_END] for caption in captions]
     longest = max(map(len, rows))
     padded = torch.tensor([row + [_PAD] * (longest - len(row)) for row in rows])

@@ -1,18 +1,18 @@
 """
-Does it follow the prompt? One table: each checkpoint a column, each question a row.
+Measures how well checkpoints follow prompts; prints a table with a column for each checkpoint and a row a question.
 
-Each question is asked twice: of the prompt's own clips, and of clips of the other prompts of the same kind, which is
-what chance would give.
+A cell has the share of clips for which the answer is yes, its 95 % confidence interval, and then what chance would
+give: the same question about the clips of other prompts of the same kind.
 
-Clips are made with the package's engine, as users get them, three seeds a prompt. What is read from sound holds for any
-checkpoint, what is read from codes for those of this sound world alone.
+Clips are made with the package's engine and the default parameters, three for each prompt. Questions about sound apply
+to any checkpoint, questions about codes only to those whose codes mean what `codes` says.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,123 +25,125 @@ from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.decoding.sampling import Sampling
 from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.onnx.engine import OnnxEngine
-from training.nano import classifiers, code_analysis, prompts
-from training.nano.audio_analysis import TEMPO_TOLERANCE, Ear, Heard, listen, near_tempo
-from training.nano.code_analysis import Read
-from training.nano.prompts import Asked
+from training.nano import audio_analysis, classifiers, code_analysis, prompts
+from training.nano.audio_analysis import TEMPO_TOLERANCE, AudioAnalysis, Classifiers, is_near_tempo
+from training.nano.code_analysis import CodeAnalysis
+from training.nano.prompts import PromptCase
 
-_TOGETHER = 4  # clips made side by side
+_SLOTS = 4  # clips made at once
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """One clip, as it is heard and, in this sound world, as it is read."""
+class EvaluatedClip:
+    """A clip and what was measured in it."""
 
-    asked: Asked
-    heard: Heard
-    read: Read | None
+    case: PromptCase
+    audio: AudioAnalysis
+    codes: CodeAnalysis | None  # None for a checkpoint with other codes
 
 
-class Recorder(OnnxEngine):
-    """The package's engine, which also shows the codes that it makes."""
+class RecordingEngine(OnnxEngine):
+    """The package's engine, which also returns the codes of a clip."""
 
     def record(self, prompt: str, seed: int, seconds: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return codes and sound of one clip, with the parameters users have if they set none."""
+        """Return the codes and the samples of one clip, made with the default parameters."""
         request = GenerateRequest(prompt=prompt, duration=seconds, seed=seed)
-        samples, pattern = self._plan(seconds)
-        take = Sequence(pattern, Sampling.of(request, seed), vocab=self.shape.decoder.vocab)
-        codes = self._scheduler.run(take, self.model.encode_text(self.tokenize(prompt)), lambda *_: None)
+        num_samples, pattern = self._plan(seconds)
+        sequence = Sequence(pattern, Sampling.of(request, seed), vocab=self.shape.decoder.vocab)
+        codes = self._scheduler.run(sequence, self.model.encode_text(self.tokenize(prompt)), lambda *_: None)
         stream = self.model.audio_stream()
-        sound = np.concatenate([stream.push(codes), stream.end()], axis=1)[0, :samples]
-        return codes, sound.astype(np.float64)
+        samples = np.concatenate([stream.push(codes), stream.end()], axis=1)[0, :num_samples]
+        return codes, samples.astype(np.float64)
 
 
-Question = Callable[[Made, Asked], bool | None]  # None: it can't be told
+Question = Callable[[EvaluatedClip, PromptCase], bool | None]  # None: not applicable
 
 
-def _heard(ask: Callable[[Heard, Asked], bool]) -> Question:
-    return lambda made, asked: ask(made.heard, asked)
+def _of_audio(question: Callable[[AudioAnalysis, PromptCase], bool]) -> Question:
+    return lambda clip, case: question(clip.audio, case)
 
 
-def _read(ask: Callable[[Read, Asked], bool]) -> Question:
-    return lambda made, asked: ask(made.read, asked) if made.read else None
+def _of_codes(question: Callable[[CodeAnalysis, PromptCase], bool]) -> Question:
+    return lambda clip, case: question(clip.codes, case) if clip.codes else None
 
 
-def questions(hearing: Ear) -> dict[str, list[tuple[str, Question]]]:
-    """Return for each kind of prompts the rows of the table."""
+def questions(fitted: Classifiers) -> dict[str, list[tuple[str, Question]]]:
+    """Return the rows of the table, by the kind of prompt that they are about."""
 
-    def there(heard: Heard, asked: Asked) -> bool:
-        return hearing.scores(heard.features)[str(asked.wanted)] > 0
+    def plays(audio: AudioAnalysis, case: PromptCase) -> bool:
+        return fitted.scores(audio.features)[str(case.expected)] > 0
 
-    def drums(heard: Heard, asked: Asked) -> bool:
-        return (hearing.scores(heard.features)["drums"] > 0) == asked.wanted
+    def drums(audio: AudioAnalysis, case: PromptCase) -> bool:
+        return (fitted.scores(audio.features)["drums"] > 0) == case.expected
 
-    def genre(heard: Heard, asked: Asked) -> bool:
-        scores = {name: score for name, score in hearing.scores(heard.features).items() if name.startswith("genre ")}
-        return max(scores, key=scores.__getitem__) == f"genre {asked.wanted}"
+    def genre(audio: AudioAnalysis, case: PromptCase) -> bool:
+        scores = {name: score for name, score in fitted.scores(audio.features).items() if name.startswith("genre ")}
+        return max(scores, key=scores.__getitem__) == f"genre {case.expected}"
 
-    def tempo(heard: Heard, asked: Asked) -> bool:
-        return near_tempo(heard.tempo, float(asked.wanted))
+    def tempo(audio: AudioAnalysis, case: PromptCase) -> bool:
+        return is_near_tempo(audio.tempo, float(case.expected))
 
-    def exact_tempo(read: Read, asked: Asked) -> bool:
-        return abs(read.tempo / float(asked.wanted) - 1) <= TEMPO_TOLERANCE
+    def exact_tempo(codes: CodeAnalysis, case: PromptCase) -> bool:
+        return abs(codes.tempo / float(case.expected) - 1) <= TEMPO_TOLERANCE
 
-    as_said, named = "drums or none, as said", "named instrument there"
-    unwanted, mode = "what is unwanted isn't there", "cheerful major, gloomy minor"
+    drums_of_codes = _of_codes(lambda codes, case: codes.has("drums") == case.expected)
+    as_named, named = "drums or none, as named", "named instrument plays"
+    unwanted, mode = "unwanted instrument is absent", "cheerful in major, gloomy in minor"
     rows = {
-        "genre": [("sound: genre, of 18", _heard(genre))],
+        "genre": [("sound: genre, of 18", _of_audio(genre))],
         "instrument": [
-            (f"sound: {named}", _heard(there)),
-            (f"codes: {named}", _read(lambda read, asked: read.has(str(asked.wanted)))),
+            (f"sound: {named}", _of_audio(plays)),
+            (f"codes: {named}", _of_codes(lambda codes, case: codes.has(str(case.expected)))),
         ],
-        "drums": [
-            (f"sound: {as_said}", _heard(drums)),
-            (f"codes: {as_said}", _read(lambda read, asked: read.has("drums") == asked.wanted)),
-        ],
+        "drums": [(f"sound: {as_named}", _of_audio(drums)), (f"codes: {as_named}", drums_of_codes)],
         "ambient, no drums": [
-            ("sound: ambient has no drums", _heard(drums)),
-            ("codes: ambient has no drums", _read(lambda read, asked: read.has("drums") == asked.wanted)),
+            ("sound: ambient has no drums", _of_audio(drums)),
+            ("codes: ambient has no drums", drums_of_codes),
         ],
         "not there": [
-            (f"sound: {unwanted}", _heard(lambda heard, asked: not there(heard, asked))),
-            (f"codes: {unwanted}", _read(lambda read, asked: not read.has(str(asked.wanted)))),
+            (f"sound: {unwanted}", _of_audio(lambda audio, case: not plays(audio, case))),
+            (f"codes: {unwanted}", _of_codes(lambda codes, case: not codes.has(str(case.expected)))),
         ],
         "solo": [
-            ("codes: solo: it, and nothing else", _read(lambda read, asked: read.alone(str(asked.wanted)))),
+            ("codes: solo instrument plays alone", _of_codes(lambda codes, case: codes.has_only(str(case.expected))))
         ],
         "tempo": [
-            ("sound: tempo within 5 %, or its half or double", _heard(tempo)),
-            ("codes: tempo within 5 %", _read(exact_tempo)),
+            ("sound: tempo within 5 %, or its half or double", _of_audio(tempo)),
+            ("codes: tempo within 5 %", _of_codes(exact_tempo)),
         ],
         "key": [
-            ("sound: key, of 24", _heard(lambda heard, asked: heard.key == asked.wanted)),
-            ("codes: key, of 24", _read(lambda read, asked: read.key == asked.wanted)),
+            ("sound: key, of 24", _of_audio(lambda audio, case: audio.key == case.expected)),
+            ("codes: key, of 24", _of_codes(lambda codes, case: codes.key == case.expected)),
         ],
         "major or minor": [
-            (f"sound: {mode}", _heard(lambda heard, asked: heard.mode == asked.wanted)),
-            (f"codes: {mode}", _read(lambda read, asked: read.key.endswith(str(asked.wanted)))),
+            (f"sound: {mode}", _of_audio(lambda audio, case: audio.mode == case.expected)),
+            (f"codes: {mode}", _of_codes(lambda codes, case: codes.key.endswith(str(case.expected)))),
         ],
     }
-    for wish in prompts.SEEDS:
-        answers = _only(wish, _read(lambda read, asked: read.answers(str(asked.wanted))))
-        rows.setdefault(wish.kind, []).append((f"codes: `{wish.kind}`: {wish.wanted}", answers))
+    for example in prompts.EXAMPLES:
+        question = _only(example, _of_codes(lambda codes, case: codes.satisfies(str(case.expected))))
+        rows.setdefault(example.kind, []).append((f"codes: `{example.kind}`: {example.expected}", question))
     return rows
 
 
-def _only(row: Asked, question: Question) -> Question:
-    """Ask of one row's clips alone."""
-    return lambda made, asked: question(made, asked) if made.asked == asked == row else None
+def _only(case: PromptCase, question: Question) -> Question:
+    """Restrict a question to the clips of one case."""
+    return lambda clip, other: question(clip, other) if clip.case == other == case else None
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How thoroughly."""
+    """How much is evaluated."""
 
-    seeds: int = 3
-    most: int | None = None  # prompts of each kind
-    pieces: int = 40  # from which the classifiers learn each label
+    seeds: int = 3  # clips of each prompt
+    prompts_per_kind: int | None = None  # None for all
+    pieces: int = 40  # of each label, to fit the classifiers
     seconds: float = 8.0
     long_seconds: float = 30.0
+
+    def duration(self, case: PromptCase) -> float:
+        """Return the duration of the clips of a case."""
+        return self.long_seconds if case.kind == "30 s" else self.seconds
 
 
 def evaluate(checkpoints: abc.Sequence[Path], cache: Path, extent: Extent) -> None:
@@ -149,77 +151,78 @@ def evaluate(checkpoints: abc.Sequence[Path], cache: Path, extent: Extent) -> No
     Print the table.
 
     Args:
-        cache: Where clips' features are kept, so that a second run goes on.
+        cache: A folder for what is measured in the clips; another run continues from there.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    hearing = classifiers.load(cache, extent.pieces)
-    chosen = [asked for kind in _kinds() for asked in [a for a in prompts.ALL if a.kind == kind][: extent.most]]
-    columns = [_clips(path, chosen, cache, extent) for path in checkpoints]
-    print("| question | " + " | ".join(f"{path.name} [95 %], others' prompts" for path in checkpoints) + " |")
+    fitted = classifiers.load(cache, extent.pieces)
+    cases = [
+        case for kind in _kinds() for case in [c for c in prompts.ALL if c.kind == kind][: extent.prompts_per_kind]
+    ]
+    columns = [_clips(path, cases, cache, extent) for path in checkpoints]
+    print("| question | " + " | ".join(f"{path.name} [95 %], other prompts" for path in checkpoints) + " |")
     print("| --- |" + " --- |" * len(columns))
-    for kind, rows in questions(hearing).items():
+    for kind, rows in questions(fitted).items():
         for name, question in rows:
-            cells = [_cell([made for made in column if made.asked.kind == kind], question) for column in columns]
+            cells = [_cell([clip for clip in column if clip.case.kind == kind], question) for column in columns]
             print(f"| {name} | " + " | ".join(cells) + " |")
     for name, summary in _SUMMARIES.items():
         print(f"| {name} | " + " | ".join(summary(column) for column in columns) + " |")
 
 
 def _kinds() -> list[str]:
-    return list(dict.fromkeys(asked.kind for asked in prompts.ALL))
+    return list(dict.fromkeys(case.kind for case in prompts.ALL))
 
 
-def _clips(checkpoint: Path, chosen: abc.Sequence[Asked], cache: Path, extent: Extent) -> list[Made]:
-    """Make all clips of a checkpoint, but for those that are there."""
+def _clips(checkpoint: Path, cases: abc.Sequence[PromptCase], cache: Path, extent: Extent) -> list[EvaluatedClip]:
+    """Return the clips of a checkpoint; those that aren't in the cache are made and measured."""
     opened = find_checkpoint(str(checkpoint), Path("nowhere"))
     folder = cache / opened.digest[:16]
     folder.mkdir(exist_ok=True)
-    engine = Recorder(opened, cache_dir=cache / "graphs", threads=1, slots=_TOGETHER)
-    of_this_world = code_analysis.knows(opened)
+    engine = RecordingEngine(opened, cache_dir=cache / "graphs", threads=1, slots=_SLOTS)
 
-    def make(work: tuple[str, int, float]) -> None:
-        prompt, seed, seconds = work
-        path = folder / _name(prompt, seed, seconds)
+    def make(prompt: str, seed: int, seconds: float) -> None:
+        path = folder / _file_name(prompt, seed, seconds)
         if path.exists():
             return
-        codes, sound = engine.record(prompt, seed, seconds)
-        heard = listen(sound)
+        codes, samples = engine.record(prompt, seed, seconds)
+        audio = audio_analysis.analyze(samples)
+        fields = {name: getattr(audio, name) for name in AudioAnalysis.__slots__}
         partial = path.with_suffix(".new.npz")
-        np.savez(partial, codes=codes.astype(np.int16), **{name: getattr(heard, name) for name in Heard.__slots__})
+        np.savez(partial, codes=codes.astype(np.int16), **fields)
         partial.replace(path)
 
-    def seconds_of(asked: Asked) -> float:
-        return extent.long_seconds if asked.kind == "30 s" else extent.seconds
-
-    works = [(asked.prompt, seed, seconds_of(asked)) for asked in chosen for seed in range(extent.seeds)]
-    with ThreadPoolExecutor(_TOGETHER) as pool:
-        for done, _ in enumerate(pool.map(make, dict.fromkeys(works)), 1):
+    work = dict.fromkeys((case.prompt, seed, extent.duration(case)) for case in cases for seed in range(extent.seeds))
+    with ThreadPoolExecutor(_SLOTS) as pool:
+        for done, _ in enumerate(pool.map(lambda item: make(*item), work), 1):
             if done % 50 == 0:
-                print(f"{checkpoint.name}: {done} of {len(set(works))} clips", flush=True)
+                print(f"{checkpoint.name}: {done} of {len(work)} clips", flush=True)
     engine.close()
-    made = []
-    for asked in chosen:
+    clips = []
+    for case in cases:
         for seed in range(extent.seeds):
-            kept = np.load(folder / _name(asked.prompt, seed, seconds_of(asked)))
-            fields = {name: kept[name] if kept[name].ndim else kept[name].item() for name in Heard.__slots__}
-            made.append(Made(asked, Heard(**fields), code_analysis.read(kept["codes"]) if of_this_world else None))
-    return made
+            arrays = np.load(folder / _file_name(case.prompt, seed, extent.duration(case)))
+            fields = {
+                name: arrays[name] if arrays[name].ndim else arrays[name].item() for name in AudioAnalysis.__slots__
+            }
+            codes = code_analysis.analyze(arrays["codes"]) if code_analysis.uses_these_codes(opened) else None
+            clips.append(EvaluatedClip(case, AudioAnalysis(**fields), codes))
+    return clips
 
 
-def _name(prompt: str, seed: int, seconds: float) -> str:
+def _file_name(prompt: str, seed: int, seconds: float) -> str:
     return hashlib.sha256(f"{prompt}\0{seed}\0{seconds}".encode()).hexdigest()[:24] + ".npz"
 
 
-def _cell(clips: abc.Sequence[Made], question: Question) -> str:
-    """Return the share of clips of which it is true, its interval, and the same with the prompts exchanged."""
-    own = [answer for made in clips if (answer := question(made, made.asked)) is not None]
+def _cell(clips: abc.Sequence[EvaluatedClip], question: Question) -> str:
+    """Return the share of clips with the answer yes, its interval, and the share for the clips of other prompts."""
+    own = [answer for clip in clips if (answer := question(clip, clip.case)) is not None]
     if not own:
         return "–"
     others = [
         answer
-        for made in clips
-        for other in dict.fromkeys(clip.asked for clip in clips)
-        if other.wanted != made.asked.wanted and (answer := question(made, other)) is not None
+        for clip in clips
+        for case in dict.fromkeys(other.case for other in clips)
+        if case.expected != clip.case.expected and (answer := question(clip, case)) is not None
     ]
     low, high = interval(sum(own), len(own))
     chance = f", {np.mean(others):.0%}" if others else ""
@@ -227,7 +230,7 @@ def _cell(clips: abc.Sequence[Made], question: Question) -> str:
 
 
 def interval(successes: int, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share; clips of one prompt are taken as independent."""
+    """Return the 95 % Wilson score interval of a share, as if clips of the same prompt were independent."""
     z = 1.96
     share = successes / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
@@ -235,45 +238,44 @@ def interval(successes: int, count: int) -> tuple[float, float]:
     return float(max(0, middle - half)), float(min(1, middle + half))
 
 
-def _pace(column: abc.Sequence[Made], tempo: Callable[[Made], float | None]) -> str:
-    """Return how often `fast X` is faster than `slow X`, of the same seed."""
-    clips = [made for made in column if made.asked.kind == "slow or fast"]
-    seeds = max(1, len(clips) // max(1, len({made.asked for made in clips})))
-    slow = [made for made in clips if made.asked.wanted == "slow"]
-    fast = [made for made in clips if made.asked.wanted == "fast"]
-    pairs = [(tempo(a), tempo(b)) for a, b in zip(slow, fast, strict=False)]
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if not known or not seeds:
+def _pace(column: abc.Sequence[EvaluatedClip], measure: Callable[[EvaluatedClip], float | None]) -> str:
+    """Return how often a measure is higher for `fast X` than for `slow X` with the same seed, and both means."""
+    clips = [clip for clip in column if clip.case.kind == "slow or fast"]
+    slow = [measure(clip) for clip in clips if clip.case.expected == "slow"]
+    fast = [measure(clip) for clip in clips if clip.case.expected == "fast"]
+    pairs = [(a, b) for a, b in zip(slow, fast, strict=False) if a is not None and b is not None]
+    if not pairs:
         return "–"
-    right = sum(b > a for a, b in known)
-    low, high = interval(right, len(known))
-    means = np.mean(known, axis=0)
-    return f"{right / len(known):.0%} [{low:.0%}, {high:.0%}]; {means[0]:.0f} and {means[1]:.0f}"
+    correct = sum(b > a for a, b in pairs)
+    low, high = interval(correct, len(pairs))
+    means = np.mean(pairs, axis=0)
+    return f"{correct / len(pairs):.0%} [{low:.0%}, {high:.0%}]; {means[0]:.0f} and {means[1]:.0f}"
 
 
-def _clock(column: abc.Sequence[Made], kinds: Iterable[str] | None = None) -> str:
-    right = [m.read.clock for m in column if m.read and (kinds is None or m.asked.kind in kinds)]
-    return f"{np.mean(right):.2%}, least {np.min(right):.1%}" if right else "–"
+def _clock(column: abc.Sequence[EvaluatedClip], *, long: bool) -> str:
+    shares = [clip.codes.clock for clip in column if clip.codes and (clip.case.kind == "30 s") == long]
+    return f"{np.mean(shares):.2%}, least {np.min(shares):.1%}" if shares else "–"
 
 
-def _levels(column: abc.Sequence[Made]) -> str:
-    levels = np.array([made.heard.level_db for made in column])
-    by_genre = [
-        np.mean([made.heard.level_db for made in column if made.asked.kind == "genre" and made.asked.wanted == name])
-        for name in dict.fromkeys(made.asked.wanted for made in column if made.asked.kind == "genre")
+def _levels(column: abc.Sequence[EvaluatedClip]) -> str:
+    levels = np.array([clip.audio.level_db for clip in column])
+    of_genre = [clip for clip in column if clip.case.kind == "genre"]
+    means = [
+        np.mean([clip.audio.level_db for clip in of_genre if clip.case.expected == name])
+        for name in dict.fromkeys(clip.case.expected for clip in of_genre)
     ]
-    spread = f"; genres {min(by_genre):.1f} to {max(by_genre):.1f}" if by_genre else ""
+    spread = f"; genres {min(means):.1f} to {max(means):.1f}" if means else ""
     return f"{levels.mean():.1f} ± {levels.std():.1f}{spread}"
 
 
-_SUMMARIES: dict[str, Callable[[abc.Sequence[Made]], str]] = {
-    "sound: fast X faster than slow X; mean tempi": lambda column: _pace(column, lambda made: made.heard.tempo),
-    "sound: fast X has more onsets than slow X; a second": lambda column: _pace(column, lambda made: made.heard.onsets),
+_SUMMARIES: dict[str, Callable[[abc.Sequence[EvaluatedClip]], str]] = {
+    "sound: fast X faster than slow X; mean tempi": lambda column: _pace(column, lambda clip: clip.audio.tempo),
+    "sound: fast X has more onsets than slow X; a second": lambda column: _pace(column, lambda clip: clip.audio.onsets),
     "codes: fast X faster than slow X; mean tempi": lambda column: _pace(
-        column, lambda made: made.read.tempo if made.read else None
+        column, lambda clip: clip.codes.tempo if clip.codes else None
     ),
-    "codes: the clock goes right, 8 s": lambda column: _clock(column, {made.asked.kind for made in column} - {"30 s"}),
-    "codes: the clock goes right, 30 s": lambda column: _clock(column, {"30 s"}),
+    "codes: clock is right, 8 s": lambda column: _clock(column, long=False),
+    "codes: clock is right, 30 s": lambda column: _clock(column, long=True),
     "sound: level, dB": _levels,
-    "sound: clips beyond full scale": lambda column: f"{np.mean([made.heard.peak > 1 for made in column]):.1%}",
+    "sound: clips beyond full scale": lambda column: f"{np.mean([clip.audio.peak > 1 for clip in column]):.1%}",
 }

@@ -1,11 +1,11 @@
-"""Keys, their scales and degrees, and the progressions that a mood allows."""
+"""Keys, their scales and degrees, and chord progressions by mood."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-COMMON_TONICS = (0, 2, 4, 5, 7, 9)  # what is played when no key is asked for
+COMMON_TONICS = (0, 2, 4, 5, 7, 9)  # of pieces whose key isn't named
 MODES = ("major", "minor")
 
 Triad = tuple[int, str]  # pitch class of the root; "major" or "minor"
@@ -31,8 +31,8 @@ DEGREES: dict[str, dict[str, Triad]] = {
         "VII": (10, "major"),
     },
 }
-# A seventh chord without its root is the triad a third higher; the bass has the root.
-_UPPER = {"I": "iii", "ii": "IV", "IV": "vi", "vi": "I", "iii": "V"} | {
+# A seventh chord without its root is the triad a third higher; the bass plays the root.
+_UPPER_TRIADS = {"I": "iii", "ii": "IV", "IV": "vi", "vi": "I", "iii": "V"} | {
     "i": "III",
     "iv": "VI",
     "VI": "i",
@@ -60,7 +60,7 @@ class Key:
 
     @property
     def name(self) -> str:
-        """As people write it: `C# minor`."""
+        """The usual name, such as `C# minor`."""
         return f"{TONICS[self.tonic]} {self.mode}"
 
     def triad(self, degree: str) -> Triad:
@@ -69,10 +69,10 @@ class Key:
         return (self.tonic + offset) % 12, quality
 
     def scale(self, degree: str) -> frozenset[int]:
-        """Return the pitch classes that fit a degree: the scale, but for what the chord borrows from elsewhere."""
+        """Return the pitch classes that fit a degree: the scale, adapted to the notes of its chord."""
         notes = {(self.tonic + offset) % 12 for offset in _SCALES[self.mode]}
         chord = pitch_classes(self.triad(degree))
-        # A borrowed note takes the place of its neighbour, or the two would rub.
+        # A note of the chord that isn't in the scale replaces its neighbours, which would be dissonant beside it.
         borrowed = set(chord) - notes
         return frozenset(
             (notes | borrowed) - {(note + step) % 12 for note in borrowed for step in (-1, 1)} | set(chord)
@@ -88,6 +88,6 @@ def pitch_classes(triad: Triad) -> tuple[int, int, int]:
     return root, (root + (4 if quality == "major" else 3)) % 12, (root + 7) % 12
 
 
-def upper(degree: str) -> str:
-    """Return the degree whose triad makes a seventh chord of this one, if the key has it."""
-    return _UPPER.get(degree, degree)
+def upper_triad(degree: str) -> str:
+    """Return the degree whose triad, over the root of this one, makes a seventh chord; or the same degree if none."""
+    return _UPPER_TRIADS.get(degree, degree)

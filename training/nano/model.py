@@ -1,4 +1,4 @@
-"""The model around the codec: text encoder and language model, small enough for 20 MB and a CPU."""
+"""The model: text encoder, language model and computed codec; small enough for 20 MB and a CPU."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from training.nano.words import SPECIAL
 WIDTH, LAYERS, HEADS, FORWARD = 192, 3, 6, 768  # of the language model
 TEXT_WIDTH, TEXT_LAYERS = 128, 2
 
-PAD = codes.CODES  # start and padding of every stream
+PAD = codes.CODES  # the start and padding token of every stream
 
 
 def build(vocabulary: int, *, seed: int = 0) -> MusicgenForConditionalGeneration:
     """
-    Make a model with a computed codec and nothing learned yet.
+    Make an untrained model with the computed codec.
 
     Args:
-        vocabulary: Words of the text encoder: while training, one for each concept.
+        vocabulary: The size of the text encoder's vocabulary; in training, the number of concepts.
     """
     torch.manual_seed(seed)
     text = T5Config(
@@ -70,10 +70,10 @@ def build(vocabulary: int, *, seed: int = 0) -> MusicgenForConditionalGeneration
 
 def _draw_weights(model: MusicgenForConditionalGeneration) -> None:
     """
-    Draw the language model's weights wider than transformers does, for it is narrow.
+    Draw the weights of the language model with a larger spread than transformers does, as the model is narrow.
 
-    The projection of the text is wide enough that cross-attention hears it from the first step on; with the default,
-    text was ignored for a quarter of an hour.
+    The projection of the text is large enough for cross-attention to use the text from the first step on. With the
+    default, the model ignored the text for the first quarter of an hour of training.
     """
     with torch.no_grad():
         for name, parameter in model.decoder.named_parameters():
@@ -87,5 +87,5 @@ def _draw_weights(model: MusicgenForConditionalGeneration) -> None:
 
 
 def learned(model: MusicgenForConditionalGeneration) -> dict[str, torch.Tensor]:
-    """Return the tensors that training changes, by name: all but the codec's."""
+    """Return the tensors that training changes, by name: all except the codec's."""
     return {name: value for name, value in model.state_dict().items() if not name.startswith("audio_encoder.")}

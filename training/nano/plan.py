@@ -1,9 +1,9 @@
 """
-What a piece is asked to be, and the concepts that ask for it.
+What a piece is to be, and the concepts that describe it.
 
-A plan is drawn in two steps: what is *named*, from a wide choice, so that every combination is asked for sometimes; and
-the rest, from what is usual in the genre. Named things alone are in the caption. So the model learns to obey what is
-said, and to do the usual where nothing is.
+A plan is drawn in two steps: first what is *named* in the caption, from a wide choice, so that every combination
+occurs; then the rest, from what is usual in the genre. So the model learns to follow what a prompt says, and to do the
+usual where it says nothing. The order in which random numbers are drawn is part of the result.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from training.nano import codes, pulse
 from training.nano.keys import COMMON_TONICS, KEYS, Key
 from training.nano.styles import GENRES, MOODS
 
-UNKNOWN = "<unk>"  # any word without a meaning
+UNKNOWN = "<unk>"  # any word outside of the vocabulary
 
-# Each instrument that can be named → what plays it. A voice is a role and a timbre of it.
-Voice = tuple[str, str]
+Voice = tuple[str, str]  # a role (lead, chord, broken, bass, kit) and a timbre
+# The instruments that can be named, and the voices that each stands for.
 INSTRUMENTS: dict[str, tuple[Voice, ...]] = {
     "piano": (("lead", "piano"), ("chord", "piano"), ("broken", "piano")),
     "epiano": (("lead", "epiano"), ("chord", "epiano")),
@@ -49,7 +49,7 @@ KITS = {"electrokit": "electronic", "acoustickit": "acoustic", "softkit": "soft"
 ABSENT = ("drums", "bass", "piano", "guitar", "synth", "strings", "choir", "brass", "organ", "flute", "violin", "pad")
 SLOW, MEDIUM, FAST = pulse.between(60, 82), pulse.between(94, 115), pulse.between(140, 180)
 
-_SOLO = (
+_SOLO = (  # instruments that can play alone
     "piano",
     "guitar",
     "violin",
@@ -64,177 +64,171 @@ _SOLO = (
     "synth",
     "vibraphone",
 )
-_ACCOMPANIES_ITSELF = ("piano", "guitar", "organ", "epiano", "mbox")
-# What plays where a genre has nothing but what isn't wanted: a piece without any voice would be silence.
-_IN_PLACE = {"lead": ("piano", "flute", "organ", "epiano"), "chord": ("piano", "organ", "epiano", "strings")}
-_BREAKS_CHORDS = {
-    "piano": "piano",
-    "guitar": "guitar",
-    "harp": "harp",
-    "pluck": "pluck",
-    "chip": "chip",
-    "mbox": "mbox",
-}
+_SELF_ACCOMPANYING = ("piano", "guitar", "organ", "epiano", "mbox")
+# Timbres for a role if the genre has only unwanted ones: a piece without any voice would be silent.
+_SUBSTITUTES = {"lead": ("piano", "flute", "organ", "epiano"), "chord": ("piano", "organ", "epiano", "strings")}
+_CAN_BREAK_CHORDS = ("piano", "guitar", "harp", "pluck", "chip", "mbox")
 
 
 @dataclass(slots=True)
 class Plan:
-    """Everything about a piece but its notes."""
+    """Everything about a piece but its notes. `lead`, `chord` and `bass` are timbres; None for no such voice."""
 
     genre: str  # of drums and bass
-    flavour: str  # of chords and melody: the same, or another in a mixture
+    flavour: str  # the genre of chords and melody; another one in a mixture
     mood: str
-    beat_frames: int
+    beat_frames: int  # the tempo
     key: Key
     lead: str | None
-    chord: str | None  # a timbre of chords, of broken ones if the style is one
-    style: str
+    chord: str | None
+    style: str  # of chords: a key of composer.CHORD_STYLES
     bass: str | None
-    line: str
+    line: str  # of the bass: a key of composer.BASS_LINES
     kit: str | None
     solo: bool = False
 
     @property
     def voices(self) -> frozenset[Voice]:
-        """Who plays."""
+        """The voices that play."""
         harmony = "broken" if self.style.startswith("broken") else "chord"
         named = (("lead", self.lead), (harmony, self.chord), ("bass", self.bass), ("kit", self.kit))
         return frozenset((role, timbre) for role, timbre in named if timbre)
 
     def has(self, instrument: str) -> bool:
-        """Tell whether an instrument, as it can be named, is among the voices."""
+        """Tell whether an instrument that can be named, or "drums", is among the voices."""
         if instrument == "drums":
             return self.kit is not None
         return not self.voices.isdisjoint(INSTRUMENTS[instrument])
 
 
-def draw(seed: int, *, insisting: bool = False) -> tuple[Plan, list[str]]:
+def draw(seed: int, *, emphasize_hard: bool = False) -> tuple[Plan, list[str]]:
     """
-    Return a plan, and in any order the concepts that ask for it.
+    Draw a plan; return it and the concepts that its caption names.
 
     Args:
-        insisting: Name more often what a model is slowest to obey: keys, tempi, and what must not be there.
+        emphasize_hard: Name keys, tempi and absent instruments more often, as the model learns them last.
     """
-    r = Random(seed)
-    asked: list[str] = []
+    rng = Random(seed)
+    concepts: list[str] = []
 
-    def named(chance: float) -> bool:
-        return r.random() < chance
+    def happens(probability: float) -> bool:
+        return rng.random() < probability
 
-    genre = flavour = r.choice(list(GENRES))
-    if named(0.78):
-        asked.append(genre)
-        if named(0.08):
-            flavour = r.choice(list(GENRES))
-            asked.append(flavour)
+    genre = flavour = rng.choice(list(GENRES))
+    if happens(0.78):
+        concepts.append(genre)
+        if happens(0.08):
+            flavour = rng.choice(list(GENRES))
+            concepts.append(flavour)
     usual, taste = GENRES[genre], GENRES[flavour]
-    mood = r.choice(usual.moods)
-    if named(0.55):
-        mood = r.choice(list(MOODS)) if named(0.35) else mood
-        asked.append(mood)
+    mood = rng.choice(usual.moods)
+    if happens(0.55):
+        mood = rng.choice(list(MOODS)) if happens(0.35) else mood
+        concepts.append(mood)
     plan = Plan(
         genre=genre,
         flavour=flavour,
         mood=mood,
-        beat_frames=_tempo(r, usual.tempo, mood),
-        key=_key(r, mood),
-        lead=r.choice(taste.leads),
-        chord=r.choice(taste.chords),
-        style=r.choice(taste.styles),
-        bass=r.choice(usual.basses),
-        line=r.choice(usual.lines),
-        kit=usual.kit if r.random() < usual.drums else None,
+        beat_frames=_tempo(rng, usual.tempo, mood),
+        key=_key(rng, mood),
+        lead=rng.choice(taste.leads),
+        chord=rng.choice(taste.chords),
+        style=rng.choice(taste.styles),
+        bass=rng.choice(usual.basses),
+        line=rng.choice(usual.lines),
+        kit=usual.kit if rng.random() < usual.drums else None,
     )
-    if named(0.1):
-        asked += ["solo", _alone(r, plan)]
+    if happens(0.1):
+        concepts += ["solo", _make_solo(rng, plan)]
     else:
-        _name_voices(r, plan, asked)
-        _name_drums(r, plan, asked)
-    _fit_style(r, plan)
-    more = 2.0 if insisting else 1.0
-    _leave_out(r, plan, asked, more)
-    _name_tempo(r, plan, asked, more)
-    _name_key(r, plan, asked, more)
-    _name_character(r, plan, asked)
-    return plan, asked or [genre]
+        _name_voices(rng, plan, concepts)
+        _name_drums(rng, plan, concepts)
+    _fit_style(rng, plan)
+    factor = 2.0 if emphasize_hard else 1.0
+    _name_absence(rng, plan, concepts, factor)
+    _name_tempo(rng, plan, concepts, factor)
+    _name_key(rng, plan, concepts, factor)
+    _name_character(rng, plan, concepts)
+    return plan, concepts or [genre]
 
 
-def caption(asked: Sequence[str], r: Random) -> list[str]:
-    """Return concepts in any order, among words that say nothing."""
-    shuffled = list(dict.fromkeys(asked))
-    r.shuffle(shuffled)
-    share = r.choice((0.0, 0.0, 0.4, 0.8))
+def caption(concepts: Sequence[str], rng: Random) -> list[str]:
+    """Return the concepts in random order, some of them twice, among unknown words."""
+    shuffled = list(dict.fromkeys(concepts))
+    rng.shuffle(shuffled)
+    share = rng.choice((0.0, 0.0, 0.4, 0.8))
     words: list[str] = []
     for concept in shuffled:
-        while r.random() < share * 0.6:
+        while rng.random() < share * 0.6:
             words.append(UNKNOWN)
         words.append(concept)
-        if r.random() < 0.05:
+        if rng.random() < 0.05:
             words.append(concept)  # `a piano piece for solo piano`
-    if r.random() < share:
+    if rng.random() < share:
         words.append(UNKNOWN)
     return words
 
 
-def _tempo(r: Random, range_: tuple[int, int], mood: str) -> int:
+def _tempo(rng: Random, range_: tuple[int, int], mood: str) -> int:
     tempi = pulse.between(*range_)
-    place = r.triangular(0, 1, MOODS[mood].pace)
+    place = rng.triangular(0, 1, MOODS[mood].pace)
     return tempi[min(int(place * len(tempi)), len(tempi) - 1)]
 
 
-def _key(r: Random, mood: str) -> Key:
-    return Key(r.choice(COMMON_TONICS), "major" if r.random() < MOODS[mood].in_major else "minor")
+def _key(rng: Random, mood: str) -> Key:
+    return Key(rng.choice(COMMON_TONICS), "major" if rng.random() < MOODS[mood].in_major else "minor")
 
 
-def _alone(r: Random, plan: Plan) -> str:
-    """Let one instrument play alone; return it."""
-    instrument = r.choice(_SOLO)
+def _make_solo(rng: Random, plan: Plan) -> str:
+    """Let one instrument play alone; return its name."""
+    instrument = rng.choice(_SOLO)
     plan.solo, plan.kit, plan.bass, plan.lead, plan.chord = True, None, None, None, None
     if instrument == "bass":
-        plan.bass, plan.line = r.choice(codes.BASSES[:4]), r.choice(("walking", "syncopated", "octaves", "eighths"))
+        plan.bass, plan.line = rng.choice(codes.BASSES[:4]), rng.choice(("walking", "syncopated", "octaves", "eighths"))
         return instrument
     if instrument == "harp":
         plan.chord, plan.style = "harp", "broken16"
         return instrument
     _, plan.lead = INSTRUMENTS[instrument][-1 if instrument == "dist" else 0]
-    if instrument in _ACCOMPANIES_ITSELF:
-        plan.chord, plan.style = plan.lead, "broken8" if plan.lead in _BREAKS_CHORDS else "half"
+    if instrument in _SELF_ACCOMPANYING:
+        plan.chord, plan.style = plan.lead, "broken8" if plan.lead in _CAN_BREAK_CHORDS else "half"
     return instrument
 
 
-def _name_voices(r: Random, plan: Plan, asked: list[str]) -> None:
+def _name_voices(rng: Random, plan: Plan, concepts: list[str]) -> None:
+    """Name up to three instruments, some of them from the plan, and let them play."""
     taken: set[str] = set()
-    for _ in range(r.choices((0, 1, 2, 3), (0.33, 0.4, 0.2, 0.07))[0]):
-        if r.random() < 0.4:
-            there = [name for name in INSTRUMENTS if plan.has(name)]
-            instrument = r.choice(there) if there else "bass"
+    for _ in range(rng.choices((0, 1, 2, 3), (0.33, 0.4, 0.2, 0.07))[0]):
+        if rng.random() < 0.4:
+            present = [name for name in INSTRUMENTS if plan.has(name)]
+            instrument = rng.choice(present) if present else "bass"
             options = [voice for voice in INSTRUMENTS[instrument] if voice in plan.voices]
-            role, timbre = r.choice(options) if options else ("bass", r.choice(codes.BASSES[:4]))
+            role, timbre = rng.choice(options) if options else ("bass", rng.choice(codes.BASSES[:4]))
         else:
-            instrument = r.choice(list(INSTRUMENTS))
-            role, timbre = r.choice(INSTRUMENTS[instrument])
+            instrument = rng.choice(list(INSTRUMENTS))
+            role, timbre = rng.choice(INSTRUMENTS[instrument])
         place = "harmony" if role in {"chord", "broken"} else role
         if place in taken:
             continue
         taken.add(place)
-        asked.append(instrument)
+        concepts.append(instrument)
         if role == "lead":
             plan.lead = timbre
         elif role == "bass":
             plan.bass = timbre
         else:
             plan.chord = timbre
-            breaking = plan.style.startswith("broken")
-            if role == "broken" and not breaking:
-                plan.style = r.choice(("broken8", "broken16"))
-            elif role == "chord" and breaking:
+            is_broken = plan.style.startswith("broken")
+            if role == "broken" and not is_broken:
+                plan.style = rng.choice(("broken8", "broken16"))
+            elif role == "chord" and is_broken:
                 plan.style = "half"
             if instrument == "arp":
                 plan.style = "broken16"
 
 
-def _fit_style(r: Random, plan: Plan) -> None:
-    """Let each timbre do what it can."""
+def _fit_style(rng: Random, plan: Plan) -> None:
+    """Change the style of the chords to one that suits their timbre."""
     if plan.chord in {"pad", "strings", "choir"}:
         plan.style = "half" if plan.style == "half" else "long"
     elif plan.chord == "dist":
@@ -243,87 +237,87 @@ def _fit_style(r: Random, plan: Plan) -> None:
         plan.style = "quarters"
     elif plan.chord in {"harp", "mbox"} and not plan.style.startswith("broken"):
         plan.style = "broken8"
-    elif plan.style.startswith("broken") and plan.chord not in _BREAKS_CHORDS:
+    elif plan.style.startswith("broken") and plan.chord not in _CAN_BREAK_CHORDS:
         plan.style = "stab" if GENRES[plan.flavour].electronic else "half"
-    elif plan.style == "long" and plan.chord in _BREAKS_CHORDS and r.random() < 0.5:
+    elif plan.style == "long" and plan.chord in _CAN_BREAK_CHORDS and rng.random() < 0.5:
         plan.style = "broken8"
 
 
-def _name_drums(r: Random, plan: Plan, asked: list[str]) -> None:
-    chance = r.random()
-    if chance < 0.12:
+def _name_drums(rng: Random, plan: Plan, concepts: list[str]) -> None:
+    draw = rng.random()
+    if draw < 0.12:
         plan.kit = None
-        asked.append("no_drums")
-    elif chance < 0.32:
+        concepts.append("no_drums")
+    elif draw < 0.32:
         plan.kit = GENRES[plan.genre].kit
-        asked.append("drums")
-    elif chance < 0.40:
-        name = r.choice(list(KITS))
+        concepts.append("drums")
+    elif draw < 0.40:
+        name = rng.choice(list(KITS))
         plan.kit = KITS[name]
-        asked.append(name)
+        concepts.append(name)
 
 
-def _leave_out(r: Random, plan: Plan, asked: list[str], more: float) -> None:
-    """Say of an instrument that it must not be there, and see to it."""
-    if r.random() > 0.22 * more:
+def _name_absence(rng: Random, plan: Plan, concepts: list[str], factor: float) -> None:
+    """Name an instrument that must not play, and remove it from the plan."""
+    if rng.random() > 0.22 * factor:
         return
-    there = [name for name in ABSENT if name not in asked and name != "drums" and plan.has(name)]
-    name = r.choice(there) if there and r.random() < 0.75 else r.choice(ABSENT[1:])
-    if any(plan.has(name) and set(INSTRUMENTS[name]) & set(INSTRUMENTS.get(other, ())) for other in asked):
+    present = [name for name in ABSENT if name not in concepts and name != "drums" and plan.has(name)]
+    name = rng.choice(present) if present and rng.random() < 0.75 else rng.choice(ABSENT[1:])
+    if any(plan.has(name) and set(INSTRUMENTS[name]) & set(INSTRUMENTS.get(other, ())) for other in concepts):
         return
-    if name == "guitar" and "dist" in asked:
+    if name == "guitar" and "dist" in concepts:
         return
     unwanted = {timbre for role, timbre in INSTRUMENTS[name]} | ({"dist"} if name == "guitar" else set())
     if name == "bass":
         plan.bass = None
 
-    def another(role: str, usual: Sequence[str | None]) -> str | None:
-        for among in (usual, _IN_PLACE[role]):
-            if others := [timbre for timbre in among if timbre not in unwanted]:
-                return r.choice(others)
+    def substitute(role: str, usual: Sequence[str | None]) -> str | None:
+        for choice in (usual, _SUBSTITUTES[role]):
+            if others := [timbre for timbre in choice if timbre not in unwanted]:
+                return rng.choice(others)
         raise AssertionError(f"nothing is left to play instead of {name}")
 
     if plan.lead in unwanted:
-        plan.lead = another("lead", GENRES[plan.flavour].leads)
+        plan.lead = substitute("lead", GENRES[plan.flavour].leads)
     if plan.chord in unwanted:
-        plan.chord = another("chord", GENRES[plan.flavour].chords)
-        _fit_style(r, plan)
-    asked.append(f"no_{name}")
+        plan.chord = substitute("chord", GENRES[plan.flavour].chords)
+        _fit_style(rng, plan)
+    concepts.append(f"no_{name}")
 
 
-def _name_tempo(r: Random, plan: Plan, asked: list[str], more: float) -> None:
-    chance = r.random() / more
-    if chance < 0.22:
-        if chance < 0.16:
-            plan.beat_frames = r.choice(pulse.BEAT_FRAMES)
-        asked.append(f"bpm_{plan.beat_frames}")
-    elif chance < 0.42:
-        word, tempi = r.choice((("slow", SLOW), ("slow", SLOW), ("medium", MEDIUM), ("fast", FAST), ("fast", FAST)))
-        plan.beat_frames = r.choice(tempi)
-        asked.append(word)
+def _name_tempo(rng: Random, plan: Plan, concepts: list[str], factor: float) -> None:
+    draw = rng.random() / factor
+    if draw < 0.22:
+        if draw < 0.16:
+            plan.beat_frames = rng.choice(pulse.BEAT_FRAMES)
+        concepts.append(f"bpm_{plan.beat_frames}")
+    elif draw < 0.42:
+        word, tempi = rng.choice((("slow", SLOW), ("slow", SLOW), ("medium", MEDIUM), ("fast", FAST), ("fast", FAST)))
+        plan.beat_frames = rng.choice(tempi)
+        concepts.append(word)
 
 
-def _name_key(r: Random, plan: Plan, asked: list[str], more: float) -> None:
-    chance = r.random() / more
-    if chance < 0.26:
-        plan.key = r.choice(KEYS)
-        asked.append(f"key_{KEYS.index(plan.key)}")
-    elif chance < 0.34:
-        mode = r.choice(("major", "minor"))
+def _name_key(rng: Random, plan: Plan, concepts: list[str], factor: float) -> None:
+    draw = rng.random() / factor
+    if draw < 0.26:
+        plan.key = rng.choice(KEYS)
+        concepts.append(f"key_{KEYS.index(plan.key)}")
+    elif draw < 0.34:
+        mode = rng.choice(("major", "minor"))
         plan.key = Key(plan.key.tonic, mode)
-        asked.append(mode)
+        concepts.append(mode)
 
 
-def _name_character(r: Random, plan: Plan, asked: list[str]) -> None:
-    """Say sometimes that it is electronic or acoustic, where it is."""
+def _name_character(rng: Random, plan: Plan, concepts: list[str]) -> None:
+    """Name sometimes what the piece is: electronic or acoustic, dance music, or orchestral."""
     electronic = {"saw", "pluck", "pad", "chip"} & {plan.lead, plan.chord} or plan.kit in {"electronic", "chip"}
     acoustic = {"guitar", "piano", "violin", "flute"} & {plan.lead, plan.chord}
-    if r.random() < 0.15:
+    if rng.random() < 0.15:
         if electronic and (GENRES[plan.genre].electronic or plan.genre == "ambient"):
-            asked.append("electronic")
+            concepts.append("electronic")
         elif acoustic and not electronic and plan.genre in {"folk", "jazz", "classical", "latin", "pop"}:
-            asked.append("acoustic")
-    if r.random() < 0.1 and plan.genre in {"techno", "house", "funk", "pop"} and plan.kit:
-        asked.append("dance")
-    if r.random() < 0.3 and plan.genre == "cinematic" and plan.chord in {"strings", "brass"}:
-        asked.append("orchestra")
+            concepts.append("acoustic")
+    if rng.random() < 0.1 and plan.genre in {"techno", "house", "funk", "pop"} and plan.kit:
+        concepts.append("dance")
+    if rng.random() < 0.3 and plan.genre == "cinematic" and plan.chord in {"strings", "brass"}:
+        concepts.append("orchestra")

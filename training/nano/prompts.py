@@ -1,8 +1,8 @@
 """
-Prompts as people write them, and what each asks for; written before the training whose result they judge.
+Prompts for the evaluation, as people write them, and what must be true of the clips.
 
-None of them is in the words or the order that the composer's captions have: those are concepts, these are sentences.
-The lexicon was changed for three of them: it had `game` alone, `swell` and `harp arpeggios` wrong; see NOTES.md.
+They were written before the training whose result they judge. They are sentences, while the captions of the training
+are concepts. The vocabulary was changed after seeing the results of three of them; see NOTES.md.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One prompt, and one thing that must be true of what is made from it."""
+class PromptCase:
+    """One prompt, and one property that its clips must have."""
 
-    kind: str  # the row of the table
+    kind: str  # selects the questions of the table
     prompt: str
-    wanted: str | float | bool
+    expected: str | float | bool
 
 
-def _each(kind: str, **wanted: tuple[str, ...]) -> Iterator[Asked]:
-    for name, prompts in wanted.items():
+def _cases(kind: str, **prompts_by_expected: tuple[str, ...]) -> Iterator[PromptCase]:
+    for expected, prompts in prompts_by_expected.items():
         for prompt in prompts:
-            yield Asked(kind, prompt, name)
+            yield PromptCase(kind, prompt, expected)
 
 
 GENRES = tuple(
-    _each(
+    _cases(
         "genre",
         ambient=("A spacious ambient soundscape that slowly drifts along", "beatless drone music for meditation"),
         techno=(
@@ -57,7 +57,7 @@ GENRES = tuple(
 )
 
 INSTRUMENTS = tuple(
-    _each(
+    _cases(
         "instrument",
         piano=("a melancholic piece led by a grand piano", "rainy afternoon, someone plays the piano"),
         epiano=("mellow Rhodes chords late at night", "soulful electric piano in a small bar"),
@@ -83,7 +83,7 @@ INSTRUMENTS = tuple(
 
 DRUMS = (
     *(
-        Asked("drums", prompt, True)
+        PromptCase("drums", prompt, True)
         for prompt in (
             "a rock song with loud drums",
             "ambient music with a soft drum beat underneath",
@@ -96,7 +96,7 @@ DRUMS = (
         )
     ),
     *(
-        Asked("drums", prompt, False)
+        PromptCase("drums", prompt, False)
         for prompt in (
             "techno without drums",
             "pop song, no percussion please",
@@ -112,7 +112,7 @@ DRUMS = (
     ),
 )
 AMBIENT = tuple(
-    Asked("ambient, no drums", prompt, False)
+    PromptCase("ambient, no drums", prompt, False)
     for prompt in (
         "ambient",
         "dark ambient for a horror game",
@@ -124,7 +124,7 @@ AMBIENT = tuple(
     )
 )
 ABSENT = tuple(
-    _each(
+    _cases(
         "not there",
         piano=("jazz without piano", "a classical piece, but no piano"),
         guitar=("folk music without guitars", "rock with no guitar, only organ"),
@@ -135,7 +135,7 @@ ABSENT = tuple(
     )
 )
 SOLO = tuple(
-    _each(
+    _cases(
         "solo",
         piano=("solo piano, reflective", "a solo piano piece in the style of the romantic era"),
         guitar=("solo acoustic guitar", "just a guitar, nothing else"),
@@ -147,7 +147,7 @@ SOLO = tuple(
     )
 )
 TEMPO = tuple(
-    Asked("tempo", prompt, float(beats))
+    PromptCase("tempo", prompt, float(beats))
     for beats, prompt in (
         (62, "sad piano ballad at 62 bpm"),
         (70, "lofi beat, 70 BPM"),
@@ -167,7 +167,7 @@ TEMPO = tuple(
     )
 )
 PACE = tuple(
-    Asked("slow or fast", f"{word} {rest}", word)
+    PromptCase("slow or fast", f"{word} {rest}", word)
     for rest in (
         "jazz with a saxophone",
         "rock song",
@@ -185,7 +185,7 @@ PACE = tuple(
     for word in ("slow", "fast")
 )
 KEYS = tuple(
-    Asked("key", prompt, key)
+    PromptCase("key", prompt, key)
     for key, prompt in (
         ("C major", "happy pop song in C major"),
         ("G major", "folk guitar, key of G major"),
@@ -206,7 +206,7 @@ KEYS = tuple(
     )
 )
 MOODS = tuple(
-    Asked("major or minor", f"{word} {rest}", mode)
+    PromptCase("major or minor", f"{word} {rest}", mode)
     for rest in ("music for a short film", "guitar tune", "piano", "pop song", "chiptune", "folk song")
     for word, mode in (
         ("cheerful", "major"),
@@ -215,19 +215,20 @@ MOODS = tuple(
         ("heartbroken, tragic", "minor"),
     )
 )
-SEEDS = (
-    *(Asked("calm ambient piano", "calm ambient piano", which) for which in ("piano", "no drums")),
+# The example prompts of the documentation, each with several properties.
+EXAMPLES = (
+    *(PromptCase("calm ambient piano", "calm ambient piano", which) for which in ("piano", "no drums")),
     *(
-        Asked("energetic techno beat with synthesizers", "energetic techno beat with synthesizers", which)
+        PromptCase("energetic techno beat with synthesizers", "energetic techno beat with synthesizers", which)
         for which in ("electronic kit", "120-150 bpm", "synth")
     ),
     *(
-        Asked("ambient electronic with soft pads", "ambient electronic with soft pads", which)
+        PromptCase("ambient electronic with soft pads", "ambient electronic with soft pads", which)
         for which in ("pad", "no drums")
     ),
 )
 LONG = tuple(
-    Asked("30 s", prompt, True)
+    PromptCase("30 s", prompt, True)
     for prompt in (
         "energetic techno beat with synthesizers",
         "calm ambient piano",
@@ -238,4 +239,4 @@ LONG = tuple(
     )
 )
 
-ALL = (*GENRES, *INSTRUMENTS, *DRUMS, *AMBIENT, *ABSENT, *SOLO, *TEMPO, *PACE, *KEYS, *MOODS, *SEEDS, *LONG)
+ALL = (*GENRES, *INSTRUMENTS, *DRUMS, *AMBIENT, *ABSENT, *SOLO, *TEMPO, *PACE, *KEYS, *MOODS, *EXAMPLES, *LONG)

@@ -1,4 +1,4 @@
-"""What each genre looks like: a contact sheet of spectrograms, for eyes to find what no figure asks for."""
+"""Draws a contact sheet with a spectrogram of each genre, to see problems that the evaluation doesn't measure."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgen_cli.checkpoint.checkpoint import find_checkpoint
-from training.nano.audio_analysis import RATE, bands
-from training.nano.evaluate import Recorder
+from training.nano.audio_analysis import SAMPLE_RATE, bands
+from training.nano.evaluate import RecordingEngine
 from training.nano.styles import GENRES
 
 _SECONDS = 8.0
 _COLUMNS = 6
-_BAND_PIXELS = 3  # high; a hundredth of a second is one wide, halved
-_GAP = 6
-_RANGE = 60.0  # dB from black to white
+_BAND_PIXELS = 3  # height of a band; a pixel is 20 ms wide
+_GAP = 6  # pixels
+_RANGE_DB = 60.0  # from black to white
 
 
 def sheet(checkpoint: Path, out: Path, cache: Path) -> None:
     """
-    Make one clip of each genre, by its name alone, and draw them side by side as a grey PNG.
+    Make one clip of each genre, with its name as prompt, and draw the spectrograms side by side as a grey PNG.
 
-    Time goes right, 40 Hz to 12 kHz on the mel scale go up; the genres follow each other as in styles.py.
+    Time goes right, and 40 Hz to 12 kHz on the mel scale go up. The genres are in the order of `styles`.
 
     Args:
-        cache: Where the engine's graphs are kept.
+        cache: A folder for the graphs of the engine.
     """
-    engine = Recorder(find_checkpoint(str(checkpoint), Path("nowhere")), cache_dir=cache / "graphs")
+    engine = RecordingEngine(find_checkpoint(str(checkpoint), Path("nowhere")), cache_dir=cache / "graphs")
     pictures = [_picture(engine.record(genre, 0, _SECONDS)[1]) for genre in GENRES]
     engine.close()
     height, width = pictures[0].shape
@@ -45,20 +45,21 @@ def sheet(checkpoint: Path, out: Path, cache: Path) -> None:
         print("  ".join(list(GENRES)[row * _COLUMNS : (row + 1) * _COLUMNS]))
 
 
-def _picture(sound: NDArray[np.float64]) -> NDArray[np.uint8]:
-    level = 10 * np.log10(bands(sound[: int(_SECONDS * RATE)]) + 1e-12)
-    shown = np.clip((level - level.max() + _RANGE) / _RANGE, 0, 1)[: len(level) // 2 * 2]
+def _picture(samples: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return the grey values of a spectrogram, shape ``(height, width)``."""
+    level = 10 * np.log10(bands(samples[: int(_SECONDS * SAMPLE_RATE)]) + 1e-12)
+    shown = np.clip((level - level.max() + _RANGE_DB) / _RANGE_DB, 0, 1)[: len(level) // 2 * 2]
     halved = shown.reshape(-1, 2, shown.shape[1]).max(1)
     return np.repeat((255 * halved).astype(np.uint8).T[::-1], _BAND_PIXELS, axis=0)
 
 
 def _png(grey: NDArray[np.uint8]) -> bytes:
-    """Write 8-bit grey; Portable Network Graphics, third edition (W3C)."""
+    """Encode 8-bit grey values as PNG, as in Portable Network Graphics, third edition (W3C)."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     height, width = grey.shape
-    lines = np.pad(grey, ((0, 0), (1, 0)))  # each with its filter before it: none
+    lines = np.pad(grey, ((0, 0), (1, 0)))  # each line starts with its filter: none
     header = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + chunk(b"IEND", b"")

@@ -1,4 +1,9 @@
-"""What is usual: each genre's tempo, moods, instruments, drum patterns and ways of playing; each mood's character."""
+"""
+What is usual in each genre and mood.
+
+A genre has tempi, moods, instruments, ways of playing and drum patterns; a mood has a pace, an energy and chord
+progressions.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +13,25 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Genre:
-    """What a genre plays when nothing else is asked for; of each list one is drawn."""
+    """What a genre plays unless something else is named. One entry of each tuple is drawn; repeated ones more often."""
 
     tempo: tuple[int, int]  # beats a minute
     moods: tuple[str, ...]
     leads: tuple[str | None, ...]
     chords: tuple[str, ...]
     basses: tuple[str | None, ...]
-    styles: tuple[str, ...]  # of chords, keys of composer.CHORD_STYLES
-    lines: tuple[str, ...]  # of the bass, keys of composer.BASS_LINES
+    styles: tuple[str, ...]  # of chords: keys of composer.CHORD_STYLES
+    lines: tuple[str, ...]  # of the bass: keys of composer.BASS_LINES
     kit: str = "acoustic"
-    drums: float = 0.97  # how often there are any
-    swing: float = 0.0  # sixteenths
-    sevenths: bool = False
+    drums: float = 0.97  # probability that there are any
+    swing: float = 0.0  # in sixteenths
+    sevenths: bool = False  # seventh chords instead of triads
     electronic: bool = False
-    patterns: tuple[Mapping[str, str], ...] = field(default=())  # a bar: each piece's sixteenths
+    patterns: tuple[Mapping[str, str], ...] = field(default=())  # of a bar: the sixteenths by drum
 
 
 def _bars(*patterns: str) -> tuple[Mapping[str, str], ...]:
-    """Read `K:x...x...x...x... S:....x.......x...`."""
+    """Parse drum patterns such as `K:x...x...x...x... S:....x.......x...`: a drum and its sixteenths."""
     return tuple(dict(piece.split(":") for piece in pattern.split()) for pattern in patterns)
 
 
@@ -291,13 +296,13 @@ GENRES: dict[str, Genre] = {
 
 @dataclass(frozen=True, slots=True)
 class Mood:
-    """What a mood changes."""
+    """What a mood determines."""
 
-    energy: int  # 0-2: how many notes
-    pace: float  # 0-1: where in a genre's range of tempi
-    major: str  # progressions of keys.PROGRESSIONS, by mode
+    energy: int  # density of notes, 0-2
+    pace: float  # most likely tempo within the range of the genre, 0-1
+    major: str  # chord progressions in major and in minor: keys of keys.PROGRESSIONS
     minor: str
-    in_major: float  # how often in major
+    in_major: float  # probability of a major key
 
 
 MOODS: dict[str, Mood] = {

@@ -1,9 +1,14 @@
 """
-What instruments are made of: partials on the semitone grid, and drum strokes; all of it arithmetic.
+Instruments as sums of partials and drum strokes, all of them computed.
 
-A sound is a vector over *axes*. An axis is one partial with one envelope (struck: it starts at once and rings on;
-short: it is damped within a quarter of a second; swelling: it comes within a quarter of a second and rings on) or one
-drum stroke. A code's vector is the sum of its notes; the codec plays the sum of all codes' vectors.
+A sound is a vector over *axes*. An axis is a drum stroke, or a partial of one pitch with one envelope:
+
+    struck      starts at once and decays slowly
+    short       starts at once and is damped within a quarter of a second
+    swelling    fades in within a quarter of a second and decays slowly
+
+Partials lie on the semitone grid. The vector of a code is the sum of its notes; the codec plays the sum of the vectors
+of all codes.
 """
 
 from __future__ import annotations
@@ -16,28 +21,29 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-INNER_RATE = 19_200  # Hz, at which the codec's synthesis works: 384 samples a frame, the decoder's channels
-BLOCK = INNER_RATE // 50  # samples a frame
+INNER_RATE = 19_200  # Hz, of the synthesis in the codec
+BLOCK = INNER_RATE // 50  # samples in a frame: 384, also the channels of the codec's decoder
 TAPS = 12  # frames that an envelope or a stroke lasts: 240 ms
 
-LOWEST, HIGHEST = 33, 107  # partials, as MIDI numbers
-PAIRED = range(45, 96)  # partials with a second oscillator, a little sharp: what swells, shimmers
+LOWEST, HIGHEST = 33, 107  # partials, as MIDI note numbers
+PAIRED = range(45, 96)  # partials with a second, slightly sharp oscillator, which makes swelling sounds beat
 
-_HIGHEST_HERTZ = 7500  # of drum strokes
-_AMONG_STROKES = 7  # seeds the noise in drum strokes
+_STROKE_CUTOFF = 7500  # Hz
+_NOISE_SEED = 7  # of the noise in drum strokes
 
 
 def hertz(midi: float) -> float:
-    """Return the frequency of a MIDI number."""
+    """Return the frequency of a MIDI note number."""
     return float(440.0 * 2 ** ((midi - 69) / 12))
 
 
 @dataclass(frozen=True, slots=True)
 class Timbre:
     """
-    An instrument: amplitudes of its harmonics by envelope.
+    An instrument: the amplitudes of its harmonics, by envelope.
 
-    `lead` and `chord` are the loudness of one note of a melody and of a chord; `noise` is a stroke heard at each onset.
+    `lead` and `chord` are the amplitudes of one note in a melody and in a chord; `noise` is a stroke that sounds at
+    each onset, and its share of the amplitude.
     """
 
     struck: Mapping[int, float] = field(default_factory=dict)
@@ -49,7 +55,7 @@ class Timbre:
 
 
 def _series(harmonics: str) -> dict[int, float]:
-    """Read `1:1 2:.5`: harmonic and amplitude."""
+    """Parse amplitudes by harmonic, such as `1:1 2:.5`."""
     return {int(n): float(a) for n, a in (pair.split(":") for pair in harmonics.split())}
 
 
@@ -125,79 +131,109 @@ TIMBRES: dict[str, Timbre] = {
     "pbass": _timbre("1:1 2:.7 3:.45 4:.3 5:.2 6:.12", "2:.3 3:.3 4:.25 5:.2", noise=("tick", 0.2), lead=0.26),
 }
 
-# Semitones from a fundamental to its nth harmonic; the 7th, 11th and others lie between semitones and are left out.
+# Semitones from a fundamental to its harmonics. The 7th, 11th and others lie between semitones and are left out.
 _SEMITONES = {1: 0, 2: 12, 3: 19, 4: 24, 5: 28, 6: 31, 8: 36, 9: 38, 10: 40, 12: 43, 16: 48}
+
+
+_STROKE_SIZE = TAPS * BLOCK  # samples
+_TIME = np.arange(_STROKE_SIZE) / INNER_RATE  # s
+
+
+def _band(samples: FloatArray, low: float, high: float) -> FloatArray:
+    """Apply a band-pass filter; `low` and `high` are in Hz."""
+    spectrum, f = np.fft.rfft(samples), np.fft.rfftfreq(_STROKE_SIZE, 1 / INNER_RATE)
+    gain = 1 / (1 + (low / np.maximum(f, 1)) ** 6) / (1 + (f / high) ** 6)
+    return np.fft.irfft(spectrum * gain, _STROKE_SIZE)
+
+
+def _decay(frames: int, decay_s: float, attack_s: float = 0.001) -> FloatArray:
+    """Return an exponential decay with a linear attack, which ends after some frames."""
+    rise, fall = np.minimum(1, _TIME / attack_s), np.clip((frames / 50 - _TIME) / 0.012, 0, 1)
+    return np.asarray(np.exp(-_TIME / decay_s) * rise * fall)
+
+
+def _sweep(start: float, end: float, fall_s: float, decay_s: float, frames: int) -> FloatArray:
+    """Return a decaying tone whose pitch falls from `start` to `end`, in Hz."""
+    pitch = end + (start - end) * np.exp(-_TIME / fall_s)
+    return np.asarray(np.sin(2 * np.pi * np.cumsum(pitch) / INNER_RATE) * _decay(frames, decay_s))
+
+
+def _tone(hz: float, phase: float = 0.0) -> FloatArray:
+    return np.asarray(np.sin(2 * np.pi * hz * _TIME + phase))
+
+
+def _claps() -> FloatArray:
+    """Return the envelope of a hand clap: three short bursts and a longer one."""
+    bursts = sum((np.where(t <= _TIME, np.exp(-(_TIME - t) / 0.006), 0) for t in (0, 0.011, 0.021)), 0 * _TIME)
+    return np.asarray(bursts + 1.4 * np.where(_TIME >= 0.03, np.exp(-(_TIME - 0.03) / 0.05), 0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Noises:
+    """Noises that several strokes share, shape ``(TAPS * BLOCK,)``."""
+
+    white: FloatArray
+    metal: FloatArray  # of cymbals
+    bell: FloatArray
+    steps: FloatArray  # +1 and -1, as of a game console
+    dust: FloatArray  # a few clicks
+
+
+def _noises() -> _Noises:
+    """Draw the noises. The order of the draws is part of the result."""
+    rng = np.random.default_rng(_NOISE_SEED)
+    white = rng.standard_normal(_STROKE_SIZE)
+    white *= 2 / np.abs(white).max()
+    metal = _band(rng.standard_normal(_STROKE_SIZE), 5500, 9400)
+    metal *= 2 / np.abs(metal).max()
+    bell = sum(
+        (_tone(f, p) for f, p in zip((3150, 4210, 5330, 6620, 7490), rng.uniform(0, 6, 5), strict=True)), 0 * _TIME
+    )
+    steps = np.repeat(rng.choice([-1.0, 1.0], _STROKE_SIZE // 4 + 1), 4)[:_STROKE_SIZE]
+    dust = np.zeros(_STROKE_SIZE)
+    dust[rng.integers(0, 3 * BLOCK, 5)] = rng.uniform(-1, 1, 5)
+    return _Noises(white, metal, np.asarray(bell), steps, dust)
 
 
 def _strokes() -> dict[str, FloatArray]:
     """Return each drum stroke, shape ``(TAPS * BLOCK,)`` at INNER_RATE."""
-    draw = np.random.default_rng(_AMONG_STROKES)
-    size = TAPS * BLOCK
-    time = np.arange(size) / INNER_RATE
-
-    def band(x: FloatArray, low: float, high: float) -> FloatArray:
-        spectrum, f = np.fft.rfft(x), np.fft.rfftfreq(size, 1 / INNER_RATE)
-        gain = 1 / (1 + (low / np.maximum(f, 1)) ** 6) / (1 + (f / high) ** 6)
-        return np.fft.irfft(spectrum * gain, size)
-
-    def envelope(frames: int, decay_s: float, attack_s: float = 0.001) -> FloatArray:
-        rise, fall = np.minimum(1, time / attack_s), np.clip((frames / 50 - time) / 0.012, 0, 1)
-        return np.asarray(np.exp(-time / decay_s) * rise * fall)
-
-    def sweep(start: float, end: float, fall_s: float, decay_s: float, frames: int) -> FloatArray:
-        pitch = end + (start - end) * np.exp(-time / fall_s)
-        return np.asarray(np.sin(2 * np.pi * np.cumsum(pitch) / INNER_RATE) * envelope(frames, decay_s))
-
-    def tone(hz: float, phase: float = 0.0) -> FloatArray:
-        return np.asarray(np.sin(2 * np.pi * hz * time + phase))
-
-    white = draw.standard_normal(size)
-    white *= 2 / np.abs(white).max()
-    metal = band(draw.standard_normal(size), 5500, 9400)
-    metal *= 2 / np.abs(metal).max()
-    bell = sum(
-        (tone(f, p) for f, p in zip((3150, 4210, 5330, 6620, 7490), draw.uniform(0, 6, 5), strict=True)), 0 * time
-    )
-    claps = sum((np.where(time >= t, np.exp(-(time - t) / 0.006), 0) for t in (0, 0.011, 0.021)), 0 * time)
-    claps = claps + 1.4 * np.where(time >= 0.03, np.exp(-(time - 0.03) / 0.05), 0)
-    steps = np.repeat(draw.choice([-1.0, 1.0], size // 4 + 1), 4)[:size]  # a game console's noise
-    dust = np.zeros(size)
-    dust[draw.integers(0, 3 * BLOCK, 5)] = draw.uniform(-1, 1, 5)
-    chip_pitch = np.cumsum(60 + 240 * np.exp(-time / 0.015)) / INNER_RATE
+    noises = _noises()
+    white, metal, steps = noises.white, noises.metal, noises.steps
+    chip_pitch = np.cumsum(60 + 240 * np.exp(-_TIME / 0.015)) / INNER_RATE
     strokes = {
-        "kick electronic": sweep(210, 47, 0.028, 0.13, 11) + 0.12 * band(white, 1500, 6000) * envelope(1, 0.003),
-        "kick acoustic": 0.95 * sweep(150, 62, 0.018, 0.07, 8) + 0.15 * band(white, 900, 5000) * envelope(1, 0.004),
-        "snare electronic": 0.45 * tone(190) * envelope(5, 0.035) + 0.5 * band(white, 900, 8500) * envelope(8, 0.06),
-        "snare acoustic": 0.5 * tone(215, 1) * envelope(5, 0.04) + 0.45 * band(white, 1400, 7000) * envelope(9, 0.075),
-        "clap": 0.33 * band(white, 900, 3200) * claps * envelope(8, 9),
-        "hat closed": 0.30 * metal * envelope(3, 0.018),
-        "hat open": 0.26 * metal * envelope(12, 0.10),
-        "ride": 0.07 * bell * envelope(12, 0.12) + 0.10 * metal * envelope(12, 0.09),
-        "shaker": 0.16 * band(white, 4000, 8000) * envelope(4, 0.05, 0.018),
-        "rim": 0.5 * tone(1700) * envelope(2, 0.006) + 0.2 * band(white, 2500, 7000) * envelope(1, 0.004),
-        "tom high": 0.7 * sweep(240, 165, 0.03, 0.11, 11),
-        "tom low": 0.8 * sweep(150, 95, 0.035, 0.13, 12),
-        "taiko": 0.95 * sweep(105, 58, 0.03, 0.16, 12) + 0.22 * band(white, 300, 1800) * envelope(4, 0.02),
-        "crash": 0.34 * band(white, 3000, 9200) * envelope(12, 0.2),
-        "kick chip": 0.5 * np.sign(np.sin(2 * np.pi * chip_pitch)) * envelope(5, 0.04),
-        "snare chip": 0.28 * steps * envelope(6, 0.05),
-        "hat chip": 0.12 * steps[::-1] * envelope(2, 0.012),
-        "tick": 0.16 * band(white, 600, 4000) * envelope(1, 0.004),
-        "brush": 0.16 * band(white, 2000, 7500) * envelope(7, 0.07, 0.02),
-        "dust": 0.8 * band(dust, 1200, 8000),
-        "click": 0.2 * band(white, 1500, 5000) * envelope(1, 0.002),
-        "thump": 0.5 * sweep(110, 70, 0.02, 0.05, 6),
-        "breath": 0.05 * band(white, 500, 2500) * np.sin(np.pi * np.clip(time * 50 / TAPS, 0, 1)) ** 2,
+        "kick electronic": _sweep(210, 47, 0.028, 0.13, 11) + 0.12 * _band(white, 1500, 6000) * _decay(1, 0.003),
+        "kick acoustic": 0.95 * _sweep(150, 62, 0.018, 0.07, 8) + 0.15 * _band(white, 900, 5000) * _decay(1, 0.004),
+        "snare electronic": 0.45 * _tone(190) * _decay(5, 0.035) + 0.5 * _band(white, 900, 8500) * _decay(8, 0.06),
+        "snare acoustic": 0.5 * _tone(215, 1) * _decay(5, 0.04) + 0.45 * _band(white, 1400, 7000) * _decay(9, 0.075),
+        "clap": 0.33 * _band(white, 900, 3200) * _claps() * _decay(8, 9),
+        "hat closed": 0.30 * metal * _decay(3, 0.018),
+        "hat open": 0.26 * metal * _decay(12, 0.10),
+        "ride": 0.07 * noises.bell * _decay(12, 0.12) + 0.10 * metal * _decay(12, 0.09),
+        "shaker": 0.16 * _band(white, 4000, 8000) * _decay(4, 0.05, 0.018),
+        "rim": 0.5 * _tone(1700) * _decay(2, 0.006) + 0.2 * _band(white, 2500, 7000) * _decay(1, 0.004),
+        "tom high": 0.7 * _sweep(240, 165, 0.03, 0.11, 11),
+        "tom low": 0.8 * _sweep(150, 95, 0.035, 0.13, 12),
+        "taiko": 0.95 * _sweep(105, 58, 0.03, 0.16, 12) + 0.22 * _band(white, 300, 1800) * _decay(4, 0.02),
+        "crash": 0.34 * _band(white, 3000, 9200) * _decay(12, 0.2),
+        "kick chip": 0.5 * np.sign(np.sin(2 * np.pi * chip_pitch)) * _decay(5, 0.04),
+        "snare chip": 0.28 * steps * _decay(6, 0.05),
+        "hat chip": 0.12 * steps[::-1] * _decay(2, 0.012),
+        "tick": 0.16 * _band(white, 600, 4000) * _decay(1, 0.004),
+        "brush": 0.16 * _band(white, 2000, 7500) * _decay(7, 0.07, 0.02),
+        "dust": 0.8 * _band(noises.dust, 1200, 8000),
+        "click": 0.2 * _band(white, 1500, 5000) * _decay(1, 0.002),
+        "thump": 0.5 * _sweep(110, 70, 0.02, 0.05, 6),
+        "breath": 0.05 * _band(white, 500, 2500) * np.sin(np.pi * np.clip(_TIME * 50 / TAPS, 0, 1)) ** 2,
     }
-    # What lies near half of INNER_RATE can't be interpolated to the codec's rate: it would be heard mirrored.
-    spectrum = 1 / (1 + (np.fft.rfftfreq(size, 1 / INNER_RATE) / _HIGHEST_HERTZ) ** 32)
-    return {name: np.fft.irfft(np.fft.rfft(samples) * spectrum, size) for name, samples in strokes.items()}
+    # Frequencies near half of INNER_RATE would be mirrored when the codec interpolates to its sample rate.
+    lowpass = 1 / (1 + (np.fft.rfftfreq(_STROKE_SIZE, 1 / INNER_RATE) / _STROKE_CUTOFF) ** 32)
+    return {name: np.fft.irfft(np.fft.rfft(samples) * lowpass, _STROKE_SIZE) for name, samples in strokes.items()}
 
 
 STROKES = _strokes()
 
-# A kit: each piece's strokes and their gains. K kick, S snare, H hat, h hat softly, O open hat, R ride, C crash,
-# T and t toms, P what a rim click or a hand clap does.
+# A kit: the strokes and gains of each drum. K kick, S snare, H closed hi-hat, h the same played softly, O open hi-hat,
+# R ride, C crash, T and t high and low tom, P rim click or hand clap.
 Kit = Mapping[str, tuple[tuple[str, float], ...]]
 KITS: dict[str, Kit] = {
     "electronic": {
@@ -262,7 +298,7 @@ KITS: dict[str, Kit] = {
     },
 }
 
-# How loud a kit is, beside the others: measured, so that pieces of all genres come out alike.
+# The gain of each kit, measured so that pieces of all genres have about the same level.
 _KIT_GAINS = {"electronic": 1.0, "acoustic": 1.25, "soft": 1.85, "taiko": 0.9, "chip": 2.0}
 
 Axis = tuple[str, int | str]  # an envelope and a MIDI number, or "stroke" and its name
@@ -278,19 +314,19 @@ AXES: dict[Axis, int] = {
 
 
 def silence() -> FloatArray:
-    """Return the vector of nothing, shape ``(len(AXES),)``."""
+    """Return the vector of silence, shape ``(len(AXES),)``."""
     return np.zeros(len(AXES))
 
 
 def note(name: str, pitch: int, amplitude: float) -> FloatArray:
-    """Return the vector of one note; its partials together have that amplitude."""
+    """Return the vector of one note, whose partials together have the given amplitude."""
     timbre, vector = TIMBRES[name], silence()
     parts = (("struck", timbre.struck), ("short", timbre.short), ("swelling", timbre.swelling))
     norm = np.sqrt(sum(a * a for _, part in parts for a in part.values()))
     for envelope, part in parts:
         for harmonic, share in part.items():
             midi = pitch + _SEMITONES[harmonic]
-            gain = amplitude * share / norm * 10 ** (-max(0, midi - 88) * 0.045)  # softer towards the top
+            gain = amplitude * share / norm * 10 ** (-max(0, midi - 88) * 0.045)  # high partials are softer
             if (envelope, midi) in AXES:
                 vector[AXES[envelope, midi]] += gain
             elif envelope == "swelling" and LOWEST <= midi < PAIRED.start:
@@ -301,10 +337,10 @@ def note(name: str, pitch: int, amplitude: float) -> FloatArray:
     return vector
 
 
-def stroke(kit: str, pieces: str) -> FloatArray:
-    """Return the vector of some pieces of a kit struck together."""
+def stroke(kit: str, drums: str) -> FloatArray:
+    """Return the vector of some drums of a kit struck together."""
     vector = silence()
-    for piece in pieces:
-        for name, gain in KITS[kit][piece]:
+    for drum in drums:
+        for name, gain in KITS[kit][drum]:
             vector[AXES["stroke", name]] += gain * _KIT_GAINS[kit]
     return vector

@@ -1,9 +1,9 @@
 """
-A prompt → the ids of concepts, as an ordinary fast tokenizer.
+The tokenizer: from a prompt to the ids of words, as an ordinary tokenizer.json for the tokenizers library.
 
-What needs more than one word is rewritten first, by the normalizer: keys (`F# minor` → key_18), tempi (`110 bpm` → the
-nearest of the grid), negation (`without piano or drums` → no_piano no_drums), phrases (`hip hop`). Then each word is
-looked up. So the file is the same for transformers and for the tokenizers library, and nothing but words is in it.
+The normalizer first rewrites what takes more than one word: keys (`F# minor` → key_18), tempi (`110 bpm` → the nearest
+of the grid), negation (`without piano or drums` → no_piano no_drums) and phrases (`hip hop`). Then each word is looked
+up. So transformers and the tokenizers library read the same file, which holds nothing but words and patterns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from training.nano.keys import KEYS, TONICS
 from training.nano.plan import ABSENT, INSTRUMENTS, KITS, UNKNOWN
 from training.nano.pulse import nearest
 
-_TEMPI = range(40, 241)  # beats a minute that can be asked for; the nearest that there is answers
+_TEMPI = range(40, 241)  # beats a minute that are understood; each stands for the nearest tempo of the grid
 _SHARP, _FLAT = "(?:#|[ -]?sharp)", "(?:b|[ -]?flat)"
 _SPELLINGS = (
     *("c", f"(?:c{_SHARP}|d{_FLAT})", "d", f"(?:d{_SHARP}|e{_FLAT})", "e", "f", f"(?:f{_SHARP}|g{_FLAT})", "g"),
@@ -59,13 +59,13 @@ def vocabulary() -> dict[str, int]:
 
 
 def concepts() -> list[int]:
-    """Return of each id the concept it stands for: whose embedding it has."""
+    """Return the index in CONCEPTS of each id's concept, whose embedding it has."""
     meaning = words.forms()
     return [words.CONCEPTS.index(meaning[word]) for word in vocabulary()]
 
 
 def _rewriting() -> Iterator[tuple[str, str]]:
-    """Yield patterns and what takes their place, in order."""
+    """Yield patterns and their replacements, in order."""
     yield "♯", "#"
     yield "♭", "b"
     yield "['’`´]", ""
@@ -74,11 +74,11 @@ def _rewriting() -> Iterator[tuple[str, str]]:
     yield from _tempo()
     yield rf"\b(?:{words.NEGATION})\b", "no"
     yield "[^a-z0-9_,;.]+", " "
-    for phrase, meant in words.PHRASES:
-        yield rf"(?<![a-z0-9_])(?:{phrase})(?![a-z0-9_])", f" {meant} "
+    for phrase, replacement in words.PHRASES:
+        yield rf"(?<![a-z0-9_])(?:{phrase})(?![a-z0-9_])", f" {replacement} "
     yield " +", " "
     yield from _negations()
-    yield r"\bno\b", ""  # of what can't be there anyway
+    yield r"\bno\b", ""  # negation of something without a `no_` concept
     yield "[^a-z0-9_]+", " "
 
 
@@ -87,7 +87,7 @@ def _keys() -> Iterator[tuple[str, str]]:
         yield rf"\ba {mode} (?:key|scale|mode|chords?|tonality|feel|progression|harmony)", f" {mode} "
     before = r"(?:\bin )?(?:\bthe )?(?:\bkey of )?"
     modes = {"major": "(?:major|maj|dur)", "minor": "(?:minor|min|moll)"}
-    # Sharps and flats first: `b` is a note of its own, too.
+    # Sharps and flats come first, since `b` is also the name of a note.
     numbered = sorted(enumerate(KEYS), key=lambda item: len(TONICS[item[1].tonic]), reverse=True)
     for number, key in numbered:
         yield rf"{before}\b{_SPELLINGS[key.tonic]}[ -]{{0,2}}{modes[key.mode]}\b", f" key_{number} "
@@ -105,18 +105,23 @@ def _tempo() -> Iterator[tuple[str, str]]:
 
 
 def _negations() -> Iterator[tuple[str, str]]:
-    """After each `no_…` stands a `no` for what follows an `or`; hence once more for what came earlier in the list."""
+    """
+    Yield the patterns of negations.
+
+    Each replacement ends with another `no`, which negates what follows after `or`. As the instruments are tried in one
+    order, all are tried twice, for lists in another order.
+    """
     meaning = words.forms()
     for _ in range(2):
         for name in ABSENT:
             same = {name, *_kinds_of(name)}
-            found = sorted((word for word, concept in meaning.items() if concept in same), key=len, reverse=True)
-            yield rf"\bno (?:(?:or|nor) )?(?:(?:{words.BETWEEN}) )*(?:{'|'.join(found)})\b", f" no_{name} no"
+            matches = sorted((word for word, concept in meaning.items() if concept in same), key=len, reverse=True)
+            yield rf"\bno (?:(?:or|nor) )?(?:(?:{words.BETWEEN}) )*(?:{'|'.join(matches)})\b", f" no_{name} no"
         yield " +", " "
 
 
 def _kinds_of(name: str) -> set[str]:
-    """Return the concepts that are kinds of what isn't wanted: no bass is no double bass either."""
+    """Return the concepts that an instrument includes: `no bass` also excludes a double bass."""
     if name == "drums":
         return set(KITS)
     if name == "guitar":

@@ -1,21 +1,22 @@
 """
-Train text encoder and language model; resumable at any time, and the same whether it was interrupted or not.
+Trains text encoder and language model. It can be interrupted at any time; the result is the same to the bit.
 
-The state is one file, replaced every two minutes: weights, their running average, the optimizer, the step. Which pieces
-a step sees follows from the seed and the step alone; so does the schedule.
+The state is one file, replaced every two minutes: weights, their running average, the optimizer and the step. The
+pieces of a step follow from the seed and the step alone, and so does the schedule.
 
-Three things make so little training enough. Weights of the loss: style is decided in the first frames, so they count
-more. Short batches: most of them are openings of half a second or first bars only, of many more captions; what a
-caption asks for is learned there, and how a piece goes on in the others. Corrupted histories: a few codes of what the
-model reads are wrong, so it learns to come back from a bad sample.
+Three things keep the training short:
 
-On processors that multiply in bfloat16, training does (of what the optimizer keeps, everything is in float32): it takes
-half as long there.
+- Loss weights. The style of a piece is decided in its first frames, so they weigh more.
+- Short pieces. Most batches have openings of half a second or first bars alone, and so many more captions. They teach
+  what a caption means; longer pieces teach how a piece continues.
+- Corrupted histories. Some codes of the input are wrong, so that the model learns to recover from a bad sample.
 
-**Why guided logits are trained.** At generation the logits are `u + s (c - u)`, with c from the text and u without.
-Most codes here are all but certain; c and u are both right about them, but s multiplies the noise in their difference,
-and the clock stumbles. So from a point on each batch is run with and without its text, and the guided logits are
-fitted, too, for s from 1.5 to 4.5.
+Processors with bfloat16 instructions use them, which halves the time; what the optimizer stores stays float32.
+
+**Why guided logits are trained.** At generation the logits are `u + s (c - u)`: c with the text, u without, s the
+guidance scale. Most codes here are almost certain. Then c and u are both right, but s multiplies the noise in their
+difference, and the clock goes wrong. So in the later part of the training each batch runs with and without its text,
+and the guided logits are trained as well, for s from 1.5 to 4.5.
 """
 
 from __future__ import annotations
@@ -40,30 +41,30 @@ from training.nano.model import PAD, build, learned
 from training.nano.warmup import warm_up
 from training.nano.words import CONCEPTS
 
-STATE, LOG = "state.pt", "log.jsonl"
+STATE, LOG, RENDEZVOUS = "state.pt", "log.jsonl", "meeting"
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that decides the result, beside the code."""
+    """The settings that determine the result."""
 
     steps: int = 20_000
     seed: int = 1
     processes: int = 2
-    positions: int = 3000  # frames a step, of all processes together
+    positions: int = 3000  # frames a step, in all processes together
     warm_up: int = 300  # steps of the text encoder alone
-    rate: float = 2e-3
-    last_rate: float = 0.03  # as a share of it
-    clip: float = 0.15  # of the gradient: long pieces would swamp Adam's averages
-    average: float = 0.999  # what the running average of weights keeps in a step
-    guided_from: float = 0.55  # share of the steps after which guided logits are trained
-    insisting_from: float = 0.25  # and this, after which captions name more of what is learned last
-    unguided: float = 0.15  # share of captions dropped before
-    openings: float = 0.25  # share of the batches that are half seconds
-    short: float = 0.35  # first bars
-    long: float = 0.08  # and whole half minutes
-    wrong: float = 0.008  # share of codes corrupted in every other piece's history
-    smoothing: float = 0.002
+    rate: float = 2e-3  # the highest learning rate
+    last_rate: float = 0.03  # the last one, as a share of it
+    clip: float = 0.15  # of the gradient norm: long pieces would dominate Adam's averages
+    average: float = 0.999  # decay of the running average of weights, for a step
+    guided_from: float = 0.55  # the share of steps after which guided logits are trained
+    emphasize_from: float = 0.25  # the share of steps after which captions name more of what is learned last
+    unguided: float = 0.15  # the share of captions that are dropped until guided logits are trained
+    openings: float = 0.25  # the share of batches of OPENING frames
+    short: float = 0.35  # of SHORT frames
+    long: float = 0.08  # of LONG frames
+    wrong: float = 0.008  # the share of wrong codes in the input of a random half of the pieces
+    smoothing: float = 0.002  # of labels
 
 
 OPENING, SHORT, MIDDLE, LONG = 24, 100, 500, 1500  # frames
@@ -71,18 +72,17 @@ OPENING, SHORT, MIDDLE, LONG = 24, 100, 500, 1500  # frames
 
 def train(run: Path, recipe: Recipe, *, save_s: float = 120) -> None:
     """
-    Train, or go on with what is in the folder.
+    Train, continuing from the state in the folder if there is one.
 
     Args:
-        save_s: Seconds between two savings of the state.
+        save_s: Seconds after which the state is saved again.
     """
     run.mkdir(parents=True, exist_ok=True)
     if recipe.processes == 1:
         _worker(0, run, recipe, save_s)
         return
-    # gloo meets in a file; one that an earlier run left behind would mislead it.
-    meeting = run / "meeting"
-    meeting.unlink(missing_ok=True)
+    # gloo's processes find each other by a file; one of an earlier run would mislead them.
+    (run / RENDEZVOUS).unlink(missing_ok=True)
     torch.multiprocessing.spawn(_worker, (run, recipe, save_s), nprocs=recipe.processes)
 
 
@@ -92,10 +92,10 @@ def _worker(rank: int, run: Path, recipe: Recipe, save_s: float) -> None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         dist.init_process_group(
             "gloo",
-            init_method=f"file://{(run / 'meeting').resolve()}",
+            init_method=f"file://{(run / RENDEZVOUS).resolve()}",
             rank=rank,
             world_size=recipe.processes,
-            timeout=timedelta(days=1),  # all of them may be stopped for a while
+            timeout=timedelta(days=1),  # all processes may be suspended for a while
         )
     trainer = Trainer(run, recipe, rank)
     trainer.resume()
@@ -108,7 +108,7 @@ class Trainer:
     """One process of training."""
 
     def __init__(self, run: Path, recipe: Recipe, rank: int) -> None:
-        """Make a model that knows nothing."""
+        """Make an untrained model."""
         self._run, self._recipe, self._rank = run, recipe, rank
         self.model = build(len(CONCEPTS), seed=recipe.seed)
         self.model.audio_encoder.requires_grad_(False)
@@ -120,94 +120,100 @@ class Trainer:
         groups: list[dict[str, Any]] = [
             {"params": [p for p in others if p.ndim > 1], "weight_decay": 0.05, "share": 1.0},
             {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
-            {"params": text, "weight_decay": 0.01, "share": 2.0},  # the text is heard late; let it be heard sooner
+            {"params": text, "weight_decay": 0.01, "share": 2.0},  # a model learns late to use its text
         ]
         self._parameters = [p for group in groups for p in group["params"]]
         self._optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98), eps=1e-8)
-        self._halved = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+        self._bfloat16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
         self._valid = torch.tensor([len(stream) for stream in codes.names()])
 
     def resume(self) -> None:
-        """Load the state, if there is one; else warm up the text encoder."""
+        """Load the state if there is one, and warm up the text encoder otherwise."""
         path = self._run / STATE
         if path.exists():
             state = torch.load(path, weights_only=True)
             self.model.load_state_dict(state["model"], strict=False)
             self._optimizer.load_state_dict(state["optimizer"])
             self.step, self._average = state["step"], state["average"]
-            self._tell(f"going on after step {self.step}")
+            self._print(f"continuing after step {self.step}")
         elif self._recipe.warm_up:
             steps = self._recipe.warm_up
 
-            def told(step: int) -> None:
+            def on_step(step: int) -> None:
                 if step % 100 == 0:
-                    self._tell(f"text encoder: {step} of {steps}")
+                    self._print(f"text encoder: {step} of {steps}")
 
-            warm_up(self.model, steps=steps, seed=self._recipe.seed, told=told)
+            warm_up(self.model, steps=steps, seed=self._recipe.seed, on_step=on_step)
         if not self._average:
             self._average = {name: value.clone() for name, value in learned(self.model).items()}
 
     def run(self, save_s: float) -> None:
         """Train to the end."""
         self.model.train()
-        saved = told = time.monotonic()
-        told_at = self.step
-        heard: list[torch.Tensor] = []
+        saved_at = reported_at = time.monotonic()
+        reported_step = self.step
+        losses: list[torch.Tensor] = []
         while self.step < self._recipe.steps:
-            heard.append(self.advance())
+            losses.append(self.advance())
             now = time.monotonic()
             if self.step % 25 == 0:
-                pace = (now - told) / (self.step - told_at)
-                told, told_at = now, self.step
-                self._report(torch.stack(heard).nanmean(0), pace)
-                heard = []
-            if self._rank == 0 and now - saved > save_s:
+                pace_s = (now - reported_at) / (self.step - reported_step)
+                reported_at, reported_step = now, self.step
+                self._report(torch.stack(losses).nanmean(0), pace_s)
+                losses = []
+            if self._rank == 0 and now - saved_at > save_s:
                 self.save()
-                saved = now
+                saved_at = now
         if self._rank == 0:
             self.save()
 
     def advance(self) -> torch.Tensor:
-        """Take one step; return the losses, of each stream, then guided ones where they are trained."""
+        """Take one step; return the losses of each stream, then those of the guided logits (NaN if not trained)."""
         recipe, share = self._recipe, self.step / self._recipe.steps
-        r = Random(f"{recipe.seed} {self.step} {self._rank}")
+        rng = Random(f"{recipe.seed} {self.step} {self._rank}")
         frames = self._frames(share)
-        guide = Random(f"{recipe.seed} {self.step}").uniform(1.5, 4.5) if share >= recipe.guided_from else None
-        count = max(1, recipe.positions // frames // recipe.processes // (1 if guide is None else 2))
+        scale = Random(f"{recipe.seed} {self.step}").uniform(1.5, 4.5) if share >= recipe.guided_from else None
+        count = max(1, recipe.positions // frames // recipe.processes // (1 if scale is None else 2))
         torch.manual_seed(recipe.seed * 10**6 + self.step * recipe.processes + self._rank)
-        seeds = [r.randrange(2 * 10**9, 3 * 10**9) for _ in range(count)]
-        tokens, captions = data.pieces(seeds, frames, insisting=share >= recipe.insisting_from)
+        seeds = [rng.randrange(2 * 10**9, 3 * 10**9) for _ in range(count)]
+        tokens, captions = data.pieces(seeds, frames, emphasize_hard=share >= recipe.emphasize_from)
+        self._set_rate(share)
+        # sdpa saves memory with long pieces, but takes twice as long as eager with short ones.
+        self.model.decoder.set_attn_implementation("sdpa" if frames > MIDDLE else "eager")
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
+            loss, losses = self._loss(tokens, captions, scale)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._average_gradients()
+        torch.nn.utils.clip_grad_norm_(self._parameters, recipe.clip)
+        self._optimizer.step()
+        with torch.no_grad():
+            decay = min(recipe.average, (self.step + 1) / (self.step + 20))
+            for name, value in learned(self.model).items():
+                self._average[name].lerp_(value, 1 - decay)
+        self.step += 1
+        return losses
+
+    def _set_rate(self, share: float) -> None:
+        """Set the learning rate: a linear rise over 60 steps, then a cosine down to `last_rate`."""
+        recipe = self._recipe
         rate = recipe.rate * min(1.0, (self.step + 1) / 60)
         rate *= recipe.last_rate + (1 - recipe.last_rate) * 0.5 * (1 + math.cos(math.pi * share))
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        # What spares memory for long pieces costs twice the time of short ones.
-        self.model.decoder.set_attn_implementation("sdpa" if frames > MIDDLE else "eager")
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._halved):
-            loss, heard = self._loss(tokens, captions, guide)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._share_gradients()
-        torch.nn.utils.clip_grad_norm_(self._parameters, recipe.clip)
-        self._optimizer.step()
-        with torch.no_grad():
-            keeps = min(recipe.average, (self.step + 1) / (self.step + 20))
-            for name, value in learned(self.model).items():
-                self._average[name].lerp_(value, 1 - keeps)
-        self.step += 1
-        return heard
 
     def _frames(self, share: float) -> int:
-        """Return how long this step's pieces are; all processes agree."""
+        """Return the length of the pieces of this step; it is the same in all processes."""
         recipe = self._recipe
-        chance = Random(f"{recipe.seed} {self.step} frames").random()
-        if chance < recipe.openings:
+        draw = Random(f"{recipe.seed} {self.step} frames").random()
+        if draw < recipe.openings:
             return OPENING
-        if chance < recipe.openings + recipe.short:
+        if draw < recipe.openings + recipe.short:
             return SHORT
-        return LONG if share > 0.3 and chance > 1 - recipe.long else MIDDLE
+        return LONG if share > 0.3 and draw > 1 - recipe.long else MIDDLE
 
-    def _share_gradients(self) -> None:
+    def _average_gradients(self) -> None:
+        """Average the gradients of all processes."""
         if self._recipe.processes == 1:
             return
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).view(-1) for p in self._parameters])
@@ -219,68 +225,82 @@ class Trainer:
             start += p.numel()
 
     def _loss(
-        self, tokens: torch.Tensor, captions: list[list[str]], guide: float | None
+        self, tokens: torch.Tensor, captions: list[list[str]], scale: float | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what to descend on, and the plain losses in nats, of each stream: with the text, and guided."""
+        """
+        Compute the losses of a batch.
+
+        Args:
+            tokens: As of `data.pieces`.
+            captions: As concepts.
+            scale: Of the guidance that is trained; None for none.
+
+        Returns:
+            The loss to minimize; and in nats the unweighted losses of each stream, with the text, then guided.
+        """
         n, recipe = len(tokens), self._recipe
         ids, mask = data.ids(captions)
-        if guide is None:
+        if scale is None:
             mask = mask * (torch.rand(n, 1) > recipe.unguided)
-        read = tokens[:, :, :-1]
-        wrong = (torch.rand(read.shape) < recipe.wrong * (torch.rand(n, 1, 1) < 0.5)) & (read != PAD)
-        read = torch.where(wrong, (torch.rand(read.shape) * self._valid[:, None]).long(), read)
-        if guide is not None:
-            read, ids, mask = torch.cat([read, read]), torch.cat([ids, ids]), torch.cat([mask, torch.zeros_like(mask)])
-        states = hidden(self.model, read, ids, mask)
-        losses, plain, apply_guidance = [], [], []
+        inputs = self._corrupted(tokens[:, :, :-1])
+        if scale is not None:
+            inputs = torch.cat([inputs, inputs])
+            ids, mask = torch.cat([ids, ids]), torch.cat([mask, torch.zeros_like(mask)])
+        states = hidden_states(self.model, inputs, ids, mask)
+        losses, plain, guided = [], [], []
         for stream, head in enumerate(self.model.decoder.lm_heads):
-            wanted = tokens[:, stream, 1:]
-            there = (wanted != PAD).float()
-            weight = there * (1 + 5 * torch.exp(-torch.arange(there.shape[1]) / 50))
+            targets = tokens[:, stream, 1:]
+            present = (targets != PAD).float()
+            weight = present * (1 + 5 * torch.exp(-torch.arange(present.shape[1]) / 50))
             weight[:, stream] += 15  # the first code of the stream
-
-            def cost(logits: torch.Tensor, wanted: torch.Tensor = wanted) -> torch.Tensor:
-                flat = functional.cross_entropy(
-                    logits.flatten(0, 1),
-                    wanted.flatten(),
-                    ignore_index=PAD,
-                    reduction="none",
-                    label_smoothing=recipe.smoothing,
-                )
-                return flat.view_as(wanted)
-
             logits = head(states).float()
-            with_text = cost(logits[:n])
-            plain.append(float((with_text.detach() * there).sum() / there.sum()))
+            with_text = self._cross_entropy(logits[:n], targets)
+            plain.append(_masked_mean(with_text, present))
             costs = with_text
-            if guide is not None:
-                given, free = logits[:n], logits[n:]
-                both = cost(free + guide * (given - free))
-                costs = 0.35 * with_text + 0.15 * cost(free) + 0.5 * both
-                apply_guidance.append(float((both.detach() * there).sum() / there.sum()))
+            if scale is not None:
+                cond, uncond = logits[:n], logits[n:]
+                guided_costs = self._cross_entropy(uncond + scale * (cond - uncond), targets)
+                costs = 0.35 * with_text + 0.15 * self._cross_entropy(uncond, targets) + 0.5 * guided_costs
+                guided.append(_masked_mean(guided_costs, present))
             losses.append((costs * weight).sum() / weight.sum())
-        nothing = [math.nan] * codes.STREAMS
-        return torch.stack(losses).mean(), torch.tensor([*plain, *(apply_guidance or nothing)])
+        untrained = [math.nan] * codes.STREAMS
+        return torch.stack(losses).mean(), torch.tensor([*plain, *(guided or untrained)])
 
-    def _report(self, heard: torch.Tensor, pace_s: float) -> None:
-        plain, apply_guidance = heard[: codes.STREAMS].tolist(), heard[codes.STREAMS :].tolist()
+    def _corrupted(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Replace a few codes in about half of the pieces by random ones."""
+        wrong = torch.rand(inputs.shape) < self._recipe.wrong * (torch.rand(len(inputs), 1, 1) < 0.5)
+        return torch.where(wrong & (inputs != PAD), (torch.rand(inputs.shape) * self._valid[:, None]).long(), inputs)
+
+    def _cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropy of each code, shape ``(pieces, frames)``."""
+        flat = functional.cross_entropy(
+            logits.flatten(0, 1),
+            targets.flatten(),
+            ignore_index=PAD,
+            reduction="none",
+            label_smoothing=self._recipe.smoothing,
+        )
+        return flat.view_as(targets)
+
+    def _report(self, losses: torch.Tensor, pace_s: float) -> None:
+        plain, guided = losses[: codes.STREAMS].tolist(), losses[codes.STREAMS :].tolist()
         left = timedelta(seconds=round(pace_s * (self._recipe.steps - self.step)))
-        shown = " ".join(f"{loss:.3f}" for loss in plain)
-        also = "" if math.isnan(apply_guidance[0]) else "  guided " + " ".join(f"{loss:.3f}" for loss in apply_guidance)
-        self._tell(f"{self.step}/{self._recipe.steps}  nats a frame {shown}{also}  {pace_s:.2f} s a step, {left} left")
+        text = f"nats a frame {_formatted(plain)}"
+        record: dict[str, Any] = {"step": self.step, "pace_s": round(pace_s, 3), "loss": [round(x, 4) for x in plain]}
+        if not math.isnan(guided[0]):
+            text += f"  guided {_formatted(guided)}"
+            record["guided"] = [round(x, 4) for x in guided]
+        self._print(f"{self.step}/{self._recipe.steps}  {text}  {pace_s:.2f} s a step, {left} left")
         if self._rank == 0:
-            record = {"step": self.step, "pace_s": round(pace_s, 3), "loss": [round(x, 4) for x in plain]}
-            if also:
-                record["guided"] = [round(x, 4) for x in apply_guidance]
             with (self._run / LOG).open("a") as log:
                 log.write(json.dumps(record) + "\n")
 
-    def _tell(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if self._rank == 0:
             print(text, flush=True)
 
     def save(self) -> None:
-        """Replace the state; it is whole at every moment."""
+        """Replace the state file atomically."""
         state = {
             "model": learned(self.model),
             "average": self._average,
@@ -292,22 +312,30 @@ class Trainer:
         path.with_suffix(".new").replace(path)
 
 
-def hidden(
-    model: MusicgenForConditionalGeneration, read: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
+def _masked_mean(values: torch.Tensor, mask: torch.Tensor) -> float:
+    return float((values.detach() * mask).sum() / mask.sum())
+
+
+def _formatted(losses: list[float]) -> str:
+    return " ".join(f"{loss:.3f}" for loss in losses)
+
+
+def hidden_states(
+    model: MusicgenForConditionalGeneration, inputs: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
     """
-    Return the language model's last states.
+    Return the last hidden states of the language model.
 
     Args:
-        read: Codes, shape ``(pieces, STREAMS, frames)``.
+        inputs: Codes, shape ``(pieces, STREAMS, frames)``.
         ids: Of concepts, shape ``(pieces, words)``.
-        mask: Of words that are seen; a row of zeros is a piece without text, as transformers has it.
+        mask: The attention mask of the words; a row of zeros is a piece without text, as in transformers.
     """
-    told = model.text_encoder(input_ids=ids, attention_mask=mask.clamp(min=0)).last_hidden_state
-    told = model.enc_to_dec_proj(told) * mask[..., None]
+    text = model.text_encoder(input_ids=ids, attention_mask=mask.clamp(min=0)).last_hidden_state
+    text = model.enc_to_dec_proj(text) * mask[..., None]
     states: torch.Tensor = model.decoder.model(
-        input_ids=read.reshape(-1, read.shape[2]),
-        encoder_hidden_states=told,
+        input_ids=inputs.reshape(-1, inputs.shape[2]),
+        encoder_hidden_states=text,
         encoder_attention_mask=mask,
         use_cache=False,
     ).last_hidden_state

@@ -1,9 +1,9 @@
 """
-A first minute for the text encoder alone: tell the plan from the caption.
+Trains the text encoder alone for a minute, to predict the plan from the caption.
 
-Started from nothing, a language model first learns to do without its text, since most of what comes next follows from
-what came before; and while it does, the encoder's output means nothing to it. So the encoder gets a head start. Its
-output heads are thrown away afterwards.
+A language model that is trained from the start together with its text encoder first learns to do without text, because
+most codes follow from the previous ones; and meanwhile the output of the encoder carries no meaning. So the encoder is
+trained ahead, with output heads that are discarded afterwards.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from training.nano.styles import GENRES, MOODS
 
 BATCH = 96
 
-_ANSWERS: dict[str, tuple[list[object], Callable[[Plan], object]]] = {
+# Each property of a plan: its values, and how it is read.
+_PROPERTIES: dict[str, tuple[list[object], Callable[[Plan], object]]] = {
     "genre": ([*GENRES], lambda p: p.genre),
     "mood": ([*MOODS], lambda p: p.mood),
     "tempo": ([*BEAT_FRAMES], lambda p: p.beat_frames),
@@ -37,34 +38,36 @@ _ANSWERS: dict[str, tuple[list[object], Callable[[Plan], object]]] = {
 }
 
 
-def warm_up(model: MusicgenForConditionalGeneration, *, steps: int, seed: int, told: Callable[[int], None]) -> None:
-    """Train the text encoder for some steps; `told` hears of each."""
+def warm_up(model: MusicgenForConditionalGeneration, *, steps: int, seed: int, on_step: Callable[[int], None]) -> None:
+    """Train the text encoder for some steps; `on_step` is called with the number of steps after each."""
     torch.manual_seed(seed)
     heads = torch.nn.ModuleDict(
-        {name: torch.nn.Linear(TEXT_WIDTH, len(kinds)) for name, (kinds, _) in _ANSWERS.items()}
+        {name: torch.nn.Linear(TEXT_WIDTH, len(values)) for name, (values, _) in _PROPERTIES.items()}
     )
     parameters = [*model.text_encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, 1.5e-3, betas=(0.9, 0.98))
     for step in range(steps):
         drawn = [plan.draw(_seed(seed, step, number)) for number in range(BATCH)]
-        captions = [plan.caption(asked, Random(number)) for number, (_, asked) in enumerate(drawn)]
+        captions = [plan.caption(concepts, Random(number)) for number, (_, concepts) in enumerate(drawn)]
         ids, mask = data.ids(captions)
         states = model.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         end = states[torch.arange(BATCH), mask.sum(1) - 1]
         mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         loss = torch.zeros(())
-        for name, (kinds, answer) in _ANSWERS.items():
-            wanted = torch.tensor([kinds.index(answer(piece)) for piece, _ in drawn])
-            loss = loss + functional.cross_entropy(heads[name](end), wanted)
-            loss = loss + 0.3 * functional.cross_entropy(heads[name](mean), wanted)
+        for name, (values, read) in _PROPERTIES.items():
+            target = torch.tensor([values.index(read(piece_plan)) for piece_plan, _ in drawn])
+            loss = loss + functional.cross_entropy(heads[name](end), target)
+            loss = loss + 0.3 * functional.cross_entropy(heads[name](mean), target)
         for group in optimizer.param_groups:
             group["lr"] = 1.5e-3 * min(1.0, (step + 1) / 50) * max(0.1, 1 - step / steps)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        told(step + 1)
+        on_step(step + 1)
 
 
 def _seed(seed: int, step: int, number: int) -> int:
-    return (2 * seed + 1) * 10**9 + step * BATCH + number  # odd thousands of millions; training has the even ones
+    return (
+        (2 * seed + 1) * 10**9 + step * BATCH + number
+    )  # from an odd billion up; training draws between 2 and 3 billion

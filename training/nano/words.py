@@ -1,8 +1,9 @@
 """
-What words mean. A concept is what the model knows; a word or a phrase of a prompt stands for one, or for several.
+The vocabulary: which words and phrases of a prompt stand for which concepts. The model knows concepts alone.
 
-All words of a concept share one embedding, so synonyms are exact: `gloomy` is `dark`, to the bit. Phrases are rewritten
-before words are looked up; whatever isn't here means nothing. Artists are left out on purpose.
+All words of a concept have the same embedding, so synonyms give exactly the same result: `gloomy` and `dark`, for
+example. Phrases are replaced before words are looked up. Other words are ignored. Names of artists are left out on
+purpose.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CONCEPTS: tuple[str, ...] = (
     *(f"key_{number}" for number in range(len(KEYS))),
 )
 
-# Nouns, of which the plural means the same.
+# Nouns, by concept; their plurals are derived.
 NOUNS = {
     "ambient": "ambient ambience soundscape drone atmosphere soundbath noise meditation mindfulness newage",
     "techno": (
@@ -151,7 +152,7 @@ NOUNS = {
     ),
 }
 
-# Everything else.
+# Other words, by concept.
 OTHERS = {
     "ambient": "atmospheric meditative spacious droning oceanic zenlike contemplative newagey ambiental",
     "techno": "ravey clubby",
@@ -243,8 +244,8 @@ OTHERS = {
     "orchestra": "orchestral symphonic philharmonic",
 }
 
-# Longer than a word, or worth more than one concept; `|` stands between those that mean the same. First come, first
-# served: what holds another phrase stands before it.
+# Phrases of several words, and words for several concepts, as regular expressions. They are replaced in this order, so
+# a phrase comes before those that it contains.
 PHRASES: tuple[tuple[str, str], ...] = (
     ("drums? (?:and|n) ?bass|d ?(?:and|n) ?b|drum ?n ?bass", "dnb"),
     ("liquid funk|liquid dnb", "dnb dreamy"),
@@ -355,12 +356,12 @@ NEGATION = (
     "|(?:dont|do not) (?:use|include|add|want)(?: any)?"
     "|except(?: for)?|instead of|rather than|(?:there )?(?:are|is) no|not any|zero|leave out|avoid"
 )
-# What may stand between `no` and what isn't wanted.
+# Words that may stand between `no` and what is unwanted.
 BETWEEN = "the|any|a|an|heavy|loud|hard|big|live|real|electric|electronic|acoustic|lead|kind of|sort of|type of|more"
 
 
 def forms() -> dict[str, str]:
-    """Return every word → its concept; a concept's own name is a word, too."""
+    """Return the concept of each word. The names of the concepts are words, too."""
     meaning = {concept: concept for concept in CONCEPTS}
     for table, plural in ((OTHERS, False), (NOUNS, True)):
         for concept, words in table.items():
