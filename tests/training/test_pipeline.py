@@ -15,8 +15,10 @@ transformers = pytest.importorskip("transformers", reason="the recipe needs tran
 
 import numpy as np
 
+import musicgen_cli
 from training.nano import tokenizer, words
 from training.nano.__main__ import main
+from training.nano.assemble import model_card
 from training.nano.model import learned
 from training.nano.styles import GENRES
 from training.nano.train import STATE, Recipe, Trainer
@@ -68,6 +70,13 @@ def test_a_checkpoint_is_small_and_synonyms_share_embeddings(checkpoint: Path) -
     assert torch.equal(table[vocabulary["gloomy"]], table[vocabulary["dark"]])
     assert not torch.equal(table[vocabulary["gloomy"]], table[vocabulary["happy"]])
     assert len(table) == len(vocabulary) > len(words.CONCEPTS)
+
+
+def test_the_model_card_is_that_of_the_shipped_model() -> None:
+    """The recipe still writes the README of the bundled checkpoint."""
+    shipped = Path(musicgen_cli.__file__).parent / "models" / "nano" / "README.md"
+
+    assert model_card(steps=Recipe().steps, words=len(tokenizer.vocabulary())) == shipped.read_text()
 
 
 def test_transformers_generates_with_a_checkpoint(checkpoint: Path) -> None:

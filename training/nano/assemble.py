@@ -26,9 +26,9 @@ pipeline_tag: text-to-audio
 ---
 # nano: a small MusicGen checkpoint
 
-A complete `MusicgenForConditionalGeneration` checkpoint (T5 text encoder, MusicGen decoder, EnCodec; 32 kHz mono, 4
-codebooks, 50 frames a second), made from nothing but its own arithmetic: no recording, sample, soundfont or third-party
-weight went in. It is a little synthesiser played by a language model.
+A complete `MusicgenForConditionalGeneration` checkpoint: T5 text encoder, MusicGen decoder and EnCodec; 32 kHz mono, 4
+codebooks, 50 frames per second. Its codec is a small synthesiser, and its decoder is trained on pieces that a program
+composed. No recording, sample, soundfont or third-party weight was used.
 
     from transformers import AutoProcessor, MusicgenForConditionalGeneration
     processor = AutoProcessor.from_pretrained(DIR)
@@ -36,11 +36,13 @@ weight went in. It is a little synthesiser played by a language model.
     inputs = processor(text=["calm ambient piano"], padding=True, return_tensors="pt")
     audio = model.generate(**inputs, do_sample=True, guidance_scale=3.0, max_new_tokens=503)  # 10 s
 
-It knows {genres} genres, {moods} moods, {tempi} tempi from 60 to 176 beats a minute, 24 keys, {instruments} instruments
-by name, `no …` and `solo …`, through {words} words; words it doesn't know are ignored. Trained for {steps} steps on
-endless pieces of a seeded composer; made by `training/nano` in the project's repository, where NOTES.md explains all.
+A prompt can name {genres} genres, {moods} moods, {tempi} tempi from 60 to 176 beats per minute, 24 keys and \
+{instruments} instruments, and exclude
+or single out instruments with `no …` and `solo …`. The vocabulary has {words} words; all others \
+are ignored. The model was
+trained for {steps} steps by `training/nano` in the project's repository; the NOTES.md there describes how.
 
-The codec's encoder is zero: audio prompts have no effect. Keep the codec in float32: its signal is small.
+The codec's encoder is zero, so audio prompts have no effect. Keep the codec in float32: its signal is small.
 """
 
 
@@ -80,7 +82,7 @@ def assemble(run: Path, out: Path) -> None:
     extractor = EncodecFeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, padding_value=0.0)
     MusicgenProcessor(extractor, fast_tokenizer).save_pretrained(out)
     _set_float32(out / "config.json")
-    (out / "README.md").write_text(_card(state["step"], len(rows)))
+    (out / "README.md").write_text(model_card(steps=state["step"], words=len(rows)))
     size = sum(path.stat().st_size for path in out.iterdir())
     print(f"{out}: {size / 1e6:.2f} MB, {len(rows)} words for {len(CONCEPTS)} concepts, {state['step']} steps")
     if size > MAX_BYTES:
@@ -98,7 +100,8 @@ def _set_float32(path: Path) -> None:
     path.write_text(json.dumps(with_float32(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
 
 
-def _card(steps: int, words: int) -> str:
+def model_card(*, steps: int, words: int) -> str:
+    """Return the README of a checkpoint that was trained for some steps and knows some words."""
     return _CARD.format(
         genres=len(GENRES),
         moods=len(MOODS),
