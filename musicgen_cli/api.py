@@ -75,7 +75,7 @@ def generate(
         from_id=from_id,
     )
     planned_takes = plan(options, archive)
-    archive.check_room(sum(map(expected_bytes, planned_takes)))
+    archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     with closing(open_engine(configure(settings), _reporter, api_key=settings.api_key)) as engine:
         takes = make_all(planned_takes, engine, archive, _listener, jobs=engine.slots)
         return [take.artifact for take in takes]

@@ -352,6 +352,6 @@ class StoppedError(MusicgenError):
         super().__init__(message)
 
 
-def line(err: Exception) -> str:
+def short_reason(err: Exception) -> str:
     """Return a foreign error's message as one line of at most 200 characters."""
     return " ".join(str(err).split())[:200]

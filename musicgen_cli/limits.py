@@ -71,7 +71,7 @@ QUEUE = 16  # requests that may wait in the service
 
 # The store.
 TAG_BYTES = 128
-TAGS_EACH = 64
+MAX_TAGS = 64
 LINE_BYTES = 65_536  # an index line with its LF
 EXTRA_BYTES = 8 * 1024
 CREATOR = "agent_musicgen"

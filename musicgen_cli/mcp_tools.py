@@ -96,7 +96,7 @@ class Tools:
             and configuration.label("variation_set_id", name),
         )
         planned_takes = plan(options, self.store)
-        self.store.check_room(sum(map(expected_bytes, planned_takes)))
+        self.store.check_free_space(sum(map(expected_bytes, planned_takes)))
         (job,) = self.jobs.add(planned_takes, self.engine_config)
         return Answer({"job_id": job.id, "status": job.state, "message": _STARTED})
 
@@ -268,7 +268,7 @@ TOOLS = {
                     "The variation set to join.", minLength=1, maxLength=configuration.LABEL_CHARS
                 ),
                 "parent_id": _string("The take that this one comes from."),
-                "tags": _strings("Tags of the take.", maxItems=limits.TAGS_EACH - len(limits.TAGS)),
+                "tags": _strings("Tags of the take.", maxItems=limits.MAX_TAGS - len(limits.TAGS)),
                 "creator": _string(
                     "Who makes it.", minLength=1, maxLength=configuration.LABEL_CHARS, default=limits.CREATOR
                 ),

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from musicgen_cli import settings as places
 from musicgen_cli.engine import registry
 from musicgen_cli.errors import ServiceUnreachableError, UsageError
 from musicgen_cli.extras import needs
-from musicgen_cli.settings import Settings
+from musicgen_cli.settings import Settings, models_dir
 
 if TYPE_CHECKING:
     from musicgen_cli.engine.base import Engine, ProgressListener
@@ -137,7 +136,7 @@ def prepare(config: EngineConfig, reporter: Reporter) -> None:
         return
     with needs("local"):
         from musicgen_cli.checkpoint.checkpoint import is_absent
-    if not is_absent(config.model, places.models_dir()):
+    if not is_absent(config.model, models_dir()):
         return
     from musicgen_cli.actions.models.pull import pull_absent
 
@@ -147,9 +146,7 @@ def prepare(config: EngineConfig, reporter: Reporter) -> None:
         open_engine(replace(config, model="nano"), reporter).close()
         precision = None
     with reporter.transfer(f"pulling {config.model}") as listener:
-        pull_absent(
-            config.model, places.models_dir(), listener, precision=precision, keep_weights=backend.needs_weights
-        )
+        pull_absent(config.model, models_dir(), listener, precision=precision, keep_weights=backend.needs_weights)
 
 
 def open_engine(
@@ -240,7 +237,7 @@ def for_jobs(config: EngineConfig) -> EngineConfig:
         return config
     with needs("local"):
         from musicgen_cli.checkpoint.checkpoint import find_checkpoint
-    directory = find_checkpoint(config.model, places.models_dir()).directory
+    directory = find_checkpoint(config.model, models_dir()).directory
     folder = Path(config.model).expanduser()
     if folder.is_dir() and folder.samefile(directory):
         return replace(config, model=str(folder.resolve()))

@@ -101,8 +101,8 @@ def all_tags(tags: Sequence[str]) -> tuple[str, ...]:
         InvalidValueError: One is of the wrong form, or there are too many.
     """
     every = tuple(dict.fromkeys((*limits.TAGS, *(check_tag(tag) for tag in tags))))
-    if len(every) > limits.TAGS_EACH:
-        raise InvalidValueError(f"a take can have {limits.TAGS_EACH} tags, got {len(every)}")
+    if len(every) > limits.MAX_TAGS:
+        raise InvalidValueError(f"a take can have {limits.MAX_TAGS} tags, got {len(every)}")
     return every
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import soundfile
 
 from musicgen_cli.audio.wav import inspect, samples
-from musicgen_cli.errors import InvalidWavError, line
+from musicgen_cli.errors import InvalidWavError, short_reason
 
 _DTYPES = {"h": "int16", "i": "int32", "f": "float32", "d": "float64"}
 
@@ -45,7 +45,7 @@ def encode(wav: bytes, format_: str, tags: Mapping[str, str]) -> bytes:
                 setattr(target, name, text if format_ != "mp3" else _mp3_tag(name, text))
             target.buffer_write(values.tobytes(), dtype=_DTYPES[values.typecode])
     except soundfile.LibsndfileError as err:
-        reason = line(Exception(err.error_string))
+        reason = short_reason(Exception(err.error_string))
         raise InvalidWavError(
             f"{format_} can't hold {info.channels} channels at {info.sample_rate} Hz: {reason}"
         ) from err

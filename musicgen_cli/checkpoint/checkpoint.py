@@ -173,12 +173,12 @@ def open_checkpoint(
     )
 
 
-def parse_config(content: bytes, where: str) -> Mapping[str, Any]:
+def parse_config(content: bytes, file_name: str) -> Mapping[str, Any]:
     """
     Parse the bytes of a config.json.
 
     Args:
-        where: The name of the file, for messages.
+        file_name: The name of the file, for messages.
 
     Raises:
         CheckpointError: They are not a JSON object.
@@ -186,9 +186,9 @@ def parse_config(content: bytes, where: str) -> Mapping[str, Any]:
     try:
         config = json.loads(content)
     except (ValueError, RecursionError) as err:
-        raise CheckpointError(f"{where} is not JSON") from err
+        raise CheckpointError(f"{file_name} is not JSON") from err
     if not isinstance(config, dict):
-        raise CheckpointError(f"{where} is not a JSON object")
+        raise CheckpointError(f"{file_name} is not a JSON object")
     return config
 
 

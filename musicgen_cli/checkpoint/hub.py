@@ -139,7 +139,7 @@ class Hub:
         """Return the hub itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
         """Close the connections."""
         self._client.close()
 

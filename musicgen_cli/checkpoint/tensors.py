@@ -171,13 +171,13 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
     raise CheckpointError(f"{directory} has no {WEIGHTS_FILE}", hint=_DOWNLOAD_AGAIN)
 
 
-def parse_shard_index(index: bytes, where: str) -> list[str]:
+def parse_shard_index(index: bytes, file_name: str) -> list[str]:
     """
     Return the names of the shards in an index of weights, each once, sorted.
 
     Args:
         index: The bytes of a model.safetensors.index.json.
-        where: The name of that file, for messages.
+        file_name: The name of that file, for messages.
 
     Raises:
         CheckpointError: It can't be parsed, or it names anything but safetensors files in its own folder.
@@ -186,9 +186,9 @@ def parse_shard_index(index: bytes, where: str) -> list[str]:
         shards = sorted(set(json.loads(index)["weight_map"].values()))
         foreign = [shard for shard in shards if Path(shard).name != shard or not shard.endswith(".safetensors")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
-        raise CheckpointError(f"can't read {where}", hint=_DOWNLOAD_AGAIN) from err
+        raise CheckpointError(f"can't read {file_name}", hint=_DOWNLOAD_AGAIN) from err
     if not shards or foreign:
-        raise CheckpointError(f"{where} doesn't name safetensors files in its own folder")
+        raise CheckpointError(f"{file_name} doesn't name safetensors files in its own folder")
     return shards
 
 

@@ -27,7 +27,7 @@ from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames,
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
-from musicgen_cli.errors import CheckpointError, line
+from musicgen_cli.errors import CheckpointError, short_reason
 
 _CACHED_PROMPTS = 4  # the same prompt mostly comes again at once, with other seeds
 
@@ -144,7 +144,7 @@ def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     except CheckpointError:
         raise
     except Exception as err:  # tokenizers raises nothing narrower
-        raise CheckpointError(f"{checkpoint.tokenizer} can't be read: {line(err)}") from err
+        raise CheckpointError(f"{checkpoint.tokenizer} can't be read: {short_reason(err)}") from err
     # As transformers sets them for each call that doesn't ask for more.
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from musicgen_cli import settings as places
 from musicgen_cli.errors import AbsentError, InvalidValueError
 from musicgen_cli.extras import needs
+from musicgen_cli.settings import cache_dir, models_dir
 
 if TYPE_CHECKING:
     from musicgen_cli.checkpoint.checkpoint import Checkpoint
@@ -54,7 +54,7 @@ def _load_onnx(model: str, options: LoadOptions, note: Note) -> Engine:
     checkpoint = resolve_model(model, note)
     return OnnxEngine(
         checkpoint,
-        cache_dir=checkpoint.graph_cache_dir(places.cache_dir()),
+        cache_dir=checkpoint.graph_cache_dir(cache_dir()),
         precision=options.precision or "int8",
         threads=options.threads,
         slots=options.slots,
@@ -145,7 +145,7 @@ def resolve_model(model: str, note: Note) -> Checkpoint:
     """Find a model's files, and say which model it is if the choice was left to us."""
     from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 
-    checkpoint = find_checkpoint(model, places.models_dir(), places.cache_dir())
+    checkpoint = find_checkpoint(model, models_dir(), cache_dir())
     if model == "auto":
         note(
             f"model: {checkpoint.name}, the small one that comes with musicgen; "

@@ -11,7 +11,7 @@ from typing import Any
 
 from musicgen_cli.audio.wav import MIME, WavInfo
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.limits import EXTRA_BYTES, TAG_BYTES, TAGS_EACH
+from musicgen_cli.limits import EXTRA_BYTES, MAX_TAGS, TAG_BYTES
 from musicgen_cli.store.digest import Digest
 from musicgen_cli.store.lines import Record, encode, timestamp
 
@@ -124,8 +124,8 @@ def from_draft(
         InvalidValueError: A tag or the time is invalid, or there are too many tags or too much in `extra`.
     """
     tags = tuple(dict.fromkeys(check_tag(tag) for tag in draft.tags))
-    if len(tags) > TAGS_EACH:
-        raise InvalidValueError(f"a take can have at most {TAGS_EACH} tags, got {len(tags)}")
+    if len(tags) > MAX_TAGS:
+        raise InvalidValueError(f"a take can have at most {MAX_TAGS} tags, got {len(tags)}")
     _check_extra(draft.extra)
     if draft.created is not None:
         _check_time(draft.created)

@@ -153,14 +153,14 @@ def last_deleted(snapshot: Snapshot) -> str | None:
     return next((name for name in deleted if name in search.removed), None)
 
 
-def newest(snapshot: Snapshot, where: Filter) -> Iterator[Record]:
+def newest(snapshot: Snapshot, filter_: Filter) -> Iterator[Record]:
     """Yield the live artifacts that match a filter, the last one in the file first."""
-    matches = _predicate(where)
-    is_all = where == _ALL
+    matches = _predicate(filter_)
+    is_all = filter_ == _ALL
     edits: dict[bytes, list[bytes]] = {}  # by the 12 digits, the last one first; parsed only where needed
-    candidates = _Candidates(where)
+    candidates = _Candidates(filter_)
     for block in snapshot.backward():
-        for line in candidates.of(block):
+        for line in candidates.select(block):
             if line.startswith(_EDIT_STARTS):
                 if is_all and snapshot.decode(line) is None:
                     continue  # it has been counted: listing everything counts all bad lines
@@ -198,14 +198,14 @@ class _Candidates:
     far less time than examining each of its lines, so it comes first.
     """
 
-    def __init__(self, where: Filter) -> None:
-        self._members = [f'"{name}":'.encode() + _quoted(value) for name, value in where.exact().items()]
-        self._tags = [_quoted(tag) for tag in {unicodedata.normalize("NFC", tag) for tag in where.tags}]
-        text = (where.search or "").casefold()
+    def __init__(self, filter_: Filter) -> None:
+        self._members = [f'"{name}":'.encode() + _quoted(value) for name, value in filter_.exact().items()]
+        self._tags = [_quoted(tag) for tag in {unicodedata.normalize("NFC", tag) for tag in filter_.tags}]
+        text = (filter_.search or "").casefold()
         self._text = text.encode() if text.isascii() else b""
         self._retagged: set[bytes] = set()  # the 12 digits of artifacts to which an edit may have added such a tag
 
-    def of(self, block: bytes) -> list[bytes]:
+    def select(self, block: bytes) -> list[bytes]:
         """Return those lines of a block, the last one first; the last block must come first, too."""
         selected = dict(lines_holding(b"\t", block))
         for edit in selected.values():
@@ -237,13 +237,13 @@ class _Candidates:
         return not lines.isascii() or b"\\" in lines or self._text in lines.lower()
 
 
-def _predicate(where: Filter) -> Callable[[Record], bool]:
-    tags = {unicodedata.normalize("NFC", tag) for tag in where.tags}
-    exact = where.exact()
+def _predicate(filter_: Filter) -> Callable[[Record], bool]:
+    tags = {unicodedata.normalize("NFC", tag) for tag in filter_.tags}
+    exact = filter_.exact()
     model = exact.pop("model", None)
-    text = (where.search or "").casefold()
-    since = timestamp(where.since) if where.since else ""
-    until = timestamp(where.until) if where.until else "~"
+    text = (filter_.search or "").casefold()
+    since = timestamp(filter_.since) if filter_.since else ""
+    until = timestamp(filter_.until) if filter_.until else "~"
 
     def matches(record: Record) -> bool:
         return (

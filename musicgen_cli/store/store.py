@@ -22,7 +22,7 @@ from musicgen_cli.errors import (
     NotFoundError,
     StoreError,
 )
-from musicgen_cli.limits import TAGS_EACH
+from musicgen_cli.limits import MAX_TAGS
 from musicgen_cli.store import files
 from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, check_tag, edit_tags, from_draft, from_record
 from musicgen_cli.store.blobs import Blobs
@@ -80,7 +80,7 @@ class Store:
         self._journal = Journal(root, self._warn_once)
         self._id_cache = IdCache()
 
-    def check_room(self, size_bytes: int) -> None:
+    def check_free_space(self, size_bytes: int) -> None:
         """
         Check that this much audio could be stored, before hours are spent on making it; nothing is written.
 
@@ -204,8 +204,8 @@ class Store:
             tags = edit_tags(artifact.tags, added, removed)
             if tags == [*artifact.tags]:
                 return artifact, None
-            if len(tags) > TAGS_EACH:
-                raise InvalidValueError(f"{artifact.id} would have {len(tags)} tags, at most {TAGS_EACH} can be stored")
+            if len(tags) > MAX_TAGS:
+                raise InvalidValueError(f"{artifact.id} would have {len(tags)} tags, at most {MAX_TAGS} can be stored")
             after = replace(artifact, tags=tuple(tags))
             _put_line(after)  # checks its length: a compaction has to write the record with its new tags
             rm_needed = [tag for tag in artifact.tags if tag in removed]
@@ -261,15 +261,15 @@ class Store:
             index.append([_put_line(artifact)])
         return artifact
 
-    def newest(self, limit: int | None, where: Filter = _ALL) -> Iterator[Artifact]:
+    def newest(self, limit: int | None, filter_: Filter = _ALL) -> Iterator[Artifact]:
         """Yield at most `limit` artifacts that match a filter, the last one stored first."""
         with files.explained("read", self.root), self._journal.reading() as snapshot:
-            yield from map(from_record, islice(newest(snapshot, where), limit))
+            yield from map(from_record, islice(newest(snapshot, filter_), limit))
 
-    def newest_ids(self, limit: int | None, where: Filter = _ALL) -> Iterator[str]:
+    def newest_ids(self, limit: int | None, filter_: Filter = _ALL) -> Iterator[str]:
         """Yield the ids of the artifacts that `newest` yields, in less time because no artifacts are made."""
         with files.explained("read", self.root), self._journal.reading() as snapshot:
-            yield from (record["id"] for record in islice(newest(snapshot, where), limit))
+            yield from (record["id"] for record in islice(newest(snapshot, filter_), limit))
 
     def next_variation_index(self, variation_set_id: str) -> int:
         """Return one more than the highest index of a variation set's takes, 0 if it has none."""

@@ -225,7 +225,7 @@ class Batch:
             stopping = _StoppingListener(progress, self._ended)
             where = None if item.row.output is None else resolve_target(item.row.output, force=self._force)
             planned = self._plan(item)
-            self._store.check_room(expected_bytes(planned))
+            self._store.check_free_space(expected_bytes(planned))
             take = self._try(item, planned, engine, stopping, retry)
             if where is None:
                 return Outcome(item, take.artifact, warnings=take.warnings)

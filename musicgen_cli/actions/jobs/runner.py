@@ -105,7 +105,7 @@ class Runner:
         try:
             with self._cancellable(job, engine):
                 planned = job.planned
-                self._store.check_room(expected_bytes(planned))
+                self._store.check_free_space(expected_bytes(planned))
                 take = make(planned, engine, self._store, listener)
             self._queue.complete(listener.job, take.artifact)
         except StoppedError:

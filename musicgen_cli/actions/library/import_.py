@@ -14,7 +14,7 @@ from typing import Any
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.library.metadata import embedded_record, without_metadata
 from musicgen_cli.errors import InvalidValueError, InvalidWavError, MusicgenError, UsageError
-from musicgen_cli.limits import TAGS_EACH
+from musicgen_cli.limits import MAX_TAGS
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, as_draft, check_tag
 from musicgen_cli.store.digest import Digest
 
@@ -85,8 +85,8 @@ class Importer:
     ) -> None:
         self._store = store
         self._tags = [check_tag(tag) for tag in tags]
-        if len({*TAGS, *self._tags}) > TAGS_EACH:
-            raise InvalidValueError(f"a take can have {TAGS_EACH} tags, got {len({*TAGS, *self._tags})}")
+        if len({*TAGS, *self._tags}) > MAX_TAGS:
+            raise InvalidValueError(f"a take can have {MAX_TAGS} tags, got {len({*TAGS, *self._tags})}")
         self._creator = creator
         self._is_creator_sure = is_creator_sure
         self._warn = warn

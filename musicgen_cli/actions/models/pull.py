@@ -152,7 +152,9 @@ class _Pull:
             self.listener.note(
                 f"importing {folder}, {total} bytes ({size(total)}); licence {_license_terms(source.license)}"
             )
-            self.staging.check_room((total if self.keep_weights else total - weights) + self._graphs_size(weights))
+            self.staging.check_free_space(
+                (total if self.keep_weights else total - weights) + self._graphs_size(weights)
+            )
             self.staging.clear()
             for path in files:
                 if path in source.weights and not self.keep_weights:
@@ -176,7 +178,7 @@ class _Pull:
             f"licence {_license_terms(provenance.license)}" + (f"; {size(here)} are here already" if here else "")
         )
         weights = sum(file.size for file in files if is_weights(file.name))
-        self.staging.check_room(total - here + self._graphs_size(weights))
+        self.staging.check_free_space(total - here + self._graphs_size(weights))
 
         def received(count: int) -> None:
             nonlocal done

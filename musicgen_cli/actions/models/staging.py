@@ -96,7 +96,7 @@ class Staging:
         file.partial(self.directory).unlink(missing_ok=True)
         return True
 
-    def check_room(self, needed: int) -> None:
+    def check_free_space(self, needed: int) -> None:
         """
         Check that so many bytes more fit on the disk.
 

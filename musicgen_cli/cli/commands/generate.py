@@ -69,7 +69,7 @@ def command(
     options_ = _options(prompt, request, record, settings)
     archive = Store(settings.store, warn=out.warn)
     planned_takes = plan(options_, archive)
-    archive.check_room(sum(map(expected_bytes, planned_takes)))
+    archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     config = local.configure(settings)
     if detach:
         if output is not None or play:

@@ -14,7 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from musicgen_cli.checkpoint.shape import DecoderShape
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
-from musicgen_cli.errors import EngineError, line
+from musicgen_cli.errors import EngineError, short_reason
 
 KVCache = dict[str, NDArray[np.float32] | NDArray[np.int8]]  # by the names of the decoder step's inputs
 
@@ -180,4 +180,4 @@ def translated_errors(task: str) -> Iterator[None]:
     except MemoryError as err:
         raise EngineError(f"there was not enough memory to {task}", hint="a smaller model needs less") from err
     except _FAILURES as err:
-        raise EngineError(f"ONNX Runtime couldn't {task}: {line(err)}") from err
+        raise EngineError(f"ONNX Runtime couldn't {task}: {short_reason(err)}") from err

@@ -72,7 +72,7 @@ class Graph:
         self._data = self._data_path.open("wb")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
         """Write the graph itself, unless an exception ended its construction."""
         size = self._data.tell()
         self._data.close()

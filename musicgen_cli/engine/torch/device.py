@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from musicgen_cli.errors import AbsentError, EngineError, MemoryNeededError, line
+from musicgen_cli.errors import AbsentError, EngineError, MemoryNeededError, short_reason
 
 
 def select_device(name: str) -> torch.device:
@@ -44,4 +44,4 @@ class ExclusiveDevice:
                     f"the device had not enough memory to {task}", hint="a smaller model needs less"
                 ) from err
             except RuntimeError as err:
-                raise EngineError(f"torch couldn't {task}: {line(err)}") from err
+                raise EngineError(f"torch couldn't {task}: {short_reason(err)}") from err

@@ -20,7 +20,7 @@ from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
 from musicgen_cli.engine.torch.decoder import TEXT_PAGE, Conditioning, DecoderWeights, TorchDecoder
 from musicgen_cli.engine.torch.device import ExclusiveDevice
-from musicgen_cli.errors import CheckpointError, line
+from musicgen_cli.errors import CheckpointError, short_reason
 
 
 class TorchModel:
@@ -133,7 +133,7 @@ def _load(checkpoint: Checkpoint) -> MusicgenForConditionalGeneration:
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as err:
-        raise CheckpointError(f"transformers can't load {checkpoint.name}: {line(err)}") from err
+        raise CheckpointError(f"transformers can't load {checkpoint.name}: {short_reason(err)}") from err
     finally:
         logging.set_verbosity(verbosity)
         if bars:
