@@ -8,7 +8,7 @@ A store of takes in one directory: blobs named by content hash, and one append-o
       index.jsonl.old         0600   the index before it was last rewritten
       blobs/ab/<sha256>.wav   0400   the audio as it was received, under its SHA-256 in lower-case hex
       blobs/ab/.tmp-*         0600   a write that is in progress or was interrupted; never read
-      quarantine/             0700   what a repair took out; never read
+      quarantine/             0700   damaged lines and files that a repair moved here; never read
 
 **Lines.** Each line of the index is one compact JSON object in UTF-8, at most 65,536 bytes including its LF. Its last
 member is `crc`, the CRC-32 in 8 hex digits of all bytes before `,"crc":"…"}`. A line that fails this check is bad:
@@ -22,9 +22,9 @@ occurs nowhere else, so that a search for one byte finds all changes.
     del    id, at, t                     TAB          the artifact is removed, until a `put` of the same id
     x-…    any                                        ignored
 
-Any other op, or a higher version, stops reading and writing. `at` is a hint: the offset of the `put` line in the file.
-The state of a store is the result of applying the good lines in file order; an edit of an unknown id does nothing.
-*Newest* means last in file order, too. Unknown members are kept.
+A line with any other op, or a higher version, makes reading and writing fail. `at` is a hint: the offset of the `put`
+line in the file. The state of a store is the result of applying the good lines in file order; an edit of an unknown id
+does nothing. *Newest* means last in file order, too. Unknown members are kept.
 
 **Ids.** An id is `artifact_` and the first 12 digits of the audio's SHA-256. If these bytes occur as an `id` anywhere
 in the index (live, removed or damaged), the smallest unused of `-2`, `-3`, … is appended. So the same audio stored
@@ -32,9 +32,9 @@ twice is two artifacts that share one blob.
 
 **Writing.** The blob is written first, then its line, and only then the id is returned; each step is durable before the
 next one. A blob is written beside its final name, synced, and renamed. A line is appended with one write under the
-lock. A line that another process left torn is never cut away but sealed with an LF, in a write of its own, before
-anything is decided by what is in the index. A write that can't be completed is undone. The lock is held for that one
-append, never while audio is generated, hashed or written.
+lock. A torn last line that another process left is not cut off: the writer first ends it with an LF, in a separate
+write, and only then reads the index to decide what to append. A write that can't be completed is undone. The lock is
+held for that one append, never while audio is generated, hashed or written.
 
 **Reading** takes no lock and writes nothing; it ends at the last LF of the index as it was opened.
 

@@ -38,7 +38,7 @@ class ArtifactDraft:
     client_job_id: str | None = None
     elapsed_s: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
-    created: str | None = None  # None: now; given for a take that was made elsewhere
+    created: str | None = None  # None: now; set for an imported take
     unknown: dict[str, Any] = field(default_factory=dict)  # as in Artifact
 
 
@@ -88,8 +88,9 @@ class Artifact:
         )
 
 
-_MEMBERS = dict.fromkeys(each.name for each in fields(Artifact) if each.name != "unknown")  # in the order of a line
-_DRAFT_MEMBERS = [each.name for each in fields(ArtifactDraft) if each.name != "unknown"]
+# In the order of a line.
+_MEMBERS = dict.fromkeys(member.name for member in fields(Artifact) if member.name != "unknown")
+_DRAFT_MEMBERS = [member.name for member in fields(ArtifactDraft) if member.name != "unknown"]
 _BLANK: Record = {  # all members that a `put` line requires
     **dict.fromkeys(("bytes", "sample_rate", "channels", "frames", "duration"), 0),
     **dict.fromkeys(("created", "mime", "prompt", "creator"), ""),
@@ -129,7 +130,7 @@ def from_draft(
     _check_extra(draft.extra)
     if draft.created is not None:
         _check_time(draft.created)
-    members = {each.name: getattr(draft, each.name) for each in fields(draft)}
+    members = {member.name: getattr(draft, member.name) for member in fields(draft)}
     return Artifact(
         **{**members, "tags": tags, "extra": draft.extra or None, "created": draft.created or created},
         id=artifact_id,
@@ -174,15 +175,15 @@ def _tag_problem(tag: str) -> str | None:
     if not tag:
         return "is empty"
     if "Cs" in categories:
-        return "is not text"
+        return "is not valid Unicode"
     if len(tag.encode()) > TAG_BYTES:
         return f"is longer than {TAG_BYTES} bytes"
     if "Cc" in categories or not _BIDI.isdisjoint(tag):
-        return "holds a control character"
+        return "contains a control character"
     if not set('"\\,').isdisjoint(tag):
-        return 'holds one of " \\ ,'
+        return 'contains one of " \\ ,'
     if tag != tag.strip():
-        return "starts or ends with a blank"
+        return "starts or ends with white space"
     return "starts with -" if tag.startswith("-") else None
 
 

@@ -61,8 +61,8 @@ def check(root: Path, *, full: bool = False) -> Iterator[Problem]:
                 yield Problem(kind, record["id"], f"the audio of {record['id']} {reason}")
         for entry in blobs.entries() if full else ():
             if (text := blob_flaw(blobs, entry)) is not None:
-                where = _inside(root, entry.path)
-                yield Problem("audio", where, f"{where} {text}")
+                name = _inside(root, entry.path)
+                yield Problem("audio", name, f"{name} {text}")
 
 
 def check_layout(root: Path) -> Iterator[Problem]:
@@ -78,17 +78,17 @@ def check_layout(root: Path) -> Iterator[Problem]:
             status = root_status if path == root else path.lstat()
         except FileNotFoundError:
             continue
-        where = _inside(root, path)
+        name = _inside(root, path)
         if stat.S_ISLNK(status.st_mode):
-            yield Problem("link", where, f"{where} is a symbolic link, which is not followed")
+            yield Problem("link", name, f"{name} is a symbolic link, which is not followed")
         elif not (stat.S_ISDIR if is_directory else stat.S_ISREG)(status.st_mode):
-            yield Problem("type", where, f"{where} is not a {'directory' if is_directory else 'file'}")
+            yield Problem("type", name, f"{name} is not a {'directory' if is_directory else 'file'}")
         elif hasattr(os, "geteuid"):  # Windows has neither owners nor modes in this sense
             owner = os.geteuid() if path == root else root_status.st_uid
             if status.st_uid != owner:
-                yield Problem("owner", where, f"{where} belongs to user {status.st_uid}, not to {owner}")
+                yield Problem("owner", name, f"{name} belongs to user {status.st_uid}, not to {owner}")
             if (actual_mode := stat.S_IMODE(status.st_mode) & 0o777) != mode:
-                yield Problem("mode", where, f"{where} has mode {actual_mode:04o} instead of {mode:04o}")
+                yield Problem("mode", name, f"{name} has mode {actual_mode:04o} instead of {mode:04o}")
 
 
 def layout(root: Path) -> Iterator[tuple[Path, bool, int]]:

@@ -12,7 +12,7 @@ from musicgen_cli.store.journal import INDEX, Snapshot
 from musicgen_cli.store.lines import Record, decode, encode, is_head
 
 _CHECKSUM = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
-_START = re.compile(rb'(?=\t?\{"op":")')  # matches with the TAB and again without it, which may not belong to the line
+_START = re.compile(rb'(?=\t?\{"op":")')  # matches with and without the TAB, which may belong to other bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Problem:
 
 class Fold:
     """
-    The state that the lines of an index add up to, and the problems in them.
+    The state that all lines of an index describe, and the problems in them.
 
     It holds the ids of the live artifacts and the edits of their tags, but no records, so a million takes need some
     200 MB. The methods that return lines or records read the snapshot once more.
@@ -57,86 +57,86 @@ class Fold:
             NewerStoreError: Only a newer version knows what a line means.
         """
         bad_until = -1  # the end of the last bad line; records before it were salvaged from it
-        for at, line, record in self._records(snapshot):
-            is_salvaged = at < bad_until
+        for offset, line, record in self._records(snapshot):
+            is_salvaged = offset < bad_until
             self.lines += not is_salvaged
-            where = f"{INDEX}:{self.lines}"
+            location = f"{INDEX}:{self.lines}"
             if record is None:
                 self.bad += 1
-                bad_until = at + len(line)
-                if at < snapshot.end:
-                    yield Problem("line", where, f"line {self.lines} is damaged")
+                bad_until = offset + len(line)
+                if offset < snapshot.end:
+                    yield Problem("line", location, f"line {self.lines} is damaged")
             elif is_salvaged:
                 self.salvaged += 1
-            if at >= snapshot.end and not is_salvaged:
-                yield Problem("tail", where, "the last line is incomplete: a write was interrupted")
-            if at == 0 and record is not None and not is_head(record):
-                yield Problem("head", where, "the index does not start with a head line")
+            if offset >= snapshot.end and not is_salvaged:
+                yield Problem("tail", location, "the last line is incomplete: a write was interrupted")
+            if offset == 0 and record is not None and not is_head(record):
+                yield Problem("head", location, "the index does not start with a head line")
             if record is not None:
-                yield from self._apply(at, record, where)
+                yield from self._apply(offset, record, location)
 
     def put_records(self, snapshot: Snapshot, *, removed: bool = False) -> Iterator[Record]:
-        """Yield the `put` records of the live artifacts, or also of `removed` ones; call `read` to its end before."""
-        for at, _, record in self._records(snapshot):
-            if record is not None and record["op"] == "put" and (removed or self._is_live(at, record)):
+        """Yield the `put` records of the live artifacts, or also of `removed` ones; exhaust `read` first."""
+        for offset, _, record in self._records(snapshot):
+            if record is not None and record["op"] == "put" and (removed or self._is_live(offset, record)):
                 yield record
 
     def live_lines(self, snapshot: Snapshot) -> Iterator[bytes]:
-        """Yield the fewest lines, without a head, that give the same state; call `read` to its end before."""
-        for at, line, record in self._records(snapshot):
+        """Yield the fewest lines, without a head, that give the same state; exhaust `read` first."""
+        for offset, line, record in self._records(snapshot):
             if record is None:
                 continue
             if record["op"].startswith("x-"):
                 yield line + b"\n"
-            elif self._is_live(at, record):
+            elif self._is_live(offset, record):
                 edits = self._edits.get(record["id"])
                 yield _with_edits(record, edits) if edits else line + b"\n"
 
     def rejected_lines(self, snapshot: Snapshot) -> Iterator[bytes]:
-        """Yield the bad lines as they are, and the superseded ones; call `read` to its end before."""
-        for at, line, record in self._records(snapshot):
-            if record is None or at in self.superseded:
+        """Yield the bad lines as they are, and the superseded ones; exhaust `read` first."""
+        for offset, line, record in self._records(snapshot):
+            if record is None or offset in self.superseded:
                 yield line + b"\n"
 
-    def _apply(self, at: int, record: Record, where: str) -> Iterator[Problem]:
-        name = record.get("id", "")
+    def _apply(self, offset: int, record: Record, location: str) -> Iterator[Problem]:
+        id_ = record.get("id", "")
         match record["op"]:
-            case "head" if at:
-                yield Problem("head", where, f"line {self.lines} is a head line, which only the first line may be")
+            case "head" if offset:
+                yield Problem("head", location, f"line {self.lines} is a head line, which only the first line may be")
             case "put":
-                if name in self.live:
-                    self.superseded.add(self.live[name])
-                    yield Problem("duplicate", name, f"line {self.lines} stores {name}, which is already there")
-                self.live[name] = at
-                self._edits.pop(name, None)
-            case "tag" if name in self.live:
-                self._edits.setdefault(name, []).append((record["add"], record["rm"]))
-            case "del" if name in self.live:
-                del self.live[name]
-                self._edits.pop(name, None)
+                if id_ in self.live:
+                    self.superseded.add(self.live[id_])
+                    yield Problem("duplicate", id_, f"line {self.lines} stores {id_}, which is already there")
+                self.live[id_] = offset
+                self._edits.pop(id_, None)
+            case "tag" if id_ in self.live:
+                self._edits.setdefault(id_, []).append((record["add"], record["rm"]))
+            case "del" if id_ in self.live:
+                del self.live[id_]
+                self._edits.pop(id_, None)
 
-    def _is_live(self, at: int, record: Record) -> bool:
-        return bool(record["op"] == "put" and self.live.get(record["id"]) == at)
+    def _is_live(self, offset: int, record: Record) -> bool:
+        return bool(record["op"] == "put" and self.live.get(record["id"]) == offset)
 
     def _records(self, snapshot: Snapshot) -> Iterator[tuple[int, bytes, Record | None]]:
         """Yield offset, bytes and record of each line: None for a bad line, after which its salvaged parts follow."""
-        for at, line in _lines(snapshot):
+        for offset, line in _lines(snapshot):
             record = decode(line)
-            yield at, line, record
+            yield offset, line, record
             if record is None and self._salvage:
                 for start, part in _parts(line):
                     if (record := decode(part)) is not None:
-                        yield at + start, part, record
+                        yield offset + start, part, record
 
 
 def _lines(snapshot: Snapshot) -> Iterator[tuple[int, bytes]]:
     """Yield the offset of each line and the line without its LF; the last one may be torn."""
-    at = 0
+    offset = 0
     for block in snapshot.forward(0, snapshot.size):
         *lines, rest = block.split(b"\n")
         for line in [*lines, rest] if rest else lines:
-            yield at, line
-            at += len(line) + 1
+            yield offset, line
+            offset += len(line) + 1
 
 
 def _parts(line: bytes) -> Iterator[tuple[int, bytes]]:

@@ -18,11 +18,11 @@ _LAST_BYTES = 64  # enough to include the checksum of the last line
 
 class IdCache:
     """
-    What one process's earlier puts learned about an index, so that each put reads only what was appended since.
+    What earlier puts of this process read from an index, so that each put reads only what was appended since.
 
     The index up to `end` contains no line that only a newer version knows. From the fourth put on, a bitmap also says
-    which prefixes of ids occur there, so that a put can skip the search for an id whose prefix is new; it doesn't pay
-    for a process that puts once.
+    which prefixes of ids occur there, so that a put can skip the search for an id whose prefix is new; a process that
+    puts once doesn't need it.
 
     Attributes:
         lock: Held by the caller of any other method, and while `end` is used.
@@ -44,7 +44,7 @@ class IdCache:
             self._clear()
 
     def validate(self, snapshot: Snapshot) -> None:
-        """Clear the cache unless the index continues the known one; it may be another, or cut and grown again."""
+        """Clear the cache if the index was rewritten or truncated since, not only appended to."""
         is_same = self._gen is not None and snapshot.gen == self._gen
         if not is_same or snapshot.before(self.end, len(self._last)) != self._last:
             self._clear()
@@ -86,7 +86,7 @@ class UsedIds:
 
     Args:
         short: The 12 digits.
-        cache: What the store's earlier puts learned; it is brought up to date.
+        cache: The store's cache, which this updates.
     """
 
     def __init__(self, short: str, cache: IdCache) -> None:
@@ -118,11 +118,11 @@ class UsedIds:
                 offset += len(block)
                 if offset > cache.end:
                     cache.add(block)
-                at = block.find(self._id_start)
-                while at >= 0:
-                    if match := self._id.match(block, at):
+                start = block.find(self._id_start)
+                while start >= 0:
+                    if match := self._id.match(block, start):
                         self._numbers.add(int(match[1] or 1))
-                    at = block.find(self._id_start, at + 1)
+                    start = block.find(self._id_start, start + 1)
             self._gen, self._end = snapshot.gen, snapshot.end
             cache.advance(snapshot)
 

@@ -76,7 +76,7 @@ class ArtifactSearch:
 
     def __init__(self, ids: Collection[str] = (), *, prefix: str = "", to_edit: bool = False) -> None:
         self._ids = frozenset(ids)
-        self._encoded_ids = frozenset(each.encode() for each in ids)
+        self._encoded_ids = frozenset(id_.encode() for id_ in ids)
         self._prefix = prefix
         start = prefix or (f'{next(iter(ids))}"' if len(ids) == 1 else "artifact_")
         self._needle = f'"id":"{start}'.encode()
@@ -103,33 +103,33 @@ class ArtifactSearch:
             self._end = 0
             for results in (self.live, self.removed, self.offsets):
                 results.clear()
-        at = max(self._end, snapshot.start)
-        for block in snapshot.forward(at, snapshot.end):
+        block_start = max(self._end, snapshot.start)
+        for block in snapshot.forward(block_start, snapshot.end):
             if self._to_edit:
                 refuse_unknown(block)
             for offset, line in lines_holding(self._needle, block):
                 if self._may_match(line) and (record := snapshot.decode(line)) is not None:
-                    self._apply(record, at + offset)
-            at += len(block)
+                    self._apply(record, block_start + offset)
+            block_start += len(block)
         self._gen, self._end = snapshot.gen, snapshot.end
 
     def _may_match(self, line: bytes) -> bool:
         # The common start of several ids occurs in nearly every line, and decoding takes far longer than this.
         return len(self._encoded_ids) < 2 or line[line.index(b'"id":"') + 6 :].partition(b'"')[0] in self._encoded_ids
 
-    def _apply(self, record: Record, at: int) -> None:
-        name = record.get("id")
-        if not isinstance(name, str) or not (name in self._ids if self._ids else name.startswith(self._prefix)):
+    def _apply(self, record: Record, offset: int) -> None:
+        id_ = record.get("id")
+        if not isinstance(id_, str) or not (id_ in self._ids if self._ids else id_.startswith(self._prefix)):
             return  # the match is deeper in the line
         match record["op"]:
             case "put":
-                self.removed.pop(name, None)
-                self.live[name] = record
-                self.offsets[name] = at
-            case "tag" if name in self.live:
-                self.live[name]["tags"] = edit_tags(self.live[name]["tags"], record["add"], record["rm"])
-            case "del" if name in self.live:
-                self.removed[name] = self.live.pop(name)
+                self.removed.pop(id_, None)
+                self.live[id_] = record
+                self.offsets[id_] = offset
+            case "tag" if id_ in self.live:
+                self.live[id_]["tags"] = edit_tags(self.live[id_]["tags"], record["add"], record["rm"])
+            case "del" if id_ in self.live:
+                self.removed[id_] = self.live.pop(id_)
 
 
 def by_id(snapshot: Snapshot, prefix: str, *, complete: bool) -> list[Record]:
@@ -150,7 +150,7 @@ def last_deleted(snapshot: Snapshot) -> str | None:
         return None
     search = ArtifactSearch(deleted)
     search.update(snapshot)
-    return next((name for name in deleted if name in search.removed), None)
+    return next((id_ for id_ in deleted if id_ in search.removed), None)
 
 
 def newest(snapshot: Snapshot, filter_: Filter) -> Iterator[Record]:
@@ -206,7 +206,7 @@ class _Candidates:
         self._retagged: set[bytes] = set()  # the 12 digits of artifacts to which an edit may have added such a tag
 
     def select(self, block: bytes) -> list[bytes]:
-        """Return those lines of a block, the last one first; the last block must come first, too."""
+        """Return those lines of a block, the last one first; call it with the last block first, too."""
         selected = dict(lines_holding(b"\t", block))
         for edit in selected.values():
             if any(tag in added for tag in self._tags if tag in edit for added in _ADDED.findall(edit)):
@@ -215,18 +215,18 @@ class _Candidates:
         if self._may_contain_text(block) and all(needle in block for needle in needles):
             rarest = min(needles, key=block.count) if len(needles) > 1 else needles[0] if needles else b"\n"
             selected.update(
-                (at, line)
-                for at, line in lines_holding(rarest, block)
+                (offset, line)
+                for offset, line in lines_holding(rarest, block)
                 if self._may_contain_text(line) and (len(needles) < 2 or all(needle in line for needle in needles))
             )
         if self._retagged:
             for put in _PUT_ID.finditer(b"\n" + block):
                 if put[1] in self._retagged:
-                    at = put.start()
-                    line = block[at : block.index(b"\n", at)]
+                    offset = put.start()
+                    line = block[offset : block.index(b"\n", offset)]
                     if all(member in line for member in self._members):
-                        selected[at] = line
-        return [selected[at] for at in sorted(selected, reverse=True)]
+                        selected[offset] = line
+        return [selected[offset] for offset in sorted(selected, reverse=True)]
 
     def _may_contain_text(self, lines: bytes) -> bool:
         """Tell whether a prompt in these lines may contain the text of `Filter.search`."""

@@ -1,7 +1,7 @@
 """
 The index file: lines are appended under a lock and read without one.
 
-This module reads and writes complete lines; `lines` encodes and decodes them, `index` computes what they add up to.
+This module reads and writes complete lines; `lines` encodes and decodes them, `index` and `fold` compute the state.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ class Snapshot:
         while stop:
             start = max(0, stop - BACKWARD)
             self._file.seek(start)
-            at = self._file.read(stop - start).rfind(b"\n")
-            if at >= 0:
-                return start + at + 1
+            index = self._file.read(stop - start).rfind(b"\n")
+            if index >= 0:
+                return start + index + 1
             stop = start
         return 0
 
@@ -162,7 +162,7 @@ class Journal:
 
     Args:
         root: The store's directory.
-        warn: Called with a kind and a message when something is wrong that prevents nothing.
+        warn: Called with a kind and a message for a problem that doesn't make the operation fail.
     """
 
     def __init__(self, root: Path, warn: Callable[[str, str], None]) -> None:

@@ -1,7 +1,7 @@
 """
 The lines of the index: JSON objects with a checksum, as bytes and as records.
 
-This module knows when a line is good and what its members are, not what the lines of an index add up to.
+This module checks each line by itself; `index` and `fold` compute the state that all lines together describe.
 """
 
 from __future__ import annotations
@@ -126,13 +126,13 @@ def new_head() -> bytes:
 
 def lines_holding(needle: bytes, block: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the lines of a block that contain `needle` (an LF: all lines), without their LF, with their offsets."""
-    at = block.find(needle)
-    while at >= 0:
-        start, stop = block.rfind(b"\n", 0, at) + 1, block.find(b"\n", at)
+    index = block.find(needle)
+    while index >= 0:
+        start, stop = block.rfind(b"\n", 0, index) + 1, block.find(b"\n", index)
         if stop < 0:
             stop = len(block)
         yield start, block[start:stop]
-        at = block.find(needle, stop + 1)
+        index = block.find(needle, stop + 1)
 
 
 def refuse_unknown(block: bytes) -> None:
@@ -182,7 +182,7 @@ def _are_strings(values: list[Any]) -> bool:
 
 def _reason(err: Exception) -> str:
     if isinstance(err, UnicodeEncodeError):
-        return f"{err.object[err.start : err.end]!r} is not text"
+        return f"{err.object[err.start : err.end]!r} is not valid Unicode"
     return "it is nested too deep" if isinstance(err, RecursionError) else str(err).lower()
 
 
@@ -191,8 +191,8 @@ def _parse(line: bytes) -> Any:
     Parse JSON with one of two parsers that accept the same.
 
     pydantic_core is nearly twice as fast as the standard library, but importing it takes as long as parsing many
-    thousand lines, so the first lines of a process do without it. It also rejects lone surrogates and deep nesting;
-    lines that may contain either are always left to it.
+    thousand lines, so the first lines of a process are parsed without it. It also rejects lone surrogates and deep
+    nesting, so it always parses the lines that may contain either.
     """
     global _lines_parsed
     _lines_parsed += 1

@@ -24,8 +24,8 @@ def locked(root: Path, name: str = LOCK, wait_s: float | None = None) -> Iterato
     Hold an exclusive lock; the kernel frees it when the process dies.
 
     Args:
-        root: The directory of the lock file, which is never deleted if it is the store's own.
-        name: The lock file; any other than the store's own is deleted afterwards.
+        root: The directory of the lock file.
+        name: The lock file; it is deleted afterwards unless it is the store's own.
         wait_s: How long to wait for another process; None: 30 s.
 
     Raises:

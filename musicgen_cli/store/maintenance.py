@@ -31,7 +31,7 @@ from musicgen_cli.store.lock import locked
 RECOVERED = "recovered"
 _MIN_AGE_S = 3600.0  # younger files may belong to a write that is in progress
 _REPAIR_HINT = "`musicgen store check` lists all problems, `musicgen store repair` repairs them"
-_ADOPT_HINT = "`musicgen store repair --adopt` makes takes of it"
+_ADOPT_HINT = "`musicgen store repair --adopt` makes takes from it"
 _ID_OR_HASH = re.compile(rb'"(?:id":"(artifact_([0-9a-f]{12})(?:-[1-9][0-9]{0,8})?)|content_hash":"([0-9a-f]{64}))"')
 _BATCH = 1000  # artifacts that are adopted with one append
 
@@ -138,7 +138,7 @@ def repair(root: Path, *, adopt: bool = False, dry_run: bool = False) -> Repair:
 
     Args:
         root: The store's directory.
-        adopt: Make artifacts, tagged `recovered`, of blobs that the index does not mention, not even as removed.
+        adopt: Make artifacts, tagged `recovered`, from blobs that the index does not mention, not even as removed.
         dry_run: Change nothing; only compute the result.
     """
     blobs = Blobs(root)
@@ -210,7 +210,7 @@ class _Quarantine:
 
 
 def _locked_if(changes: bool, root: Path) -> AbstractContextManager[None]:
-    # What changes nothing takes no lock, so that it works on read-only media.
+    # A dry run takes no lock, so that it works on read-only media.
     return locked(root) if changes else nullcontext()
 
 
@@ -227,10 +227,10 @@ def _refuse_problems(problems: Iterator[Problem]) -> None:
 
 
 def _count_and_size(lines: Iterator[bytes]) -> tuple[int, int]:
-    number = size = 0
+    total = size = 0
     for line in lines:
-        number, size = number + 1, size + len(line)
-    return number, size
+        total, size = total + 1, size + len(line)
+    return total, size
 
 
 def _count(items: Iterator[object]) -> int:
@@ -322,9 +322,9 @@ def _adopt(root: Path, journal: Journal, wavs: Iterator[tuple[Digest, int, WavIn
             for digest, size, info in batch:
                 if digest.hex in hashes or not blobs.holds(digest):
                     continue  # meanwhile another process stored an artifact for it, or deleted it
-                name = next(each for number in count(1) if (each := make_id(digest.short, number)) not in used_ids)
-                used_ids.add(name)
-                artifact = from_draft(draft, artifact_id=name, created=now, digest=digest, size=size, info=info)
+                id_ = next(id_ for number in count(1) if (id_ := make_id(digest.short, number)) not in used_ids)
+                used_ids.add(id_)
+                artifact = from_draft(draft, artifact_id=id_, created=now, digest=digest, size=size, info=info)
                 lines.append(encode({"op": "put", **artifact.record}))
             index.append(lines)
             adopted += len(lines)

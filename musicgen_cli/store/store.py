@@ -69,7 +69,7 @@ class Store:
 
     Args:
         root: The store's directory.
-        warn: Called with a message of one line when something is wrong that prevents nothing, once per kind of problem.
+        warn: Called with one line, once per kind, for problems that don't make an operation fail.
     """
 
     def __init__(self, root: Path, *, warn: Callable[[str], None] = _to_stderr) -> None:
@@ -82,23 +82,23 @@ class Store:
 
     def check_free_space(self, size_bytes: int) -> None:
         """
-        Check that this much audio could be stored, before hours are spent on making it; nothing is written.
+        Check that there is room for this much audio, before hours are spent on making it; nothing is written.
 
         Raises:
             StoreError: The directory can't be written, or its disk has too little free space.
         """
-        place = self.root  # or its nearest parent that exists
-        while not os.path.lexists(place):
-            place = place.parent
+        folder = self.root  # or its nearest parent that exists
+        while not os.path.lexists(folder):
+            folder = folder.parent
         reason = None
-        if not place.is_dir():
+        if not folder.is_dir():
             reason = "not a directory"
-        elif not os.access(place, os.W_OK):
+        elif not os.access(folder, os.W_OK):
             reason = "no permission, or read-only"
-        elif (free := shutil.disk_usage(place).free) < size_bytes:
+        elif (free := shutil.disk_usage(folder).free) < size_bytes:
             reason = f"{size(free)} are free, {size(size_bytes)} are needed"
         if reason:
-            raise StoreError(f"can't write to {str(place)!r}: {reason}", hint=files.OTHER_STORE)
+            raise StoreError(f"can't write to {str(folder)!r}: {reason}", hint=files.OTHER_STORE)
 
     @contextmanager
     def exclusive_lock(self, task: str) -> Iterator[None]:
@@ -172,13 +172,13 @@ class Store:
 
     def get_many(self, ids: Sequence[str]) -> list[Artifact]:
         """
-        Return the artifacts with some ids, without repeats.
+        Return the artifacts with the given ids, in their order, without repeats.
 
         Raises:
             ArtifactNotFoundError, AmbiguousIdError: An id matches no artifact, or several.
         """
         refs, search = self._look_up(ids)
-        return [from_record(search.live[name]) for name in refs]
+        return [from_record(search.live[id_]) for id_ in refs]
 
     def tag(self, ids: Sequence[str], *, add: Sequence[str] = (), rm: Sequence[str] = ()) -> list[Artifact]:
         """
@@ -247,15 +247,15 @@ class Store:
             search.update(snapshot)
         if len(search.removed) > 1:
             raise AmbiguousIdError(ref, [*search.removed])
-        name = next(iter(search.removed), None)
-        if name is None:
+        id_ = next(iter(search.removed), None)
+        if id_ is None:
             raise _not_removed(ref, search)
-        self.read_blob(from_record(search.removed[name]))
+        self.read_blob(from_record(search.removed[id_]))
         with files.explained("write to", self.root), self._journal.appending() as index:
             search.update(index.snapshot)
-            if name not in search.removed:
+            if id_ not in search.removed:
                 raise _not_removed(ref, search)
-            artifact = from_record(search.removed[name])
+            artifact = from_record(search.removed[id_])
             if not self._blobs.holds(artifact.digest):
                 raise DamagedError(f"a garbage collection has just deleted {str(self.blob_path(artifact))!r}")
             index.append([_put_line(artifact)])
@@ -344,11 +344,11 @@ class Store:
             _check_live(search, refs)
             lines = []
             now = timestamp(datetime.now(UTC))
-            for name in refs:
-                artifact, members = change(from_record(search.live[name]))
+            for id_ in refs:
+                artifact, members = change(from_record(search.live[id_]))
                 changed.append(artifact)
                 if members is not None:
-                    lines.append(encode({"op": op, "id": name, "at": search.offsets[name], "t": now, **members}))
+                    lines.append(encode({"op": op, "id": id_, "at": search.offsets[id_], "t": now, **members}))
             index.append(lines)
         return changed
 
@@ -366,8 +366,8 @@ class Store:
 
 
 def _check_live(search: ArtifactSearch, refs: Mapping[str, str]) -> None:
-    for name, ref in refs.items():
-        if name not in search.live:
+    for id_, ref in refs.items():
+        if id_ not in search.live:
             raise ArtifactNotFoundError(ref)
 
 
