@@ -15,7 +15,7 @@ def make_loop(wav: bytes, frames: int | None = None) -> bytes:
     Cross-fade the end into the start with equal power.
 
     The result begins with the cross-fade and ends where the part that fades out began, so that its last sample is
-    followed by its first as it was in the clip. Where both parts are loud and alike, their sum is clipped.
+    followed by its first as it was in the clip. Where the sum of both parts exceeds full scale, it is clipped.
 
     Args:
         wav: A WAV that `inspect` accepts.
@@ -41,10 +41,10 @@ def make_loop(wav: bytes, frames: int | None = None) -> bytes:
     for frame in range(fade):
         angle = (frame + 0.5) / fade * math.pi / 2
         rising, falling = math.sin(angle), math.cos(angle)
-        for at in range(frame * info.channels, (frame + 1) * info.channels):
-            mixed = source.values[body + at] * falling + source.values[at] * rising
+        for i in range(frame * info.channels, (frame + 1) * info.channels):
+            mixed = source.values[body + i] * falling + source.values[i] * rising
             if source.step:  # integers
                 mixed = int(round(mixed / source.step) * source.step)
                 mixed = min(int(source.full_scale - source.step), max(int(-source.full_scale), mixed))
-            values[at] = mixed
+            values[i] = mixed
     return to_wav(values, info)

@@ -1,7 +1,7 @@
 """
 Find the audio players of this machine, start them and stop them.
 
-Players are other programs. They are started with a list of arguments, never through a shell, and get a path or
+Players are separate programs. They are started with a list of arguments, never through a shell, and receive a path or
 samples, never text such as a prompt.
 """
 
@@ -29,7 +29,7 @@ _PATH = "{path}"
 _AT_ONCE_S = 2.0  # a player that finds no sound device fails within this time
 _STOP_S = 0.5  # between SIGTERM and SIGKILL
 _POLL_S = 0.2  # on Windows, Ctrl-C can't end a wait without a time-out
-_HANGS_S = 30.0  # a player that runs this much longer than its sound hangs
+_HANGS_S = 30.0  # a player that runs this much longer than the clip counts as hung
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ KNOWN_PLAYERS = (  # best first
 
 def find() -> list[Player]:
     """
-    Return the players on PATH, best first; without any, the package sounddevice if it is installed.
+    Return the players on PATH, best first; if there is none, one that uses the package sounddevice, if installed.
 
     Raises:
         PlayerAbsentError: There is no player.
@@ -168,32 +168,34 @@ class PlayerProcess:
         try:
             self._process.stdin.close()
         except OSError:
-            return  # the player has ended; `wait` tells how
+            return  # the player has ended; `wait` reports how
 
     def wait(self, duration: float) -> None:
         """
         Wait until the player has ended.
 
         Args:
-            duration: Of the sound, in seconds.
+            duration: Length of the clip in seconds.
 
         Raises:
             PlayerError: The player failed or hangs.
         """
-        give_up = time.monotonic() + duration + _HANGS_S
+        deadline = time.monotonic() + duration + _HANGS_S
         while True:
             try:
                 code = self._process.wait(_POLL_S)
             except subprocess.TimeoutExpired:
-                if time.monotonic() > give_up:
+                if time.monotonic() > deadline:
                     raise PlayerError(f"{self._name} hangs", at_once=False) from None
             else:
                 break
-        took = time.monotonic() - self._started
-        complaint = self._last_stderr_line()
+        elapsed_s = time.monotonic() - self._started
+        stderr_line = self._last_stderr_line()
         # ffplay exits with 0 when it can't open the sound device, but it says so on stderr.
-        if code or (complaint and took < duration / 2):
-            raise PlayerError(f"{self._name} failed: {complaint or f'exit code {code}'}", at_once=took < _AT_ONCE_S)
+        if code or (stderr_line and elapsed_s < duration / 2):
+            raise PlayerError(
+                f"{self._name} failed: {stderr_line or f'exit code {code}'}", at_once=elapsed_s < _AT_ONCE_S
+            )
 
     def stop(self) -> None:
         """Stop the player; its process has ended when this returns."""

@@ -23,12 +23,12 @@ _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 # The last 14 bytes of each WAVE_FORMAT_EXTENSIBLE sub-format GUID that stands for a plain format tag (mmreg.h).
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-_FLIP = bytes(byte ^ 0x80 for byte in range(256))  # between two's complement and unsigned bytes with zero at 128
+FLIP_SIGN = bytes(byte ^ 0x80 for byte in range(256))  # between two's complement and unsigned bytes with zero at 128
 
 
 @dataclass(frozen=True, slots=True)
 class WavInfo:
-    """The form and length of a WAV, checked against its bytes."""
+    """The sample format and length of a WAV, checked against its bytes."""
 
     sample_rate: int  # Hz
     channels: int
@@ -88,23 +88,23 @@ def inspect(wav: bytes) -> WavInfo:
         raise InvalidWavError("not a WAV: no RIFF/WAVE header")
     (riff_size,) = struct.unpack_from("<I", wav, 4)
     if riff_size + 8 != len(wav):
-        raise InvalidWavError(f"the WAV's header promises {riff_size + 8} bytes, there are {len(wav)}")
+        raise InvalidWavError(f"the WAV's header says {riff_size + 8} bytes, the file has {len(wav)}")
     fmt: bytes | None = None
-    at = 12
-    while at + 8 <= len(wav):
-        name = wav[at : at + 4]
-        (size,) = struct.unpack_from("<I", wav, at + 4)
-        start = at + 8
+    offset = 12
+    while offset + 8 <= len(wav):
+        name = wav[offset : offset + 4]
+        (size,) = struct.unpack_from("<I", wav, offset + 4)
+        start = offset + 8
         if start + size > len(wav):
-            raise InvalidWavError(f"the WAV's {name!r} chunk promises {size} bytes, {len(wav) - start} are left")
+            raise InvalidWavError(f"the WAV's {name!r} chunk says {size} bytes, {len(wav) - start} are left")
         if name == b"fmt ":
             fmt = wav[start : start + size]
         elif name == b"data":
             if fmt is None:
-                raise InvalidWavError("the WAV has samples before their format")
+                raise InvalidWavError("the WAV's data chunk comes before its fmt chunk")
             return _info(fmt, wav, start, size)
-        at = start + size + size % 2
-    raise InvalidWavError("the WAV has no samples chunk")
+        offset = start + size + size % 2
+    raise InvalidWavError("the WAV has no data chunk")
 
 
 def with_info(wav: bytes, texts: Mapping[str, str]) -> bytes:
@@ -126,21 +126,21 @@ def with_info(wav: bytes, texts: Mapping[str, str]) -> bytes:
 
 def without_last_info(wav: bytes) -> bytes:
     """Remove the chunk that `with_info` appended; a WAV that ends with anything else is returned unchanged."""
-    at = 12
+    offset = 12
     for start, end, name in _chunks(wav):
         if name == b"LIST" and end == len(wav) and wav[start : start + 4] == b"INFO":
-            at = start - 8
-    return wav if at == 12 else wav[:4] + struct.pack("<I", at - 8) + wav[8:at]
+            offset = start - 8
+    return wav if offset == 12 else wav[:4] + struct.pack("<I", offset - 8) + wav[8:offset]
 
 
 def read_info(wav: bytes) -> dict[str, str]:
-    """Return the metadata of a WAV by RIFF INFO names; damage elsewhere in the file doesn't matter."""
+    """Return the metadata of a WAV by RIFF INFO names, even if the file is damaged elsewhere."""
     texts = {}
     for start, end, name in _chunks(wav):
         if name == b"LIST" and wav[start : start + 4] == b"INFO":
-            for text_start, text_end, letters in _chunks(wav, start + 4, end):
+            for text_start, text_end, text_name in _chunks(wav, start + 4, end):
                 text = wav[text_start:text_end].partition(b"\0")[0].decode(errors="replace")
-                texts[letters.decode("latin-1")] = text
+                texts[text_name.decode("latin-1")] = text
     return texts
 
 
@@ -160,7 +160,7 @@ def samples(wav: bytes, info: WavInfo) -> Samples:
     else:
         wide = bytearray(len(data) // size * (2 if size < 3 else 4))
         if size == 1:
-            wide[1::2] = data.translate(_FLIP)
+            wide[1::2] = data.translate(FLIP_SIGN)
         elif size == 3:
             for byte in range(3):
                 wide[byte + 1 :: 4] = data[byte::3]
@@ -180,7 +180,7 @@ def to_wav(values: array[Any], info: WavInfo) -> bytes:
         values.byteswap()
     data = values.tobytes()
     if info.bits == 8:
-        data = data[1::2].translate(_FLIP)
+        data = data[1::2].translate(FLIP_SIGN)
     elif info.bits == 24:
         narrow = bytearray(len(data) // 4 * 3)
         for byte in range(3):
@@ -189,16 +189,16 @@ def to_wav(values: array[Any], info: WavInfo) -> bytes:
     return _wav(data, _FLOAT if info.is_float else _PCM, info.sample_rate, info.channels, info.bits)
 
 
-def _chunks(wav: bytes, at: int = 12, end: int | None = None) -> Iterator[tuple[int, int, bytes]]:
+def _chunks(wav: bytes, offset: int = 12, end: int | None = None) -> Iterator[tuple[int, int, bytes]]:
     """Yield start, end and name of each complete chunk."""
     end = len(wav) if end is None else end
-    while at + 8 <= end:
-        (size,) = struct.unpack_from("<I", wav, at + 4)
-        start = at + 8
+    while offset + 8 <= end:
+        (size,) = struct.unpack_from("<I", wav, offset + 4)
+        start = offset + 8
         if start + size > end:
             return
-        yield start, start + size, wav[at : at + 4]
-        at = start + size + size % 2
+        yield start, start + size, wav[offset : offset + 4]
+        offset = start + size + size % 2
 
 
 def _wav(data: bytes, tag: int, rate: int, channels: int, bits: int) -> bytes:
@@ -225,15 +225,15 @@ def _info(fmt: bytes, wav: bytes, start: int, size: int) -> WavInfo:
         raise InvalidWavError(f"the WAV is neither PCM nor float: format {tag}, {bits} bits")
     if not channels or not rate or align != channels * bits // 8:
         raise InvalidWavError(
-            f"the WAV's header contradicts itself: {channels} channels, {rate} Hz, {align} bytes a frame"
+            f"the WAV's header is inconsistent: {channels} channels, {rate} Hz, {align} bytes a frame"
         )
     if size == 0:
         raise InvalidWavError("the WAV has no samples")
     if size % align:
-        raise InvalidWavError(f"the WAV's {size} bytes of samples are not whole frames of {align}")
+        raise InvalidWavError(f"the WAV's {size} bytes of samples are not a multiple of its frame size, {align}")
     info = WavInfo(rate, channels, size // align, bits, tag == _FLOAT, start)
     if info.is_float and not _finite(wav[start : start + size], bits):
-        raise InvalidWavError("the WAV has samples that are not numbers")
+        raise InvalidWavError("the WAV has samples that are NaN or infinite")
     return info
 
 

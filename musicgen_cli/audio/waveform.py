@@ -1,7 +1,7 @@
 """
 Waveforms drawn in characters, and the levels of a clip.
 
-This needs only the standard library and is fast all the same: `bytes.translate` deletes the bytes that occur in a
+This needs only the standard library. It is fast because `bytes.translate` deletes the bytes that occur in a
 segment from all 256, which finds its extremes some twenty times as fast as `min` and `max`.
 """
 
@@ -11,12 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from musicgen_cli.audio.wav import WavInfo, inspect, samples
+from musicgen_cli.audio.wav import FLIP_SIGN, WavInfo, inspect, samples
 
 Peak = tuple[float, float]  # the lowest and the highest sample of a segment, -1 to 1
 
 _ALL = bytes(range(256))
-_FLIP = bytes(byte ^ 0x80 for byte in _ALL)
 _WINDOW_S = 0.01  # the unit in which silence is measured
 _SILENT = 10 ** (-60 / 20)  # -60 dBFS: a window whose RMS is lower is silent
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -82,7 +81,7 @@ def bars(extremes: Sequence[Peak]) -> str:
 
 def levels(wav: bytes) -> Levels:
     """
-    Measure the levels of a clip, exactly.
+    Measure the levels of a clip from its exact samples.
 
     Args:
         wav: A WAV that `inspect` accepts.
@@ -120,7 +119,7 @@ def _coarse(wav: bytes, info: WavInfo) -> bytes:
     if info.is_float:
         return bytes(min(255, max(0, math.floor(value * 128) + 128)) for value in samples(wav, info).values)
     size = info.bits // 8
-    return data if size == 1 else data[size - 1 :: size].translate(_FLIP)
+    return data if size == 1 else data[size - 1 :: size].translate(FLIP_SIGN)
 
 
 def _extremes(coarse: bytes) -> tuple[int, int]:
