@@ -140,7 +140,7 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
             ({"prompt": 5}, "prompt must be text, got 5"),
             ({"prompt": "x" * 2001}, "prompt must be at most 2000 characters, got 2001"),
             ({"tags": "a"}, "tags must be a list of texts, got a"),
-            ({"tags": ["a,b"]}, "tag 'a,b' holds one of \" \\ ,"),
+            ({"tags": ["a,b"]}, "tag 'a,b' contains one of \" \\ ,"),
             ({"creator": 5}, "creator must be text, got 5"),
             ({"variation_set_id": " x"}, "variation_set_id must be 1-128 printable characters, got ' x'"),
             ({"parent_id": "abcd"}, "no take matches 'abcd' (`musicgen list` shows what is stored)"),

@@ -87,7 +87,7 @@ class Checkpoint:
         path = self.directory / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(
-                f"{self.directory} has no tokenizer.json", hint="the model's publisher has it beside the weights"
+                f"{self.directory} has no tokenizer.json", hint="download it from where the weights came from"
             )
         return path
 
@@ -110,7 +110,7 @@ def find_checkpoint(name: str, models_dir: Path, cache_dir: Path | None = None) 
         name: `auto` (the first of small, medium and large that is complete, else nano), `nano`, the name of a model in
             the models directory, OWNER/REPO of one that was pulled, or the path of a checkpoint's folder.
         models_dir: The folder of pulled models, each in a folder of its name.
-        cache_dir: Where digests may be cached; None is nowhere.
+        cache_dir: Where digests may be cached; None: not at all.
 
     Raises:
         UnknownModelError: The name is neither that of a model nor a path.
@@ -149,7 +149,7 @@ def open_checkpoint(
     Open a checkpoint's folder.
 
     Args:
-        license_: The licence of the weights; None takes that of the manifest, or of the model card.
+        license_: The licence of the weights; None: as the manifest or the model card says.
 
     Raises:
         CheckpointError: A file that a checkpoint needs is absent or damaged.
@@ -193,7 +193,7 @@ def parse_config(content: bytes, file_name: str) -> Mapping[str, Any]:
 
 
 def hub_repository(name: str) -> str | None:
-    """Return the repository on the hub that a name stands for, as OWNER/REPO; None if it stands for none."""
+    """Return the hub repository of a model's name, as OWNER/REPO; None if the name can't be that of a repository."""
     if name in PUBLISHED:
         return _PUBLISHER + name
     repository = name.replace(_SEPARATOR, "/", 1) if "/" not in name else name

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from musicgen_cli import atomic
 
-_SETTLED_S = 2.0  # the coarsest time stamps of a file system (FAT); a younger file can change without a new one
+_SETTLED_S = 2.0  # the coarsest file time (FAT): a file modified this recently can change without a new time
 
 
 def read_cached(cache_dir: Path, kind: str, key: str) -> str | None:

@@ -76,7 +76,7 @@ class RemoteFile:
     blob: str | None  # Git's SHA-1 of the blob
 
     def partial(self, directory: Path) -> Path:
-        """Return where its first bytes are until it is complete; the hash in the name tells revisions apart."""
+        """Return the path of a partial download; its name contains the file's hash, so that revisions don't mix."""
         return directory / f"{self.name}.{self._expected_hash[:16]}.part"
 
     def is_at(self, path: Path) -> bool:
@@ -120,8 +120,8 @@ class Hub:
         Prepare the connection; nothing is sent yet.
 
         Raises:
-            ModelAbsentError: The environment says that this machine is offline.
-            InvalidValueError: The environment's token isn't ASCII.
+            ModelAbsentError: HF_HUB_OFFLINE is set.
+            InvalidValueError: The token isn't ASCII.
         """
         if constants.HF_HUB_OFFLINE:
             raise ModelAbsentError(
@@ -212,8 +212,9 @@ class Hub:
         """
         Download a file into a folder, and check its hash.
 
-        The bytes gather in `file.partial(directory)`. They stay there when the download is interrupted, and the next
-        call, in this process or another, asks only for the rest. The file gets its name once it is whole and checked.
+        The bytes are appended to `file.partial(directory)`. They stay there when the download is interrupted, and the
+        next call, in this process or another, requests only the rest. The file gets its name once it is complete and
+        checked.
 
         Args:
             received: Called with the number of bytes that came since the last call, first with those of an earlier
@@ -249,7 +250,7 @@ class Hub:
         received: Callable[[int], None],
         note: Callable[[str], None],
     ) -> None:
-        """Append what is missing of a file, in as many attempts as it takes while bytes keep coming."""
+        """Append the missing bytes of a file, trying again after failures for as long as bytes keep coming."""
         waits = iter(RETRY_WAITS_S)
         while (start := out.tell()) < file.size:
             try:
@@ -286,8 +287,8 @@ class Hub:
 
 def _wrong_checksum(repository: Repository, file: RemoteFile) -> BadAnswerError:
     return BadAnswerError(
-        f"{file.name} of {repository.id} has a wrong checksum and was thrown away",
-        hint="`musicgen model pull` again downloads it from its start",
+        f"{file.name} of {repository.id} has a wrong checksum and was deleted",
+        hint="`musicgen model pull` downloads it again from its start",
     )
 
 
@@ -312,7 +313,7 @@ def _translated() -> Iterator[None]:
 
 def _check(response: httpx.Response, name: str, revision: str | None) -> None:
     """
-    Turn an answer without content into an error; the header X-Error-Code has the hub's own word for it.
+    Raise the error that a response's status and its header X-Error-Code mean; do nothing if it has content.
 
     Raises:
         MusicgenError: As for `Hub.repository`.
@@ -324,7 +325,7 @@ def _check(response: httpx.Response, name: str, revision: str | None) -> None:
         raise UnknownModelError(f"{name} has no revision {revision!r}")
     if code == "RepoNotFound" or (status == httpx.codes.NOT_FOUND and code is None):
         raise UnknownModelError(
-            f"{constants.ENDPOINT} has no model {name!r}", hint="if it is a private one, HF_TOKEN has to be set"
+            f"{constants.ENDPOINT} has no model {name!r}", hint="check the name; a private model needs HF_TOKEN"
         )
     if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         raise ModelAbsentError(
@@ -332,5 +333,5 @@ def _check(response: httpx.Response, name: str, revision: str | None) -> None:
             hint=f"accept its terms at {constants.ENDPOINT}/{name}, and set HF_TOKEN to a token that may read it",
         )
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        raise ServiceBusyError(f"{constants.ENDPOINT} gets too many requests", hint="try again in a few minutes")
+        raise ServiceBusyError(f"{constants.ENDPOINT} received too many requests", hint="try again in a few minutes")
     raise ServiceError(f"{constants.ENDPOINT} answered {status} for {name}", hint="try again later")

@@ -1,8 +1,8 @@
 """
 The file `manifest.json` in the folder of a pulled model, which records where the model came from.
 
-It also replaces weights that were not kept: it has their digest, so that a take can name its checkpoint, and the shapes
-of their tensors, so that the memory that the model needs can be computed.
+Where the weights were not kept, it holds what is still needed of them: their digest, so that a take can name its
+checkpoint, and the shapes of their tensors, from which the model's memory is estimated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The names of models, and which of them the models directory has; no model is opened for it."""
+"""The names of models, and which of them are in the models directory, without opening any."""
 
 from __future__ import annotations
 

@@ -14,11 +14,8 @@ from typing import Any
 
 from musicgen_cli.errors import CheckpointError
 
-ACTIVATIONS = (
-    "gelu",
-    "gelu_new",
-    "relu",
-)  # of feed-forward layers; gelu is the exact form, gelu_new the tanh approximation
+# Of feed-forward layers; gelu is the exact form, gelu_new the tanh approximation.
+ACTIVATIONS = ("gelu", "gelu_new", "relu")
 PAD_MODES = ("constant", "reflect", "replicate")
 
 _HEAD_MULTIPLE = 8  # ONNX Runtime's GroupQueryAttention needs head widths that are a multiple of this
@@ -228,7 +225,8 @@ def _decoder(section: _Section) -> DecoderShape:
         raise section.unsupported("audio_channels")
     if shape.width % (shape.heads * _HEAD_MULTIPLE):
         raise CheckpointError(
-            f"config.json: decoder.hidden_size {shape.width} is not {shape.heads} heads of a multiple of 8"
+            f"config.json: decoder.hidden_size must be a multiple of {shape.heads * _HEAD_MULTIPLE} "
+            f"({_HEAD_MULTIPLE} times num_attention_heads), got {shape.width}"
         )
     for key in ("pad_token_id", "bos_token_id"):
         if section.get(key, shape.vocab) != shape.vocab:

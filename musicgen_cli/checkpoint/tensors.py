@@ -33,12 +33,12 @@ _DOWNLOAD_AGAIN = "download the model's files again"
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Where a tensor is, as a file's header says."""
+    """The location and format of a tensor, from its file's header."""
 
     path: Path
     dtype: str
     shape: tuple[int, ...]
-    start: int  # of its bytes in the file
+    start: int  # offset of its first byte in the file
 
 
 class Tensors:
@@ -75,11 +75,11 @@ class Tensors:
         if name not in self._entries:
             raise CheckpointError(f"the checkpoint has no tensor {name!r}", hint=_DOWNLOAD_AGAIN)
         entry = self._entries[name]
-        where = f"{entry.path.name}: tensor {name!r}"
+        label = f"{entry.path.name}: tensor {name!r}"
         if entry.shape != shape:
-            raise CheckpointError(f"{where} has the shape {_show(entry.shape)}, config.json makes it {_show(shape)}")
+            raise CheckpointError(f"{label} has the shape {entry.shape}, config.json requires {shape}")
         if entry.dtype not in _DTYPES:
-            raise CheckpointError(f"{where} is {entry.dtype}; F32, F16 and BF16 can be read")
+            raise CheckpointError(f"{label} is {entry.dtype}; F32, F16 and BF16 can be read")
         dtype = _DTYPES[entry.dtype]
         end = entry.start + math.prod(shape) * dtype.itemsize
         raw = self._mapped[entry.path][entry.start : end].view(dtype)
@@ -88,7 +88,7 @@ class Tensors:
             (raw.astype(np.uint32) << 16).view(np.float32) if entry.dtype == "BF16" else raw.astype(np.float32)
         )
         if not np.isfinite(values).all():
-            raise CheckpointError(f"{where} has values that are infinite or NaN", hint=_DOWNLOAD_AGAIN)
+            raise CheckpointError(f"{label} has values that are infinite or NaN", hint=_DOWNLOAD_AGAIN)
         return values.reshape(shape)
 
     def float32_bytes(self, *prefixes: str) -> int:
@@ -132,7 +132,7 @@ class DroppedTensors(Tensors):
 
     def read(self, name: str, *shape: int) -> FloatArray:  # noqa: ARG002
         """
-        Raise, for there are no values.
+        Raise an error, because there are no values.
 
         Raises:
             ModelAbsentError: Always.
@@ -210,7 +210,3 @@ def _check_range(name: str, dtype: str, shape: tuple[int, ...], first: int, last
         raise ValueError(f"tensor {name!r} doesn't begin where the one before it ends")
     if dtype in _DTYPES and math.prod(shape) * _DTYPES[dtype].itemsize != last - first:
         raise ValueError(f"tensor {name!r} doesn't have as many bytes as its shape needs")
-
-
-def _show(shape: tuple[int, ...]) -> str:
-    return " by ".join(map(str, shape)) or "()"

@@ -218,7 +218,7 @@ def test_the_error_for_an_unusable_tensor_names_it(write: Write, nano_tensors: M
 
     with pytest.raises(CheckpointError, match=rf"{NORM}' has values that are infinite or NaN"):
         tensors.read(NORM, 192)
-    with pytest.raises(CheckpointError, match=rf"{NORM}' has the shape 192, config.json makes it 96 by 2"):
+    with pytest.raises(CheckpointError, match=rf"{NORM}' has the shape \(192,\), config.json requires \(96, 2\)"):
         tensors.read(NORM, 96, 2)
     with pytest.raises(CheckpointError, match="no tensor 'absent'"):
         tensors.read("absent", 1)

@@ -135,7 +135,7 @@ def test_a_corrupted_partial_file_is_noticed_and_thrown_away(hub: Hub, download:
     content[1234] ^= 1
     partial.write_bytes(content)
 
-    with pytest.raises(BadAnswerError, match="wrong checksum and was thrown away"):
+    with pytest.raises(BadAnswerError, match="wrong checksum and was deleted"):
         download.fetch()
     assert download.files() == []
     hub.transfers.clear()

@@ -90,7 +90,7 @@ def test_a_corrupted_partial_file_is_thrown_away(musicgen: Run, hub: Hub, small:
     hub.cuts.clear()
     done = musicgen("model", "pull", "small")
     assert done.code == 6
-    assert f"{WEIGHTS} of {SMALL} has a wrong checksum and was thrown away" in done.err
+    assert f"{WEIGHTS} of {SMALL} has a wrong checksum and was deleted" in done.err
     assert hub.transfers[-1].start == 5_000_000
     assert staged() == ["config.json", "tokenizer.json"]
     assert musicgen("model", "pull", "small").code == 0
@@ -99,7 +99,7 @@ def test_a_corrupted_partial_file_is_thrown_away(musicgen: Run, hub: Hub, small:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
 def test_a_wrong_checksum_is_exit_6_and_names_the_file(musicgen: Run, hub: Hub, small: Path, name: str) -> None:
-    """One flipped bit, in a file of Git LFS or of Git; the file is thrown away."""
+    """One flipped bit, in a file of Git LFS or of Git; the file is deleted."""
     hub.wrong.add(name)
     done = musicgen("model", "pull", "small")
     assert done.code == 6
