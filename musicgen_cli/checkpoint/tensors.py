@@ -28,7 +28,7 @@ PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})  # never l
 
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-_DOWNLOAD_AGAIN = "download the model's files again"
+DOWNLOAD_AGAIN = "download the model's files again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Tensors:
                 infinite or NaN.
         """
         if name not in self._entries:
-            raise CheckpointError(f"the checkpoint has no tensor {name!r}", hint=_DOWNLOAD_AGAIN)
+            raise CheckpointError(f"the checkpoint has no tensor {name!r}", hint=DOWNLOAD_AGAIN)
         entry = self._entries[name]
         label = f"{entry.path.name}: tensor {name!r}"
         if entry.shape != shape:
@@ -88,7 +88,7 @@ class Tensors:
             (raw.astype(np.uint32) << 16).view(np.float32) if entry.dtype == "BF16" else raw.astype(np.float32)
         )
         if not np.isfinite(values).all():
-            raise CheckpointError(f"{label} has values that are infinite or NaN", hint=_DOWNLOAD_AGAIN)
+            raise CheckpointError(f"{label} has values that are infinite or NaN", hint=DOWNLOAD_AGAIN)
         return values.reshape(shape)
 
     def float32_bytes(self, *prefixes: str) -> int:
@@ -114,10 +114,10 @@ class Tensors:
             raise CheckpointError(f"can't read {path}: {err.strerror}") from err
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as err:
             reason = str(err) if type(err) is ValueError else "its header can't be read"
-            raise CheckpointError(f"{path} is not a complete safetensors file: {reason}", hint=_DOWNLOAD_AGAIN) from err
+            raise CheckpointError(f"{path} is not a complete safetensors file: {reason}", hint=DOWNLOAD_AGAIN) from err
         if end != content.size:
             raise CheckpointError(
-                f"{path} is damaged: it should have {end} bytes and has {content.size}", hint=_DOWNLOAD_AGAIN
+                f"{path} is damaged: it should have {end} bytes and has {content.size}", hint=DOWNLOAD_AGAIN
             )
         self._mapped[path] = content
 
@@ -157,10 +157,10 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
         try:
             shards = parse_shard_index((directory / WEIGHTS_INDEX).read_bytes(), str(directory / WEIGHTS_INDEX))
         except OSError as err:
-            raise CheckpointError(f"can't read {directory / WEIGHTS_INDEX}", hint=_DOWNLOAD_AGAIN) from err
+            raise CheckpointError(f"can't read {directory / WEIGHTS_INDEX}", hint=DOWNLOAD_AGAIN) from err
         for shard in shards:
             if not (directory / shard).is_file():
-                raise CheckpointError(f"{directory} has no {shard}, which its index names", hint=_DOWNLOAD_AGAIN)
+                raise CheckpointError(f"{directory} has no {shard}, which its index names", hint=DOWNLOAD_AGAIN)
         return tuple(directory / shard for shard in shards)
     pickles = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLE_SUFFIXES)
     if pickles:
@@ -168,7 +168,7 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
             f"{directory} has its weights only as {pickles[0]}, which is pickle and never loaded",
             hint=f"get {WEIGHTS_FILE} from the same place",
         )
-    raise CheckpointError(f"{directory} has no {WEIGHTS_FILE}", hint=_DOWNLOAD_AGAIN)
+    raise CheckpointError(f"{directory} has no {WEIGHTS_FILE}", hint=DOWNLOAD_AGAIN)
 
 
 def parse_shard_index(index: bytes, file_name: str) -> list[str]:
@@ -186,7 +186,7 @@ def parse_shard_index(index: bytes, file_name: str) -> list[str]:
         shards = sorted(set(json.loads(index)["weight_map"].values()))
         foreign = [shard for shard in shards if Path(shard).name != shard or not shard.endswith(".safetensors")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
-        raise CheckpointError(f"can't read {file_name}", hint=_DOWNLOAD_AGAIN) from err
+        raise CheckpointError(f"can't read {file_name}", hint=DOWNLOAD_AGAIN) from err
     if not shards or foreign:
         raise CheckpointError(f"{file_name} doesn't name safetensors files in its own folder")
     return shards

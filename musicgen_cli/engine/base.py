@@ -31,12 +31,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A finished sound in memory: a WAV that was checked, and everything that is known about how it was generated."""
+    """A finished clip in memory: its WAV, which was checked, and what is known about how it was generated."""
 
-    wav: bytes  # the whole file, header included
+    wav: bytes  # the whole file, including the header
     info: WavInfo  # what the header says, checked against the bytes
     origin: Origin
-    elapsed_s: float  # from the call of `generate` to its return, with all waits
+    elapsed_s: float  # from the call of `generate` to its return, including all waits
     seed: int | None = None  # None unless the engine honoured it: the same seed gives the same bytes
     license: str | None = None  # of the model's weights
     extra: Mapping[str, Any] = field(default_factory=dict)  # needed to reproduce it: checkpoint digest, sampler version
@@ -101,13 +101,13 @@ class Engine(Protocol):
     """Generates clips. `generate` may be called from many threads at once."""
 
     origin: Origin  # what is known about it before the first clip
-    slots: int  # clips that are generated at the same time; further calls wait for their turn
+    slots: int  # clips that are generated at the same time; further calls wait
 
     def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
         """
         Generate one clip.
 
-        A local engine draws a seed for a request without one and names it in the clip. The same request with the same
+        A local engine draws a seed for a request without one and records it in the clip. The same request with the same
         seed gives the same bytes, whatever else is generated at the same time.
 
         Raises:

@@ -1,8 +1,8 @@
 """
-The engine that is an HTTP service: `RemoteEngine` sends a request and checks the answer before it believes anything.
+The engine that is an HTTP service: `RemoteEngine` sends a request and validates the answer.
 
-httpx's time-outs apply to each read, so a body that trickles would never end; hence one total deadline for each
-request. `responses` says what an answer means, and `retry` when a request is sent again.
+httpx's time-outs apply to each read, so a slow enough body would never time out. Each request therefore has one total
+deadline. `responses` says what an answer means, and `retry` when a request is sent again.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class RemoteEngine:
         self._base = _parse_url(url)
         self.url = str(self._base.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
         self.origin = Origin("http", url=self.url)
-        self.slots = 1  # how many requests the service runs at once is its own business
+        self.slots = 1  # the service doesn't say how many requests it runs at once
         self._loopback = _is_loopback(self._base.host)
         # Loading the certificates takes longer than a request; without TLS there is nothing to verify.
         self._tls = httpx.create_ssl_context() if self._base.scheme == "https" else False
@@ -233,7 +233,7 @@ class RemoteEngine:
 
 
 async def _alongside(main: Coroutine[Any, Any, T], side: Coroutine[Any, Any, None]) -> T:
-    """Return the result of `main` while `side` runs, and cancel `side` then; an exception of either ends both."""
+    """Run `side` while `main` runs, and return the result of `main`; an exception in either cancels both."""
     main_task, side_task = asyncio.ensure_future(main), asyncio.ensure_future(side)
     tasks: set[asyncio.Future[Any]] = {main_task, side_task}
     try:

@@ -19,7 +19,7 @@ _RESIDENT_WEIGHTS = ("decoder.", "audio_encoder.decoder.", "audio_encoder.quanti
 _TEXT_WEIGHTS = ("text_encoder.", "enc_to_dec_proj.")
 USED_WEIGHTS = (*_TEXT_WEIGHTS, *_RESIDENT_WEIGHTS)  # prefixes of the tensors that engines use
 _TEXT_FACTOR = 1.2  # memory of encoding a prompt, as a multiple of the weights used for it
-_MIN_WEIGHTS_FOR_THREADS = 1 << 19  # ONNX Runtime multiplies by so many in 10 us; waking a thread takes about as long
+_MIN_WEIGHTS_FOR_THREADS = 1 << 19  # multiplied in 10 us, which is as long as waking a thread takes
 _MAX_SLOTS = 8  # with more, hardly more clips are finished in the same time: docs/benchmarks.md
 
 
@@ -28,8 +28,8 @@ def estimate_memory(shape: Shape, tensors: Tensors, *, steps: int, int8: bool) -
     Estimate the peak memory of a process that makes the longest clip.
 
     It is the sum of the process itself, one copy of the resident weights (ONNX Runtime repacks what it maps for its
-    kernels), and the larger of two things that aren't there at the same time: the weights that encode a prompt, and the
-    KV cache of every layer, row and step.
+    kernels), and the larger of two things that are never needed at the same time: the weights that encode a prompt, and
+    the KV cache of every layer, row and step.
 
     Args:
         steps: Of the longest clip.
@@ -42,7 +42,7 @@ def estimate_memory(shape: Shape, tensors: Tensors, *, steps: int, int8: bool) -
     width = decoder.width
     per_clip = 2 * decoder.layers * _ROWS * steps * width * (1 if int8 else 4)
     cross_attention = 2 * decoder.layers * width * width  # weights that are part of the text encoder's graph
-    quantized = decoder.layers * (6 * width * width + 2 * width * decoder.ffn)  # weights that int8 is for
+    quantized = decoder.layers * (6 * width * width + 2 * width * decoder.ffn)  # weights that int8 stores in 8 bits
     resident = tensors.float32_bytes(*_RESIDENT_WEIGHTS) - 4 * cross_attention - (3 * quantized if int8 else 0)
     text = round((tensors.float32_bytes(*_TEXT_WEIGHTS) + 4 * cross_attention) * _TEXT_FACTOR / (2 if int8 else 1))
     return _PROCESS_BYTES + resident + max(text, per_clip), per_clip
@@ -53,8 +53,8 @@ def default_slots(per_clip: int, free: int | None) -> int:
     Return how many clips to decode at once: 8, or as many as fit into the memory.
 
     Args:
-        per_clip: What each further clip takes, in bytes.
-        free: What is left beside the model and a first clip, in bytes; None if it is unknown.
+        per_clip: Bytes that each further clip takes.
+        free: Bytes that are left beside the model and a first clip; None if unknown.
     """
     return _MAX_SLOTS if free is None else min(_MAX_SLOTS, 1 + free // per_clip)
 
@@ -64,9 +64,9 @@ def check_memory(name: str, needed: int, free: int | None) -> None:
     Refuse a model that doesn't fit into memory, before the machine swaps or the kernel kills the process.
 
     Args:
-        name: Of the model.
-        needed: In bytes.
-        free: In bytes; None if it is unknown.
+        name: The model's name.
+        needed: Bytes that it needs.
+        free: Bytes that are free; None if unknown.
 
     Raises:
         MemoryNeededError: `needed` is more than `free`.
@@ -86,7 +86,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
     is unknown, which is anywhere but on Linux.
 
     Args:
-        root: The directory of proc and sys.
+        root: The directory that contains proc and sys.
     """
     available = [*_machine(root), *_cgroups(root), *_address_space(root)]
     return max(0, min(available)) if available else None
@@ -113,7 +113,7 @@ def default_threads(shape: DecoderShape) -> int:
     return cores() if shape.width * shape.ffn >= _MIN_WEIGHTS_FOR_THREADS else 1
 
 
-@cache  # asked whenever a graph is loaded, and /proc/cpuinfo takes milliseconds with many cores
+@cache  # called for each graph, and reading /proc/cpuinfo takes milliseconds with many cores
 def has_vnni(root: Path = Path("/")) -> bool:
     """
     Return whether this is an x86 processor with VNNI, where int8 weights are faster than uint8 (docs/benchmarks.md).
@@ -121,7 +121,7 @@ def has_vnni(root: Path = Path("/")) -> bool:
     On other x86 processors sums with int8 weights aren't even exact, unless ONNX Runtime converts the weights to uint8.
 
     Args:
-        root: The directory of proc.
+        root: The directory that contains proc.
     """
     return re.search(r"^flags\s*:.* avx(?:512)?_vnni\b", _read(root / "proc/cpuinfo"), re.MULTILINE) is not None
 

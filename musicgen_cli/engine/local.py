@@ -29,14 +29,14 @@ from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.errors import CheckpointError, short_reason
 
-_CACHED_PROMPTS = 4  # the same prompt mostly comes again at once, with other seeds
+_CACHED_PROMPTS = 4  # a prompt is mostly repeated at once, with other seeds
 
 Conditioning = TypeVar("Conditioning")
 ConditioningOut = TypeVar("ConditioningOut", covariant=True)
 
 
 class Model(Protocol[ConditioningOut]):
-    """The parts of a model beside its decoder, which the scheduler has."""
+    """The text encoder and the codec of a model; its decoder belongs to the scheduler."""
 
     def encode_text(self, ids: list[int]) -> ConditioningOut:
         """Encode the prompt, given as token ids, once into cross-attention keys and values."""
@@ -46,7 +46,7 @@ class Model(Protocol[ConditioningOut]):
 
 
 class LocalEngine(Generic[Conditioning]):
-    """Makes clips in this process; a subclass sets `slots`, `model` and `_scheduler`."""
+    """Generates clips in this process; a subclass sets `slots`, `model` and `_scheduler`."""
 
     slots: int
     model: Model[Conditioning]
@@ -65,18 +65,18 @@ class LocalEngine(Generic[Conditioning]):
         self._checkpoint = checkpoint
         self.shape = Shape.of(checkpoint.config)
         self._tokenizer = _tokenizer(checkpoint)
-        self._encoding = threading.Lock()  # guards the cache; of several callers with one prompt, the first encodes it
+        self._encoding = threading.Lock()  # guards the cache; held while encoding, so that no prompt is encoded twice
         self._prompts: OrderedDict[str, Conditioning] = OrderedDict()  # least recently used first
 
     def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
         """
-        Make one clip. Safe to call from any number of threads at once.
+        Generate one clip. Safe to call from any number of threads at once.
 
-        A request without a seed gets a random one, which the clip names. The same request with the same seed gives the
-        same bytes, whatever else is generated meanwhile.
+        A request without a seed gets a random one, which the clip records. The same request with the same seed gives
+        the same bytes, whatever else is generated meanwhile.
 
         Raises:
-            EngineError: The model fails, or its output is not a number.
+            EngineError: The model fails, or its output is NaN or infinite.
         """
         started = time.perf_counter()
         seed = secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed
@@ -145,7 +145,7 @@ def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         raise
     except Exception as err:  # tokenizers raises nothing narrower
         raise CheckpointError(f"{checkpoint.tokenizer} can't be read: {short_reason(err)}") from err
-    # As transformers sets them for each call that doesn't ask for more.
+    # The defaults of transformers.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -30,7 +30,7 @@ class LoadOptions:
     device: str = "auto"
     precision: str | None = None
     slots: int | None = None  # clips that are made at once
-    threads: int | None = None  # of one operation on the CPU
+    threads: int | None = None  # per operation on the CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Backend:
     extra: str  # the optional extra that brings its packages
     devices: tuple[str, ...]  # beside "auto"
     precisions: tuple[str, ...]
-    needs_weights: bool  # or graphs that were prepared from them are enough
+    needs_weights: bool  # False: graphs that were prepared from the weights are enough
     load: Callable[[str, LoadOptions, Note], Engine]
 
 
 def _load_onnx(model: str, options: LoadOptions, note: Note) -> Engine:
     # Since 1.29 the official ONNX Runtime reports usage to its maker and leaves a device id in the cache folder. Only
-    # this variable, set before the import, stops all of it (its docs/Privacy.md). Whoever wants that can set it to 0.
+    # this variable, set before the import, stops all of it (its docs/Privacy.md). A user who wants it can set 0.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with needs("local"):
         from musicgen_cli.engine.onnx.engine import OnnxEngine
@@ -90,22 +90,22 @@ def backend_of(engine: str | None, device: str | None = None, precision: str | N
 
     Raises:
         InvalidValueError: No backend has that name, device or precision.
-        AbsentError: Another backend has it.
+        AbsentError: Only another backend has the device or precision.
     """
     for kind, name, names in (("engine", engine, ENGINES), ("device", device, DEVICES),
                               ("precision", precision, PRECISIONS)):  # fmt: skip
         if name is not None and name not in names:
             raise InvalidValueError(f"{kind} must be one of {', '.join(names)}, got {name[:40]!r}")
     backend = BACKENDS[engine or DEFAULT_BACKEND]
-    for kind, name, own in (
+    for kind, name, supported in (
         ("device", device, ("auto", *backend.devices)),
         ("precision", precision, backend.precisions),
     ):
-        if name is not None and name not in own:
-            other = next(each.name for each in BACKENDS.values() if name in each.devices + each.precisions)
+        if name is not None and name not in supported:
+            other = next(row.name for row in BACKENDS.values() if name in row.devices + row.precisions)
             raise AbsentError(
                 f"the engine {backend.name} has no {kind} {name!r}",
-                hint=f"`--engine {other} --{kind} {name}` has, or `--{kind} {own[0]}`",
+                hint=f"use `--engine {other} --{kind} {name}`, or `--{kind} {supported[0]}`",
             )
     return backend
 
@@ -125,16 +125,16 @@ def open_local(
 
     Args:
         model: A name or the path of a checkpoint.
-        engine: Of ENGINES; None means onnx.
-        device: Of DEVICES; None means auto.
-        precision: Of PRECISIONS; None means int8 with onnx, and with torch bf16 on CUDA, else fp32.
+        engine: One of ENGINES; None means onnx.
+        device: One of DEVICES; None means auto.
+        precision: One of PRECISIONS; None means int8 with onnx, and with torch bf16 on CUDA, else fp32.
         slots: Clips that are made at once; None leaves it to the engine.
         threads: For one operation of onnx; None means one for each physical core. Torch has settings of its own.
         note: Called with a line about which model was chosen, and what is being prepared.
 
     Raises:
         InvalidValueError: There is no such engine, device or precision.
-        AbsentError: What was asked for isn't in this installation, or not on this machine.
+        AbsentError: The engine's packages, the device, the precision or the model are not on this machine.
         EngineError: The checkpoint can't be loaded.
     """
     backend = backend_of(engine, device, precision)
@@ -142,7 +142,7 @@ def open_local(
 
 
 def resolve_model(model: str, note: Note) -> Checkpoint:
-    """Find a model's files, and say which model it is if the choice was left to us."""
+    """Find a model's files; for `auto`, also note which model was chosen."""
     from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 
     checkpoint = find_checkpoint(model, models_dir(), cache_dir())

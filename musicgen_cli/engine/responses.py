@@ -89,12 +89,12 @@ def connection_error(url: str, err: httpx.TransportError) -> ServiceUnreachableE
 
 
 def status_of(err: ServiceError) -> int | None:
-    """Return the status that an error of `status_error` stands for, if it is one."""
+    """Return the HTTP status that caused an error, or None if it wasn't a status."""
     return err.status if isinstance(err, _StatusError) else None
 
 
 def retry_after_s(err: ServiceBusyError) -> float | None:
-    """Return the seconds after which a busy service wants to be asked again, if it said so."""
+    """Return the seconds in a busy service's Retry-After, or None if it sent none."""
     return err.retry_after_s if isinstance(err, _BusyStatusError) else None
 
 
@@ -104,7 +104,7 @@ def is_refused(err: Exception) -> bool:
 
 
 class _StatusError(ServiceError):
-    """A status that is neither 200 nor means busy."""
+    """A status other than 200 that does not mean busy."""
 
     def __init__(self, message: str, status: int, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -137,7 +137,7 @@ def _causes(err: BaseException | None) -> Iterator[BaseException]:
 
 
 async def _detail(response: httpx.Response) -> str | None:
-    """Return the server's own message in one line, or None if there is none that can be read."""
+    """Return the server's message in one line, or None if there is none or it can't be read."""
     try:
         body = await read_body(response, JSON_BYTES)
     except ServiceError:
@@ -161,15 +161,15 @@ def _validation_message(entry: object) -> str:
 
 
 def _parse_retry_after(value: str | None) -> float | None:
-    """Parse Retry-After, seconds or an HTTP date (RFC 9110, 10.2.3); None for junk and beyond 0-60 s."""
+    """Parse Retry-After, seconds or an HTTP date (RFC 9110, 10.2.3); None if it is invalid or not within 0-60 s."""
     if value is None:
         return None
     if value.isascii() and value.isdigit():
         wait_s = float(value[:9])
     else:
         try:
-            when = email.utils.parsedate_to_datetime(value)
+            date = email.utils.parsedate_to_datetime(value)
         except ValueError:
             return None
-        wait_s = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        wait_s = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return wait_s if wait_s in limits.RETRY_AFTER_S else None

@@ -19,7 +19,7 @@ T = TypeVar("T")
 _SHORTEST_WAIT_S = 0.05  # "Retry-After: 0" must not become a busy loop
 _STARTING_WAIT_S = 0.25  # between two attempts to reach a service that may be starting
 
-# The listener is told of each wait; without a handler of its own, stamina's log would reach stderr as well.
+# The listener receives a note of each wait; without a handler of its own, stamina's log would reach stderr as well.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 

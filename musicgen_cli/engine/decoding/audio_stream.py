@@ -2,7 +2,7 @@
 Decodes codes into samples chunk by chunk, while more codes are still being generated.
 
 A chunk is decoded as soon as the frames that it depends on are there. Its bounds and its context follow from frame
-numbers alone, so the samples are the same to the bit in whatever portions the codes arrive. Only the context of the
+numbers alone, so the samples are the same to the bit however many codes arrive at a time. Only the context of the
 next chunk is kept, so memory doesn't grow with the clip.
 """
 
@@ -16,7 +16,7 @@ from musicgen_cli.checkpoint.shape import CodecShape
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
 
-_FIRST_CHUNK = 25  # frames, 0.5 s with a published model: short, as somebody may be waiting to hear it
+_FIRST_CHUNK = 25  # frames, 0.5 s with a published model: short, so that playback can start soon
 _CHUNK = 32  # frames of every other chunk: little memory, and mostly in the processor's caches
 
 
@@ -44,7 +44,7 @@ class Codec(Protocol):
 
 
 class AudioStream:
-    """Decodes the codes of one clip into samples as they come."""
+    """Decodes the codes of one clip into samples as they arrive."""
 
     def __init__(self, codec: Codec, shape: CodecShape, *, codebooks: int, channels: int) -> None:
         """

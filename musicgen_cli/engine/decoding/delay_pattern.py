@@ -33,7 +33,7 @@ class DelayPattern:
         return self.frames + self.codebooks // self.channels - 1
 
     def delay(self, codebook: int) -> int:
-        """Return by how many steps a codebook is behind the first one."""
+        """Return how many steps a codebook is behind the first one."""
         return codebook // self.channels
 
     def codebooks_at(self, step: int) -> list[int]:

@@ -44,7 +44,7 @@ class Recording:
         audio = audio[:, : self._remaining]
         self._remaining -= audio.shape[1]
         if not np.isfinite(audio).all():
-            raise EngineError("the model's sound is not a number", hint="its weights may be damaged")
+            raise EngineError("the model's audio has NaN or infinite samples", hint="its weights may be damaged")
         self._clipped += int((np.abs(audio) > 1).sum())
         samples = np.rint(np.clip(audio, -1, 1) * _FULL_SCALE).astype("<i2")
         self._silent = self._silent and not samples.any()

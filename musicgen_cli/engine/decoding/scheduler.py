@@ -3,7 +3,7 @@ Continuous batching: sequences join and leave the decoder batch at any step, eac
 
 Every caller waits for its own sequence. One thread, which exists only while there is work, advances all running
 sequences step by step. Rows are kept contiguous, so that a step computes the rows of running sequences and no others.
-The scheduler knows sequences, threads and a `Decoder`; how a decoder computes is none of its concern.
+The scheduler manages sequences and threads; a `Decoder` computes.
 """
 
 from __future__ import annotations

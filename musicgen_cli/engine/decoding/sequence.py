@@ -1,8 +1,8 @@
 """
 One request while it is being decoded.
 
-A `Sequence` knows its sampling parameters, its position and its codes so far, and nothing of other requests. So one
-clip, a batch and a service run the same decoding loop over one or more sequences.
+A `Sequence` holds its sampling parameters, its position and its codes so far, and is independent of other requests. So
+one clip, a batch and a service run the same decoding loop over one or more sequences.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ class Sequence:
             logits: Of this sequence's rows, shape ``(rows, codebooks, vocabulary)``.
 
         Raises:
-            EngineError: A logit is NaN, infinite or larger than any model's.
+            EngineError: A logit is NaN, infinite or larger than `_MAX_LOGIT`.
         """
         if not (np.abs(logits) < _MAX_LOGIT).all():
-            raise EngineError("the model's output is not a number", hint="its weights may be damaged")
+            raise EngineError("the model's output is NaN or infinite", hint="its weights may be damaged")
         codebooks = self.pattern.codebooks_at(self.position)
         guided = apply_guidance(logits, self._sampling.guidance_scale)[codebooks]
         if self._sampling.do_sample:

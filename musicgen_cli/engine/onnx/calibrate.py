@@ -2,8 +2,8 @@
 Calibrates the scales of the int8 KV cache.
 
 The bound that follows from the weights is many times what occurs in practice, so a scale derived from it is too coarse.
-A few clips decoded with those coarse scales show how large keys and values really get. The clips are sampled as a
-user's are, because tokens that a model wouldn't choose lead to values that don't occur.
+So a few clips are decoded with those coarse scales, to measure how large keys and values get. The clips are sampled
+with usual parameters, because tokens that a model wouldn't choose lead to values that don't occur.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def coarse_scales(kv_bounds: FloatArray) -> FloatArray:
 
 def calibrated_scales(kv_bounds: FloatArray, peaks: FloatArray) -> FloatArray:
     """
-    Return scales for what occurred with the coarse scales, and a margin of half as much again.
+    Return scales for the magnitudes that occurred with the coarse scales, times a margin of 1.5.
 
     Args:
-        kv_bounds: What no key or value exceeds.
+        kv_bounds: Upper bounds of the magnitudes of keys and values.
         peaks: The largest magnitude of each channel, in steps of the coarse scales; shaped as the bounds.
     """
     coarse = coarse_scales(kv_bounds)

@@ -20,7 +20,7 @@ from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
 from musicgen_cli.engine.onnx.graph_builder import FLOAT, INT64, Dims, Graph
 from musicgen_cli.errors import CheckpointError
 
-_PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}  # torch's word → ONNX's
+_PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}  # torch's name → ONNX's
 
 
 def write_codec_lstm(graph: Graph, shape: CodecShape, tensors: Tensors, *, codebooks: int) -> None:
@@ -96,7 +96,7 @@ class _Decoder:
         weight, bias = self._weights(f"{layer}.conv", (inputs, inputs // 2, kernel), inputs // 2)
         total = kernel - stride
         right = math.ceil(total * self._shape.trim_right) if self._shape.causal else total // 2
-        # The operator's pads trim its output, which torch's model does in a step of its own.
+        # The operator's pads trim its output, which torch's model does in a separate step.
         return graph.node(
             *("ConvTranspose", x, graph.weight(weight), graph.weight(bias)),
             kernel_shape=[kernel],
@@ -135,9 +135,9 @@ class _Decoder:
 
             bias = np.concatenate([gates("bias_ih"), gates("bias_hh")], axis=1)
             weights = (gates("weight_ih", filters), gates("weight_hh", filters), bias)
-            of_layer = slice(2 * i, 2 * i + 2)
-            inputs = (y, *map(graph.weight, weights), "", *states[of_layer])
-            y, *_ = graph.nodes("LSTM", *inputs, to=[f"lstm.{i}", *new_states[of_layer]], hidden_size=filters)
+            layer_states = slice(2 * i, 2 * i + 2)
+            inputs = (y, *map(graph.weight, weights), "", *states[layer_states])
+            y, *_ = graph.nodes("LSTM", *inputs, to=[f"lstm.{i}", *new_states[layer_states]], hidden_size=filters)
             y = graph.node("Squeeze", y, graph.ints(1))  # the axis of directions, of which there is one
         graph.node("Transpose", graph.node("Add", y, x), to="states", perm=[1, 2, 0])
         graph.output("states", ["C", filters, "N"])

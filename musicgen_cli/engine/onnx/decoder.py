@@ -18,7 +18,7 @@ from musicgen_cli.errors import EngineError, short_reason
 
 KVCache = dict[str, NDArray[np.float32] | NDArray[np.int8]]  # by the names of the decoder step's inputs
 
-# ONNX Runtime's own exceptions have nothing in common but the module they are in; RuntimeError comes from its bindings.
+# ONNX Runtime's exceptions have no common base class, only a common module; its bindings raise RuntimeError.
 _FAILURES: tuple[type[Exception], ...] = (
     RuntimeError,
     *(kind for kind in vars(runtime).values() if isinstance(kind, type) and issubclass(kind, Exception)),
@@ -125,8 +125,8 @@ class _Binding:
             "positions": self._positions,
             "lengths": self._lengths,
             "longest": self._longest,
-            "text_rows": np.array([row for row, each in enumerate(conditioning) if each is not None], np.int64),
-            **_batched([each for each in conditioning if each is not None], shape),
+            "text_rows": np.array([row for row, text in enumerate(conditioning) if text is not None], np.int64),
+            **_batched([text for text in conditioning if text is not None], shape),
             **cache,
             **scales,
         }
@@ -151,7 +151,7 @@ class _Binding:
 
 def _batched(conditioning: list[Conditioning], shape: DecoderShape) -> dict[str, FloatArray]:
     """Return the decoder step's inputs for several prompts, all padded to the longest."""
-    length = max((each.mask.shape[-1] for each in conditioning), default=1)
+    length = max((text.mask.shape[-1] for text in conditioning), default=1)
     heads, width = shape.heads, shape.head_width
 
     def pad(values: FloatArray, axis: int, filler: float) -> FloatArray:
@@ -162,13 +162,13 @@ def _batched(conditioning: list[Conditioning], shape: DecoderShape) -> dict[str,
     def join(parts: list[FloatArray], empty: tuple[int, ...]) -> FloatArray:
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(empty, np.float32), *parts])
 
-    inputs = {"text_mask": join([pad(each.mask, 3, -np.inf) for each in conditioning], (0, 1, 1, length))}
+    inputs = {"text_mask": join([pad(text.mask, 3, -np.inf) for text in conditioning], (0, 1, 1, length))}
     for i in range(shape.layers):
         for name, axis, size in (
             (f"cross_key.{i}", 3, (0, heads, width, length)),
             (f"cross_value.{i}", 2, (0, heads, length, width)),
         ):
-            inputs[name] = join([pad(each.values[name], axis, 0) for each in conditioning], size)
+            inputs[name] = join([pad(text.values[name], axis, 0) for text in conditioning], size)
     return inputs
 
 
@@ -178,6 +178,6 @@ def translated_errors(task: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as err:
-        raise EngineError(f"there was not enough memory to {task}", hint="a smaller model needs less") from err
+        raise EngineError(f"there is not enough memory to {task}", hint="a smaller model needs less") from err
     except _FAILURES as err:
         raise EngineError(f"ONNX Runtime couldn't {task}: {short_reason(err)}") from err

@@ -29,7 +29,7 @@ _MASK_MULTIPLE = 64  # tokens; the mask of a prompt is padded to a multiple of i
 
 
 class OnnxEngine(LocalEngine[Conditioning]):
-    """Makes clips on the CPU; requests from several threads are decoded as one batch."""
+    """Generates clips on the CPU; requests from several threads are decoded as one batch."""
 
     model: OnnxModel
 
@@ -49,10 +49,10 @@ class OnnxEngine(LocalEngine[Conditioning]):
 
         Args:
             cache_dir: Where its graphs are cached.
-            precision: One that `registry.BACKENDS` has for it.
+            precision: One of those of onnx in `registry.BACKENDS`.
             threads: Per operation; None means `hardware.default_threads`.
             slots: Clips decoded at once, while further ones wait; None means `hardware.default_slots`.
-            note: Called with a line before something that takes long.
+            note: Called with one line before a step that takes long.
             free: Returns the free memory in bytes; None, which means unknown, skips the check.
 
         Raises:
@@ -136,7 +136,7 @@ class OnnxModel:
         Encode the prompt, given as token ids, once into cross-attention keys and values.
 
         The graph is loaded for this and freed afterwards, so that the KV caches can use its memory. Its weights are
-        mapped and used as they lie in the file, so that loading takes some 10 ms.
+        memory-mapped and used in place, so that loading takes some 10 ms.
         """
         mask = np.zeros((1, 1, 1, len(ids)), np.float32)
         mask = np.pad(mask, [(0, 0)] * 3 + [(0, -len(ids) % _MASK_MULTIPLE)], constant_values=-np.inf)

@@ -30,11 +30,11 @@ from musicgen_cli.engine.onnx.quantize import (
 )
 
 Array = NDArray[Any]
-Dims = Sequence[int | str]  # a name stands for a length that is known only at run time
+Dims = Sequence[int | str]  # a string names a dimension that is known only at run time
 
 FLOAT, INT64, INT32, INT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.INT8
 
-_OPSET, _IR = 20, 10  # Gelu is of 20; ONNX Runtime 1.17 and later read both
+_OPSET, _IR = 20, 10  # Gelu needs opset 20; ONNX Runtime 1.17 and later read both
 _CONTRIB_DOMAIN = "com.microsoft"  # of ONNX Runtime's own operators: ContribOperators.md
 _EXTERNAL_DATA_BYTES = 1024  # tensors of this size and larger go to the file beside the graph
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -127,7 +127,7 @@ class Graph:
 
         Args:
             inputs: Names of values; "" leaves an optional input out.
-            to: The output's name; None makes one up.
+            to: The output's name; None: a new name.
         """
         return self.nodes(op, *inputs, to=(to or self._new_name(op),), **attributes)[0]
 

@@ -132,11 +132,11 @@ class _Block:
 
     def step(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         count = len(tokens)
-        self._positions.zero_()  # unused rows write to position 0, and nobody reads what they compute
+        self._positions.zero_()  # unused rows write to position 0, and their results are ignored
         self._positions[:count] = torch.from_numpy(positions)
         self._tokens[:count] = torch.from_numpy(tokens)
         pages = int(positions.max()) // PAGE + 1
-        text_pages = max(len(each.mask) if each else 1 for each in self._conditioning[:count])
+        text_pages = max(len(text.mask) if text else 1 for text in self._conditioning[:count])
         compute = self._replay if self._device.type == "cuda" else self._compute
         logits: FloatArray = compute(pages, text_pages)[:count].cpu().numpy()
         return logits

@@ -13,7 +13,7 @@ from musicgen_cli.errors import AbsentError, EngineError, MemoryNeededError, sho
 
 def select_device(name: str) -> torch.device:
     """
-    Return the device of a name: auto (CUDA where there is one, else the CPU), cpu, cuda or mps.
+    Return the device with a name: auto (CUDA where there is one, else the CPU), cpu, cuda or mps.
 
     Raises:
         AbsentError: There is no such device on this machine.
@@ -41,7 +41,7 @@ class ExclusiveDevice:
                 yield
             except torch.OutOfMemoryError as err:
                 raise MemoryNeededError(
-                    f"the device had not enough memory to {task}", hint="a smaller model needs less"
+                    f"the device does not have enough memory to {task}", hint="a smaller model needs less"
                 ) from err
             except RuntimeError as err:
                 raise EngineError(f"torch couldn't {task}: {short_reason(err)}") from err

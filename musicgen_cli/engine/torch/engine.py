@@ -24,7 +24,7 @@ _DEVICE_BYTES = 800_000_000  # CUDA, the workspaces of its libraries, and decodi
 
 
 class TorchEngine(LocalEngine[Conditioning]):
-    """Makes clips with PyTorch; requests from several threads are decoded as one batch."""
+    """Generates clips with PyTorch; requests from several threads are decoded as one batch."""
 
     model: TorchModel
 

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.checkpoint.tensors import FloatArray
+from musicgen_cli.checkpoint.tensors import DOWNLOAD_AGAIN, FloatArray
 from musicgen_cli.engine import hardware
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
@@ -140,7 +140,7 @@ def _load(checkpoint: Checkpoint) -> MusicgenForConditionalGeneration:
             logging.enable_progress_bar()
     # transformers initialises missing weights at random and goes on.
     if missing := sorted(name for name in report["missing_keys"] if name.startswith(hardware.USED_WEIGHTS)):
-        raise CheckpointError(f"the checkpoint has no tensor {missing[0]!r}", hint="fetch the model's files again")
+        raise CheckpointError(f"the checkpoint has no tensor {missing[0]!r}", hint=DOWNLOAD_AGAIN)
     return model.eval()
 
 

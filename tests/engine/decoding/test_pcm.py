@@ -56,5 +56,5 @@ def test_silence_is_a_warning() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_samples_that_are_not_finite_are_an_error(bad: float) -> None:
     """They are not clipped to full scale."""
-    with pytest.raises(EngineError, match="not a number"):
+    with pytest.raises(EngineError, match="NaN or infinite"):
         wav_of([[0.0, 0.5]], [[0.0, bad]])

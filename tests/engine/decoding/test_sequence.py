@@ -114,7 +114,7 @@ def test_logits_that_are_not_finite_are_an_error(bad: float) -> None:
     logits = np.zeros((1, 4, VOCAB), np.float32)
     logits[0, 3, 2] = bad
 
-    with pytest.raises(EngineError, match="not a number"):
+    with pytest.raises(EngineError, match="NaN or infinite"):
         new_sequence(3).advance(logits)
 
 
