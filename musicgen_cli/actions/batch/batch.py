@@ -1,5 +1,5 @@
 """
-Many requests, one result each: a failure stops only itself, and a take that the store has is not made twice.
+Runs a batch: takes that are stored already are not made again, and a failed take doesn't stop the others.
 
 Each take's record carries a fingerprint, `<family>-<request>-<occurrence>`:
 
@@ -48,7 +48,7 @@ from musicgen_cli.store import Artifact, Store
 _FINGERPRINT_VERSION = "1"
 _AFTER_FAMILY = re.compile(r"-([0-9a-f]{32})-(\d{1,18})")
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-_RETRIED = (TryAgainError, ServiceError)  # another try of the same request may succeed
+_RETRIED = (TryAgainError, ServiceError)  # failures that may be temporary
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class BatchListener(Protocol):
     """Follows the progress of a batch; both methods may be called from any thread."""
 
     def begin(self, takes: int, audio_s: float) -> None:
-        """Learn how many takes are missing, and the seconds of audio of all of them."""
+        """Receive the number of takes that are missing, and their total length in seconds."""
 
     def making(self, item: BatchItem) -> AbstractContextManager[ProgressListener]:
         """Return the listener of one take, entered while it is made."""
@@ -103,7 +103,7 @@ class Batch:
 
     Args:
         model: The model that will make them; None if the service doesn't say.
-        run: A name; under another name the same file is made again.
+        run: The run's name; a run with another name makes all takes again.
         parents: The ids of parents by the names that rows give them, from `find_parents`.
         redo: Make takes again that the store has.
         force: Let exports replace files.
@@ -165,8 +165,8 @@ class Batch:
         Args:
             engine: Safe to use from `jobs` threads.
             jobs: How many takes are made at once.
-            retry: How many more times a request is tried that failed in a way that may pass.
-            max_failures: Begin no more takes after so many failures.
+            retry: How many more times a request is tried after a failure that may be temporary.
+            max_failures: Begin no more takes after this many failures.
 
         Raises:
             StoreError, TargetError: The disk is full, or the store can't be written: nothing more can succeed.
@@ -220,16 +220,16 @@ class Batch:
         self.tally.skipped = self._worklist.takes - self._worklist.missing()
 
     def _make(self, item: BatchItem, engine: Engine, listener: BatchListener, retry: int) -> Outcome:
-        """Make one take, in a thread of its own."""
+        """Make one take; called on one of the batch's threads."""
         with listener.making(item) as progress:
-            stopping = _StoppingListener(progress, self._ended)
-            where = None if item.row.output is None else resolve_target(item.row.output, force=self._force)
+            stopping_listener = _StoppingListener(progress, self._ended)
+            target = None if item.row.output is None else resolve_target(item.row.output, force=self._force)
             planned = self._plan(item)
             self._store.check_free_space(expected_bytes(planned))
-            take = self._try(item, planned, engine, stopping, retry)
-            if where is None:
+            take = self._try(item, planned, engine, stopping_listener, retry)
+            if target is None:
                 return Outcome(item, take.artifact, warnings=take.warnings)
-            return self._export(item, take.artifact, where, warnings=take.warnings)
+            return self._export(item, take.artifact, target, warnings=take.warnings)
 
     def _try(
         self, item: BatchItem, planned: PlannedTake, engine: Engine, listener: ProgressListener, retry: int
@@ -271,13 +271,13 @@ class Batch:
         self,
         item: BatchItem,
         artifact: Artifact,
-        where: ExportTarget,
+        target: ExportTarget,
         *,
         is_new: bool = True,
         warnings: tuple[str, ...] = (),
     ) -> Outcome:
         try:
-            path = export(artifact, self._store, where, set())
+            path = export(artifact, self._store, target, set())
         except MusicgenError as err:
             if _is_fatal(err):
                 raise
@@ -334,8 +334,8 @@ def _is_fatal(err: MusicgenError) -> bool:
 def _missing_output(item: BatchItem, artifact: Artifact) -> ExportTarget | None:
     """Return where a stored take is to be exported to, if no file is there."""
     assert item.row.output is not None
-    where = resolve_target(item.row.output, force=True)
-    path = where.path / f"{file_name(artifact, where.template)}.wav" if where.is_folder else where.path
+    target = resolve_target(item.row.output, force=True)
+    path = target.path / f"{file_name(artifact, target.template)}.wav" if target.is_folder else target.path
     if path.is_symlink() or path.exists():
         return None
     return resolve_target(item.row.output)

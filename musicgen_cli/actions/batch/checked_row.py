@@ -1,7 +1,7 @@
 """
-One row of a batch: which columns it may have, and a row that was checked.
+The columns that a row of a batch can have, and the check of a row.
 
-A row's columns are the fields of a request, and beside them what the record and the export of its takes should be.
+The columns are the fields of a request, members of the record of its takes, and where these are exported to.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def unknown_column(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRow:
-    """A row that was found to be good, with the defaults of its batch."""
+    """A row that was checked, with the defaults of its batch."""
 
     first: GenerateRequest  # of its first combination and variation; without a seed unless one was given
     tags: tuple[str, ...]  # all of them
@@ -66,7 +66,7 @@ class CheckedRow:
         Check a row.
 
         Raises:
-            InvalidValueError: Something is wrong with it; the message names all of that.
+            InvalidValueError: The row is invalid; the message lists everything that is wrong.
         """
         wrong = [unknown_column(name) for name in row if name not in COLUMNS]
         fields = {field.name: row[field.name] for field in FIELDS if field.name in row} | sweep[0]
@@ -74,7 +74,7 @@ class CheckedRow:
         try:
             first = GenerateRequest.checked(fields)
         except InvalidValueError:
-            wrong += _each_wrong(fields)
+            wrong += _field_errors(fields)
         for name in _NUMBERS:
             value = row.get(name)
             if value is not None and (type(value) is not int or value not in SEED):
@@ -127,7 +127,7 @@ class CheckedRow:
         return self.first.model_copy(update=changes) if changes else self.first
 
     def to_json(self) -> str:
-        """Return it as a JSON text."""
+        """Return the row as a JSON text."""
         return json.dumps(asdict(self) | {"first": self.first.model_dump()})
 
     @classmethod
@@ -141,7 +141,7 @@ class CheckedRow:
 
 def listed_tags(tags: Any) -> list[str]:
     """
-    Return the tags of a row as a list; a text has commas between them, which no tag can hold.
+    Return the tags of a row as a list; a text is split at commas, which no tag can contain.
 
     Raises:
         InvalidValueError: They are neither a list of texts nor a text.
@@ -164,7 +164,7 @@ def _checked_texts(row: RowFields, *, has_several: bool) -> tuple[str, ...]:
     return tags
 
 
-def _each_wrong(fields: Mapping[str, Any]) -> Iterator[str]:
+def _field_errors(fields: Mapping[str, Any]) -> Iterator[str]:
     for name, value in fields.items():
         try:
             GenerateRequest.checked({name: value})

@@ -16,7 +16,7 @@ def find_parents(worklist: Worklist, store: Store) -> tuple[dict[str, str], dict
     Find the takes that rows name as their parents, in one pass over the store.
 
     Returns:
-        Their ids by the names that rows give them, and by the other names the errors.
+        The ids by the names that rows give them, and the errors by the names that can't be resolved.
     """
     names = worklist.parents()
     starts = {name: parse_id(name) for name in names}
@@ -31,8 +31,8 @@ def find_parents(worklist: Worklist, store: Store) -> tuple[dict[str, str], dict
                     matches[start].append(artifact.id)
     ids: dict[str, str] = {}
     errors: dict[str, MusicgenError] = {}
-    for name, wanted in starts.items():
-        candidates = [last] if name == LAST and last else matches[wanted[0]] if wanted else []
+    for name, parsed in starts.items():
+        candidates = [last] if name == LAST and last else matches[parsed[0]] if parsed else []
         if len(candidates) == 1:
             ids[name] = candidates[0]
         else:

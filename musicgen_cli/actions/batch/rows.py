@@ -26,7 +26,7 @@ def read_rows(file: BinaryIO, form: str | None = None) -> Iterator[tuple[int, Ro
     Yield the rows with their line numbers; a bad row is yielded as the error that says what is wrong with it.
 
     Args:
-        form: Of FORMS; None: the first line that isn't blank decides.
+        form: One of FORMS; None: detected from the first line that isn't blank.
 
     Raises:
         UsageError: Something is wrong for all rows: the header, or the encoding.
@@ -72,8 +72,8 @@ def _form(first: bytes) -> str:
     if re.fullmatch(r"\[\s*(\{.*)?", text):
         raise UsageError("the rows are one JSON array; JSON Lines has an object a line", hint="jq -c '.[]' FILE")
     names, _ = _header(text)
-    known = [name for name in names if name in COLUMNS]
-    return "csv" if len(known) > 1 or (known and (len(names) > 1 or known == ["prompt"])) else "text"
+    columns = [name for name in names if name in COLUMNS]
+    return "csv" if len(columns) > 1 or (columns and (len(names) > 1 or columns == ["prompt"])) else "text"
 
 
 def _json_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | InvalidValueError]]:
@@ -126,7 +126,7 @@ def _csv_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | InvalidV
     if wrong := [unknown_column(name) for name in names if name not in COLUMNS]:
         raise UsageError(f"line {last}, the header: {'; '.join(wrong)}")
     if twice := {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"line {last}, the header: {', '.join(sorted(twice))} stands there twice")
+        raise UsageError(f"line {last}, the header: {', '.join(sorted(twice))} appears twice")
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     while True:
         consumed.clear()
@@ -145,9 +145,11 @@ def _csv_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | InvalidV
 
 def _header(text: str) -> tuple[list[str], str]:
     """Split a CSV header at the delimiter that gives the most known names; return the names and the delimiter."""
-    split = {each: [name.strip().strip('"').lower() for name in text.split(each)] for each in _DELIMITERS}
-    delimiter = max(split, key=lambda each: sum(name in COLUMNS for name in split[each]))
-    return split[delimiter], delimiter
+    names_by_delimiter = {
+        delimiter: [name.strip().strip('"').lower() for name in text.split(delimiter)] for delimiter in _DELIMITERS
+    }
+    best = max(names_by_delimiter, key=lambda delimiter: sum(name in COLUMNS for name in names_by_delimiter[delimiter]))
+    return names_by_delimiter[best], best
 
 
 def _from_cells(names: Sequence[str], cells: Sequence[str]) -> RowFields | InvalidValueError:
@@ -164,7 +166,7 @@ def _value(name: str, cell: str) -> Any:
     try:
         return from_json(cell.strip().lower(), allow_inf_nan=False)  # spreadsheets write TRUE
     except ValueError:
-        return cell  # whoever checks the field says what it must be
+        return cell  # the check of the row reports it
 
 
 def _too_long() -> InvalidValueError:

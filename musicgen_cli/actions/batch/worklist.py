@@ -1,5 +1,5 @@
 """
-The takes that a batch asks for: multiplied and numbered, on disk.
+The takes of a batch, expanded from its rows and numbered, on disk.
 
 They are kept in a temporary SQLite file, so that a million of them take no memory. The system removes the file when the
 process ends, however that happens.
@@ -22,7 +22,7 @@ from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.limits import BATCH_TAKES, TAGS
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # `json.dumps` would make one for each row
-_CACHE_KIB = 16 * 1024  # of SQLite's own
+_CACHE_KIB = 16 * 1024  # SQLite's page cache
 _TABLES = """
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
@@ -83,7 +83,7 @@ class Worklist:
         sweep: Multiplies each row; its values take precedence over the row's.
 
     Raises:
-        InvalidValueError: Something is wrong with the defaults.
+        InvalidValueError: The defaults are invalid.
     """
 
     def __init__(self, defaults: RowFields, sweep: Sweep) -> None:
@@ -101,7 +101,7 @@ class Worklist:
         Check one row and add its takes.
 
         Raises:
-            InvalidValueError: Something is wrong with it, and nothing of it is added; the message names all of that.
+            InvalidValueError: The row is invalid, and none of its takes is added; the message lists all that is wrong.
             UsageError: There are too many takes.
             MusicgenError: The disk with the temporary files is full.
         """
@@ -110,7 +110,7 @@ class Worklist:
         if self.takes + count > BATCH_TAKES:
             raise UsageError(f"a batch has at most {BATCH_TAKES:,} takes, with line {line} there would be more")
         with _explained():
-            self._refuse_double(checked)
+            self._refuse_duplicate(checked)
             if checked.file is not None:
                 self._db.execute("INSERT INTO file VALUES (?, ?)", (checked.file, line))
             inserted = self._db.execute(
@@ -163,8 +163,8 @@ class Worklist:
             )
             if not changed.rowcount:
                 return None
-            where = "request = ? AND occurrence = ? AND has_output"
-            return next(self._select(where, (key, occurrence)), None)
+            condition = "request = ? AND occurrence = ? AND has_output"
+            return next(self._select(condition, (key, occurrence)), None)
 
     def missing(self) -> int:
         """Count the takes that are not stored."""
@@ -179,16 +179,16 @@ class Worklist:
         """Remove the temporary file."""
         self._db.close()
 
-    def _select(self, where: str, values: tuple[Any, ...] = ()) -> Iterator[BatchItem]:
+    def _select(self, condition: str, values: tuple[Any, ...] = ()) -> Iterator[BatchItem]:
         takes = self._db.execute(
-            "SELECT take.id, row.id, line, checked, combination, variation, request, occurrence"  # noqa: S608  # our own words
-            f" FROM take JOIN row ON row.id = take.row WHERE {where} ORDER BY take.id",
+            "SELECT take.id, row.id, line, checked, combination, variation, request, occurrence"  # noqa: S608  # the condition is a constant
+            f" FROM take JOIN row ON row.id = take.row WHERE {condition} ORDER BY take.id",
             values,
         )
-        row_id, row = None, None
-        for number, at, line, checked, combination, variation, key, occurrence in takes:
-            if row is None or row_id != at:  # takes of one row come one after the other
-                row_id, row = at, CheckedRow.from_json(checked)
+        last_row_id, row = None, None
+        for number, row_id, line, checked, combination, variation, key, occurrence in takes:
+            if row is None or row_id != last_row_id:  # takes of one row come one after the other
+                last_row_id, row = row_id, CheckedRow.from_json(checked)
             siblings = None
             if row.variations > 1:
                 first = "SELECT request, occurrence FROM take WHERE id = ?"
@@ -215,14 +215,14 @@ class Worklist:
         ((last,),) = self._db.execute("SELECT max(occurrence) FROM take WHERE request = ?", (key,))
         return 0 if last is None else int(last) + 1
 
-    def _refuse_double(self, checked: CheckedRow) -> None:
+    def _refuse_duplicate(self, checked: CheckedRow) -> None:
         if checked.file is not None:
             for (line,) in self._db.execute("SELECT line FROM file WHERE path = ?", (checked.file,)):
-                raise InvalidValueError(f"output {checked.output!r} is that of line {line}, too")
+                raise InvalidValueError(f"output {checked.output!r} is also that of line {line}")
         if checked.occurrence is not None:
             same = (_key(checked.request(self._sweep, 0, 0)), checked.occurrence)
-            where = "JOIN row ON row.id = take.row WHERE request = ? AND occurrence = ?"
-            for (line,) in self._db.execute(f"SELECT line FROM take {where}", same):  # noqa: S608  # our own words
+            query = "SELECT line FROM take JOIN row ON row.id = take.row WHERE request = ? AND occurrence = ?"
+            for (line,) in self._db.execute(query, same):
                 raise InvalidValueError(f"line {line} has the same request and the same occurrence")
 
 

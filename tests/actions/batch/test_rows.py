@@ -102,7 +102,7 @@ def test_a_quote_without_an_end_is_an_error() -> None:
     ("data", "message"),
     [
         (b"promt,seed\n", "line 1, the header: unknown field 'promt', the nearest known one is 'prompt'"),
-        (b"seed,prompt,seed\n", "line 1, the header: seed stands there twice"),
+        (b"seed,prompt,seed\n", "line 1, the header: seed appears twice"),
         (b"[\n{}]\n", "the rows are one JSON array"),
         (b'[{"prompt": "x"}]\n', "the rows are one JSON array"),
         ("\ufeffx\n".encode("utf-16-le"), "the rows are UTF-16"),

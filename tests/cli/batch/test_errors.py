@@ -36,7 +36,7 @@ from tests.support.command_line import Run
         ('{"variation_set_id": " "}', "variation_set_id must be"),
         ('{"output": "x.opus"}', "no export to"),
         ('{"output": "x.wav", "variations": 2}', "several takes can't go into the one file"),
-        ('{"output": "first.wav"}', "output 'first.wav' is that of line 1, too"),
+        ('{"output": "first.wav"}', "output 'first.wav' is also that of line 1"),
         ('{"client_job_id": "a b"}', "client_job_id must be"),
         ('{"parent_id": "deadbeef"}', "no take matches 'deadbeef'"),
         ('{"occurrence": -1}', "occurrence must be a whole number, 0 or more"),
