@@ -1,5 +1,5 @@
 """
-From settings to an engine: the one way, for the command line, Python, jobs, batches, MCP, the service and the cluster.
+Opens the engine that the settings choose, for the command line, Python, jobs, batches, MCP, service and cluster alike.
 
 `configure` turns settings and options into an `EngineConfig`, `prepare` pulls a model that isn't on this machine, and
 `open_engine` opens the engine: a model in this process, one service, or several services as a fleet.
@@ -29,14 +29,14 @@ class EngineConfig:
     """
     What makes takes: a service, or a model in this process.
 
-    Jobs of equal configurations share an engine. The API key is no part of it, because a job's file holds it.
+    Jobs of equal configurations share an engine. It has no API key, because it is written to a job's file.
     """
 
     local: bool
     url: str | None = None  # of a service
     timeout: float | None = None  # s
     max_wait: float | None = None  # s
-    model: str = "auto"  # a local one: a name, or a path
+    model: str = "auto"  # of a local engine: a name or a path
     engine: str | None = None  # this and the rest: as in `registry.open_local`
     device: str | None = None
     precision: str | None = None
@@ -129,8 +129,8 @@ def prepare(config: EngineConfig, reporter: Reporter) -> None:
     Pull the model of a configuration if it is not on this machine.
 
     Raises:
-        ModelAbsentError: It can't be fetched.
-        MusicgenError: As `pull.pull`; what the backend lacks is found out before anything is fetched.
+        ModelAbsentError: It can't be downloaded.
+        MusicgenError: As `pull.pull`; missing packages of the backend are reported before anything is downloaded.
     """
     if not config.local:
         return
@@ -142,7 +142,7 @@ def prepare(config: EngineConfig, reporter: Reporter) -> None:
 
     backend = registry.backend_of(config.engine, config.device, config.precision)
     precision = config.precision
-    if backend.needs_weights:  # a pull prepares graphs of the other backend, so this one is tried out here
+    if backend.needs_weights:  # a pull tests only the other backend, so this one is tested here
         open_engine(replace(config, model="nano"), reporter).close()
         precision = None
     with reporter.transfer(f"pulling {config.model}") as listener:
@@ -166,7 +166,7 @@ def open_engine(
         threads: Of a local model: for one operation on the CPU.
 
     Raises:
-        UsageError: The address is not one.
+        UsageError: The address is invalid.
         AbsentError, EngineError, InvalidValueError: As `registry.open_local`.
     """
     if not config.local:
@@ -190,7 +190,7 @@ def open_fleet(
     Open one or more services that share the work, or the local model of the configuration.
 
     Args:
-        urls: Of the services; none means the one of the configuration.
+        urls: Addresses of the services; none means the one of the configuration.
 
     Raises:
         ServiceUnreachableError: None of the services can be reached.
@@ -222,17 +222,18 @@ def open_fleet(
 
 def for_jobs(config: EngineConfig) -> EngineConfig:
     """
-    Check a configuration as far as that can be done without loading or sending anything, and make its paths absolute.
+    Check a configuration without loading or sending anything, and make its paths absolute.
 
     Raises:
-        UsageError: The address is not one, or holds a password, which no job's file may.
+        UsageError: The address is invalid, or contains a password, which must not be written to a job's file.
         UnknownModelError, AbsentError, CheckpointError: The model can't be used.
     """
     if not config.local:
         _service(config, None).close()
         if urlsplit(config.url or "").username is not None:
             raise UsageError(
-                "a job can't hold an address with a password", hint="MUSICGEN_API_KEY is read when the job is run"
+                "a job can't have an address with a password",
+                hint="set MUSICGEN_API_KEY, which is read when the job is run",
             )
         return config
     with needs("local"):

@@ -22,7 +22,7 @@ from musicgen_cli.text import number
 
 @dataclass(frozen=True, slots=True)
 class GenerateOptions:
-    """What a user asks for: the fields of the request that were given, and what the records should say."""
+    """What a user requests: the fields of the request that are set, and values of the takes' records."""
 
     fields: Mapping[str, Any]  # prompt, duration, … as given; a missing one gets its default
     creator: str = limits.CREATOR
@@ -100,10 +100,10 @@ def all_tags(tags: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InvalidValueError: One is of the wrong form, or there are too many.
     """
-    every = tuple(dict.fromkeys((*limits.TAGS, *(check_tag(tag) for tag in tags))))
-    if len(every) > limits.MAX_TAGS:
-        raise InvalidValueError(f"a take can have {limits.MAX_TAGS} tags, got {len(every)}")
-    return every
+    complete = tuple(dict.fromkeys((*limits.TAGS, *(check_tag(tag) for tag in tags))))
+    if len(complete) > limits.MAX_TAGS:
+        raise InvalidValueError(f"a take can have at most {limits.MAX_TAGS} tags, got {len(complete)}")
+    return complete
 
 
 def planned_take(request: GenerateRequest, *, tags: tuple[str, ...], creator: str, **record: Any) -> PlannedTake:
@@ -111,7 +111,7 @@ def planned_take(request: GenerateRequest, *, tags: tuple[str, ...], creator: st
     Plan one take from values that were checked; a seed and a job id are drawn where there are none.
 
     Args:
-        tags: All of them.
+        tags: The complete tags, as `all_tags` returns them.
         record: Further members of the `ArtifactDraft` that are known before the take is made.
     """
     request = request.model_copy(
@@ -175,7 +175,7 @@ def make_all(
         listener_of: Returns the listener of each take, counted from 0; called from any thread.
 
     Raises:
-        MusicgenError: The first failure. No more takes were begun after it, and those that were made are yielded first.
+        MusicgenError: The first failure. No more takes are begun after it, and those that were made are yielded first.
     """
     failure: MusicgenError | None = None
 
@@ -190,15 +190,15 @@ def make_all(
             return make(pair[1], engine, store, listener)
 
     early: dict[int, StoredTake] = {}
-    due = 0
+    next_index = 0
     for (i, _), result in as_done(tasks(), work, jobs=jobs):
         if isinstance(result, MusicgenError):
             failure = failure or result
             continue
         early[i] = result
-        while due in early:
-            yield early.pop(due)
-            due += 1
+        while next_index in early:
+            yield early.pop(next_index)
+            next_index += 1
     for i in sorted(early):  # planned after the one that failed
         yield early[i]
     if failure is not None:
@@ -218,6 +218,6 @@ def _warnings(request: GenerateRequest, clip: Clip) -> Iterator[str]:
     yield from clip.warnings
     actual = clip.info.frames / clip.info.sample_rate
     if abs(request.duration - actual) >= 0.001:
-        yield f"asked for {number(request.duration)} s, got {number(round(actual, 3))} s"
+        yield f"requested {number(request.duration)} s, got {number(round(actual, 3))} s"
     if clip.seed is None:
-        yield "the service doesn't say that it used the seed: this take may not come out the same again"
+        yield "the service doesn't confirm the seed: the same seed may give another take"

@@ -17,7 +17,7 @@ _WAIT_S = 0.2  # on Windows, Ctrl-C can't interrupt a wait without a time limit
 
 def as_done(tasks: Iterable[T], work: Callable[[T], R], *, jobs: int) -> Iterator[tuple[T, R | MusicgenError]]:
     """
-    Do tasks in `jobs` threads, and yield each with its result, in the order in which they end.
+    Run tasks in `jobs` threads, and yield each with its result, in the order in which they end.
 
     The caller's thread alone iterates `tasks`, and takes the next one only when a thread is free. If the caller leaves
     early, as on Ctrl-C, nothing waits for the tasks in progress: unlike the threads of `concurrent.futures`, these do
@@ -36,7 +36,7 @@ def as_done(tasks: Iterable[T], work: Callable[[T], R], *, jobs: int) -> Iterato
         while (call := waiting.get()) is not None:
             call()
 
-    def do(task: T) -> None:
+    def run_task(task: T) -> None:
         try:
             results.put((task, work(task)))
         except BaseException as err:  # noqa: BLE001  # raised again in the caller's thread
@@ -56,7 +56,7 @@ def as_done(tasks: Iterable[T], work: Callable[[T], R], *, jobs: int) -> Iterato
                 if threads < running:
                     threads += 1
                     threading.Thread(target=serve, daemon=True).start()
-                waiting.put(lambda task=task: do(task))  # type: ignore[misc]
+                waiting.put(lambda task=task: run_task(task))  # type: ignore[misc]
             if not running:
                 return
             task, result = _next(results)

@@ -93,7 +93,7 @@ def test_a_job_gets_no_password_and_no_relative_path(
     tmp_path: Path, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file of a job may be read by others, and its runner has another working directory."""
-    with pytest.raises(UsageError, match="a job can't hold an address with a password"):
+    with pytest.raises(UsageError, match="a job can't have an address with a password"):
         for_jobs(configure(settings.load({"url": "http://me:secret@gpubox"})))
     folder = write("mine")
     monkeypatch.chdir(tmp_path)

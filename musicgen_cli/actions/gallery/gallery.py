@@ -109,7 +109,7 @@ def build(
             done += take.bytes
             on_progress(done, total)
         atomic.write(folder / PAGE, render(shown, embedded=embed), mode=atomic.SHARED)
-        unused = _unused(folder, {each.artifact.content_hash for each in shown} if not embed else set())
+        unused = _unused(folder, {take.artifact.content_hash for take in shown} if not embed else set())
     except OSError as err:
         raise _target_error("write", folder, err) from err
     return Gallery(folder / PAGE, len(shown), len(takes) - len(shown), unused)
@@ -152,6 +152,6 @@ def _unused(folder: Path, used: set[str]) -> int:
     return len(names - used)
 
 
-def _target_error(doing: str, folder: Path, err: OSError) -> TargetError:
+def _target_error(action: str, folder: Path, err: OSError) -> TargetError:
     path = printable(os.fsdecode(err.filename or folder))
-    return TargetError(f"can't {doing} {path}: {err.strerror}", hint="`-o DIR` names another folder")
+    return TargetError(f"can't {action} {path}: {err.strerror}", hint="`-o DIR` names another folder")

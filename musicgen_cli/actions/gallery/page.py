@@ -106,10 +106,10 @@ def _card(name: str, takes: Sequence[GalleryTake], page: _Page) -> Html:
 
     def row(i: int, take: GalleryTake) -> Html:
         artifact = take.artifact
-        which = f"take {_index(artifact, i) + 1}" if is_set else ""
+        label = f"take {_index(artifact, i) + 1}" if is_set else ""
         tags = [tag for tag in page.tags if tag in artifact.tags and tag not in shared]
-        own = [which, "" if have_same_prompt else _title(artifact), _seed(artifact), *tags]
-        return _take(take, page, which=which, own=_listed(own))
+        own = [label, "" if have_same_prompt else _title(artifact), _seed(artifact), *tags]
+        return _take(take, page, label=label, own=_listed(own))
 
     return _fill(
         "card.html",
@@ -121,7 +121,7 @@ def _card(name: str, takes: Sequence[GalleryTake], page: _Page) -> Html:
     )
 
 
-def _take(take: GalleryTake, page: _Page, *, which: str, own: str) -> Html:
+def _take(take: GalleryTake, page: _Page, *, label: str, own: str) -> Html:
     artifact = take.artifact
     engine = [_origin(artifact, "engine"), _origin(artifact, "precision")]
     device = _origin(artifact, "device")
@@ -137,8 +137,8 @@ def _take(take: GalleryTake, page: _Page, *, which: str, own: str) -> Html:
     return _fill(
         "take.html",
         id=artifact.id,
-        label=", ".join(filter(None, [_title(artifact), which, _seed(artifact)])),
-        which=which,
+        label=", ".join(filter(None, [_title(artifact), label, _seed(artifact)])),
+        which=label,
         tags=" ".join(str(i) for tag, i in page.tags.items() if tag in artifact.tags),
         seconds=str(artifact.duration),
         length=clock(artifact.duration),

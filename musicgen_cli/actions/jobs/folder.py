@@ -1,4 +1,4 @@
-"""Where the jobs of a store lie and how their ids look; needs no job to be read, so that completion stays quick."""
+"""The folder of a store's jobs and the form of their ids; loads little, so that shell completion is quick."""
 
 from __future__ import annotations
 

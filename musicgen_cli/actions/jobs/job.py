@@ -1,4 +1,4 @@
-"""One take that is made in the background: what to make, which engine makes it, and what has become of it."""
+"""A take that is made in the background: its request, its engine, its progress and its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENDED = frozenset({COMPLETE, FAILED, CANCELLED})
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A take in the background, as its file says; moments are RFC 3339 UTC."""
+    """A take in the background, as its file describes it; moments are RFC 3339 UTC."""
 
     id: str  # a UUID 4, which is also the `client_job_id` of the take
     state: str  # of STATES
@@ -73,10 +73,10 @@ class Job:
         """Return the job as it is once the runner with this process id has claimed it."""
         return replace(self, state=RUNNING, started=_now(), runner_pid=pid)
 
-    def failed(self, err: MusicgenError, at: str | None = None) -> Job:
-        """Return the job as it is after a failure, which happened now unless `at` names the moment."""
+    def failed(self, err: MusicgenError, moment: str | None = None) -> Job:
+        """Return the job as it is after a failure, which happened at `moment`, or now."""
         error = {"code": err.code, "message": str(err), "hint": err.hint, "exit_code": err.exit_code}
-        return replace(self, state=FAILED, finished=at or _now(), error=error)
+        return replace(self, state=FAILED, finished=moment or _now(), error=error)
 
     def complete(self, artifact: Artifact) -> Job:
         """Return the job as it is once its take is stored."""

@@ -5,7 +5,7 @@ The files of a store's jobs: how they are named, read, written and locked.
       <id>.json                 0600   one job, replaced atomically whenever it changes
       <id>.tmp-*                0600   a write that is in progress or was cut off; never read
       <id>.cancel               0600   empty; asks the runner to stop this job
-      lock                      0600   held for a moment by whoever adds or removes jobs or changes their states
+      lock                      0600   held while jobs are added or removed or change their states
       runner.lock               0600   held by the runner while it lives
       runner.starting           0600   empty; there from a runner's start until the runner holds its lock
       runner.log                0600   what the runners wrote to standard error

@@ -1,4 +1,4 @@
-"""The runner's side of a store's jobs: be the one runner, claim jobs, report progress, write how they ended."""
+"""The runner's view of a store's jobs: be their only runner, claim jobs, and write progress and results."""
 
 from __future__ import annotations
 

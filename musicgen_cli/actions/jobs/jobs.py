@@ -86,9 +86,9 @@ class Jobs:
 
     def reconcile(self) -> Sequence[Job]:
         """
-        Bring the jobs' files in line with reality, start a runner if one is needed, and return what `list` would.
+        Bring the jobs' files up to date, start a runner if one is needed, and return what `list` would.
 
-        Writes what became of the jobs that a dead runner left running, removes jobs that ended more than 7 days ago,
+        Writes how the jobs ended that a dead runner left running, removes jobs that ended more than 7 days ago,
         and starts a runner if a job is pending and there is none.
         """
         if not self.folder.is_dir():
@@ -126,16 +126,16 @@ class Jobs:
             JobNotFoundError, AmbiguousIdError: An id matches no job or several; no job was cancelled.
         """
         jobs = self.reconcile()
-        names = [*dict.fromkeys(find_job(jobs, id_).id for id_ in ids)]
+        full_ids = [*dict.fromkeys(find_job(jobs, id_).id for id_ in ids)]
         with self._files.locked():
-            for job in _named(names, self._files.read()):
+            for job in _named(full_ids, self._files.read()):
                 if job.state == PENDING:
                     self._files.write(job.cancelled())
                 elif job.state == RUNNING:
                     self._files.request_cancel(job)
         deadline = time.monotonic() + wait_s
         while True:
-            jobs = _named(names, self.reconcile())
+            jobs = _named(full_ids, self.reconcile())
             if all(job.has_ended for job in jobs) or time.monotonic() > deadline:
                 return jobs
             time.sleep(_POLL_S)
@@ -178,8 +178,8 @@ def _named(ids: Sequence[str], jobs: Sequence[Job]) -> list[Job]:
 
 def _next_index(jobs: Sequence[Job], set_id: str | None) -> int:
     """Return one more than the highest variation index of the jobs of a set; 0 if there are none."""
-    metadata = [job.metadata for job in jobs if set_id and job.metadata.get("variation_set_id") == set_id]
-    indices = [each["variation_index"] for each in metadata]
+    members = [job for job in jobs if set_id and job.metadata.get("variation_set_id") == set_id]
+    indices = [job.metadata["variation_index"] for job in members]
     return max((index + 1 for index in indices if index is not None), default=0)
 
 

@@ -92,12 +92,12 @@ def _by_state(jobs: dict[str, Job | None]) -> Polled:
             polled.pending.append(name)
         else:
             polled.failed.append(name)
-            polled.errors[name] = _why_not(name, job)
+            polled.errors[name] = _failure(name, job)
     return polled
 
 
-def _why_not(name: str, job: Job | None) -> str:
-    """Say in a sentence why there is no take."""
+def _failure(name: str, job: Job | None) -> str:
+    """Return in a sentence why a job has no take."""
     if job is None:
         return str(JobNotFoundError(name))
     return job.outcome or f"it is {job.state}"

@@ -1,4 +1,4 @@
-"""What becomes of the jobs that a runner was running when it died."""
+"""Ends the jobs that a runner was running when it died."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from musicgen_cli.store import Store
 
 def recovered(jobs: Sequence[Job], job_files: JobFiles, store: Store) -> list[Job]:
     """
-    Return jobs whose runner is dead as they are now: those that it was running have ended, the others are as they were.
+    Return the jobs of a dead runner as they are now: those that it was running have ended, the others are unchanged.
 
     A running job is complete if its take is in the store, else cancelled if that was requested, else failed with
     `RunnerDiedError`. Nothing is written.
@@ -34,7 +34,7 @@ def recovered(jobs: Sequence[Job], job_files: JobFiles, store: Store) -> list[Jo
 
 def settle(job_files: JobFiles, store: Store) -> None:
     """
-    Write what became of the jobs that a dead runner left running.
+    Write how the jobs ended that a dead runner left running.
 
     The caller holds the folder's lock and knows that no other runner lives, so that nobody else writes a job.
     """

@@ -78,7 +78,7 @@ def resolve_target(
     _fields(template)
     text = output if output is not None else "."
     if "\0" in text or not text:
-        raise InvalidValueError("the output path must not be empty or hold NUL")
+        raise InvalidValueError("the output path must not be empty or contain NUL")
     path = Path(text)
     is_folder = path.is_dir() or text.endswith(("/", os.sep))
     format_ = check_format(format_, None if is_folder else path)
@@ -99,7 +99,7 @@ def check_format(format_: str | None, path: Path | None) -> str:
     Return the format to export to.
 
     Args:
-        format_: The one that was asked for; None means the one of the file's suffix, else WAV.
+        format_: The requested format; None means that of the file's suffix, else WAV.
         path: The file; None where its name is not given.
 
     Raises:
@@ -271,21 +271,21 @@ def _sidecar(path: Path) -> Path:
 
 
 def _write(sound: bytes, record: bytes, path: Path, target: ExportTarget) -> bool:
-    """Write a sound, and its record if wanted; False, and nothing is written, if a file exists that must stay."""
+    """Write a sound, and its record if there is a sidecar; return False without writing if a file would be replaced."""
     if not target.force and any(file.is_symlink() or file.exists() for file in _files(target, path)):
         return False
     if target.force and path.is_dir():
         raise TargetError(f"{printable(str(path))} is a folder", hint="end it with / to export into it")
-    if not _place(sound, path, force=target.force):
+    if not _write_file(sound, path, force=target.force):
         return False
-    if target.sidecar and not _place(record, _sidecar(path), force=target.force):
+    if target.sidecar and not _write_file(record, _sidecar(path), force=target.force):
         path.unlink()
         return False
     return True
 
 
-def _place(data: bytes, path: Path, *, force: bool) -> bool:
-    """Write a file; False, and nothing is written, if another program has created it and `force` is False."""
+def _write_file(data: bytes, path: Path, *, force: bool) -> bool:
+    """Write a file; return False without writing if it exists and `force` is False."""
     try:
         atomic.write(path, data, mode=atomic.SHARED, overwrite=force)
     except FileExistsError:

@@ -64,10 +64,10 @@ class Importer:
     Imports files, folders and stores into a store.
 
     Args:
-        store: Into which to import.
+        store: The store to import into.
         tags: Added to every take.
-        creator: Of files whose sidecar or metadata names none.
-        is_creator_sure: Use `creator` even for files that name one.
+        creator: The creator of files whose sidecar or metadata names none.
+        overrides_creator: Use `creator` even for files that name one.
         warn: Called with a line about each sidecar or metadata that is ignored.
 
     Raises:
@@ -80,15 +80,15 @@ class Importer:
         *,
         tags: Sequence[str] = (),
         creator: str,
-        is_creator_sure: bool = False,
+        overrides_creator: bool = False,
         warn: Callable[[str], None],
     ) -> None:
         self._store = store
         self._tags = [check_tag(tag) for tag in tags]
         if len({*TAGS, *self._tags}) > MAX_TAGS:
-            raise InvalidValueError(f"a take can have {MAX_TAGS} tags, got {len({*TAGS, *self._tags})}")
+            raise InvalidValueError(f"a take can have at most {MAX_TAGS} tags, got {len({*TAGS, *self._tags})}")
         self._creator = creator
-        self._is_creator_sure = is_creator_sure
+        self._overrides_creator = overrides_creator
         self._warn = warn
         self._root = _real(store.root)
         self._stored: dict[bytes, tuple[str, str | None]] = {}  # identity → id and set of the take in the store
@@ -202,7 +202,7 @@ class Importer:
         return replace(
             draft,
             tags=(*TAGS, *(tag for tag in draft.tags if not tag.startswith("phase:"))),
-            creator=blank.creator if self._is_creator_sure or not draft.creator else draft.creator,
+            creator=blank.creator if self._overrides_creator or not draft.creator else draft.creator,
             origin=_origin(draft.origin),
         )
 
@@ -298,12 +298,12 @@ def _parents_first(takes: list[Artifact]) -> Iterator[Artifact]:
     """
     remaining = {take.id: take for take in takes}
     for take in takes:
-        line = []
+        ancestry = []  # from the take to its oldest ancestor
         id_: str | None = take.id
         while id_ in remaining:  # ends in a cycle, too
-            line.append(remaining.pop(id_))
-            id_ = line[-1].parent_id
-        yield from reversed(line)
+            ancestry.append(remaining.pop(id_))
+            id_ = ancestry[-1].parent_id
+        yield from reversed(ancestry)
 
 
 def _real(path: Path) -> Path:

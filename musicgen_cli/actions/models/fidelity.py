@@ -38,13 +38,13 @@ def fidelity_of(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: C
     """
     Return the mean KL divergence of a precision from float32.
 
-    Of a model that was pulled it was measured then; else it is measured now and cached.
+    That of a pulled model was measured by the pull; that of any other is measured now, and cached.
 
     Args:
         note: Called with a line before measuring, which can take a minute.
 
     Returns:
-        Nats; None where it was not measured and the weights that it takes were not kept.
+        Nats; None if a pull neither measured it nor kept the weights that are needed to measure it.
 
     Raises:
         EngineError: The model can't be prepared or run.
@@ -70,8 +70,8 @@ def measure(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: Calla
     """
     if precision == REFERENCE:
         return 0.0
-    for each in (REFERENCE, precision):  # builds the graphs that aren't cached
-        registry.open_local(str(checkpoint.directory.resolve()), precision=each, note=note).close()
+    for needed in (REFERENCE, precision):  # builds the graphs that aren't cached
+        registry.open_local(str(checkpoint.directory.resolve()), precision=needed, note=note).close()
     note(f"measuring the difference of {precision} from {REFERENCE}")
     graphs = prepared_graphs(checkpoint, cache_dir)
     return mean_kl(checkpoint, graphs[REFERENCE].directory, graphs[precision].directory, threads=hardware.cores())

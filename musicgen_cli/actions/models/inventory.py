@@ -94,7 +94,7 @@ def summary(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
 
 def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
     """Return all fields that are shown of one model."""
-    sizes = Shape.of(checkpoint.config)
+    shapes = Shape.of(checkpoint.config)
     manifest = checkpoint.manifest
     files = (
         {name: file.bytes for name, file in manifest.files.items()}
@@ -107,11 +107,11 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
         "checkpoint": checkpoint.digest,
         "directory": str(checkpoint.directory),
         "weights_kept": bool(checkpoint.weights),
-        "layers": sizes.decoder.layers,
-        "width": sizes.decoder.width,
-        "codebooks": sizes.decoder.codebooks,
-        "channels": sizes.decoder.channels,
-        "sample_rate": sizes.codec.rate,
+        "layers": shapes.decoder.layers,
+        "width": shapes.decoder.width,
+        "codebooks": shapes.decoder.codebooks,
+        "channels": shapes.decoder.channels,
+        "sample_rate": shapes.codec.rate,
         "parameters": sum(math.prod(shape) for shape in checkpoint.tensors().shapes.values()),
         "files": files,
         "precisions": {

@@ -1,5 +1,5 @@
 """
-Makes an installed model of the files in a staging folder.
+Turns the files in a staging folder into an installed model.
 
 The model is opened once, as every command will open it. That writes its graphs beside it, and proves that each tensor
 is there in the right shape. The precision is measured while the float32 weights are there; then these are removed
@@ -61,8 +61,8 @@ def install(
     )
     manifest.write(staging.directory)
     for folder in graphs.values():
-        place = staging.directory / folder.directory.relative_to(staging.installed)
-        shutil.copytree(folder.directory, place, copy_function=link_or_copy)
+        target = staging.directory / folder.directory.relative_to(staging.installed)
+        shutil.copytree(folder.directory, target, copy_function=link_or_copy)
     registry.open_local(str(staging.directory), precision=precision, note=note).close()
     fidelity = _with_fidelity(open_checkpoint(staging.name, staging.directory), precision, note)
     manifest.model_copy(update={"weights_kept": keep_weights, "fidelity": fidelity}).write(staging.directory)
@@ -82,7 +82,7 @@ def _with_fidelity(draft: Checkpoint, precision: str, note: Callable[[str], None
     try:
         return {**measured, precision: measure(draft, precision, draft.directory, note)}
     except MemoryNeededError as err:
-        note(f"how far {precision} is from {REFERENCE} can't be measured: {err}")
+        note(f"the difference of {precision} from {REFERENCE} can't be measured: {err}")
         return measured
     finally:
         for prepared, graphs in prepared_graphs(draft, draft.directory).items():

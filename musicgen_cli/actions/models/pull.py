@@ -1,8 +1,8 @@
 """
 Brings a model onto this machine: from the hub, or from a folder.
 
-The files gather in a staging folder, and those from the hub are checked against the hashes that it lists. When a pull
-is interrupted they stay there, and the next one downloads only what is missing. Pickle is never downloaded.
+The files are collected in a staging folder, and those from the hub are checked against the hashes that it lists. When a
+pull is interrupted they stay there, and the next one downloads only what is missing. Pickle is never downloaded.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def pull(
         keep_weights: Whether the weights stay after the graphs were made from them.
 
     Raises:
-        UsageError: The name is reserved, or another model has it; or a folder has no revisions.
+        UsageError: The name is reserved or used by another model, or a revision is given for a folder.
         UnknownModelError: Neither the hub nor a folder has that name.
         AbsentError: This version has no such precision, the machine is offline, or the hub's model isn't public.
         CheckpointError: The files are no MusicGen checkpoint in safetensors.
@@ -172,13 +172,13 @@ class _Pull:
         missing = [file for file in files if not self.staging.has(file)]
         total = sum(file.size for file in files)
         done = total - sum(file.size for file in missing)
-        here = done + sum(path.stat().st_size for path in partials if path.is_file())
+        present = done + sum(path.stat().st_size for path in partials if path.is_file())
         self.listener.note(
             f"downloading {repository.id}, revision {repository.commit}, {total} bytes ({size(total)}); "
-            f"licence {_license_terms(provenance.license)}" + (f"; {size(here)} are here already" if here else "")
+            f"licence {_license_terms(provenance.license)}" + (f"; {size(present)} are here already" if present else "")
         )
         weights = sum(file.size for file in files if is_weights(file.name))
-        self.staging.check_free_space(total - here + self._graphs_size(weights))
+        self.staging.check_free_space(total - present + self._graphs_size(weights))
 
         def received(count: int) -> None:
             nonlocal done
@@ -248,14 +248,14 @@ def _check_replaceable(staging: Staging, source: str) -> None:
         return
     if staging.installed.exists() and (manifest is None or manifest.source != source):
         raise UsageError(
-            f"{staging.installed} is in the way, it came from {manifest.source if manifest else 'somewhere else'}",
+            f"{staging.installed} exists already, and came from {manifest.source if manifest else 'elsewhere'}",
             hint=f"move it away, or remove it with `musicgen model rm {staging.name}`",
         )
 
 
 def _open_hub() -> Hub:
     # huggingface_hub reads this when it is imported. Without it, it sends which programs are installed here, and asks
-    # the hub for a list of coding assistants to look for. Whoever wants that can set it to 0.
+    # the hub for a list of coding assistants to look for. A user who wants that sets it to 0.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with needs("local"):
         from musicgen_cli.checkpoint.hub import Hub

@@ -1,5 +1,5 @@
 """
-The folder in which a model's files gather until the model is complete, and the lock on a model.
+The folder in which a model's files are collected until it is complete, and the lock on a model.
 
     <models_dir>/small/                      a complete model
     <models_dir>/.pulling/small/             its staging folder: complete files, and partial ones called `….part`
@@ -33,14 +33,14 @@ _PULLING = ".pulling"
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """The staging folder of one model; only who holds the lock changes it."""
+    """The staging folder of one model; only the holder of the lock may change it."""
 
     name: str
     models_dir: Path
 
     @property
     def directory(self) -> Path:
-        """Where the files gather."""
+        """The staging folder."""
         return self.models_dir / _PULLING / self.name
 
     @property
@@ -98,17 +98,17 @@ class Staging:
 
     def check_free_space(self, needed: int) -> None:
         """
-        Check that so many bytes more fit on the disk.
+        Check that the disk has room for `needed` more bytes.
 
         Raises:
-            ModelsFolderError: They don't.
+            ModelsFolderError: It hasn't.
         """
         free = shutil.disk_usage(self.models_dir).free
         if needed > free:
             raise ModelsFolderError(
                 f"the model {self.name!r} needs {size(needed)} of disk while it is prepared, "
                 f"{size(free)} are free in {self.models_dir}",
-                hint="XDG_DATA_HOME names another place" if os.name == "posix" else None,
+                hint="XDG_DATA_HOME can name another data folder" if os.name == "posix" else None,
             )
 
     def publish(self) -> None:
@@ -140,7 +140,7 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
     """
     Give a file a second name; where a hard link isn't possible, copy it.
 
-    Other than for `atomic.link_or_copy`, the source may be a symbolic link, or be on another file system.
+    Unlike for `atomic.link_or_copy`, the source may be a symbolic link, or be on another file system.
     """
     try:
         os.link(os.path.realpath(source), target)

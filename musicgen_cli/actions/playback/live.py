@@ -54,7 +54,7 @@ class LivePlayback:
 
         Args:
             listener: Gets the same steps, notes and samples.
-            duration: Of the take, in seconds.
+            duration: Length of the take in seconds.
         """
         with listener as inner:
             if not self._players.can_stream:
@@ -89,7 +89,7 @@ def prebuffer_s(duration: float, speed: float) -> float:
     Return how many seconds of a take must be there when playback starts, so that it doesn't run out of samples.
 
     Args:
-        duration: Of the whole take, in seconds.
+        duration: Length of the whole take in seconds.
         speed: Seconds of sound that are generated per second.
     """
     return min(duration, _BUFFER_S + duration * max(0.0, 1 - _SPEED_MARGIN * speed))
@@ -105,7 +105,7 @@ class PlaybackListener:
         listener: Gets the same steps, notes and samples.
         players: Play the samples.
         queue: Whose thread plays them.
-        duration: Of the take that was requested, in seconds.
+        duration: Requested length of the take in seconds.
         clock: In seconds.
     """
 

@@ -44,7 +44,7 @@ def command(
         Store(config.store, warn=out.warn),
         tags=tag or (),
         creator=config.creator,
-        is_creator_sure=creator is not None,
+        overrides_creator=creator is not None,
         warn=out.warn,
     )
     imported: list[Artifact] = []

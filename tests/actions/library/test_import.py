@@ -99,7 +99,7 @@ def test_part_of_a_sidecar_is_enough(store: Store, folder: Path) -> None:
     write(folder / "b.wav", 2, {"prompt": "wind", "creator": "anna", "tags": ["x"]})
 
     (first,) = stored(import_(store, folder / "a.wav"))
-    (second,) = stored(import_(store, folder / "b.wav", is_creator_sure=True))
+    (second,) = stored(import_(store, folder / "b.wav", overrides_creator=True))
 
     assert (first.prompt, first.creator, first.origin.get("model"), first.unknown) == ("rain", "anna", None, {})
     assert (second.creator, second.tags) == ("me", (*TAGS, "x"))
@@ -193,7 +193,7 @@ def test_another_store_is_merged_whole(store: Store, there: Store) -> None:
     there.remove([there.put(sound(2), draft("gone")).id])
     new = there.put(sound(3), draft("three"))
 
-    assert stored(import_(store, there.root, is_creator_sure=True)) == [old, new]
+    assert stored(import_(store, there.root, overrides_creator=True)) == [old, new]
 
     assert list(store.newest(None)) == [new, old]
     assert store.read_blob(old) == sound(1)

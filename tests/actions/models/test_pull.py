@@ -173,7 +173,7 @@ def test_a_folder_that_was_put_there_by_hand_is_left_alone(musicgen: Run, hub: H
     done = musicgen("model", "pull", "small")
 
     assert done.code == 2
-    assert "is in the way" in done.err
+    assert "exists already, and came from" in done.err
     assert (by_hand / "model.safetensors").is_file()
     assert hub.downloads() == []
 
