@@ -25,7 +25,7 @@ from musicgen_cli.text import number
 
 T = TypeVar("T")
 
-MAX_FINISHED_JOBS = 256  # whose progress can still be asked for
+MAX_FINISHED_JOBS = 256  # whose progress can still be queried
 _LOADING_RETRY_S = 2.0
 _STOPPING_RETRY_S = 5.0  # about as long as a restart takes
 
@@ -51,7 +51,7 @@ class AdmissionQueue:
         Start without an engine: until `load` has finished, requests are refused.
 
         Args:
-            make_engine: Loads the engine; called once, on a thread of its own.
+            make_engine: Loads the engine; called once, on another thread.
             limit: How many requests may wait.
         """
         self.limit = limit
@@ -71,7 +71,12 @@ class AdmissionQueue:
         self._finished_steps = 0
 
     async def load(self) -> None:
-        """Make the engine; whatever `make_engine` raises is raised here."""
+        """
+        Load the engine.
+
+        Raises:
+            Exception: Whatever `make_engine` raised.
+        """
         engine = await self._run_in_thread(self._make_engine)
         self.slots = engine.slots
         self._threads.shutdown(wait=False)
@@ -133,9 +138,9 @@ class AdmissionQueue:
         task = self._jobs[job] = asyncio.create_task(self._generate(engine, job, start, deadline_s))
         task.add_done_callback(lambda ended: self._record_end(job, ended))
         self._start_waiting()
-        either: set[asyncio.Future[Any]] = {task, disconnected}
+        futures: set[asyncio.Future[Any]] = {task, disconnected}
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 return None
             return task.result()
@@ -188,7 +193,7 @@ class AdmissionQueue:
         ahead = [*running, *order[: order.index(job)]]
         if deadline_s is not None and (refusal := self._check_deadline(job, ahead, deadline_s)):
             if not ahead:
-                # Otherwise one slow request would shut out all those that could show that it was an exception.
+                # Otherwise one slow request would keep out all later ones, which could show that it was an exception.
                 self.throughput.relax()
             raise refusal
         if evicted is not None:

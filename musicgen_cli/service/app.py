@@ -71,8 +71,8 @@ def _add_predict(app: FastAPI, queue: AdmissionQueue, max_duration: float) -> No
 
     @app.post("/predict")
     async def predict(http_request: Request) -> Response:
-        # A web page may POST text/plain to loopback without asking; for application/json its browser must ask first,
-        # and no such permission is given.
+        # A browser lets any web page POST text/plain to loopback, but application/json only after a CORS preflight,
+        # which this service never grants.
         content_type = http_request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != "application/json":
             raise HTTPException(415, "Content-Type must be application/json")
@@ -126,7 +126,7 @@ def _parse_request(body: bytes, max_duration: float) -> tuple[GenerateRequest, d
     Parse the body of a request, and draw a seed if it has none.
 
     Returns:
-        The request as it will be generated, and for each field that was clamped the value that was asked for.
+        The request as it will be generated, and the requested value of each field that was clamped.
 
     Raises:
         HTTPException: 422: not JSON, or not a request.

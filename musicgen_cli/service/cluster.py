@@ -6,7 +6,7 @@ The service as a Ray Serve application: the same app, in as many replicas as the
 Ray Serve's proxies spread the requests over the replicas, and its controller restarts replicas that died. Each replica
 has a model, slots and a queue of its own, and refuses requests that it has no room for, as `musicgen serve` does.
 """
-# No `annotations` from __future__: Ray reads the builder's own to make Arguments of words.
+# No `annotations` from __future__: Ray evaluates those of `build` to parse its arguments.
 
 import contextlib
 import logging
@@ -32,7 +32,7 @@ with needs("cluster"):
 
 NAME = "musicgen"  # of the deployment
 
-_BESIDE = 32  # requests to a replica besides those that run or wait: for /health and the like, or being refused
+_EXTRA_REQUESTS = 32  # to a replica, besides those that run or wait: for /health and the like, or being refused
 _STOP_S = 60.0  # for running requests to finish when a replica is stopped
 
 
@@ -103,7 +103,7 @@ def application(make_engine: Callable[[], Engine], arguments: Arguments) -> Appl
         serve.ingress()(Replica),
         name=NAME,
         # More than the app accepts, so that a full queue is answered by the app's 429, not by a wait in the proxy.
-        max_ongoing_requests=arguments.slots + arguments.queue + _BESIDE,
+        max_ongoing_requests=arguments.slots + arguments.queue + _EXTRA_REQUESTS,
         graceful_shutdown_timeout_s=_STOP_S,
         ray_actor_options={"num_cpus": arguments.cpus, "num_gpus": arguments.gpus},
         **options,

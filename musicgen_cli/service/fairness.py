@@ -59,8 +59,8 @@ def job_to_evict(waiting: Sequence[Job], newcomer: Job) -> Job | None:
 
     None if the newcomer's client would then have as many: the newcomer is refused instead.
     """
-    places = Counter(job.client for job in waiting)
-    client, most = max(places.items(), key=lambda entry: entry[1], default=("", 0))
-    if most <= places[newcomer.client] + 1:
+    counts = Counter(job.client for job in waiting)
+    client, most = max(counts.items(), key=lambda entry: entry[1], default=("", 0))
+    if most <= counts[newcomer.client] + 1:
         return None
     return next(job for job in reversed(waiting) if job.client == client)

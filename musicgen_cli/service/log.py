@@ -1,4 +1,4 @@
-"""The service's log: one line for each event, as `key=value` pairs, whatever the values contain."""
+"""The service's log: one line per event, as `key=value` pairs with quoted values."""
 
 from __future__ import annotations
 

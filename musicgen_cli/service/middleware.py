@@ -28,8 +28,8 @@ _DRAIN_BYTES = 1024 * 1024  # that are read of a body that is too large, so that
 _CLOSE = {"Connection": "close"}
 _HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::[0-9]*)?")
 _CLIENT_CLOSED = 499  # nginx's status for a client that disconnected; logged and counted, never sent
-_LOGGED_CHARS = 256  # of a path or a header, which clients fill as they like
-_POLLED = ("/health", "/metrics", "/progress/")  # requested every few seconds: only logged when they fail
+_LOGGED_CHARS = 256  # of a path or a header, whose length the client chooses
+_POLLED = ("/health", "/metrics", "/progress/")  # requested every few seconds: logged only when they fail
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class ServiceMiddleware:
         """
         headers = Headers(scope=scope)
         if not self._is_allowed_host(headers.get("host", ""), scope):
-            raise HTTPException(421, "this service doesn't answer to that host name")
+            raise HTTPException(421, "this service does not accept that Host header")
         if self._key is None or _path(scope) == "/health":
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")

@@ -69,7 +69,7 @@ def serve(
 
     The port opens at once, and the model is loaded meanwhile. At SIGTERM or Ctrl-C the running requests are finished
     and answered, and the waiting ones are refused; running ones that take longer than STOP_S are cancelled at their
-    next step and refused, too. A second signal kills the process.
+    next step and refused as well. A second signal kills the process.
 
     Args:
         make_engine: Loads the model; called once, on another thread.
@@ -194,7 +194,7 @@ class Server(uvicorn.Server):
         timer.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature of a handler
-        """Start to stop; uvicorn restores the previous handlers at the end."""
+        """Begin the shutdown; uvicorn restores the previous handlers at the end."""
         self.stopped_by = sig
         self.should_exit = True
         for handled in HANDLED_SIGNALS:
@@ -215,9 +215,9 @@ class Connection(H11Protocol):
     """
     uvicorn's HTTP/1.1 connection with three more limits: on waiting for a head, on unread answers, on idle connections.
 
-    uvicorn limits the wait for a second request on a connection, but neither for the first nor for a head that
-    trickles. Its own limit on connections refuses new ones and keeps idle ones; here the connection that has been idle
-    longest is closed.
+    uvicorn limits the wait for a second request on a connection, but neither for the first nor for a head that arrives
+    byte by byte. Its own limit on connections refuses new ones and keeps idle ones; here the connection that has been
+    idle longest is closed.
     """
 
     HEAD_TIMEOUT_S = 10.0  # for the head of a request to arrive
