@@ -49,14 +49,14 @@ def generate(
     Args:
         prompt: What it should sound like; "" makes an unconditional take.
         variations: The number of takes, of one variation set, with seeds counting up.
-        tags: Of each take.
+        tags: Tags of each take.
         creator: Recorded with each take; None means the setting.
         parent_id: The take that these come from: an id, the start of one, or `last`.
         variation_set_id: The variation set that they join.
         from_id: A take whose prompt and parameters are the defaults.
         local: Run the model in this process; None means the setting.
-        model: Of a local model: a name or a folder. A published model that isn't on this machine is pulled first.
-        url: Of the service; None means the setting.
+        model: Name or folder of a local model. A published model that isn't on this machine is pulled first.
+        url: Address of the service; None means the setting.
         store: The store's folder; None means the setting.
         fields: Further fields of the request: `duration` in seconds, `seed`, `temperature`, …
 
@@ -97,20 +97,20 @@ def batch(
     store: Path | None = None,
 ) -> Iterator[Outcome]:
     """
-    Make a take of each row that the store doesn't have yet; yield each with its artifact or its error, as it ends.
+    Make a take of each row unless it is stored already; yield each with its artifact or its error, as it ends.
 
     Args:
-        rows: Fields as in a batch file; they are counted from 1.
+        rows: Fields as in a batch file. Messages count rows from 1.
         sweep: Values that multiply each row, such as `guidance_scale=3,5,7` and `seed=1..4`.
-        run: A name; the same rows under another name are made again.
+        run: The run's name; a run with another name makes all takes again.
         redo: Make takes again that the store has.
         force: Let exports replace files.
         jobs: Requests at once; None means as many as the engine makes at once.
-        retry: How many more times a request is tried that failed in a way that may pass.
-        max_failures: Begin no more takes after so many failures.
+        retry: How many more times a request is tried after a failure that may be temporary.
+        max_failures: Begin no more takes after this many failures.
         local: Run the model in this process; None means the setting.
-        model: Of a local model: a name or a folder. A published model that isn't on this machine is pulled first.
-        urls: Of one or more services with the same model; none means the setting.
+        model: Name or folder of a local model. A published model that isn't on this machine is pulled first.
+        urls: Addresses of one or more services with the same model; none means the setting.
         store: The store's folder; None means the setting.
 
     Raises:

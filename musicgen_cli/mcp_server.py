@@ -33,7 +33,7 @@ Paging = types.PaginatedRequestParams | None
 
 
 def serve(settings: Settings, engine_config: EngineConfig, warn: Callable[[str], None]) -> None:
-    """Serve on standard input and output until the client leaves; nothing else may be written to standard output."""
+    """Serve on standard input and output until the client disconnects; nothing else may write to standard output."""
     store = Store(settings.store, warn=warn)
     jobs = Jobs(store, configuration.state_dir())
     try:
@@ -59,7 +59,7 @@ async def _serve(handlers: _Handlers) -> None:
 
 
 class _Handlers:
-    """Answers the requests of the protocol; what may take long runs in a thread."""
+    """Answers the requests of the protocol; slow work runs in a thread."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools

@@ -38,7 +38,7 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a tool returns: a JSON object, and the audio of a take if that was asked for."""
+    """What a tool returns: a JSON object, and the audio of a take if it was requested."""
 
     content: dict[str, Any]
     audio: bytes | None = None
@@ -67,13 +67,13 @@ class Tool:
 
     def check_names(self, arguments: Arguments) -> None:
         """
-        Check that the tool has arguments of these names.
+        Check that the tool has arguments with these names.
 
         Raises:
-            InvalidValueError: It has not.
+            InvalidValueError: There is no argument with one of the names.
         """
         if unknown := arguments.keys() - self.properties.keys():
-            raise InvalidValueError(f"{self.name} has no {sorted(unknown)[0][:40]!r}")
+            raise InvalidValueError(f"{self.name} has no argument {sorted(unknown)[0][:40]!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +121,16 @@ class Tools:
         if isinstance(limit, bool) or not isinstance(limit, int) or limit not in LISTED:
             raise InvalidValueError(f"limit must be a whole number, {LISTED}, got {str(limit)[:40]}")
         tag = _text(arguments, "tag")
-        where = Filter(
+        filter_ = Filter(
             tags=(tag,) if tag else (),
             creator=_text(arguments, "creator"),
             variation_set_id=_text(arguments, "set"),
             search=_text(arguments, "search"),
         )
-        return Answer({"artifacts": [artifact.record for artifact in self.store.newest(limit, where)]})
+        return Answer({"artifacts": [artifact.record for artifact in self.store.newest(limit, filter_)]})
 
     def artifact_get(self, arguments: Arguments) -> Answer:
-        """Show one take, with its audio if that is asked for."""
+        """Show one take, with its audio if `audio` is set."""
         artifact = self._artifact(arguments)
         audio = self.store.read_blob(artifact) if _flag(arguments, "audio") else None
         return Answer({"artifact": artifact.record, "path": str(self.store.blob_path(artifact))}, audio, artifact.mime)
@@ -149,8 +149,8 @@ class Tools:
                 "there is no folder to export to", hint="MUSICGEN_EXPORT_DIR, or export_dir in config.toml, names one"
             )
         artifact = self._artifact(arguments)
-        where = _below(self.settings.export_dir, _text(arguments, "path"))
-        path = export(artifact, self.store, resolve_target(where, force=_flag(arguments, "force")), set())
+        target = _below(self.settings.export_dir, _text(arguments, "path"))
+        path = export(artifact, self.store, resolve_target(target, force=_flag(arguments, "force")), set())
         return Answer({"artifact_id": artifact.id, "path": str(path)})
 
     def _artifact(self, arguments: Arguments) -> Artifact:
@@ -198,7 +198,7 @@ def _explained(folder: Path) -> Iterator[None]:
     except OSError as err:
         raise TargetError(f"can't use the export folder {str(folder)!r}: {(err.strerror or str(err)).lower()}") from err
     except (ValueError, RuntimeError) as err:  # NUL in the name; links in a circle
-        raise TargetError(f"path is no file's name: {err}") from err
+        raise TargetError(f"path is not the name of a file: {err}") from err
 
 
 def _text(arguments: Arguments, name: str) -> str | None:
@@ -210,7 +210,7 @@ def _text(arguments: Arguments, name: str) -> str | None:
 
 def _texts(arguments: Arguments, name: str) -> list[str]:
     value = arguments.get(name) or []
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidValueError(f"{name} must be a list of texts, got {str(value)[:40]}")
     return value
 
@@ -270,7 +270,10 @@ TOOLS = {
                 "parent_id": _string("The take that this one comes from."),
                 "tags": _strings("Tags of the take.", maxItems=limits.MAX_TAGS - len(limits.TAGS)),
                 "creator": _string(
-                    "Who makes it.", minLength=1, maxLength=configuration.LABEL_CHARS, default=limits.CREATOR
+                    "Creator that is recorded.",
+                    minLength=1,
+                    maxLength=configuration.LABEL_CHARS,
+                    default=limits.CREATOR,
                 ),
             },
         ),
@@ -305,7 +308,7 @@ TOOLS = {
         ),
         Tool(
             "artifact_get",
-            "Show everything that is known of a take, where its audio is, and the audio itself if asked for.",
+            "Show the record of a take, the path of its audio and, with `audio`, the audio itself.",
             _ARTIFACT_ID | {"audio": _boolean("Return the audio as well, as a WAV.")},
             required=("artifact_id",),
             reads=True,
@@ -321,7 +324,7 @@ TOOLS = {
             "Copy a take to a WAV file below the export folder, never over an existing file unless forced.",
             _ARTIFACT_ID
             | {
-                "path": _string("A file or folder, relative to the export folder; without one a name is made."),
+                "path": _string("A file or folder below the export folder; by default a name is made from the take."),
                 "force": _boolean("Replace a file that exists."),
             },
             required=("artifact_id",),

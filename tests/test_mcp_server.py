@@ -144,7 +144,7 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
             ({"creator": 5}, "creator must be text, got 5"),
             ({"variation_set_id": " x"}, "variation_set_id must be 1-128 printable characters, got ' x'"),
             ({"parent_id": "abcd"}, "no take matches 'abcd' (`musicgen list` shows what is stored)"),
-            ({"lenght": 5}, "musicgen_generate has no 'lenght'"),
+            ({"lenght": 5}, "musicgen_generate has no argument 'lenght'"),
         ):
             assert await call("musicgen_generate", **arguments) == sentence
         assert "timeout_ms must be a whole number, 0-30000 ms" in await call("job_poll", timeout_ms=30_001)
