@@ -1,8 +1,8 @@
 """
 Write files whole or not at all: to a temporary beside the target, synced, then renamed.
 
-The system calls that this takes are here, too: none writes through a symbolic link, `sync` waits for the disk itself
-rather than its cache, and `replace` tries again on Windows, which refuses while another program has the target open.
+It also has wrappers of the system calls that this needs: none of them writes through a symbolic link, `sync` waits for
+the disk itself rather than its cache, and `replace` tries again on Windows, which fails while the target is open.
 """
 
 # Every system call is made through `os`, so that tests can observe it and make it fail.
@@ -35,12 +35,7 @@ for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
     _FLAGS |= getattr(os, _name, 0)
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}  # the file system has no such call
-_NO_LINKS = _UNSUPPORTED | {
-    errno.EPERM,
-    errno.ENOSYS,
-    errno.EMLINK,
-    errno.EACCES,
-}  # EACCES: Android
+_NO_LINKS = _UNSUPPORTED | {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EACCES}  # EACCES: Android
 _REPLACE_S = 1.0  # Windows refuses to replace a file that is open; readers are quick
 
 
@@ -194,7 +189,7 @@ def sync_directory(path: Path, *, follow: bool = False) -> None:
 
 def replace(source: Path, target: Path) -> None:
     """Rename `source` to `target` in one step, replacing what had that name."""
-    give_up = time.monotonic() + _REPLACE_S
+    deadline = time.monotonic() + _REPLACE_S
     while True:
         try:
             if sys.platform == "win32":
@@ -202,7 +197,7 @@ def replace(source: Path, target: Path) -> None:
                     os.chmod(target, stat.S_IWRITE)
             os.replace(source, target)
         except PermissionError:
-            if sys.platform != "win32" or time.monotonic() > give_up:
+            if sys.platform != "win32" or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:

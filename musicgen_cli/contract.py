@@ -32,7 +32,7 @@ def _prompt(text: str) -> str:
         raise PydanticCustomError("prompt", f"must be at most {limits.PROMPT_CHARS} characters, got {len(text)}")
     if match := _FORBIDDEN.search(text):
         raise PydanticCustomError(
-            "prompt", f"must not hold control characters but tab and line feed, got U+{ord(match[0]):04X}"
+            "prompt", f"must not contain control characters except tab and line feed, got U+{ord(match[0]):04X}"
         )
     return text
 
@@ -100,7 +100,7 @@ class GenerateRequest(BaseModel):
         for name, allowed in RANGES.items():
             value = values.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
-                continue  # absent, or for the model to refuse
+                continue  # absent, or invalid, which `checked` reports
             if name in _WHOLE and isinstance(value, float) and value.is_integer():
                 values[name] = value = int(value)
             if value not in allowed:
@@ -158,13 +158,15 @@ def read_answer(body: bytes, request: GenerateRequest) -> Answer:
     try:
         parsed = from_json(body, allow_inf_nan=False)
     except ValueError as err:
-        raise BadAnswerError("the service's answer is not JSON", hint=_NOT_OURS) from err
+        raise BadAnswerError("the service's answer is not JSON", hint=_WRONG_SERVICE) from err
     if not isinstance(parsed, dict):
-        raise BadAnswerError("the service's answer is not a JSON object", hint=_NOT_OURS)
+        raise BadAnswerError("the service's answer is not a JSON object", hint=_WRONG_SERVICE)
     try:
         answer = GenerateResponse.model_validate(parsed)
     except ValidationError as err:
-        raise BadAnswerError(f"the service's answer is not its contract: {_sentence(err)}", hint=_NOT_OURS) from err
+        raise BadAnswerError(
+            f"the service's answer does not follow the HTTP contract: {_sentence(err)}", hint=_WRONG_SERVICE
+        ) from err
     metadata = answer.metadata or {}
     _check_echo("prompt", answer.prompt, request.prompt)
     _check_echo("client_job_id", metadata.get("client_job_id"), request.client_job_id)
@@ -186,13 +188,13 @@ def read_answer(body: bytes, request: GenerateRequest) -> Answer:
     ):
         if abs(stated - actual) > tolerance:
             raise BadAnswerError(
-                f"the service's answer contradicts its sound: {name!r} is {number(stated)}, the WAV says "
+                f"the service's answer contradicts its audio: {name!r} is {number(stated)}, the WAV says "
                 f"{number(round(actual, 3))}"
             )
     return Answer(content, info, metadata)
 
 
-_NOT_OURS = "is that a MusicGen service? `--url` and MUSICGEN_URL name it"
+_WRONG_SERVICE = "is that a MusicGen service? `--url` and MUSICGEN_URL name it"
 
 
 def _check_echo(name: str, echo: object, sent: str | None) -> None:
@@ -201,7 +203,7 @@ def _check_echo(name: str, echo: object, sent: str | None) -> None:
 
 
 def _sentence(err: ValidationError) -> str:
-    """Say the first thing that is wrong: the field, what it must be, and its value."""
+    """Describe the first error: the field, what it must be, and its value."""
     first = err.errors(include_url=False, include_context=True)[0]
     name = str(first["loc"][0]) if first["loc"] else "body"
     kind, value = first["type"], first["input"]

@@ -53,7 +53,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from pathlib import Path
 
-_CANDIDATES = 8  # shown of those that an id could mean
+_CANDIDATES = 8  # ids that the message for an ambiguous one lists at most
 
 
 class MusicgenError(Exception):

@@ -32,7 +32,7 @@ class Range:
         return f"{number(self.low)}-{number(self.high)}" + (f" {self.unit}" if self.unit else "")
 
 
-# What a request may ask for (the HTTP contract, `POST /predict`).
+# The fields of a request (the HTTP contract, `POST /predict`).
 DURATION = Range(0.5, 30.0, default=10.0, unit="s")
 TEMPERATURE = Range(0.01, 2.0, default=1.0)
 TOP_K = Range(0, 1000, default=250)  # 0 = off
@@ -52,7 +52,7 @@ CODEC_STRIDE = 8 * 5 * 4 * 4  # samples per frame; audiocraft, encodec_large_nq4
 FRAMES_PER_SECOND = SAMPLE_RATE // CODEC_STRIDE  # 50
 
 # The models' context length: they were trained on crops of 30 s (Copet et al. 2023, arXiv:2306.05284), 1500 frames.
-# DURATION may not exceed it. Caches and graphs are built for it, so another number makes all cached graphs anew.
+# DURATION may not exceed it. Caches and graphs are built for it, so changing it means building all graphs again.
 CONTEXT_S = 30.0
 
 # The wire.
@@ -60,7 +60,7 @@ DEFAULT_URL = "http://127.0.0.1:2006"
 DEFAULT_PORT = 2006
 REQUEST_BYTES = 64 * 1024  # a larger body gets status 413
 ANSWER_BYTES = 32 * 1024 * 1024  # 30 s of 48 kHz stereo float is 15.4 MB as base64
-DETAIL_CHARS = 500  # of a server's message that are quoted in one of ours
+DETAIL_CHARS = 500  # at most, of a server's message that is quoted in an error
 TIMEOUT_S = 600.0  # the deadline of one HTTP request, from connecting to the last byte
 MAX_WAIT_S = 120.0  # how long to wait for a busy service, in all
 RETRY_AFTER_S = Range(0, 60, default=1, unit="s")

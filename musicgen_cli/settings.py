@@ -73,8 +73,8 @@ def label(name: str, value: str) -> str:
     Check a creator's or a variation set's name.
 
     Raises:
-        InvalidValueError: It is empty, longer than 128 characters, has control characters, or begins or ends with a
-            blank.
+        InvalidValueError: It is empty, longer than 128 characters, has control characters, or begins or ends with white
+            space.
     """
     if not value or len(value) > LABEL_CHARS or not value.isprintable() or value != value.strip():
         raise InvalidValueError(f"{name} must be 1-{LABEL_CHARS} printable characters, got {value[:40]!r}")
@@ -151,29 +151,29 @@ def _config() -> tuple[dict[str, Any], Path]:
 
 
 def _checked(name: str, value: Any, source: str) -> Any:
-    where = "" if source == "option" else f" ({source})"
+    suffix = "" if source == "option" else f" ({source})"
     if name in {"timeout", "max_wait"}:
         number = _number(value)
         if number is None or number < 0 or (name == "timeout" and number == 0):
             least = "more than 0" if name == "timeout" else "0 or more"
-            raise InvalidValueError(f"{name} must be {least} seconds, got {value!r}{where}")
+            raise InvalidValueError(f"{name} must be {least} seconds, got {value!r}{suffix}")
         return number
     if name == "local":
         if isinstance(value, bool):
             return value
         if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
             return value.lower() in _TRUE
-        raise InvalidValueError(f"local must be true or false, got {value!r}{where}")
+        raise InvalidValueError(f"local must be true or false, got {value!r}{suffix}")
     if value is None and name in {"api_key", "export_dir"}:
         return None
     if not isinstance(value, str | Path) or not str(value):
-        raise InvalidValueError(f"{name} must be text, got {value!r}{where}")
+        raise InvalidValueError(f"{name} must be text, got {value!r}{suffix}")
     if name in {"store", "export_dir"}:
         return _folder(Path(value), name)
     if name == "creator":
         return label("creator", str(value))
     if name == "api_key" and not (str(value).isascii() and str(value).isprintable() and " " not in str(value)):
-        raise InvalidValueError(f"api_key must be printable ASCII without blanks{where}")  # never shown
+        raise InvalidValueError(f"api_key must be printable ASCII without spaces{suffix}")  # never shown
     return str(value)
 
 

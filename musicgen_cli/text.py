@@ -1,7 +1,7 @@
 """
 Text for people: foreign text made safe to print; numbers, sizes and lengths of time in their usual form.
 
-Prompts, tags, paths and messages of servers are data, and may hold characters that control a terminal.
+Prompts, tags, paths and messages of servers are data, and may contain characters that control a terminal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Replace tabs and line ends by blanks, and make the rest printable."""
+    """Replace tabs and line ends by spaces, and make the rest printable."""
     return printable(_BLANKS.sub(" ", text))
 
 
