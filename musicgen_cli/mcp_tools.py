@@ -270,7 +270,7 @@ TOOLS = {
                 "parent_id": _string("The take that this one comes from."),
                 "tags": _strings("Tags of the take.", maxItems=limits.MAX_TAGS - len(limits.TAGS)),
                 "creator": _string(
-                    "Creator that is recorded.",
+                    "Creator name.",
                     minLength=1,
                     maxLength=configuration.LABEL_CHARS,
                     default=limits.CREATOR,

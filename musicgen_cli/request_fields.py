@@ -1,9 +1,9 @@
 """
 The fields of a request: one row each.
 
-From these rows are made the HTTP contract's model and ranges, the options of `generate` and `batch`, the columns of a
-batch file, what `--sweep` and `--from` take, the schema of the MCP tool, and the table in docs/generate.md. This file
-imports nothing heavy, because the command line reads it at every start.
+The HTTP contract's model and ranges, the options of `generate` and `batch`, the columns of a batch file, the fields of
+`--sweep` and `--from`, the schema of the MCP tool and the table in docs/generate.md are made from these rows. This file
+imports nothing heavy, because the command line imports it at every start.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RequestField:
         return f"[{number(self.range.default)}; {self.range}]"
 
     def words(self, value: Scalar) -> list[str]:
-        """Return the words that give this value to the command line's option."""
+        """Return the command line's words that set the option to this value."""
         if self.type is bool:
             yes, no = self.flags[-1].split("/")
             return [yes if value else no]
@@ -57,7 +57,7 @@ FIELDS = (
     _number("guidance_scale", float, limits.GUIDANCE_SCALE, "How strongly to follow the prompt; 1: no guidance", "-g"),
     RequestField("do_sample", bool, True, "Sample; otherwise always take the most likely code",
                  flags=("--sample/--greedy",)),
-    RequestField("client_job_id", str, None, "An id of the client's own for the request", is_parameter=False),
+    RequestField("client_job_id", str, None, "The client's own id for the request", is_parameter=False),
     RequestField("seed", int, None, "The same seed gives the same take; without one, a random one is recorded",
                  limits.SEED, ("--seed",)),
 )  # fmt: skip

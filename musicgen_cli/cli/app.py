@@ -140,8 +140,8 @@ def _fail(err: MusicgenError, cause: BaseException, *, json_: bool = False, **_:
     raise typer.Exit(err.exit_code) from cause
 
 
-def _print_version(is_asked_for: bool) -> None:
-    if is_asked_for:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"musicgen-cli {__version__}")
         raise typer.Exit
 

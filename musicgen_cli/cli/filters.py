@@ -36,7 +36,7 @@ class FilterOptions(OptionGroup):
     model: Annotated[str | None, typer.Option(help="Only takes made by this model.", show_default=False)] = None
     search: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Only takes with this text in the prompt, in any case.", show_default=False),
+        typer.Option(metavar="TEXT", help="Only takes with this text in the prompt; ignores case.", show_default=False),
     ] = None
     since: Annotated[
         str | None,
@@ -44,10 +44,10 @@ class FilterOptions(OptionGroup):
     ] = None
     until: Annotated[
         str | None,
-        typer.Option(metavar="WHEN", help="Only takes until then; a day counts to its end.", show_default=False),
+        typer.Option(metavar="WHEN", help="Only takes up to this time; a day includes its end.", show_default=False),
     ] = None
 
-    def where(self, store: "Store") -> "Filter":
+    def to_filter(self, store: "Store") -> "Filter":
         """
         Turn the options into a filter.
 

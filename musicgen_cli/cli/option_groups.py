@@ -3,7 +3,7 @@ Groups of options: a command takes one object for each group instead of a parame
 
     def command(prompt: ..., engine: options.EngineOptions, json_: options.Json = False) -> None: ...
 
-`grouped` shows Typer the options of each group as parameters of their own.
+`grouped` presents the options of each group to Typer as separate parameters.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 
 class OptionGroup:
-    """A dataclass whose fields are options: annotated as the parameters of a command are, with defaults."""
+    """A dataclass whose fields are options, annotated like the parameters of a command, with defaults."""
 
     @classmethod
     def parameters(cls) -> Sequence[inspect.Parameter]:

@@ -48,7 +48,7 @@ class Output:
 
     def line(self, text: str, *, end: str = "\n", flush: bool = True) -> None:
         """
-        Print one line of data, at once unless more follow: the reader may be a loop.
+        Print one line of data, by default at once, as the reader may wait for it.
 
         Raises:
             MusicgenError: It can't be written, for instance because the disk is full.
@@ -78,8 +78,8 @@ class Output:
 
     def ids(self, ids: Iterable[str]) -> None:
         """Print ids, one a line."""
-        for name in ids:
-            self.line(name, flush=False)
+        for id_ in ids:
+            self.line(id_, flush=False)
         self.line("", end="")
 
     def artifacts(self, artifacts: Iterable[Artifact], *, wave: Callable[[Artifact], str] | None = None) -> None:
@@ -103,7 +103,7 @@ class Output:
         Print one take on one line.
 
         Args:
-            flush: At once, and not when more have come.
+            flush: Print it at once, not together with later ones.
             more: Further fields of the JSON object; those that are None are left out.
         """
         if self.as_json:
@@ -165,11 +165,11 @@ class Output:
             UsageError: There are several takes, or other data goes to stdout, or stdout is a terminal.
         """
         if many:
-            raise UsageError("-o - takes one sound", hint="`-o FOLDER/` takes many")
+            raise UsageError("-o - can write only one take", hint="`-o FOLDER/` writes several")
         if self.as_json or self.quiet:
-            raise UsageError("-o - puts the sound on stdout; --json and --quiet want it for something else")
+            raise UsageError("-o - writes the audio to stdout, where --json and --quiet write other data")
         if _is_terminal(sys.stdout):
-            raise UsageError("-o - would put sound on the terminal", hint="pipe it or send it to a file")
+            raise UsageError("-o - would write audio to the terminal", hint="pipe it or send it to a file")
 
     def sound(self, wav: bytes) -> None:
         """

@@ -51,7 +51,7 @@ class RecordOptions(OptionGroup):
         ),
     ] = int(limits.VARIATIONS.default)
     tag: Annotated[list[str] | None, typer.Option("-t", "--tag", help="A tag (repeatable).", show_default=False)] = None
-    creator: Annotated[str | None, typer.Option(help=f"Who makes it. [{limits.CREATOR}]", show_default=False)] = None
+    creator: Annotated[str | None, typer.Option(help=f"Creator name. [{limits.CREATOR}]", show_default=False)] = None
     parent: Annotated[
         str | None, typer.Option(metavar="ID", help="The take that this one comes from.", show_default=False)
     ] = None

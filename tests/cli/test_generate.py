@@ -105,7 +105,7 @@ def test_the_prompt_may_come_from_stdin(musicgen: Run, monkeypatch: pytest.Monke
         (["--precision", "fp32"], "--precision needs --local"),
         (["--timeout", "0"], "timeout must be more than 0 seconds"),
         (["--url", "nonsense"], "http://"),
-        (["-n", "2", "-o", "-"], "takes one sound"),
+        (["-n", "2", "-o", "-"], "can write only one take"),
         (["-q", "-o", "-"], "--json and --quiet"),
         (["-n", "2", "-o", "x.wav"], "one file"),
         (["-o", "x.opus"], "no export to"),

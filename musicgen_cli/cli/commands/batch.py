@@ -40,7 +40,7 @@ class RowOptions(OptionGroup):
     input_format: Annotated[
         str | None,
         typer.Option(
-            metavar="jsonl|csv|text", help="How rows are written. [found out from the first line]", show_default=False
+            metavar="jsonl|csv|text", help="Format of the rows. [detected from the first line]", show_default=False
         ),
     ] = None
     sweep: Annotated[
@@ -54,11 +54,11 @@ class RowOptions(OptionGroup):
     run: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Name of this run; under another name all is made again.", show_default=False
+            metavar="NAME", help="Name of this run; a run with another name makes all takes again.", show_default=False
         ),
     ] = None
-    redo: Annotated[bool, typer.Option("--redo", help="Make takes again that the store has.")] = False
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave out rows that are wrong.")] = False
+    redo: Annotated[bool, typer.Option("--redo", help="Make takes again even if they are stored.")] = False
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Skip invalid rows.")] = False
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        source = Path(file).open("rb")  # noqa: SIM115  # what fails later is no failure to open it
+        source = Path(file).open("rb")  # noqa: SIM115  # errors in the block below must not be caught here
     except (OSError, ValueError) as err:  # a ValueError for NUL in the name
         reason = err.strerror if isinstance(err, OSError) else None
         raise UsageError(f"can't read {file[:200]!r}: {(reason or str(err)).lower()}") from err
@@ -278,19 +278,19 @@ def _failures(path: Path | None) -> Iterator["Callable[[Mapping[str, Any]], None
 
 def _check_failures(path: Path, batch: str) -> None:
     """
-    Look whether the rows that failed may be written to `path`.
+    Check that the rows that failed may be written to `path`.
 
     Raises:
-        TargetError: It can't be written, holds something else than rows, or is the batch's own file.
+        TargetError: It can't be written, has other content than rows, or is the batch's own file.
     """
     from musicgen_cli.actions.batch.checked_row import COLUMNS
     from musicgen_cli.actions.batch.rows import read_rows
 
     with _writing(path):
-        if not path.is_file():  # nothing there, or nothing that keeps anything, such as a pipe
+        if not path.is_file():  # absent, or without content that could be lost, such as a pipe
             return
         if batch != "-" and path.samefile(batch):
-            raise TargetError(f"{path} is the batch itself", hint="`--failed` names another file")
+            raise TargetError(f"{path} is the file of the batch itself", hint="`--failed` names another file")
         with path.open("rb") as old:
             _, row = next(read_rows(old, "jsonl"), (0, {}))
     if not isinstance(row, dict) or not row.keys() <= set(COLUMNS):
@@ -311,7 +311,7 @@ def _conclude(tally: "Tally", takes: int, max_failures: int | None, out: "Output
         is_stopped = max_failures is not None and failed >= max_failures
         raise PartlyFailedError(failed, takes, is_stopped=is_stopped)
     if not tally.made:
-        out.note("nothing is left to do; --redo makes all again, --run NAME makes it anew under a name")
+        out.note("nothing is left to do; --redo or --run NAME makes all takes again")
 
 
 def _named(file: str) -> str:

@@ -117,7 +117,7 @@ def _player() -> tuple[str, str]:
     from musicgen_cli.audio import player
 
     try:
-        return "ok", ", ".join(each.name for each in player.find())
+        return "ok", ", ".join(program.name for program in player.find())
     except MusicgenError as err:
         return "absent", f"{err}; {err.hint}"
 

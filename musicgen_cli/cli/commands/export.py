@@ -88,7 +88,7 @@ def command(
         out.check_sound(many=len(ids) > 1)
         out.sound(convert(store.read_blob(artifacts[0]), artifacts[0], loop=cut, metadata=False, note=out.note))
         return
-    where = resolve_target(
+    target = resolve_target(
         output,
         name=name,
         many=len(ids) > 1,
@@ -98,6 +98,6 @@ def command(
         loop=cut,
         metadata=metadata,
     )
-    taken: set[Path] = set()
+    written: set[Path] = set()
     for artifact in artifacts:
-        out.exported(artifact, export(artifact, store, where, taken, note=out.note))
+        out.exported(artifact, export(artifact, store, target, written, note=out.note))

@@ -40,14 +40,13 @@ def command(
     from musicgen_cli.cli.output import Output
 
     if not output or "\0" in output:
-        raise InvalidValueError("the output folder must not be empty or hold NUL")
+        raise InvalidValueError("the output folder must not be empty or contain NUL")
     if output == "-":
         raise UsageError("a gallery is a folder, and - stands for stdout", hint="-o DIR names a folder")
     filters.check_number(number)
     out = Output(as_json=json_, quiet=quiet)
     store = open_store(store_path, out)
-    where = filter_options.where(store)
-    takes = list(store.newest(number, where))
+    takes = list(store.newest(number, filter_options.to_filter(store)))
     folder = Path(output)
     check(folder, takes, embed=embed, force=force)
 

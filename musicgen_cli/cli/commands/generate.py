@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from musicgen_cli.settings import Settings
     from musicgen_cli.store import Artifact, Store
 
-_STDIN_BYTES = 1024 * 1024  # a longer text is no prompt in any case
+_STDIN_BYTES = 1024 * 1024  # a longer text can't be a prompt
 
 
 def command(
@@ -75,14 +75,14 @@ def command(
         if output is not None or play:
             option, later = ("--play", "play") if play else ("--output", "export")
             raise UsageError(
-                f"--detach and {option} contradict each other", hint=f"`musicgen {later}` takes what was made"
+                f"--detach and {option} contradict each other", hint=f"`musicgen {later} ID` once the take is made"
             )
         _detach(planned_takes, config, archive, out)
         return
-    where = _target(output, has_several=record.variations > 1, force=force, out=out)
+    target = _target(output, has_several=record.variations > 1, force=force, out=out)
     playback = _playback(archive, out) if play else None
     with closing(open_engine(config, out, api_key=settings.api_key)) as engine:
-        _make(planned_takes, engine, archive, out, playback, where, to_stdout=output == "-")
+        _make(planned_takes, engine, archive, out, playback, target, to_stdout=output == "-")
     if playback is not None:
         playback.finish()
 
@@ -127,7 +127,7 @@ def _make(
     archive: "Store",
     out: "Output",
     playback: "LivePlayback | None",
-    where: "ExportTarget | None",
+    target: "ExportTarget | None",
     *,
     to_stdout: bool,
 ) -> None:
@@ -155,10 +155,10 @@ def _make(
                 continue
             if not out.is_table:
                 out.artifact(take.artifact)
-            if where is not None:
+            if target is not None:
                 from musicgen_cli.actions.library.export import export
 
-                out.note(f"wrote {export(take.artifact, archive, where, exported)}")
+                out.note(f"wrote {export(take.artifact, archive, target, exported)}")
     except MusicgenError as err:
         if not artifacts or len(artifacts) == count:
             raise
@@ -171,7 +171,7 @@ def _make(
 
 
 def _target(output: str | None, *, has_several: bool, force: bool, out: "Output") -> "ExportTarget | None":
-    """Check `-o` before anything is made."""
+    """Check `-o`, so that a mistake is reported before anything is made."""
     if output is None:
         return None
     if output == "-":
@@ -197,7 +197,7 @@ def _detach(planned_takes: "Sequence[PlannedTake]", config: "EngineConfig", arch
 
 
 def _playback(archive: "Store", out: "Output") -> "LivePlayback":
-    """Look for a player before anything is made."""
+    """Find a player, so that its absence is reported before anything is made."""
     from musicgen_cli.actions.playback.live import LivePlayback
     from musicgen_cli.audio import player
 

@@ -36,12 +36,12 @@ def command(
     filters.check_number(number)
     out = Output(as_json=json_, quiet=quiet)
     store = open_store(store_path, out)
-    where = filter_options.where(store)
+    filter_ = filter_options.to_filter(store)
     limit = None if show_all else number or _DEFAULT_NUMBER
     if quiet and not json_:
-        out.ids(store.newest_ids(limit, where))
+        out.ids(store.newest_ids(limit, filter_))
         return
-    takes = store.newest(limit, where)
+    takes = store.newest(limit, filter_)
     if not wave or not out.is_table:
         out.artifacts(takes)
         return

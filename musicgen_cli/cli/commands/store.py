@@ -68,9 +68,7 @@ def check(
 
 
 def repair(
-    adopt: Annotated[
-        bool, typer.Option("--adopt", help="Make takes of audio files that no take in the index has.")
-    ] = False,
+    adopt: Annotated[bool, typer.Option("--adopt", help="Make takes from audio files that belong to no take.")] = False,
     dry_run: DryRun = False,
     store_path: options.StoreOption = None,
     json_: options.Json = False,
@@ -87,7 +85,7 @@ def repair(
     result = maintenance.repair(_root(store_path), adopt=adopt, dry_run=dry_run)
     _print_result(out, result)
     if result.bad_lines and not adopt:
-        out.note("audio whose index line was lost stays until `musicgen store gc`; --adopt makes takes of it")
+        out.note("audio whose index line was lost stays until `musicgen store gc`; --adopt makes takes from it")
     if result.missing:
         takes = "1 take" if result.missing == 1 else f"{result.missing} takes"
         out.warn(f"the audio of {takes} is missing; only storing the same audio again can restore it")
@@ -120,7 +118,7 @@ def gc(
     json_: options.Json = False,
 ) -> None:
     """
-    Delete audio that no take has any more, and the leftovers of unfinished writes.
+    Delete audio that belongs to no take any more, and the leftovers of unfinished writes.
 
     Files younger than an hour are kept.
     """

@@ -3,8 +3,8 @@ Shell completion for bash, zsh and fish.
 
 `tree` describes the commands, and `bash`, `zsh` and `fish` write each shell's script from that, so that commands and
 options complete without starting Python. For values that are on this machine, such as ids, the scripts start `musicgen`
-with `_MUSICGEN_COMPLETE` set, and `values` prints them before anything else is loaded. Prompts and tags may come from
-anybody, so no script evaluates or expands what is printed.
+with `_MUSICGEN_COMPLETE` set, and `values` prints them before anything else is loaded. Prompts and tags are
+untrusted, so no script evaluates or expands what is printed.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def _command(command: object, path: tuple[str, ...]) -> Command:
         tuple(options),
         tuple(arguments),
         is_last_repeatable,
-        tuple(_command(each, (*path, name)) for name, each in inner.items() if not each.hidden),
+        tuple(_command(below, (*path, name)) for name, below in inner.items() if not below.hidden),
         tuple(unknown),
     )
 
