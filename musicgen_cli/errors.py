@@ -352,6 +352,11 @@ class StoppedError(MusicgenError):
         super().__init__(message)
 
 
+def system_reason(err: OSError) -> str:
+    """Return why a system call failed, in lower case: `permission denied`."""
+    return (err.strerror or str(err)).lower()
+
+
 def short_reason(err: Exception) -> str:
     """Return a foreign error's message as one line of at most 200 characters."""
     return " ".join(str(err).split())[:200]

@@ -22,7 +22,7 @@ from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.jobs.poll import MODES, poll
 from musicgen_cli.actions.library.export import export, resolve_target
-from musicgen_cli.errors import InvalidValueError, TargetError, UsageError
+from musicgen_cli.errors import InvalidValueError, TargetError, UsageError, system_reason
 from musicgen_cli.request_fields import FIELDS, RequestField
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Filter, Store
@@ -196,7 +196,7 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise TargetError(f"can't use the export folder {str(folder)!r}: {(err.strerror or str(err)).lower()}") from err
+        raise TargetError(f"can't use the export folder {str(folder)!r}: {system_reason(err)}") from err
     except (ValueError, RuntimeError) as err:  # NUL in the name; links in a circle
         raise TargetError(f"path is not the name of a file: {err}") from err
 

@@ -35,6 +35,11 @@ def number(value: float) -> str:
     return str(int(value)) if whole else str(value)
 
 
+def plural(count: int, noun: str) -> str:
+    """Write a count with its noun: `1 take`, `3 takes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def size(size_bytes: int) -> str:
     """Write a number of bytes with one decimal of its largest unit: `2.4 GB`."""
     for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

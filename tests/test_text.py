@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from musicgen_cli.text import clock, escaped_json, number, one_line, printable, size
+from musicgen_cli.text import clock, escaped_json, number, one_line, plural, printable, size
 
 HOSTILE = [
     "\x1b]52;c;aGk=\x07", "\x1b[2J", "\x9b31m", "\x7f", "\r\nfake line", "\u202eevil", "\u2066a\u2069", "\ud800", "\0",
@@ -38,6 +38,12 @@ def test_ordinary_text_is_left_alone() -> None:
 def test_a_number_has_no_needless_decimals(value: float, shown: str) -> None:
     """A whole number has none, whatever its type."""
     assert number(value) == shown
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, "0 takes"), (1, "1 take"), (2, "2 takes")])
+def test_a_counted_noun_is_plural_unless_it_is_one(count: int, shown: str) -> None:
+    """No `1 takes`."""
+    assert plural(count, "take") == shown
 
 
 @pytest.mark.parametrize(

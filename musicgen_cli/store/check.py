@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
-from musicgen_cli.errors import StoreError
+from musicgen_cli.errors import StoreError, system_reason
 from musicgen_cli.store import files
 from musicgen_cli.store.blobs import Blobs, Entry
 from musicgen_cli.store.digest import Digest
@@ -114,7 +114,7 @@ def blob_flaw(blobs: Blobs, entry: Entry) -> str | None:
         if blobs.is_intact(entry.digest) or not blobs.holds(entry.digest):
             return None
     except OSError as err:  # for example a bad sector; the other blobs can still be read
-        return f"can't be read: {(err.strerror or str(err)).lower()}"
+        return f"can't be read: {system_reason(err)}"
     return "is not what was stored"
 
 

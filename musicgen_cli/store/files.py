@@ -17,7 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from musicgen_cli import atomic
-from musicgen_cli.errors import StoreError
+from musicgen_cli.errors import StoreError, system_reason
 
 OTHER_STORE = "`--store DIR` or MUSICGEN_STORE names another store"
 
@@ -35,7 +35,7 @@ def explained(action: str, root: Path) -> Iterator[None]:
         yield
     except OSError as err:
         path = root if err.filename is None else os.fsdecode(err.filename)
-        reason = "a symbolic link is not followed" if err.errno == errno.ELOOP else (err.strerror or str(err)).lower()
+        reason = "a symbolic link is not followed" if err.errno == errno.ELOOP else system_reason(err)
         raise StoreError(f"can't {action} {str(path)!r}: {reason}", hint=OTHER_STORE) from err
 
 

@@ -20,6 +20,7 @@ from musicgen_cli.limits import LINE_BYTES
 from musicgen_cli.store import files
 from musicgen_cli.store.lines import Record, decode, is_head, new_head
 from musicgen_cli.store.lock import locked
+from musicgen_cli.text import plural
 
 INDEX = "index.jsonl"
 OLD = INDEX + ".old"  # the index before it was last rewritten
@@ -245,8 +246,7 @@ class Journal:
 
     def _warn_of_bad_lines(self, snapshot: Snapshot) -> None:
         if snapshot.bad:
-            lines = "1 damaged line" if snapshot.bad == 1 else f"{snapshot.bad} damaged lines"
-            self._warn("bad", f"skipped {lines} in {str(self._path)!r}")
+            self._warn("bad", f"skipped {plural(snapshot.bad, 'damaged line')} in {str(self._path)!r}")
 
 
 def seal(fd: int) -> None:

@@ -23,7 +23,7 @@ from musicgen_cli.actions.library.export import TEMPLATE, file_name
 from musicgen_cli.actions.library.reproduce import generate_command, tag_command
 from musicgen_cli.limits import TAGS
 from musicgen_cli.store import Artifact
-from musicgen_cli.text import clock, number, one_line, printable
+from musicgen_cli.text import clock, number, one_line, plural, printable
 
 MARK = '<meta name="generator" content="musicgen-cli gallery">'  # marks the page of a gallery
 BARS = 96  # of a waveform
@@ -189,7 +189,7 @@ def _tag_buttons(tags: Mapping[str, int]) -> Html:
 
 def _count(takes: Sequence[GalleryTake]) -> str:
     """Say how many takes there are, and how long they are together."""
-    count = "1 take" if len(takes) == 1 else f"{len(takes)} takes"
+    count = plural(len(takes), "take")
     return f"{count}, {clock(sum(take.artifact.duration for take in takes))}" if takes else count
 
 

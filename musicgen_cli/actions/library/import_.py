@@ -13,7 +13,7 @@ from typing import Any
 
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.library.metadata import embedded_record, without_metadata
-from musicgen_cli.errors import InvalidValueError, InvalidWavError, MusicgenError, UsageError
+from musicgen_cli.errors import InvalidValueError, InvalidWavError, MusicgenError, UsageError, system_reason
 from musicgen_cli.limits import MAX_TAGS
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, as_draft, check_tag
 from musicgen_cli.store.digest import Digest
@@ -311,4 +311,4 @@ def _real(path: Path) -> Path:
 
 
 def _unreadable(err: OSError) -> MusicgenError:
-    return MusicgenError(f"can't be read: {(err.strerror or str(err)).lower()}")
+    return MusicgenError(f"can't be read: {system_reason(err)}")

@@ -10,7 +10,7 @@ from musicgen_cli.audio.wav import WavInfo, inspect
 from musicgen_cli.errors import InvalidValueError, MissingExtraError
 from musicgen_cli.extras import needs
 from musicgen_cli.limits import BARS, BPM
-from musicgen_cli.text import number
+from musicgen_cli.text import number, plural
 
 BEATS_PER_BAR = 4
 _PROMPT_TEMPO = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s*-?\s*bpm\b", re.IGNORECASE)
@@ -72,8 +72,7 @@ def cut_loop(wav: bytes, prompt: str, options: LoopOptions) -> Loop:
         raise InvalidValueError(
             f"{bars} bars at {bpm:.1f} bpm take {frames / info.sample_rate:.2f} s, the take has {info.duration:.2f} s"
         )
-    plural = "bar" if bars == 1 else "bars"
-    return Loop(make_loop(wav, frames), bars, f"{bars} {plural} at {bpm:.1f} bpm ({source})")
+    return Loop(make_loop(wav, frames), bars, f"{plural(bars, 'bar')} at {bpm:.1f} bpm ({source})")
 
 
 def prompt_tempo(prompt: str) -> float | None:

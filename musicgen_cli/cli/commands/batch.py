@@ -18,6 +18,7 @@ from musicgen_cli.errors import (
     PartlyFailedError,
     TargetError,
     UsageError,
+    system_reason,
 )
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise TargetError(f"can't write {path}: {(err.strerror or str(err)).lower()}") from err
+        raise TargetError(f"can't write {path}: {system_reason(err)}") from err
 
 
 def _conclude(tally: "Tally", takes: int, max_failures: int | None, out: "Output") -> None:

@@ -7,6 +7,7 @@ import typer
 from musicgen_cli.cli import engine_options, options
 from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
+from musicgen_cli.text import plural
 
 if TYPE_CHECKING:
     from musicgen_cli.checkpoint.checkpoint import Checkpoint
@@ -127,8 +128,7 @@ def rm(
         else:
             out.line(f"{removal.name}\t{size(removal.size_bytes)}")
     if not yes:
-        models = "1 model" if len(removals) == 1 else f"{len(removals)} models"
-        raise UsageError(f"{models} would be removed, nothing was", hint="--yes removes")
+        raise UsageError(f"{plural(len(removals), 'model')} would be removed, nothing was", hint="--yes removes")
 
 
 def _show_all(out: "Output", models: "list[Checkpoint]") -> None:

@@ -7,6 +7,7 @@ import typer
 from musicgen_cli.cli import options
 from musicgen_cli.cli.stores import TakeIds, open_store
 from musicgen_cli.errors import UsageError
+from musicgen_cli.text import plural
 
 
 def command(
@@ -36,5 +37,5 @@ def command(
         return
     takes = store.get_many(ids)
     out.artifacts(takes)
-    count = "1 take" if len(takes) == 1 else f"{len(takes)} takes"
-    raise UsageError(f"{count} would be removed, nothing was", hint="--yes removes, and `--undo ID` restores a take")
+    message = f"{plural(len(takes), 'take')} would be removed, nothing was"
+    raise UsageError(message, hint="--yes removes, and `--undo ID` restores a take")

@@ -8,6 +8,7 @@ import typer
 
 from musicgen_cli.cli import options
 from musicgen_cli.errors import ProblemsFoundError, UsageError
+from musicgen_cli.text import plural
 
 if TYPE_CHECKING:
     from musicgen_cli.cli.output import Output
@@ -87,8 +88,7 @@ def repair(
     if result.bad_lines and not adopt:
         out.note("audio whose index line was lost stays until `musicgen store gc`; --adopt makes takes from it")
     if result.missing:
-        takes = "1 take" if result.missing == 1 else f"{result.missing} takes"
-        out.warn(f"the audio of {takes} is missing; only storing the same audio again can restore it")
+        out.warn(f"the audio of {plural(result.missing, 'take')} is missing; storing the same audio again restores it")
 
 
 def compact(

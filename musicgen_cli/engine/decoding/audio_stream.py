@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from musicgen_cli.checkpoint.shape import CodecShape
+from musicgen_cli.checkpoint.shape import CodecShape, Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
 
@@ -62,6 +62,11 @@ class AudioStream:
         self._features = np.empty((channels, shape.top_filters, 0), np.float32)  # of the latest frames
         self._lstm_frames = 0  # frames that became features
         self._lstm_state = np.zeros((2 * shape.lstm_layers, channels, shape.top_filters), np.float32)
+
+    @classmethod
+    def of(cls, codec: Codec, shape: Shape) -> AudioStream:
+        """Return a stream for one clip of a model."""
+        return cls(codec, shape.codec, codebooks=shape.decoder.codebooks, channels=shape.decoder.channels)
 
     def push(self, codes: IntArray) -> FloatArray:
         """

@@ -162,8 +162,7 @@ class OnnxModel:
 
     def audio_stream(self) -> AudioStream:
         """Return the codec decoder of one clip, which turns codes into samples while more codes come."""
-        decoder = self._shape.decoder
-        return AudioStream(self, self._shape.codec, codebooks=decoder.codebooks, channels=decoder.channels)
+        return AudioStream.of(self, self._shape)
 
     def run_codec_lstm(
         self, codes: IntArray, start: int, end: int, lstm_state: FloatArray
