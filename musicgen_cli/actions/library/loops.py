@@ -55,7 +55,7 @@ def cut_loop(wav: bytes, prompt: str, options: LoopOptions) -> Loop:
 
     Raises:
         InvalidWavError: The clip is not a WAV.
-        InvalidValueError: So many bars don't fit into the clip.
+        InvalidValueError: The bars don't fit into the clip, or there is no tempo for them.
     """
     info = inspect(wav)
     bpm, source = _tempo(wav, prompt, options)
@@ -68,11 +68,10 @@ def cut_loop(wav: bytes, prompt: str, options: LoopOptions) -> Loop:
     if not bars:
         return Loop(make_loop(wav), None, f"cross-faded without a beat: it is shorter than a bar at {bpm:.1f} bpm")
     frames = round(bars * bar)
+    length = f"{plural(bars, 'bar')} at {bpm:.1f} bpm"
     if frames > info.frames:
-        raise InvalidValueError(
-            f"{bars} bars at {bpm:.1f} bpm take {frames / info.sample_rate:.2f} s, the take has {info.duration:.2f} s"
-        )
-    return Loop(make_loop(wav, frames), bars, f"{plural(bars, 'bar')} at {bpm:.1f} bpm ({source})")
+        raise InvalidValueError(f"{length} take {frames / info.sample_rate:.2f} s, the take has {info.duration:.2f} s")
+    return Loop(make_loop(wav, frames), bars, f"{length} ({source})")
 
 
 def prompt_tempo(prompt: str) -> float | None:
