@@ -14,6 +14,7 @@ from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.request_fields import PARAMETERS
 
+_RANGE = r"\s*(-?\d{1,18})\.\.(-?\d{1,18})\s*"
 _FIELDS = tuple(field.name for field in PARAMETERS)
 
 
@@ -53,7 +54,9 @@ class Sweep:
 
 
 def _values(name: str, text: str) -> Sequence[Any]:
-    if not (ends := re.fullmatch(r"\s*(-?\d{1,18})\.\.(-?\d{1,18})\s*", text)):
+    if (".." in text or re.fullmatch(r"\s*\d+\s*-\s*\d+\s*", text)) and not re.fullmatch(_RANGE, text):
+        raise UsageError(f"a range in a sweep must be of whole numbers like 1..4, got {name}={text[:40]}")
+    if not (ends := re.fullmatch(_RANGE, text)):
         return [_checked(name, piece) for piece in text.split(",")]
     low, high = _checked(name, ends[1]), _checked(name, ends[2])
     if low > high:

@@ -153,6 +153,8 @@ def test_a_sweep_is_every_combination() -> None:
         (["prompt=a,b"], "'prompt' can't be swept"),
         (["seed=1", "seed=2"], "seed is swept twice"),
         (["seed=4..1"], "a sweep's range goes up"),
+        (["temperature=0.5..1.0"], "a range in a sweep must be of whole numbers like 1..4, got temperature=0.5..1.0"),
+        (["seed=1-3"], "a range in a sweep must be of whole numbers like 1..4, got seed=1-3"),
         (["seed=1,,2"], "seed must be a whole number"),
         (["seed=-1..2"], "seed must be a whole number, 0-9007199254740991, got -1"),
         (["guidance_scale=3,16"], "guidance_scale must be 1-15, got 16"),
