@@ -16,6 +16,7 @@ from pytest_httpserver import HTTPServer
 
 from musicgen_cli.settings import NAMES
 from tests.support.figures import FIGURES
+from tests.support.proxies import VARIABLES as PROXY_VARIABLES
 
 pytest_plugins = ["tests.support.model_fixtures"]
 
@@ -31,7 +32,9 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     for name in NAMES:
         monkeypatch.delenv(f"MUSICGEN_{name.upper()}", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.delenv("HTTP_PROXY", raising=False)
+    for name in PROXY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setenv("HOME", str(home))
 
 

@@ -202,21 +202,16 @@ def open_fleet(
     from musicgen_cli.engine.base import LogListener
     from musicgen_cli.engine.fleet import Fleet
 
-    services = [_service(replace(config, url=url), api_key) for url in dict.fromkeys(urls or [config.url or ""])]
-    models: set[str | None] = set()
-    unreachable: dict[RemoteEngine, ServiceUnreachableError] = {}
-    for service in services:
-        try:
-            models.add(service.model(LogListener(reporter.note)))
-        except ServiceUnreachableError as err:
-            unreachable[service] = err
-    if len(unreachable) == len(services):
-        raise unreachable[services[0]]
+    services = [
+        _service(replace(config, url=url), api_key, waits_for_away=False)
+        for url in dict.fromkeys(urls or [config.url or ""])
+    ]
+    models, unreachable = _ask_for_models(services, LogListener(reporter.note))
     if len(models) > 1:
         raise UsageError(f"the services have different models: {', '.join(sorted(map(str, models)))}")
     fleet = Fleet(services, model=models.pop(), max_outage_s=config.max_wait or 0.0, warn=reporter.warn)
-    for service, failure in unreachable.items():
-        fleet.mark_down(service, failure)
+    for service, err in unreachable.items():
+        fleet.mark_down(service, err)
     return fleet
 
 
@@ -245,10 +240,44 @@ def for_jobs(config: EngineConfig) -> EngineConfig:
     return config
 
 
-def _service(config: EngineConfig, api_key: str | None) -> RemoteEngine:
+def _ask_for_models(
+    services: Sequence[RemoteEngine], listener: ProgressListener
+) -> tuple[set[str | None], dict[RemoteEngine, ServiceUnreachableError]]:
+    """
+    Return the models of the services that can be reached, and why the others can't.
+
+    Raises:
+        ServiceUnreachableError: None can be reached, nor was one that may be restarting back in time.
+        MusicgenError: As `RemoteEngine.model`.
+    """
+    from musicgen_cli.engine.responses import is_away
+
+    models: set[str | None] = set()
+    unreachable: dict[RemoteEngine, ServiceUnreachableError] = {}
+    for service in services:
+        try:
+            models.add(service.model(listener, waits_for_away=False))
+        except ServiceUnreachableError as err:
+            unreachable[service] = err
+    if not models:
+        restarting = next((service for service, err in unreachable.items() if is_away(err)), None)
+        if restarting is None:
+            raise unreachable[services[0]]
+        models.add(restarting.model(listener))
+        del unreachable[restarting]
+    return models, unreachable
+
+
+def _service(config: EngineConfig, api_key: str | None, *, waits_for_away: bool = True) -> RemoteEngine:
     from musicgen_cli.engine.client import RemoteEngine
 
     assert config.url is not None
     assert config.timeout is not None
     assert config.max_wait is not None
-    return RemoteEngine(config.url, timeout_s=config.timeout, max_wait_s=config.max_wait, api_key=api_key)
+    return RemoteEngine(
+        config.url,
+        timeout_s=config.timeout,
+        max_wait_s=config.max_wait,
+        api_key=api_key,
+        waits_for_away=waits_for_away,
+    )

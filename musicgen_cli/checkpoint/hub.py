@@ -29,7 +29,7 @@ from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in an __all__
 from pydantic import BaseModel, Field, ValidationError
 
-from musicgen_cli import atomic
+from musicgen_cli import atomic, network
 from musicgen_cli._version import __version__
 from musicgen_cli.errors import (
     BadAnswerError,
@@ -122,6 +122,7 @@ class Hub:
         Raises:
             ModelAbsentError: HF_HUB_OFFLINE is set.
             InvalidValueError: The token isn't ASCII.
+            UsageError: The certificates that the environment names can't be used.
         """
         if constants.HF_HUB_OFFLINE:
             raise ModelAbsentError(
@@ -132,7 +133,10 @@ class Hub:
         if not "".join(headers.values()).isascii():
             raise InvalidValueError("HF_TOKEN is not a valid token: it must be ASCII")  # never shown
         self._client = httpx.Client(
-            follow_redirects=True, timeout=_TIMEOUT, headers={**headers, "accept-encoding": "identity"}
+            transport=network.EnvironmentTransport(),
+            follow_redirects=True,
+            timeout=_TIMEOUT,
+            headers={**headers, "accept-encoding": "identity"},
         )
 
     def __enter__(self) -> Hub:
@@ -303,7 +307,7 @@ def _translated() -> Iterator[None]:
             f"{endpoint} can't be reached: {err or type(err).__name__}",
             hint="pulling a model needs the network; HF_ENDPOINT names another hub",
         ) from err
-    except httpx.InvalidURL as err:
+    except (httpx.InvalidURL, UnicodeError) as err:  # the latter where a part of the host's name is too long
         raise ServiceUnreachableError(f"{endpoint!r} is not a URL", hint="HF_ENDPOINT names the hub") from err
     except httpx.TimeoutException as err:
         raise OutOfTimeError(f"{endpoint} stopped sending", hint=_CONTINUE) from err
@@ -334,4 +338,8 @@ def _check(response: httpx.Response, name: str, revision: str | None) -> None:
         )
     if status == httpx.codes.TOO_MANY_REQUESTS:
         raise ServiceBusyError(f"{constants.ENDPOINT} received too many requests", hint="try again in a few minutes")
-    raise ServiceError(f"{constants.ENDPOINT} answered {status} for {name}", hint="try again later")
+    who, hint = constants.ENDPOINT, "try again later"
+    proxy = network.proxy_for(response.request.url)
+    if proxy is not None and proxy.answers_for(response.request.url) and code is None:
+        who, hint = f"{who}, or {proxy} before it,", proxy.hint(response.request.url.host)
+    raise ServiceError(f"{who} answered {status} for {name}", hint=hint)

@@ -8,7 +8,6 @@ deadline. `responses` says what an answer means, and `retry` when a request is s
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from musicgen_cli import limits
+from musicgen_cli import limits, network
 from musicgen_cli._version import __version__
 from musicgen_cli.audio.wav import is_silent
 from musicgen_cli.contract import Answer, GenerateRequest, read_answer
@@ -44,7 +43,15 @@ _PROGRESS_MISSES = 3  # polls in a row without progress, after which the service
 class RemoteEngine:
     """A MusicGen service that follows the HTTP contract."""
 
-    def __init__(self, url: str, *, timeout_s: float, max_wait_s: float, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        max_wait_s: float,
+        api_key: str | None = None,
+        waits_for_away: bool = True,
+    ) -> None:
         """
         Check the address; nothing is sent yet.
 
@@ -53,19 +60,22 @@ class RemoteEngine:
             timeout_s: The total deadline of each attempt of a request.
             max_wait_s: The sum of all waits for a busy service, over all attempts of one request.
             api_key: Sent as a Bearer token.
+            waits_for_away: Whether `generate` waits for a service that a reverse proxy can't reach, too; a fleet does
+                that itself, as it may have another service.
 
         Raises:
-            UsageError: `url` is not an http or https address.
+            UsageError: `url` is not an http or https address, or the environment's proxy or certificates can't be used.
         """
         self._base = _parse_url(url)
         self.url = str(self._base.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
         self.origin = Origin("http", url=self.url)
         self.slots = 1  # the service doesn't say how many requests it runs at once
-        self._loopback = _is_loopback(self._base.host)
+        self._proxy = network.proxy_for(self._base)
         # Loading the certificates takes longer than a request; without TLS there is nothing to verify.
-        self._tls = httpx.create_ssl_context() if self._base.scheme == "https" else False
+        self._tls = network.tls_context() if self._base.scheme == "https" else False
         self._timeout_s = timeout_s
         self._max_wait_s = max_wait_s
+        self._waits_for_away = waits_for_away
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
@@ -93,18 +103,26 @@ class RemoteEngine:
             )
             return read_answer(body, request)
 
-        answer = asyncio.run(self._retry(send, listener))
+        answer = asyncio.run(self._retry(send, listener, waits_for_away=self._waits_for_away))
         return self._clip(request, answer, time.monotonic() - started)
 
-    def model(self, listener: ProgressListener) -> str | None:
+    def model(self, listener: ProgressListener, *, waits_for_away: bool = True) -> str | None:
         """
         Ask which model the service has, waiting as for a clip; None if the service does not say.
+
+        Args:
+            listener: Is notified of each wait.
+            waits_for_away: Whether a service that a reverse proxy can't reach is waited for.
 
         Raises:
             MusicgenError: As `generate`.
         """
+
+        async def ask() -> bytes:
+            return await self._exchange("GET", "health", timeout_s=_HEALTH_S)
+
         try:
-            body = asyncio.run(self._retry(lambda: self._exchange("GET", "health", timeout_s=_HEALTH_S), listener))
+            body = asyncio.run(self._retry(ask, listener, waits_for_away=waits_for_away))
         except ServiceError as err:
             if status_of(err) in {404, 405}:  # it has no health check
                 return None
@@ -124,8 +142,11 @@ class RemoteEngine:
     def close(self) -> None:
         """Do nothing: no connection is kept between requests."""
 
-    async def _retry(self, send: Callable[[], Awaitable[T]], listener: ProgressListener) -> T:
-        return await retry(send, RetryPolicy(self._max_wait_s, listener, loopback=self._loopback))
+    async def _retry(self, send: Callable[[], Awaitable[T]], listener: ProgressListener, *, waits_for_away: bool) -> T:
+        loopback = network.is_loopback(self._base.host)
+        return await retry(
+            send, RetryPolicy(self._max_wait_s, listener, loopback=loopback, waits_for_away=waits_for_away)
+        )
 
     async def _exchange(
         self,
@@ -151,7 +172,7 @@ class RemoteEngine:
         async def send(client: httpx.AsyncClient) -> bytes:
             async with client.stream(method, self._endpoint(path), content=content, headers=headers) as response:
                 if response.status_code != 200:
-                    raise await status_error(response, request)
+                    raise await status_error(response, request, self._proxy)
                 return await read_body(response, limits.ANSWER_BYTES)
 
         try:
@@ -160,7 +181,8 @@ class RemoteEngine:
                 httpx.AsyncClient(
                     follow_redirects=False,
                     verify=self._tls,
-                    trust_env=not self._loopback,  # requests to this machine must not go through a proxy
+                    trust_env=False,
+                    proxy=self._proxy.url if self._proxy else None,
                     timeout=httpx.Timeout(None, connect=_CONNECT_S),
                 ) as client,
             ):
@@ -173,6 +195,8 @@ class RemoteEngine:
                 hint="the service may still be working on it; `--timeout` allows more time",
             ) from err
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as err:
+            if self._proxy is not None:
+                raise self._proxy.error(self._base.host, err) from err
             raise connection_error(self.url, err) from err
         except httpx.HTTPError as err:
             raise ServiceError(
@@ -253,16 +277,11 @@ def _parse_url(url: str) -> httpx.URL:
         base = httpx.URL(url)
     except (httpx.InvalidURL, ValueError, TypeError) as err:
         raise UsageError("the url is not an address", hint=hint) from err
-    if base.scheme not in {"http", "https"} or not base.host or " " in url:
-        raise UsageError(f"the url must start with http:// or https:// and name a host, got {url[:80]!r}", hint=hint)
+    if base.scheme not in {"http", "https"} or not network.is_address(base) or " " in url:
+        raise UsageError(
+            f"the url must start with http:// or https:// and name a host and a valid port, got {url[:80]!r}", hint=hint
+        )
     return base.copy_with(query=None, fragment=None)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _warnings(answer: Answer) -> Iterator[str]:

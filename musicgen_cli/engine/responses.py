@@ -8,13 +8,12 @@ read raw, up to a given number of bytes.
 from __future__ import annotations
 
 import email.utils
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
 from pydantic_core import from_json
 
-from musicgen_cli import limits
+from musicgen_cli import limits, network
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import (
     BadAnswerError,
@@ -57,30 +56,53 @@ def json_object(body: bytes) -> dict[str, object]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-async def status_error(response: httpx.Response, request: GenerateRequest | None) -> MusicgenError:
-    """Return the error that a status other than 200 means; `request` is what was sent, if it was to `/predict`."""
-    status = response.status_code
+async def status_error(
+    response: httpx.Response, request: GenerateRequest | None, proxy: network.Proxy | None
+) -> MusicgenError:
+    """
+    Return the error that a status other than 200 means.
+
+    Args:
+        request: What was sent, if it was to `/predict`.
+        proxy: The environment's, through which it was sent.
+    """
+    status, url = response.status_code, response.request.url
     if 300 <= status < 400:
         target = response.headers.get("location", "nowhere")[: limits.DETAIL_CHARS]
         message = f"the service answered {status}: it has moved to {target}"
         return _StatusError(message, status, hint="pass that address with `--url`")
     detail = await _detail(response)
+    who, hint = "the service", None
+    if proxy is not None and proxy.answers_for(url) and detail is None:  # a service would have said why
+        who, hint = f"{proxy}, or the service behind it,", proxy.hint(url.host)
     if status in _BUSY:
-        return _BusyStatusError(status, _parse_retry_after(response.headers.get("retry-after")), detail)
-    hint = None
-    if status in {401, 403}:
-        hint = "MUSICGEN_API_KEY must hold the service's key"
-    elif status == 500 and request is not None and not request.prompt:
-        hint = "this server may be unable to generate without a prompt: give one"
-    elif status in {404, 405}:
-        hint = "is that a MusicGen service? `--url` and MUSICGEN_URL name it"
+        message = f"{who} is busy ({status}{f': {detail}' if detail else ''})"
+        return _BusyStatusError(message, _parse_retry_after(response.headers.get("retry-after")), hint=hint)
     reason = detail or response.reason_phrase
-    return _StatusError(f"the service answered {status}" + (f": {reason}" if reason else ""), status, hint=hint)
+    message = f"{who} answered {status}" + (f": {reason}" if reason else "")
+    if status == httpx.codes.BAD_GATEWAY:
+        if hint is None:
+            message = f"the proxy at {url.netloc.decode()} can't reach the service behind it (502)"
+        return _AwayError(message, _parse_retry_after(response.headers.get("retry-after")), hint=hint)
+    return _StatusError(message, status, hint=hint or _status_hint(status, url, request))
+
+
+def _status_hint(status: int, url: httpx.URL, request: GenerateRequest | None) -> str | None:
+    """Return what to do about a status of the service itself."""
+    if status in {401, 403}:
+        return "MUSICGEN_API_KEY must hold the service's key"
+    if status == 421:
+        return f"the service has to be started with `--allow-host {url.host}`, or called by another name"
+    if status == 500 and request is not None and not request.prompt:
+        return "this server may be unable to generate without a prompt: give one"
+    if status in {404, 405}:
+        return "is that a MusicGen service? `--url` and MUSICGEN_URL name it"
+    return None
 
 
 def connection_error(url: str, err: httpx.TransportError) -> ServiceUnreachableError:
     """Return the error for a connection that could not be made: unknown host, failed TLS, or nothing that listens."""
-    causes = {type(cause).__name__ for cause in _causes(err)}
+    causes = {type(cause).__name__ for cause in network.causes(err)}
     if "gaierror" in causes:
         return ServiceUnreachableError(f"no such host: {url}", hint="`--url` and MUSICGEN_URL name the service")
     if causes & {"SSLError", "SSLCertVerificationError"}:
@@ -93,14 +115,19 @@ def status_of(err: ServiceError) -> int | None:
     return err.status if isinstance(err, _StatusError) else None
 
 
-def retry_after_s(err: ServiceBusyError) -> float | None:
-    """Return the seconds in a busy service's Retry-After, or None if it sent none."""
-    return err.retry_after_s if isinstance(err, _BusyStatusError) else None
+def retry_after_s(err: Exception) -> float | None:
+    """Return the seconds in the Retry-After of a service that is busy or away, or None if it sent none."""
+    return err.retry_after_s if isinstance(err, _BusyStatusError | _AwayError) else None
 
 
 def is_refused(err: Exception) -> bool:
     """Return whether the connection failed because no service listens at the address, or not yet."""
     return isinstance(err, _RefusedError)
+
+
+def is_away(err: Exception) -> bool:
+    """Return whether a reverse proxy answered that the service behind it can't be reached, which a restart explains."""
+    return isinstance(err, _AwayError)
 
 
 class _StatusError(ServiceError):
@@ -114,26 +141,21 @@ class _StatusError(ServiceError):
 class _BusyStatusError(ServiceBusyError):
     """A 429, 503 or 504."""
 
-    def __init__(self, status: int, retry_after_s: float | None, detail: str | None) -> None:
-        suffix = f": {detail}" if detail else ""
-        super().__init__(
-            f"the service is busy ({status}{suffix})", hint="try again later, or wait longer: `--max-wait`"
-        )
+    def __init__(self, message: str, retry_after_s: float | None, *, hint: str | None) -> None:
+        super().__init__(message, hint=hint or "try again later, or wait longer: `--max-wait`")
+        self.retry_after_s = retry_after_s
+
+
+class _AwayError(ServiceUnreachableError):
+    """A 502: the proxy before the service can't reach it."""
+
+    def __init__(self, message: str, retry_after_s: float | None, *, hint: str | None) -> None:
+        super().__init__(message, hint=hint or "start the service behind that proxy, or wait longer: `--max-wait`")
         self.retry_after_s = retry_after_s
 
 
 class _RefusedError(ServiceUnreachableError):
     """A connection that was refused, or timed out."""
-
-
-def _causes(err: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, its causes and, of a group, its members."""
-    while err is not None:
-        yield err
-        if isinstance(err, BaseExceptionGroup):
-            for member in err.exceptions:
-                yield from _causes(member)
-        err = err.__cause__ or err.__context__
 
 
 async def _detail(response: httpx.Response) -> str | None:

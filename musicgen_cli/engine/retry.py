@@ -11,7 +11,7 @@ import stamina
 
 from musicgen_cli import limits
 from musicgen_cli.engine.base import ProgressListener
-from musicgen_cli.engine.responses import is_refused, retry_after_s
+from musicgen_cli.engine.responses import is_away, is_refused, retry_after_s
 from musicgen_cli.errors import ServiceBusyError
 
 T = TypeVar("T")
@@ -40,35 +40,38 @@ class RetryPolicy:
     """
     Decides after each failure of one request whether it is sent again, and when.
 
-    A busy service is waited for: as long as its Retry-After says, else with jittered exponential backoff. A refused
-    connection to loopback is tried again for `limits.STARTING_S`, because the service may be starting. Every other
-    failure is final: after a broken connection or a time-out the service may still be working on the request.
+    A busy service is waited for: as long as its Retry-After says, else with jittered exponential backoff. So is one
+    that a reverse proxy can't reach, for it may be restarting. A refused connection to loopback is tried again for
+    `limits.STARTING_S`, because the service may be starting. Every other failure is final: after a broken connection or
+    a time-out the service may still be working on the request.
     """
 
-    def __init__(self, max_wait_s: float, listener: ProgressListener, *, loopback: bool) -> None:
+    def __init__(self, max_wait_s: float, listener: ProgressListener, *, loopback: bool, waits_for_away: bool) -> None:
         """
         Start with all of the waiting time left.
 
         Args:
-            max_wait_s: The sum of all waits for a busy service.
+            max_wait_s: The sum of all waits for a service that is busy or away.
             listener: Is notified of each of them.
             loopback: Whether the service is on this machine.
+            waits_for_away: Whether one that a reverse proxy can't reach is waited for.
         """
         self._left_s = max_wait_s
         self._listener = listener
         self._starting_s = limits.STARTING_S if loopback else 0.0
+        self._waits_for_away = waits_for_away
         self._backoff_s = limits.BACKOFF_FIRST_S
 
     def __call__(self, err: Exception) -> float | bool:
         """Return the seconds to wait before the next attempt, or False to give up."""
-        if isinstance(err, ServiceBusyError):
-            return self._wait_for_busy(err)
+        if isinstance(err, ServiceBusyError) or (self._waits_for_away and is_away(err)):
+            return self._wait(err)
         if is_refused(err) and self._starting_s > 0:
             self._starting_s -= _STARTING_WAIT_S
             return _STARTING_WAIT_S
         return False
 
-    def _wait_for_busy(self, err: ServiceBusyError) -> float | bool:
+    def _wait(self, err: Exception) -> float | bool:
         wait_s = retry_after_s(err)
         if wait_s is None:
             wait_s = self._backoff_s * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret

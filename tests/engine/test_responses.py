@@ -30,7 +30,7 @@ def test_a_redirect_is_reported_and_not_followed(httpserver: HTTPServer, url: st
     assert [request.path for request, _ in httpserver.log] == ["/predict"]
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 413, 422, 500, 502])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 413, 421, 422, 500])
 def test_other_errors_are_final_and_have_the_servers_message(httpserver: HTTPServer, url: str, status: int) -> None:
     """Exit 6 with `detail` in one line, and no second attempt."""
     httpserver.expect_request("/predict").respond_with_json({"detail": "no\n  way"}, status)

@@ -35,6 +35,24 @@ def test_a_busy_service_is_asked_again_after_retry_after(httpserver: HTTPServer,
     assert listener.notes == [f"the service is busy ({status}: Service is busy), trying again in 1 s"]
 
 
+def test_a_502_is_waited_for_like_a_busy_service_and_is_exit_4_in_the_end(httpserver: HTTPServer, url: str) -> None:
+    """A reverse proxy answers it while the service behind it restarts."""
+    away = Response("<html>Bad Gateway</html>", 502, {"Retry-After": "1"})
+    httpserver.expect_ordered_request("/predict").respond_with_response(away)
+    httpserver.expect_ordered_request("/predict").respond_with_handler(fakes.ours)
+    httpserver.expect_ordered_request("/predict").respond_with_response(away)
+    listener = NotesOnlyListener()
+
+    assert generate(url, listener=listener).seed == 7
+    message = f"the proxy at {url.removeprefix('http://')} can't reach the service behind it (502)"
+    assert listener.notes == [f"{message}, trying again in 1 s"]
+
+    with pytest.raises(ServiceUnreachableError) as caught:
+        generate(url, max_wait_s=0.5)
+    assert str(caught.value) == message
+    assert caught.value.exit_code == 4
+
+
 @pytest.mark.parametrize("after", ["0", "date", "junk", "-5", "999999999999", "1e3", "", None])
 def test_retry_after_may_be_a_date_zero_or_junk(httpserver: HTTPServer, url: str, after: str | None) -> None:
     """Junk and waits of more than a minute are ignored, and the usual backoff applies."""

@@ -42,6 +42,7 @@ class Hub:
     without_range: bool = False  # whether Range headers are ignored
     waits: dict[str, threading.Event] = field(default_factory=dict)  # file → what its second half waits for
     license: str | None = "cc-by-nc-4.0"
+    port: int = 0
     requests: list[tuple[str, str]] = field(default_factory=list)  # method and path
     headers: list[dict[str, str]] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
@@ -177,7 +178,8 @@ def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    url = f"http://127.0.0.1:{server.server_port}"
+    hub.port = server.server_port
+    url = f"http://127.0.0.1:{hub.port}"
     for name in ("HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", url)

@@ -31,6 +31,18 @@ def test_services_must_have_the_same_model(batch: RunRows) -> None:
         assert "has the model 'nano' now, not 'small'" in done.err
 
 
+def test_a_502_of_one_service_sends_its_rows_to_another(batch: RunRows, store_path: Path) -> None:
+    """It is not waited for, as the other is there."""
+    started = time.monotonic()
+    with serving(lambda _: (502, b"")) as away, serving(good) as other:
+        done = batch("".join(f"{n}\n" for n in range(8)), "--jobs", 4, "--url", away, "--url", other, "--max-wait", 100)
+
+    assert done.code == 0, done.err
+    assert len(takes_in(store_path)) == 8
+    assert "(502); it is left out" in done.err
+    assert time.monotonic() - started < 50
+
+
 def test_a_service_may_stop_and_come_back(batch: RunRows, store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is left out with a warning, tried again later, and then used again; no row is lost."""
     monkeypatch.setattr(fleet, "BACKOFF_FIRST_S", 0.1)
