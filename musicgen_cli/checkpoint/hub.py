@@ -9,14 +9,17 @@ github.com/huggingface/huggingface_hub/issues/4196). It also compares a file's s
 
 A repository's files are listed with their hashes by `GET /api/models/{repo}?blobs=true`: the SHA-256 of files that Git
 LFS stores, Git's own SHA-1 of the others. Source: huggingface_hub, hf_api.py (model_info, RepoSibling, BlobLfsInfo).
+Mirrors may list nothing but names. Then a file's own address is asked by HEAD, whose answer has size and hash in the
+headers. Source: huggingface_hub, file_download.py (get_hf_file_metadata).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +49,7 @@ from musicgen_cli.errors import (
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)  # before each new attempt; from the start again once an attempt brought bytes
 
 _TIMEOUT = httpx.Timeout(30, connect=10)  # s, for each read; a download as a whole has none
+_HASH = re.compile(r'(?:W/)?"?([0-9a-f]{64}|[0-9a-f]{40})"?')  # SHA-256, or Git's SHA-1, as an ETag
 _CONTINUE = "`musicgen model pull` again continues the download"
 
 
@@ -109,6 +113,7 @@ class Repository:
     id: str  # OWNER/REPO
     commit: str
     license: str | None  # as its model card says
+    names: Collection[str]  # of its files
     files: Mapping[str, RemoteFile]  # those that are listed with size and hash
 
 
@@ -177,6 +182,7 @@ class Hub:
             name,
             info.sha,
             license_ if isinstance(license_, str) else None,
+            frozenset(file.rfilename for file in info.siblings),
             {
                 file.rfilename: RemoteFile(
                     file.rfilename, file.size, file.lfs.sha256 if file.lfs else None, file.blobId
@@ -185,6 +191,36 @@ class Hub:
                 if file.size is not None and (file.lfs or file.blobId)
             },
         )
+
+    def file(self, repository: Repository, name: str) -> RemoteFile:
+        """
+        Return one of a repository's files with its size and hash; its address is asked if the listing lacks them.
+
+        Raises:
+            BadAnswerError: The hub gives none.
+            MusicgenError: As for `repository`.
+        """
+        if (listed := repository.files.get(name)) is not None:
+            return listed
+        url = hf_hub_url(repository.id, name, revision=repository.commit)
+        with _translated():
+            response = self._client.head(url)
+            if response.status_code not in {httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.NOT_IMPLEMENTED}:
+                _check(response, repository.id, repository.commit)
+        hash_ = size = None
+        # The hub's own answer comes before those that it redirects to, whose ETags may be anything.
+        for answer in (*response.history, response):
+            headers = answer.headers
+            hash_ = hash_ or _HASH.fullmatch(headers.get("x-linked-etag") or headers.get("etag") or "")
+            length = headers.get("content-length") if answer.is_success else None
+            size = size or _parse_size(headers.get("x-linked-size") or length)
+        if hash_ is None or size is None:
+            raise BadAnswerError(
+                f"{constants.ENDPOINT} gives no hash of {name}, so a download of {repository.id} can't be checked",
+                hint="HF_ENDPOINT names another hub; a checkpoint's folder can be pulled, too",
+            )
+        is_sha256 = len(hash_[1]) == 64
+        return RemoteFile(name, size, hash_[1] if is_sha256 else None, None if is_sha256 else hash_[1])
 
     def read(self, repository: Repository, file: RemoteFile, note: Callable[[str], None]) -> bytes:
         """
@@ -287,6 +323,11 @@ class Hub:
                 received(len(piece))
                 if out.tell() > file.size:
                     return  # more than the hub said; the checksum will be wrong
+
+
+def _parse_size(header: str | None) -> int | None:
+    """Parse a number of bytes."""
+    return int(header) if header and re.fullmatch(r"[0-9]{1,18}", header) else None
 
 
 def _wrong_checksum(repository: Repository, file: RemoteFile) -> BadAnswerError:

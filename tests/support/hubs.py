@@ -40,6 +40,10 @@ class Hub:
     cuts: dict[str, list[int]] = field(default_factory=dict)  # file → bytes after which its next answers break off
     wrong: set[str] = field(default_factory=set)  # files whose last byte is sent with one bit flipped
     without_range: bool = False  # whether Range headers are ignored
+    lists_only_names: bool = False  # whether listings lack sizes and hashes, as those of mirrors do
+    head: str = (
+        "hub"  # how HEAD is answered: as the hub does; as a "mirror" that redirects nothing; or "no-hash", "none"
+    )
     waits: dict[str, threading.Event] = field(default_factory=dict)  # file → what its second half waits for
     license: str | None = "cc-by-nc-4.0"
     port: int = 0
@@ -63,10 +67,13 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Keep the server's log out of the tests' output."""
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
-        self.hub.requests.append(("GET", path))
+        self.hub.requests.append((self.command, path))
         self.hub.headers.append({name.lower(): value for name, value in self.headers.items()})
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "models"] and len(parts) >= 4:
@@ -87,7 +94,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif revision not in {"main", COMMIT}:
             self._answer(404, b"{}", **{"X-Error-Code": "RevisionNotFound"})
         else:
-            files = [_sibling(path, "blobs=" in query) for path in sorted(self.hub.repositories[name].iterdir())]
+            files = [
+                _sibling(path, "blobs=" in query and not self.hub.lists_only_names)
+                for path in sorted(self.hub.repositories[name].iterdir())
+            ]
             card = {"license": self.hub.license} if self.hub.license else {}
             answer = {"id": name, "sha": COMMIT, "siblings": files, "cardData": card}
             self._answer(200, json.dumps(answer).encode(), **{"Content-Type": "application/json"})
@@ -98,10 +108,25 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.is_file():
             self._answer(404, b"", **{"X-Error-Code": "EntryNotFound"})
             return
-        self._answer(302, b"", **{"Location": f"/cdn/{name}/{file}", "X-Repo-Commit": COMMIT})
+        headers = {"Location": f"/cdn/{name}/{file}", "X-Repo-Commit": COMMIT}
+        if self.command == "GET":
+            self._answer(302, b"", **headers)
+        elif self.hub.head == "none":
+            self._answer(405, b"")
+        else:
+            content, sibling = path.read_bytes(), _sibling(path, blobs=True)
+            etag = f'"{sibling["lfs"]["sha256"] if "lfs" in sibling else sibling["blobId"]}"'
+            if self.hub.head == "hub":
+                linked = {"X-Linked-Size": str(len(content)), "X-Linked-ETag": etag}
+                self._answer(302, b"", **headers, **linked)
+            else:
+                self._answer(200, content, ETag=etag if self.hub.head == "mirror" else '"5d41402abc4b2a76"')
 
     def _content(self, name: str, file: str) -> None:
         content = (self.hub.repositories[name] / file).read_bytes()
+        if self.command == "HEAD":
+            self._answer(200, content, ETag='"' + "0" * 64 + '"')  # a content store's own hash, of something else
+            return
         if file in self.hub.wrong:
             content = content[:-1] + bytes([content[-1] ^ 1])
         header = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
@@ -145,7 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
 
 def _sibling(path: Path, blobs: bool) -> dict[str, Any]:

@@ -36,14 +36,14 @@ def remote_files(hub: Hub, repository: Repository, note: Callable[[str], None]) 
         CheckpointError: A file that a model needs isn't there, or the weights are there only as pickle.
         MusicgenError: As for `Hub.read`.
     """
-    files = repository.files
-    names = [*_REQUIRED, *(name for name in _OPTIONAL if name in files)]
-    if WEIGHTS_FILE in files:
+    published = repository.names
+    names = [*_REQUIRED, *(name for name in _OPTIONAL if name in published)]
+    if WEIGHTS_FILE in published:
         names.append(WEIGHTS_FILE)
-    elif WEIGHTS_INDEX in files:
-        index = hub.read(repository, files[WEIGHTS_INDEX], note)
+    elif WEIGHTS_INDEX in published:
+        index = hub.read(repository, hub.file(repository, WEIGHTS_INDEX), note)
         names += [WEIGHTS_INDEX, *parse_shard_index(index, f"{WEIGHTS_INDEX} of {repository.id}")]
-    elif pickles := sorted(name for name in files if Path(name).suffix in PICKLE_SUFFIXES):
+    elif pickles := sorted(name for name in published if Path(name).suffix in PICKLE_SUFFIXES):
         raise CheckpointError(
             f"{repository.id} has its weights only as {pickles[0]}, which is pickle and never downloaded",
             hint=f"its owner can publish {WEIGHTS_FILE} beside it",
@@ -51,9 +51,9 @@ def remote_files(hub: Hub, repository: Repository, note: Callable[[str], None]) 
     else:
         names.append(WEIGHTS_FILE)
     for name in names:
-        if name not in files:
+        if name not in published:
             raise CheckpointError(f"{repository.id} has no {name}", hint="a model needs config, tokenizer and weights")
-    return [files[name] for name in names]
+    return [hub.file(repository, name) for name in names]
 
 
 def local_files(checkpoint: Checkpoint) -> list[Path]:

@@ -144,6 +144,47 @@ def test_a_stereo_model_makes_two_channels(
     assert (info.channels, info.frames, info.sample_rate) == (2, 48_000, 32_000)
 
 
+@pytest.mark.parametrize("head", ["hub", "mirror"])
+def test_a_mirror_that_lists_only_names_is_asked_for_sizes_and_hashes(
+    musicgen: Run, hub: Hub, small: Path, head: str
+) -> None:
+    """By HEAD, of the files that are needed alone; what is downloaded is checked as ever."""
+    hub.lists_only_names, hub.head = True, head
+    hub.wrong.add("tokenizer.json")
+    done = musicgen("model", "pull", "small")
+    assert done.code == 6
+    assert "tokenizer.json of facebook/musicgen-small has a wrong checksum" in done.err
+
+    hub.wrong.clear()
+    hub.requests.clear()
+    done = musicgen("model", "pull", "small")
+    assert done.code == 0, done.err
+    asked = [path for method, path in hub.requests if method == "HEAD" and "/resolve/" in path]
+    assert asked == [f"/{SMALL}/resolve/{COMMIT}/{name}" for name in FILES]
+    assert installed() == ["small"]
+
+
+def test_shards_are_downloaded_from_a_mirror_that_lists_only_names(musicgen: Run, hub: Hub, sharded: Path) -> None:
+    """Their index is asked for, read, and checked first."""
+    hub.lists_only_names = True
+    done = musicgen("model", "pull", "small")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("head", ["no-hash", "none"])
+def test_a_mirror_without_hashes_is_told_apart_from_a_model_without_files(
+    musicgen: Run, hub: Hub, small: Path, head: str
+) -> None:
+    """Nothing is downloaded that can't be checked."""
+    hub.lists_only_names, hub.head = True, head
+    done = musicgen("model", "pull", "small")
+
+    assert done.code == 6
+    assert f"{os.environ['HF_ENDPOINT']} gives no hash of config.json" in done.err
+    assert "HF_ENDPOINT" in done.err.splitlines()[-1]
+    assert hub.downloads() == []
+
+
 def test_pickle_alone_is_refused(musicgen: Run, hub: Hub, small: Path) -> None:
     """The message names the file, and not a byte of it is downloaded."""
     (small / "model.safetensors").unlink()
