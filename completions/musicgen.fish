@@ -215,7 +215,7 @@ complete -c musicgen -n '__musicgen_at serve' -l precision -r -f -a 'int8 fp32 b
 complete -c musicgen -n '__musicgen_at serve' -l slots -r -f -d 'Clips that are made at once.'
 complete -c musicgen -n '__musicgen_at serve' -l queue -r -f -d 'Requests that may wait; further ones are answered with 429.'
 complete -c musicgen -n '__musicgen_at serve' -l api-key -r -f -d 'Key that clients must send; better set MUSICGEN_API_KEY.'
-complete -c musicgen -n '__musicgen_at serve' -l allow-host -r -f -d 'Further host name that clients may use (repeatable).'
+complete -c musicgen -n '__musicgen_at serve' -l allow-host -r -f -d 'Further host name that clients may use (repeatable); *: any.'
 complete -c musicgen -n '__musicgen_at serve' -l max-duration -r -f -d 'The longest clip in seconds.'
 complete -c musicgen -n '__musicgen_at serve' -l log-prompts -d 'Write prompts to the log, too.'
 complete -c musicgen -n '__musicgen_at serve' -s h -l help -d 'Show help and exit.'

@@ -25,6 +25,8 @@ from musicgen_cli.service.metrics import CONTENT_TYPE, Metrics
 from musicgen_cli.service.middleware import BODY_S, ServiceMiddleware
 from musicgen_cli.service.trace import Trace
 
+_READ = ["GET", "HEAD"]
+
 
 def create_app(
     queue: AdmissionQueue,
@@ -40,7 +42,8 @@ def create_app(
 
     Args:
         queue: Runs the requests.
-        hosts: Names accepted in the Host header, besides loopback and the address that a request came in on.
+        hosts: Names accepted in the Host header, besides loopback and the address that a request came in on; ANY_HOST
+            accepts all.
         api_key: Required of every request except `/health`.
         max_duration: In seconds; longer requests are clamped to it.
         log_prompts: Whether prompts are written to the log.
@@ -95,7 +98,7 @@ def _add_predict(app: FastAPI, queue: AdmissionQueue, max_duration: float) -> No
 def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics) -> None:
     """Add the routes that report on the service and its requests."""
 
-    @app.get("/health")
+    @app.api_route("/health", methods=_READ)
     async def health() -> dict[str, Any]:
         origin = queue.require_engine().origin
         rate = queue.throughput.rate
@@ -109,14 +112,14 @@ def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics) -> None:
             "rate": None if rate is None else round(rate, 2),  # seconds of sound per second of work
         }
 
-    @app.get("/progress/{client_job_id}")
+    @app.api_route("/progress/{client_job_id}", methods=_READ)
     async def progress(client_job_id: str) -> dict[str, Any]:
         job = queue.find(client_job_id)
         if job is None:
             raise HTTPException(404, "no such job")
         return {"steps": job.steps, "total": job.total, "state": job.state}
 
-    @app.get("/metrics")
+    @app.api_route("/metrics", methods=_READ)
     async def show_metrics() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 

@@ -23,6 +23,7 @@ from musicgen_cli.service.log import fields
 
 OnAnswered = Callable[[str, int, float, Job | None], None]  # path, status, seconds, the job of a /predict
 
+ANY_HOST = "*"  # stands for every name in the Host header
 BODY_S = 10.0  # within which a request's body must arrive
 _DRAIN_BYTES = 1024 * 1024  # that are read of a body that is too large, so that its sender reads the answer
 _CLOSE = {"Connection": "close"}
@@ -48,7 +49,7 @@ class ServiceMiddleware:
         on_answered: OnAnswered,
     ) -> None:
         self._app = app
-        self._hosts = frozenset(host.lower() for host in hosts) | {"localhost"}
+        self._hosts = frozenset(_host_name(host) or host.lower() for host in hosts) | {"localhost"}
         self._key = api_key.encode() if api_key else None
         self._log_prompts = log_prompts
         self._body_s = body_s
@@ -125,8 +126,7 @@ class ServiceMiddleware:
             HTTPException: 421: the host; 401: no key; 403: a wrong key.
         """
         headers = Headers(scope=scope)
-        if not self._is_allowed_host(headers.get("host", ""), scope):
-            raise HTTPException(421, "this service does not accept that Host header")
+        self._check_host(headers.get("host", ""), scope)
         if self._key is None or _path(scope) == "/health":
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -135,23 +135,32 @@ class ServiceMiddleware:
         if not hmac.compare_digest(token.strip().encode("latin-1"), self._key):
             raise HTTPException(403, "the API key is wrong")
 
-    def _is_allowed_host(self, header: str, scope: Scope) -> bool:
+    def _check_host(self, header: str, scope: Scope) -> None:
         """
-        Return whether a Host header names this service.
+        Check that a Host header names this service, unless ANY_HOST was allowed.
 
         This is the defence against DNS rebinding: a web page that points its own name to this machine sends that name,
         which is neither an allowed name nor an address.
+
+        Raises:
+            HTTPException: 421: it names another host.
         """
-        match = _HOST.fullmatch(header)
-        if not match:
-            return False
-        host = (match[1] or match[2]).lower().rstrip(".")
-        if host in self._hosts or host == (scope["server"] or ("",))[0]:
-            return True
+        if ANY_HOST in self._hosts:
+            return
+        host = _host_name(header)
+        if host is None:
+            raise HTTPException(421, f"the Host header names no host: {header[:_LOGGED_CHARS]!r}")
+        if host in self._hosts or host == _unmapped((scope["server"] or ("",))[0]):
+            return
         try:
-            return ipaddress.ip_address(host).is_loopback
+            is_loopback = ipaddress.ip_address(host).is_loopback
         except ValueError:
-            return False
+            is_loopback = False
+        if not is_loopback:
+            shown = host[:_LOGGED_CHARS]
+            raise HTTPException(
+                421, f"this service doesn't answer to the host {shown!r}: start it with `--allow-host {shown}`"
+            )
 
     def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         """Count the request and write its line in the access log."""
@@ -159,7 +168,7 @@ class ServiceMiddleware:
         self._on_answered(_path(scope), status, seconds, job)
         entry: dict[str, object] = {
             "request": request_id,
-            "client": (scope["client"] or ("-",))[0],
+            "client": _unmapped((scope["client"] or ("-",))[0]),
             "method": scope["method"],
             "path": scope["raw_path"][:_LOGGED_CHARS].decode("ascii"),
             "status": status,
@@ -175,6 +184,17 @@ class ServiceMiddleware:
                 entry["prompt"] = job.request.prompt
         routine = status == 200 and _path(scope).startswith(_POLLED)
         log.log(logging.DEBUG if routine else logging.INFO, "answered", extra=fields(**entry))
+
+
+def _host_name(header: str) -> str | None:
+    """Return the name or the address in a Host header, None if it has none."""
+    match = _HOST.fullmatch(header)
+    return (match[1] or match[2]).lower().rstrip(".") if match else None
+
+
+def _unmapped(address: str) -> str:
+    """Return an IPv4 address that a socket of both families shows as IPv6 in its own form."""
+    return address.removeprefix("::ffff:") if "." in address else address
 
 
 def _path(scope: Scope) -> str:

@@ -46,7 +46,7 @@ class ServeOptions:
     port: int = limits.DEFAULT_PORT  # 0: any free port
     queue_limit: int = limits.QUEUE  # requests that may wait
     api_key: str | None = field(default=None, repr=False)  # required of every request except `/health`
-    allow_hosts: Collection[str] = ()  # further names accepted in the Host header
+    allow_hosts: Collection[str] = ()  # further names accepted in the Host header; "*": all
     max_duration: float = limits.DURATION.high  # in seconds; longer requests are clamped to it
     log_prompts: bool = False  # write prompts to the log
 
@@ -129,7 +129,9 @@ def listen(host: str, port: int, *, has_key: bool) -> socket.socket:
                 f"serving on {host} needs an API key: others can reach it",
                 hint="`--api-key` or MUSICGEN_API_KEY sets one; `--host 127.0.0.1` keeps the service on this machine",
             )
-        listener = socket.create_server(address, family=family)
+        # "::" is all addresses: those of IPv4 too, whatever the system's default is.
+        both = address[0] == "::" and socket.has_dualstack_ipv6()
+        listener = socket.create_server(address, family=family, dualstack_ipv6=both)
     except OSError as err:
         if err.errno == errno.EADDRINUSE:
             raise MusicgenError(

@@ -42,6 +42,7 @@ def test_other_errors_are_final_and_have_the_servers_message(httpserver: HTTPSer
     assert not isinstance(caught.value, BadAnswerError)
     assert len(httpserver.log) == 1
     assert ("key" in (caught.value.hint or "")) == (status in {401, 403})
+    assert ("`--allow-host localhost`" in (caught.value.hint or "")) == (status == 421)
 
 
 def test_a_list_of_details_becomes_one_line(httpserver: HTTPServer, url: str) -> None:

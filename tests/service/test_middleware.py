@@ -143,6 +143,38 @@ def test_a_foreign_host_name_is_421(named: FakeService, host: str, path: str) ->
     assert list(answer.json()) == ["detail"]
 
 
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("192.168.1.5", "192.168.1.5"),
+        ("192.168.1.5:8080", "192.168.1.5"),
+        ("GPUbox.lan:2006", "gpubox.lan"),
+        ("[fd00::5]:2006", "fd00::5"),
+    ],
+)
+def test_a_421_names_the_host_and_the_option_that_allows_it(
+    named: FakeService, start: StartService, host: str, name: str
+) -> None:
+    """As behind a container's published port. With what it says, and with `*`, the same request is answered."""
+    detail = named.get("/health", headers={"Host": host}).json()["detail"]
+    assert detail == f"this service doesn't answer to the host {name!r}: start it with `--allow-host {name}`"
+
+    for allowed in (name, host, "*"):
+        assert start(hosts=[allowed]).get("/health", headers={"Host": host}).status_code == 200, allowed
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/progress/x"])
+def test_head_is_answered_like_get(shared: ServiceClient, path: str) -> None:
+    """The same status and headers, without the body."""
+    answers = [shared.client.request(method, path) for method in ("GET", "HEAD")]
+    get, head = answers
+
+    assert head.status_code == get.status_code == (404 if "progress" in path else 200)
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.content == b""
+    assert shared.client.head("/predict").status_code == 405
+
+
 @pytest.fixture(scope="module")
 def named(start_shared: Callable[..., FakeService]) -> FakeService:
     return start_shared(hosts=["music.example"])

@@ -266,6 +266,39 @@ def test_a_name_of_both_families_means_ipv4() -> None:
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return socket.has_dualstack_ipv6()
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="needs IPv6")
+def test_all_addresses_of_ipv6_are_those_of_ipv4_too(program: StartProgram, client: httpx.Client) -> None:
+    """`--host ::` answers both families, each by the address that a request came in on."""
+    url = first_line(process := program(host="::", api_key="key"))
+    port = url.rpartition(":")[2]
+    own = _own_address()
+
+    for host in ("127.0.0.1", "[::1]", "localhost", own):
+        assert client.get(f"http://{host}:{port}/health").status_code == 200, host
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert "ffff" not in err
+
+
+def _own_address() -> str:
+    """Return an IPv4 address of this machine, preferably one that isn't loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
+
+
 def test_the_options_of_serve_reach_the_service(program: StartProgram, client: httpx.Client) -> None:
     """Each option has its effect on a running service."""
     process = program(api_key="k", allow_hosts=["music.example"], max_duration=1, log_prompts=True, queue_limit=3)

@@ -30,7 +30,9 @@ def command(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Further host name that clients may use (repeatable).", show_default=False),
+        typer.Option(
+            metavar="NAME", help="Further host name that clients may use (repeatable); *: any.", show_default=False
+        ),
     ] = None,
     max_duration: Annotated[float, typer.Option(help="The longest clip in seconds.")] = limits.DURATION.high,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log, too.")] = False,
