@@ -46,8 +46,7 @@ class Proxy:
 
     def error(self, host: str, err: httpx.TransportError) -> ServiceUnreachableError:
         """Return the error for a connection to a host that could not be made through it."""
-        reasons = (_reason(cause) for cause in causes(err) if isinstance(cause, OSError))
-        reason = next(filter(None, reasons), short_reason(err)) or type(err).__name__
+        reason = connection_reason(err) or short_reason(err) or type(err).__name__
         if isinstance(err, httpx.ProxyError):
             message = f"{self} can't reach {host}: {reason}"
         elif any(isinstance(cause, ssl.SSLError) for cause in causes(err)):
@@ -169,11 +168,12 @@ def causes(err: BaseException | None) -> Iterator[BaseException]:
         err = err.__cause__ or err.__context__
 
 
-def _reason(err: OSError) -> str | None:
-    """Return what the system says of an error; asyncio replaces that by its own words."""
-    return (
-        os.strerror(err.errno).lower() if err.errno is not None and err.errno in errno.errorcode else system_reason(err)
-    )
+def connection_reason(err: Exception) -> str | None:
+    """Return what the system says of a connection that failed, if that is the cause; asyncio has its own words."""
+    for cause in causes(err):
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return os.strerror(cause.errno).lower() if cause.errno in errno.errorcode else system_reason(cause)
+    return None
 
 
 def _needs_no_proxy(url: httpx.URL, no_proxy: str) -> bool:

@@ -8,6 +8,7 @@ read raw, up to a given number of bytes.
 from __future__ import annotations
 
 import email.utils
+import errno
 from datetime import UTC, datetime
 
 import httpx
@@ -26,6 +27,9 @@ from musicgen_cli.errors import (
 JSON_BYTES = 64 * 1024  # at most, for the body of an error, a health check or a progress report
 
 _BUSY = frozenset({429, 503, 504})
+_NO_WAY = frozenset(
+    {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
+)
 _MAX_DETAILS = 8  # entries of a validation error that are shown
 
 
@@ -103,10 +107,16 @@ def _status_hint(status: int, url: httpx.URL, request: GenerateRequest | None) -
 def connection_error(url: str, err: httpx.TransportError) -> ServiceUnreachableError:
     """Return the error for a connection that could not be made: unknown host, failed TLS, or nothing that listens."""
     causes = {type(cause).__name__ for cause in network.causes(err)}
+    numbers = {cause.errno for cause in network.causes(err) if isinstance(cause, OSError)}
     if "gaierror" in causes:
         return ServiceUnreachableError(f"no such host: {url}", hint="`--url` and MUSICGEN_URL name the service")
     if causes & {"SSLError", "SSLCertVerificationError"}:
         return ServiceUnreachableError(f"no secure connection to {url}: {err}", hint="check its certificate")
+    if numbers & _NO_WAY:  # no service was asked
+        return ServiceUnreachableError(
+            f"{url} can't be reached: {network.connection_reason(err)}",
+            hint="check the network, and the address: `--url` and MUSICGEN_URL name the service",
+        )
     return _RefusedError(f"no musicgen service at {url}", hint="start one with musicgen serve, or add --local")
 
 

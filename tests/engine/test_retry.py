@@ -150,6 +150,13 @@ def test_an_unknown_host_is_exit_4_at_once() -> None:
     assert time.monotonic() - started < 10
 
 
+def test_what_this_machine_cant_reach_is_not_blamed_on_the_service() -> None:
+    """TCP has no broadcast, so the system refuses by itself to connect to that address."""
+    with pytest.raises(ServiceUnreachableError, match=r"^http://255.255.255.255:2006 can't be reached: ") as caught:
+        generate("http://255.255.255.255:2006")
+    assert "musicgen serve" not in (caught.value.hint or "")
+
+
 def test_tls_to_a_plain_port_is_exit_4(url: str) -> None:
     """A failed TLS handshake is named as such."""
     with pytest.raises(ServiceUnreachableError, match="no secure connection"):
