@@ -18,7 +18,7 @@ _HOLD_S = 120.0  # a test that forgot to release the engine fails after this
 
 class FakeEngine:
     """
-    Generates a sine whose pitch is the request's seed, in STEPS steps.
+    Generates a sine whose pitch is the request's seed, in STEPS steps; the first four samples hold the whole seed.
 
     A test can hold it after a step, slow it down with `step_s`, and make it fail with `failure`.
     """
@@ -76,8 +76,10 @@ class FakeEngine:
         assert request.seed is not None
         period = 20 + request.seed % 1000
         wave = array("h", (round(9000 * sin(2 * pi * at / period)) for at in range(period))).tobytes()
+        digits = array("h", (request.seed >> shift & 0x3FFF for shift in (0, 14, 28, 42))).tobytes()
         size = 2 * round(request.duration * 32_000)
-        return wav.pcm16_wav((wave * (size // len(wave) + 1))[:size], sample_rate=32_000, channels=1)
+        samples = digits + wave * (size // len(wave) + 1)
+        return wav.pcm16_wav(samples[:size], sample_rate=32_000, channels=1)
 
     def _step(self, listener: ProgressListener) -> None:
         for done in range(1, STEPS + 1):
