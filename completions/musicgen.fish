@@ -79,7 +79,7 @@ complete -c musicgen -n '__musicgen_at generate' -s q -l quiet -d 'Print ids alo
 complete -c musicgen -n '__musicgen_at generate' -s h -l help -d 'Show help and exit.'
 
 complete -c musicgen -n '__musicgen_at batch' -F
-complete -c musicgen -n '__musicgen_at batch' -l input-format -r -f -a 'jsonl csv text' -d 'Format of the rows. [detected from the first line]'
+complete -c musicgen -n '__musicgen_at batch' -l input-format -r -f -a 'jsonl csv text' -d 'Format of the rows. [that of the file\'s ending, else detected]'
 complete -c musicgen -n '__musicgen_at batch' -l sweep -r -f -d 'Make each row with each value: guidance_scale=3,5,7, seed=1..4 (repeatable).'
 complete -c musicgen -n '__musicgen_at batch' -l run -r -f -d 'Name of this run; a run with another name makes all takes again.'
 complete -c musicgen -n '__musicgen_at batch' -l redo -d 'Make takes again even if they are stored.'

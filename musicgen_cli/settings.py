@@ -16,6 +16,7 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli.errors import InvalidValueError, UsageError
+from musicgen_cli.text import nearest
 
 NAMES = ("url", "store", "model", "local", "creator", "timeout", "max_wait", "api_key", "export_dir")
 LABEL_CHARS = 128  # of a creator's or a variation set's name
@@ -143,10 +144,7 @@ def _config() -> tuple[dict[str, Any], Path]:
         raise UsageError(f"{path} is not TOML: {err}") from err
     for key in values:
         if key not in NAMES:
-            import difflib
-
-            nearest = difflib.get_close_matches(key, NAMES, n=1, cutoff=0)[0]
-            raise UsageError(f"unknown setting {key!r} in {path}", hint=f"the nearest known one is {nearest!r}")
+            raise UsageError(f"unknown setting {key!r} in {path}", hint=nearest(key, NAMES))
     return values, path
 
 

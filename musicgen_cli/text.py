@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 # C0, DEL, C1; line and paragraph separators; bidi controls; lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -38,6 +39,15 @@ def number(value: float) -> str:
 def plural(count: int, noun: str) -> str:
     """Write a count with its noun: `1 take`, `3 takes`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known name a wrong one may mean, or, where none is like it, which names there are."""
+    import difflib
+
+    known = tuple(known)
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"the nearest known one is {matches[0]!r}" if matches else f"the known ones are {', '.join(known)}"
 
 
 def size(size_bytes: int) -> str:

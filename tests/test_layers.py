@@ -22,7 +22,7 @@ BELOW = {
     "limits": {"text"},
     "extras": {"errors"},
     "network": {"errors"},
-    "settings": {"errors", "limits"},
+    "settings": {"errors", "limits", "text"},
     "request_fields": {"limits", "text"},
     "audio": GROUND,
     "contract": GROUND | {"audio"},

@@ -6,7 +6,6 @@ The columns are the fields of a request, members of the record of its takes, and
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from musicgen_cli.errors import InvalidValueError, MusicgenError
 from musicgen_cli.limits import CREATOR, SEED, VARIATIONS
 from musicgen_cli.request_fields import FIELDS
 from musicgen_cli.settings import label
+from musicgen_cli.text import nearest
 
 RowFields = dict[str, Any]  # column → value as it was given
 
@@ -42,8 +42,7 @@ NOT_TEXT = frozenset(  # columns whose cells in a CSV file are numbers or boolea
 
 def unknown_column(name: str) -> str:
     """Say that there is no such column, and which one may be meant."""
-    nearest = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0)[0]
-    return f"unknown field {name[:40]!r}, the nearest known one is {nearest!r}"
+    return f"unknown field {name[:40]!r}, {nearest(name[:40], COLUMNS)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, count
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic_core import from_json
@@ -15,41 +16,67 @@ from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.limits import ROW_BYTES
 
 FORMS = ("jsonl", "csv", "text")
-_DELIMITERS = ",;\t"
+_FORMS_OF_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv"}
+_DELIMITERS = ",;\t|"
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SEPARATOR_LINE = re.compile('"?sep=(.)"?', re.IGNORECASE)  # Excel's first line of a CSV file
+_BEGINNING_BYTES = 512  # that tell text from anything else
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
+_CONTROLS_IN_TEXT = 2  # at most, in the beginning of a text
 
 Line = tuple[int, bytes | None]  # number, counted from 1; bytes without line end, None if there are too many
 
 
-def read_rows(file: BinaryIO, form: str | None = None) -> Iterator[tuple[int, RowFields | InvalidValueError]]:
+def read_rows(
+    file: BinaryIO, form: str | None = None, *, name: str = ""
+) -> Iterator[tuple[int, RowFields | InvalidValueError]]:
     """
     Yield the rows with their line numbers; a bad row is yielded as the error that says what is wrong with it.
 
     Args:
-        form: One of FORMS; None: detected from the first line that isn't blank.
+        form: One of FORMS; None: that of the file's ending, else detected from the first line that is neither empty nor
+            a comment.
+        name: The file's name.
 
     Raises:
         UsageError: Something is wrong for all rows: the header, or the encoding.
     """
     lines = _lines(file)
-    blank = []
-    for line in lines:
-        blank.append(line)
-        if line[1] is None or line[1].strip():
+    beginning: list[Line] = []
+    first = None  # the first line that says something
+    size = 0
+    for number, line in lines:
+        beginning.append((number, line))
+        if first is None and (line is None or (line.strip() and not line.lstrip().startswith(b"#"))):
+            first = line or b""
+        size += len(line or b"") + 1
+        if first is not None and size > _BEGINNING_BYTES:
             break
-    else:
+    _check_text(b"\n".join(line or b"" for _, line in beginning), "the batch file" if name in {"", "-"} else repr(name))
+    if first is None:
         return
-    first = blank[-1][1] or b""
-    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+    text = first.decode(errors="replace")
+    if form is None:
+        form = _FORMS_OF_ENDINGS.get(Path(name).suffix.lower()) or _form(text)
+    if form == "jsonl" and re.fullmatch(r"\s*\[\s*(\{.*)?", text):
+        raise UsageError("the rows are one JSON array; JSON Lines has an object a line", hint="jq -c '.[]' FILE")
+    read = {"jsonl": _json_rows, "csv": _csv_rows}.get(form, _text_rows)
+    yield from read(chain(beginning, lines))
+
+
+def _check_text(beginning: bytes, name: str) -> None:
+    """
+    Tell text from anything else.
+
+    Raises:
+        UsageError: It is UTF-16, or no text at all.
+    """
+    if beginning.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UsageError("the rows are UTF-16", hint="iconv -f UTF-16 -t UTF-8; PowerShell: Set-Content -Encoding utf8")
-    match form or _form(first):
-        case "jsonl":
-            read = _json_rows
-        case "csv":
-            read = _csv_rows
-        case _:
-            read = _text_rows
-    yield from read(chain(blank, lines))
+    beginning = beginning[:_BEGINNING_BYTES]
+    controls = len(beginning) - len(beginning.translate(None, _CONTROLS))
+    if controls > _CONTROLS_IN_TEXT or beginning.startswith(b"%PDF-"):
+        raise UsageError(f"{name} is not text", hint="rows are JSON Lines, CSV with a header, or one prompt a line")
 
 
 def _lines(file: BinaryIO) -> Iterator[Line]:
@@ -65,12 +92,13 @@ def _lines(file: BinaryIO) -> Iterator[Line]:
         yield number, line.removesuffix(b"\n").removesuffix(b"\r") if is_whole else None
 
 
-def _form(first: bytes) -> str:
-    text = first.decode(errors="replace").strip()
-    if text.startswith("{"):
+def _form(first: str) -> str:
+    """Guess the form by the first line."""
+    text = first.strip()
+    if text.startswith("{") or re.fullmatch(r"\[\s*(\{.*)?", text):
         return "jsonl"
-    if re.fullmatch(r"\[\s*(\{.*)?", text):
-        raise UsageError("the rows are one JSON array; JSON Lines has an object a line", hint="jq -c '.[]' FILE")
+    if _SEPARATOR_LINE.fullmatch(first):
+        return "csv"
     names, _ = _header(text)
     columns = [name for name in names if name in COLUMNS]
     return "csv" if len(columns) > 1 or (columns and (len(names) > 1 or columns == ["prompt"])) else "text"
@@ -80,7 +108,7 @@ def _json_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | Invalid
     for number, line in lines:
         if line is None:
             yield number, _too_long()
-        elif line.strip():
+        elif line.strip() and not line.lstrip().startswith((b"#", b"//")):  # no JSON begins so
             yield number, _object(line)
 
 
@@ -103,7 +131,7 @@ def _text_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | Invalid
             continue
         if prompt is None:
             yield number, _too_long()
-        elif prompt:
+        elif prompt and not prompt.startswith("#"):
             yield number, {"prompt": prompt}
 
 
@@ -120,13 +148,13 @@ def _csv_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | InvalidV
                 yield line.decode(errors="surrogateescape") + "\n"
 
     source = decoded()
-    header = next((line for line in source if line.strip()), "")
-    last = consumed[-1] if consumed else 1
-    names, delimiter = _header(header.strip("\n"))
-    if wrong := [unknown_column(name) for name in names if name not in COLUMNS]:
-        raise UsageError(f"line {last}, the header: {'; '.join(wrong)}")
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"line {last}, the header: {', '.join(sorted(twice))} appears twice")
+    head = (line.strip("\n") for line in source if line.strip() and not line.lstrip().startswith("#"))
+    header = next(head, "")
+    separator = None
+    if is_separator := _SEPARATOR_LINE.fullmatch(header):
+        separator, header = is_separator[1], next(head, "")
+    names, delimiter = _header(header, separator)
+    _check_header(names, delimiter, consumed[-1] if consumed else 1)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     while True:
         consumed.clear()
@@ -143,13 +171,34 @@ def _csv_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | InvalidV
             yield consumed[0], _from_cells(names, cells)
 
 
-def _header(text: str) -> tuple[list[str], str]:
+def _header(text: str, separator: str | None = None) -> tuple[list[str], str]:
     """Split a CSV header at the delimiter that gives the most known names; return the names and the delimiter."""
     names_by_delimiter = {
-        delimiter: [name.strip().strip('"').lower() for name in text.split(delimiter)] for delimiter in _DELIMITERS
+        delimiter: [name.strip().strip('"').lower() for name in text.split(delimiter)]
+        for delimiter in separator or _DELIMITERS
     }
-    best = max(names_by_delimiter, key=lambda delimiter: sum(name in COLUMNS for name in names_by_delimiter[delimiter]))
+    best = max(
+        names_by_delimiter,
+        key=lambda delimiter: (
+            sum(name in COLUMNS for name in names_by_delimiter[delimiter]),
+            len(names_by_delimiter[delimiter]),
+        ),
+    )
     return names_by_delimiter[best], best
+
+
+def _check_header(names: Sequence[str], delimiter: str, line: int) -> None:
+    where = f"line {line}, the header" + (f", split at {delimiter!r}" if len(names) > 1 else "")
+    unknown = [name for name in names if name not in COLUMNS]
+    if len(unknown) == len(names):
+        raise UsageError(
+            f"{where}: there is no known field in it, got {', '.join(names)[:200]!r}",
+            hint=f"the fields are {', '.join(COLUMNS)}; `--input-format text` takes each line as a prompt",
+        )
+    if unknown:
+        raise UsageError(f"{where}: {'; '.join(map(unknown_column, unknown))}")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"{where}: {', '.join(sorted(twice))} appears twice")
 
 
 def _from_cells(names: Sequence[str], cells: Sequence[str]) -> RowFields | InvalidValueError:

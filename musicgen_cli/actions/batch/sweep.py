@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pydantic_core import from_json
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.request_fields import PARAMETERS
+from musicgen_cli.text import nearest
 
 _RANGE = r"\s*(-?\d{1,18})\.\.(-?\d{1,18})\s*"
 _FIELDS = tuple(field.name for field in PARAMETERS)
@@ -37,8 +37,7 @@ class Sweep:
             if not sign or not values.strip():
                 raise UsageError(f"a sweep must be like guidance_scale=3,5,7 or seed=1..4, got {text[:40]!r}")
             if name not in _FIELDS:
-                nearest = difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0)[0]
-                raise UsageError(f"{name[:40]!r} can't be swept, the nearest that can is {nearest!r}")
+                raise UsageError(f"{name[:40]!r} can't be swept, {nearest(name[:40], _FIELDS)}")
             if name in self._axes:
                 raise UsageError(f"{name} is swept twice", hint=f"name all values at once: {name}=…,…")
             self._axes[name] = _values(name, values)

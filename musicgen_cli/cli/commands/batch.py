@@ -41,7 +41,9 @@ class RowOptions(OptionGroup):
     input_format: Annotated[
         str | None,
         typer.Option(
-            metavar="jsonl|csv|text", help="Format of the rows. [detected from the first line]", show_default=False
+            metavar="jsonl|csv|text",
+            help="Format of the rows. [that of the file's ending, else detected]",
+            show_default=False,
         ),
     ] = None
     sweep: Annotated[
@@ -220,7 +222,7 @@ def _read(
         out.failed(line, err)
 
     with _opened(file) as source:
-        for line, row in read_rows(source, form):
+        for line, row in read_rows(source, form, name=file):
             if isinstance(row, InvalidValueError):
                 refuse(line, row)
                 continue

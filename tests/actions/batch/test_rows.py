@@ -7,13 +7,15 @@ import pytest
 
 from musicgen_cli.actions.batch.rows import read_rows
 from musicgen_cli.actions.batch.sweep import Sweep
+from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.limits import ROW_BYTES
 
 
-def rows(data: bytes, form: str | None = None) -> list[tuple[int, object]]:
+def rows(data: bytes, form: str | None = None, *, name: str = "") -> list[tuple[int, object]]:
     """Read rows; a bad row becomes the message of its error."""
-    return [(line, str(row) if isinstance(row, Exception) else row) for line, row in read_rows(io.BytesIO(data), form)]
+    numbered = read_rows(io.BytesIO(data), form, name=name)
+    return [(line, str(row) if isinstance(row, Exception) else row) for line, row in numbered]
 
 
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"], ids=["", "BOM"])
@@ -43,6 +45,63 @@ def test_the_form_can_be_given() -> None:
     assert rows(b"{x}\n", "text") == [(1, {"prompt": "{x}"})]
     assert rows(b"prompt,seed\n", "text") == [(1, {"prompt": "prompt,seed"})]
     assert rows(b"tags\n'a'\n", "csv") == [(2, {"tags": "'a'"})]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("x.csv", b"sep=;\nprompt;duration\na;1\n", [(3, {"prompt": "a", "duration": 1})]),
+        ("x", b"SEP=\t\r\nprompt\tseed\r\na, b\t1\r\n", [(3, {"prompt": "a, b", "seed": 1})]),
+        ("x.CSV", b"\xef\xbb\xbfsep=^\nprompt^seed\na^1\n", [(3, {"prompt": "a", "seed": 1})]),
+        ("x", b"prompt|seed\na|1\n", [(2, {"prompt": "a", "seed": 1})]),
+        ("x.csv", b"# made by hand\n\nseed\n1\n", [(4, {"seed": 1})]),
+        ("x.tsv", b"output\na.wav\n", [(2, {"output": "a.wav"})]),
+        ("x.jsonl", b"# cues\n// of level 1\n{}\n  # of level 2\n", [(3, {})]),
+        ("x.jsonl", b"loose text\n{}\n", [(1, "it is not one whole JSON object: expected value at column 1"), (2, {})]),
+        ("prompts.txt", b"# slow\na\n\n  # fast\nb #1\n", [(2, {"prompt": "a"}), (5, {"prompt": "b #1"})]),
+        ("x", b"# cues\nprompt,seed\na,1\n", [(3, {"prompt": "a", "seed": 1})]),
+        ("x", b'# cues\n{"seed": 1}\n', [(2, {"seed": 1})]),
+        ("prompts.txt", b"# nothing yet\n", []),
+    ],
+)
+def test_what_a_file_says_about_itself_counts_more_than_a_guess(name: str, data: bytes, expected: list[object]) -> None:
+    """Its ending, Excel's line `sep=`, and comments."""
+    assert rows(data, name=name) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pcm16_wav(bytes(2000), sample_rate=32_000, channels=1),
+        pcm16_wav(b"\n" * 2000, sample_rate=0x0A0A0A0A, channels=2),
+        b"fLaC\0\0\0\x22\x10\0\x10\0",
+        b"ID3\4\0\0\0\0\0#TSSE",
+        b"PK\3\4\x14\0\6\0[Content_Types].xml",
+        b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
+    ],
+)
+def test_a_file_that_is_not_text_is_one_error(data: bytes) -> None:
+    """Whatever its ending; its lines are not reported one by one."""
+    for name in ("x.wav", "x.csv", "x"):
+        with pytest.raises(UsageError, match=f"^'{name}' is not text$"):
+            rows(data, name=name)
+
+
+@pytest.mark.parametrize(
+    ("data", "message", "hint"),
+    [
+        (b"text,length\na,1\n", "line 1, the header, split at ',': there is no known field", "the fields are prompt,"),
+        (b"text;length\na;1\n", "line 1, the header, split at ';': there is no known field", "--input-format text"),
+        (b"prompt;loop\na;1\n", "line 1, the header, split at ';': unknown field 'loop', the known ones are", None),
+        (b"name,prompt\nx,a\n", "line 1, the header, split at ',': unknown field 'name', the known ones are", None),
+    ],
+)  # fmt: skip
+def test_a_hint_names_no_field_that_is_unlike_the_wrong_one(data: bytes, message: str, hint: str | None) -> None:
+    """All fields are listed instead, and the separator is named."""
+    with pytest.raises(UsageError) as failed:
+        rows(data, name="x.csv")
+    assert str(failed.value).startswith(message)
+    assert hint is None or hint in str(failed.value.hint)
 
 
 def test_a_csv_cell_can_have_several_lines() -> None:
@@ -101,8 +160,8 @@ def test_a_quote_without_an_end_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"promt,seed\n", "line 1, the header: unknown field 'promt', the nearest known one is 'prompt'"),
-        (b"seed,prompt,seed\n", "line 1, the header: seed appears twice"),
+        (b"promt,seed\n", "line 1, the header, split at ',': unknown field 'promt', the nearest known one is 'prompt'"),
+        (b"seed,prompt,seed\n", "line 1, the header, split at ',': seed appears twice"),
         (b"[\n{}]\n", "the rows are one JSON array"),
         (b'[{"prompt": "x"}]\n', "the rows are one JSON array"),
         ("\ufeffx\n".encode("utf-16-le"), "the rows are UTF-16"),
@@ -149,7 +208,7 @@ def test_a_sweep_is_every_combination() -> None:
     [
         (["seed"], "a sweep must be like"),
         (["seed="], "a sweep must be like"),
-        (["sed=1"], "'sed' can't be swept, the nearest that can is 'seed'"),
+        (["sed=1"], "'sed' can't be swept, the nearest known one is 'seed'"),
         (["prompt=a,b"], "'prompt' can't be swept"),
         (["seed=1", "seed=2"], "seed is swept twice"),
         (["seed=4..1"], "a sweep's range goes up"),
