@@ -34,7 +34,7 @@ complete -c musicgen -n '__musicgen_at_group' -a play -d 'Play takes one after t
 complete -c musicgen -n '__musicgen_at_group' -a export -d 'Copy stored takes to files.'
 complete -c musicgen -n '__musicgen_at_group' -a tag -d 'Add tags to takes, or remove tags from them.'
 complete -c musicgen -n '__musicgen_at_group' -a rm -d 'Remove takes, or restore a removed one.'
-complete -c musicgen -n '__musicgen_at_group' -a import -d 'Import WAV files, or the takes of another store.'
+complete -c musicgen -n '__musicgen_at_group' -a import -d 'Import sound files, or the takes of another store.'
 complete -c musicgen -n '__musicgen_at_group' -a gallery -d 'Make an HTML page with players for takes.'
 complete -c musicgen -n '__musicgen_at_group' -a serve -d 'Serve a model over HTTP until stopped.'
 complete -c musicgen -n '__musicgen_at_group' -a mcp -d 'Serve the commands as MCP tools over stdio.'

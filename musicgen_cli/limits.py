@@ -77,6 +77,9 @@ EXTRA_BYTES = 8 * 1024
 CREATOR = "agent_musicgen"
 TAGS = ("type:audio", "format:wav", "phase:generation", "tool:musicgen_generate")
 
+# An import.
+SOUND_BYTES = 1_000_000_000  # of a FLAC, Ogg or MP3 as a WAV: three hours at 44.1 kHz in stereo
+
 # A batch.
 ROW_BYTES = 256 * 1024  # a longer line is refused
 BATCH_TAKES = 10_000_000  # more is a mistake in `--sweep`

@@ -55,7 +55,7 @@ ONLY_IN = {
     "transformers": {"engine/torch/model.py"},
     "fastapi": {"service/"},
     "mcp": {"mcp_server.py"},
-    "soundfile": {"audio/encode.py"},
+    "soundfile": {"audio/encode.py", "audio/decode.py"},
     "sounddevice": {"audio/speaker.py"},
     "prometheus_client": {"service/metrics.py"},
     "ray": {"service/cluster.py"},

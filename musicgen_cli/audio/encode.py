@@ -1,4 +1,4 @@
-"""Encode a WAV as FLAC, Ogg Vorbis or MP3; the only file that imports soundfile."""
+"""Encode a WAV as FLAC, Ogg Vorbis or MP3 with soundfile."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any
 
 from musicgen_cli.errors import InvalidWavError
@@ -23,6 +24,10 @@ _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 # The last 14 bytes of each WAVE_FORMAT_EXTENSIBLE sub-format GUID that stands for a plain format tag (mmreg.h).
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+_UNKNOWN = 0xFFFFFFFF  # the size that programs write if they don't know it, as in a pipe
+_LEAST_UNKNOWN = 0x7FFF0000  # sox writes 0x7ffff000, arecord 0x80000000
+_NO_WAV = "not a WAV: no RIFF/WAVE header"
+_NO_FORMAT = "the WAV's data chunk comes before its fmt chunk"
 FLIP_SIGN = bytes(byte ^ 0x80 for byte in range(256))  # between two's complement and unsigned bytes with zero at 128
 
 
@@ -85,7 +90,7 @@ def inspect(wav: bytes) -> WavInfo:
             samples, or neither PCM (8, 16, 24, 32 bits) nor IEEE float (32, 64 bits).
     """
     if len(wav) < 12 or wav[:4] != b"RIFF" or wav[8:12] != b"WAVE":
-        raise InvalidWavError("not a WAV: no RIFF/WAVE header")
+        raise InvalidWavError(_NO_WAV)
     (riff_size,) = struct.unpack_from("<I", wav, 4)
     if riff_size + 8 != len(wav):
         raise InvalidWavError(f"the WAV's header says {riff_size + 8} bytes, the file has {len(wav)}")
@@ -96,13 +101,51 @@ def inspect(wav: bytes) -> WavInfo:
         (size,) = struct.unpack_from("<I", wav, offset + 4)
         start = offset + 8
         if start + size > len(wav):
-            raise InvalidWavError(f"the WAV's {name!r} chunk says {size} bytes, {len(wav) - start} are left")
+            raise _cut_short(wav, name, size, start)
         if name == b"fmt ":
             fmt = wav[start : start + size]
         elif name == b"data":
             if fmt is None:
-                raise InvalidWavError("the WAV's data chunk comes before its fmt chunk")
+                raise InvalidWavError(_NO_FORMAT)
             return _info(fmt, wav, start, size)
+        offset = start + size + size % 2
+    raise InvalidWavError("the WAV has no data chunk")
+
+
+def rebuilt(wav: bytes) -> bytes:
+    """
+    Return a WAV with the same samples and a new header, for a file whose header has wrong sizes; metadata are left out.
+
+    A program that writes to a pipe can't know the sizes, and some programs append bytes. RF64 and BW64, the formats for
+    files over 4 GB, are read, too.
+
+    Returns:
+        A WAV that `inspect` accepts.
+
+    Raises:
+        InvalidWavError: The file is not a WAV, or is cut short.
+    """
+    if len(wav) < 12 or wav[:4] not in {b"RIFF", b"RF64", b"BW64"} or wav[8:12] != b"WAVE":
+        raise InvalidWavError(_NO_WAV)
+    fmt: bytes | None = None
+    long_size: int | None = None  # of the samples, in RF64
+    offset = 12
+    while offset + 8 <= len(wav):
+        name = wav[offset : offset + 4]
+        (size,) = struct.unpack_from("<I", wav, offset + 4)
+        start = offset + 8
+        if name == b"data":
+            if fmt is None:
+                raise InvalidWavError(_NO_FORMAT)
+            if size == _UNKNOWN and long_size:
+                size = long_size
+            return _with_samples(fmt, wav, start, size)
+        if start + size > len(wav):
+            raise _cut_short(wav, name, size, start)
+        if name == b"fmt ":
+            fmt = wav[start : start + size]
+        elif name == b"ds64" and size >= 16:
+            (long_size,) = struct.unpack_from("<Q", wav, start + 8)
         offset = start + size + size % 2
     raise InvalidWavError("the WAV has no data chunk")
 
@@ -133,7 +176,7 @@ def without_last_info(wav: bytes) -> bytes:
     return wav if offset == 12 else wav[:4] + struct.pack("<I", offset - 8) + wav[8:offset]
 
 
-def read_info(wav: bytes) -> dict[str, str]:
+def read_info(wav: bytes | mmap) -> dict[str, str]:
     """Return the metadata of a WAV by RIFF INFO names, even if the file is damaged elsewhere."""
     texts = {}
     for start, end, name in _chunks(wav):
@@ -189,7 +232,7 @@ def to_wav(values: array[Any], info: WavInfo) -> bytes:
     return _wav(data, _FLOAT if info.is_float else _PCM, info.sample_rate, info.channels, info.bits)
 
 
-def _chunks(wav: bytes, offset: int = 12, end: int | None = None) -> Iterator[tuple[int, int, bytes]]:
+def _chunks(wav: bytes | mmap, offset: int = 12, end: int | None = None) -> Iterator[tuple[int, int, bytes]]:
     """Yield start, end and name of each complete chunk."""
     end = len(wav) if end is None else end
     while offset + 8 <= end:
@@ -199,6 +242,31 @@ def _chunks(wav: bytes, offset: int = 12, end: int | None = None) -> Iterator[tu
             return
         yield start, start + size, wav[offset : offset + 4]
         offset = start + size + size % 2
+
+
+def _with_samples(fmt: bytes, wav: bytes, start: int, size: int) -> bytes:
+    """Return a WAV of the samples from `start`; where their size is unknown, they run to the end of the file."""
+    left = len(wav) - start
+    if size > left and size >= _LEAST_UNKNOWN:
+        size = left
+    if size == 0 and not _is_chunk(wav, start):
+        size = left
+    if size > left:
+        raise _cut_short(wav, b"data", size, start)
+    align = int.from_bytes(fmt[12:14], "little")
+    info = _info(fmt, wav, start, size - size % align if align else size)
+    data = wav[start : start + info.data_bytes]
+    return _wav(data, _FLOAT if info.is_float else _PCM, info.sample_rate, info.channels, info.bits)
+
+
+def _is_chunk(wav: bytes, offset: int) -> bool:
+    """Tell whether a chunk begins at `offset` that ends within the file."""
+    name, size = wav[offset : offset + 4], int.from_bytes(wav[offset + 4 : offset + 8], "little")
+    return name.isascii() and name.strip().isalnum() and offset + 8 + size <= len(wav)
+
+
+def _cut_short(wav: bytes, name: bytes, size: int, start: int) -> InvalidWavError:
+    return InvalidWavError(f"the WAV's {name!r} chunk says {size} bytes, {len(wav) - start} are left")
 
 
 def _wav(data: bytes, tag: int, rate: int, channels: int, bits: int) -> bytes:

@@ -27,7 +27,7 @@ COMMANDS = {
     "export": "Copy stored takes to files.",
     "tag": "Add tags to takes, or remove tags from them.",
     "rm": "Remove takes, or restore a removed one.",
-    "import": "Import WAV files, or the takes of another store.",
+    "import": "Import sound files, or the takes of another store.",
     "gallery": "Make an HTML page with players for takes.",
     "job": "Manage takes that are made in the background.",
     "model": "Manage the models on this machine.",

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicgen_cli.audio.wav import inspect, is_silent, pcm16_wav
+from musicgen_cli.audio.wav import inspect, is_silent, pcm16_wav, rebuilt
 from musicgen_cli.errors import InvalidWavError
 from tests.support import fakes
 
@@ -70,6 +71,71 @@ def test_anything_but_a_complete_wav_is_refused(bad: bytes) -> None:
     """Wrong sizes, cut files, missing samples and samples that are not numbers raise an error."""
     with pytest.raises(InvalidWavError):
         inspect(bad)
+
+
+def sizes(riff: int, data: int, kind: bytes = b"RIFF") -> bytes:
+    """Return the tone with other sizes in its header."""
+    return kind + struct.pack("<I", riff) + TONE[8:40] + struct.pack("<I", data) + TONE[44:]
+
+
+DS64 = b"ds64" + struct.pack("<IQQQI", 28, len(TONE) + 28, len(TONE) - 44, 16_000, 0)
+
+
+@pytest.mark.parametrize(
+    "wav",
+    [
+        TONE,
+        sizes(0xFFFFFFFF, 0xFFFFFFFF),
+        sizes(0x7FFFF024, 0x7FFFF000),
+        sizes(0x80000024, 0x80000000),
+        sizes(36, 0),
+        sizes(0, 0),
+        sizes(len(TONE), len(TONE) - 44),
+        sizes(7, len(TONE) - 44),
+        TONE + b"\0",
+        TONE + b"TAG" + bytes(125),
+        b"RF64\xff\xff\xff\xffWAVE" + DS64 + sizes(0, 0xFFFFFFFF)[12:],
+        b"BW64\xff\xff\xff\xffWAVE" + DS64 + sizes(0, 0xFFFFFFFF)[12:] + b"axml\2\0\0\0<>",
+        b"RF64\xff\xff\xff\xffWAVEds64" + struct.pack("<IQQQI", 28, 0, 0, 0, 0) + sizes(0, 0xFFFFFFFF)[12:],
+    ],
+)
+def test_a_header_that_is_wrong_about_sizes_is_written_anew(wav: bytes) -> None:
+    """Pipes, wrong RIFF sizes, bytes after the samples, RF64: the samples are the same."""
+    assert rebuilt(wav) == TONE
+
+
+def test_samples_of_unknown_length_end_with_the_last_whole_frame() -> None:
+    """A program that was stopped may have written half of one."""
+    assert inspect(rebuilt(sizes(0xFFFFFFFF, 0xFFFFFFFF)[:-1])).frames == inspect(TONE).frames - 1
+    assert inspect(rebuilt(riff(fmt_chunk(3, 32, 2), bytes(11)))).frames == 1
+
+
+@pytest.mark.parametrize(
+    ("wav", "message"),
+    [
+        (b"", "not a WAV"),
+        (TONE[: len(TONE) // 2], "chunk says 32000 bytes, 15978 are left"),
+        (TONE[:-1], "chunk says"),
+        (TONE[:20], "chunk says"),
+        (TONE[:36], "no data chunk"),
+        (sizes(0xFFFFFFFF, 0xFFFFFFFF)[:44], "has no samples"),
+        (riff(fmt_chunk(1, 16), b"") + b"LIST\4\0\0\0INFO", "has no samples"),
+        (riff(fmt_chunk(2, 4), bytes(8)), "neither PCM nor float"),
+        (b"RF64\xff\xff\xff\xffWAVE" + DS64 + sizes(0, 0xFFFFFFFF)[12:-2], "chunk says"),
+    ],
+)
+def test_a_wav_that_is_cut_short_is_not_written_anew(wav: bytes, message: str) -> None:
+    """A size that can be true is believed."""
+    with pytest.raises(InvalidWavError, match=message):
+        rebuilt(wav)
+
+
+@given(st.binary(max_size=200), st.integers(0, len(TONE)))
+def test_what_is_written_anew_is_a_wav(junk: bytes, at: int) -> None:
+    """Or it is refused with an `InvalidWavError`."""
+    for data in (junk, b"RIFF" + bytes(4) + b"WAVE" + junk, TONE[:at] + junk + TONE[at:]):
+        with suppress(InvalidWavError):
+            inspect(rebuilt(data))
 
 
 @given(st.binary(max_size=200), st.integers(0, len(TONE)))

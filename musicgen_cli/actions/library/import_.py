@@ -1,4 +1,4 @@
-"""Imports takes: WAV files with their sidecars or metadata, and all takes of other stores; duplicates are left out."""
+"""Imports sound files with their sidecars or metadata, and all takes of other stores; duplicates are left out."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_cli._version import __version__
-from musicgen_cli.actions.library.metadata import embedded_record, without_metadata
-from musicgen_cli.errors import InvalidValueError, InvalidWavError, MusicgenError, UsageError, system_reason
+from musicgen_cli.actions.library.metadata import embedded_record, record_in, without_metadata
+from musicgen_cli.audio.wav import inspect, rebuilt
+from musicgen_cli.errors import (
+    InvalidValueError,
+    InvalidWavError,
+    MissingExtraError,
+    MusicgenError,
+    UsageError,
+    system_reason,
+)
 from musicgen_cli.limits import MAX_TAGS
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, as_draft, check_tag
 from musicgen_cli.store.digest import Digest
@@ -21,6 +29,7 @@ from musicgen_cli.store.digest import Digest
 TAGS = ("type:audio", "format:wav", "phase:import")
 
 _INDEX = "index.jsonl"  # a folder with this file is a store
+_MAC_FILE, _MAC_FOLDER = "._", "__MACOSX"  # what macOS adds to foreign disks and to archives
 _SIDECAR_BYTES = 1 << 20  # a record has 64 KiB, but may be indented
 # Two takes with the same bytes are duplicates if these fields agree. The id, the parent and the set are not among them,
 # since an import may change them, nor are the tags, which may be changed at any time.
@@ -96,7 +105,7 @@ class Importer:
 
     def run(self, paths: Iterable[Path]) -> Iterator[Result]:
         """
-        Import WAV files, the WAV files in folders, and the takes of other stores; yield the result of each.
+        Import sound files, the sound files in folders, and the takes of other stores; yield the result of each.
 
         Raises:
             UsageError: A path is the store itself or lies in it; nothing was imported.
@@ -122,10 +131,14 @@ class Importer:
                 yield self._file(path)
 
     def _folder(self, top: Path) -> Iterator[Result]:
+        from musicgen_cli.audio import decode
+
+        endings = (".wav", *decode.ENDINGS) if decode.can_decode() else (".wav",)
+        unreadable = 0  # files of other formats, without a decoder
         errors: list[OSError] = []
         is_empty = True
         for folder, inner, names in os.walk(top, onerror=errors.append):
-            inner.sort()
+            inner[:] = sorted(name for name in inner if name != _MAC_FOLDER)
             path = Path(folder)
             if _INDEX in names:
                 inner.clear()
@@ -134,32 +147,39 @@ class Importer:
                     yield from self._merge(path)
                 continue
             for name in sorted(names):
-                if name.lower().endswith(".wav"):
+                if name.startswith(_MAC_FILE):
+                    continue
+                if name.lower().endswith(endings):
                     is_empty = False
                     yield self._file(path / name)
+                elif name.lower().endswith(decode.ENDINGS):
+                    unreadable += 1
         for err in errors:
             yield ImportFailure(str(err.filename), _unreadable(err))
-        if is_empty and not errors:
-            yield ImportFailure(str(top), MusicgenError("there are no WAV files in it"))
+        if unreadable:
+            files = "its FLAC, Ogg or MP3 file" if unreadable == 1 else f"its {unreadable} FLAC, Ogg and MP3 files"
+            yield ImportFailure(
+                str(top), MissingExtraError(f"{files} can't be read without the extra 'audio' or ffmpeg")
+            )
+        elif is_empty and not errors:
+            yield ImportFailure(str(top), MusicgenError("there are no sound files in it"))
 
     def _file(self, path: Path) -> Result:
         try:
             if path.exists() and not path.is_file():  # reading a pipe could block forever
                 return ImportFailure(str(path), MusicgenError("not a file"))
-            wav = path.read_bytes()
+            wav, record = _sound(path.read_bytes())
         except OSError as err:
             return ImportFailure(str(path), _unreadable(err))
+        except (InvalidWavError, MissingExtraError) as err:
+            return ImportFailure(str(path), err)
         blank = ArtifactDraft(TAGS, "", {}, self._creator, _origin({}))
         sidecar = path.with_suffix(".json")
         draft, source = self._sidecar(sidecar, blank), str(sidecar)
-        if (record := embedded_record(wav)) is not None:
-            wav = without_metadata(wav, record)
-            if draft is None:
-                draft, source = self._metadata(path, record, blank), f"the metadata of {path}"
+        if record is not None and draft is None:
+            draft, source = self._metadata(path, record, blank), f"the metadata of {path}"
         try:
             return self._put(str(path), wav, draft or blank)
-        except InvalidWavError as err:
-            return ImportFailure(str(path), err)
         except InvalidValueError as err:
             if draft is None:
                 return ImportFailure(str(path), err)
@@ -274,6 +294,27 @@ class Importer:
         self._stored[_identity(replace(take, created=""), take.content_hash)] = entry  # matches a file that has no time
         if take.variation_set_id is not None:
             self._sets.add(take.variation_set_id)
+
+
+def _sound(data: bytes) -> tuple[bytes, dict[str, Any] | None]:
+    """
+    Return the WAV that a file's sound is stored as, and the record in its metadata.
+
+    Raises:
+        InvalidWavError: The file holds no sound that can be read.
+        MissingExtraError: It is a FLAC, an Ogg or an MP3, and nothing here can decode it.
+    """
+    from musicgen_cli.audio.decode import decode, kind_of
+
+    if kind := kind_of(data):
+        wav, comment = decode(data, kind)
+        return wav, record_in(comment)
+    record = embedded_record(data)
+    try:
+        inspect(data)
+    except InvalidWavError:
+        return rebuilt(data), record
+    return data if record is None else without_metadata(data, record), record
 
 
 def _identity(take: ArtifactDraft | Artifact, content_hash: str) -> bytes:

@@ -49,7 +49,11 @@ def with_metadata(wav: bytes, artifact: Artifact) -> bytes:
 
 def embedded_record(wav: bytes) -> dict[str, Any] | None:
     """Return the record, whole or in part, that a WAV has as its comment; None if the comment is anything else."""
-    comment = read_info(wav).get(_CHUNKS["comment"], "")
+    return record_in(read_info(wav).get(_CHUNKS["comment"], ""))
+
+
+def record_in(comment: str) -> dict[str, Any] | None:
+    """Return the record, whole or in part, that a comment is; None if it is anything else."""
     if not comment.startswith("{") or len(comment) > _RECORD_BYTES:
         return None
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def command(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", help="WAV files, folders of WAV files, or other stores.")
+        list[Path], typer.Argument(metavar="PATH…", help="Sound files, folders of them, or other stores.")
     ],
     tag: Annotated[
         list[str] | None,
@@ -28,10 +28,10 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """
-    Import WAV files, or the takes of another store.
+    Import sound files, or the takes of another store.
 
-    A WAV file keeps the record that it carries or that lies beside it as JSON. What is stored already is not imported
-    again.
+    WAV is read by itself, FLAC, Ogg and MP3 with the extra audio or ffmpeg. A file keeps the record that it carries or
+    that lies beside it as JSON. What is stored already is not imported again.
     """
     from musicgen_cli import settings
     from musicgen_cli.actions.library.import_ import Duplicate, Importer, ImportFailure

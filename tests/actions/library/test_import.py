@@ -172,7 +172,7 @@ def test_a_path_that_is_no_sound_fails_alone(store: Store, folder: Path) -> None
     errors = {Path(result.source).name: str(result.error) for result in results if isinstance(result, ImportFailure)}
     assert [*errors] == ["1.wav", "2.wav", "3.wav", "4.wav", "absent.wav", "empty", "loop", "x" * 300]
     assert "not a WAV" in errors["1.wav"]
-    assert "header says" in errors["2.wav"]
+    assert "chunk says 128 bytes" in errors["2.wav"]
     assert errors["3.wav"] == "not a file"
     assert errors["absent.wav"] == errors["4.wav"] == "can't be read: no such file or directory"
     assert [take.content_hash for take in store.newest(None)] == [stored(results[4:5])[0].content_hash]
