@@ -111,7 +111,7 @@ complete -c musicgen -n '__musicgen_at batch' -l precision -r -f -a 'int8 fp32 b
 complete -c musicgen -n '__musicgen_at batch' -l url -r -f -d 'A service\'s address (repeatable); else MUSICGEN_URL.'
 complete -c musicgen -n '__musicgen_at batch' -l timeout -r -f -d 'Deadline of each request in seconds. [600]'
 complete -c musicgen -n '__musicgen_at batch' -l max-wait -r -f -d 'Seconds to wait for a busy service, in all. [120]'
-complete -c musicgen -n '__musicgen_at batch' -s o -l output -r -F -d 'Export each take as well: a folder.'
+complete -c musicgen -n '__musicgen_at batch' -s o -l output -r -F -d 'Export each take as well, to a folder; outputs of rows are below it.'
 complete -c musicgen -n '__musicgen_at batch' -l force -d 'Replace a file that exists.'
 complete -c musicgen -n '__musicgen_at batch' -l store -r -f -a '(__fish_complete_directories (commandline -ct))' -d 'The store\'s folder; else MUSICGEN_STORE.'
 complete -c musicgen -n '__musicgen_at batch' -l json -d 'Print JSON Lines; errors are JSON, too.'

@@ -267,6 +267,10 @@ class TargetError(MusicgenError):
 
     code = "target"
 
+    def __init__(self, message: str, *, hint: str | None = None, exists: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.exists = exists  # a file is in the way, which `--force` would replace
+
 
 class PlayerError(MusicgenError):
     """A player could not play the sound."""
@@ -328,9 +332,24 @@ class PartlyFailedError(MusicgenError):
 
     code = "partly-failed"
 
-    def __init__(self, failed: int, takes: int, *, is_stopped: bool) -> None:
+    def __init__(self, failed: int, takes: int, *, is_stopped: bool, unwritable: int = 0, in_the_way: int = 0) -> None:
+        """
+        Say how many takes failed, and what helps.
+
+        Args:
+            unwritable: Those of them whose output could not be written.
+            in_the_way: Those of these where a file is that only `--force` replaces.
+        """
         stopped = ", no more were begun" if is_stopped else ""
-        super().__init__(f"{failed} of {takes} failed{stopped}", hint="the same command again makes what is missing")
+        files = "the files that are" if in_the_way > 1 else "the file that is"
+        hint = "the same command again makes what is missing"
+        if in_the_way == failed:
+            hint = f"`--force` replaces {files} there"
+        elif in_the_way:
+            hint += f", with `--force` also over {files} there"
+        elif unwritable == failed:
+            hint = "other values of `output` help, then the same command again makes what is missing"
+        super().__init__(f"{failed} of {takes} failed{stopped}", hint=hint)
 
 
 class PartlyImportedError(MusicgenError):

@@ -154,7 +154,7 @@ def make(planned: PlannedTake, engine: Engine, store: Store, listener: ProgressL
         seed=clip.seed,
         license=clip.license,
         elapsed_s=round(clip.elapsed_s, 3),
-        extra=dict(clip.extra),
+        extra={**planned.draft.extra, **clip.extra},
     )
     artifact = store.put(clip.wav, draft)
     return StoredTake(artifact, clip, tuple(_warnings(planned.request, clip)))

@@ -83,9 +83,14 @@ class BatchView:
         parts = [f"made {tally.made}"]
         if tally.skipped:
             parts.append(f"skipped {tally.skipped} that are in the store")
+        if tally.exported:
+            parts.append(f"exported {tally.exported} of these")
         if tally.failed:
             causes = ", ".join(f"{count} {code}" for code, count in tally.failed.most_common())
             parts.append(f"failed {tally.failed.total()} ({causes})")
+        if tally.kept:
+            files = "1 file, which is" if tally.kept == 1 else f"{tally.kept} files, which are"
+            self._out.note(f"kept {files} not as a batch wrote them; --force replaces them")
         self._out.note(f"{'; '.join(parts)}; {_duration(tally.audio_s)} of sound in {_duration(tally.elapsed_s)}")
 
     @property

@@ -47,8 +47,8 @@ damaged to `quarantine/` and deletes nothing.
 
 from __future__ import annotations
 
-from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, as_draft, check_tag
+from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, as_draft, check_tag, from_record
 from musicgen_cli.store.index import Filter
 from musicgen_cli.store.store import Stats, Store
 
-__all__ = ["Artifact", "ArtifactDraft", "Filter", "Stats", "Store", "as_draft", "check_tag"]
+__all__ = ["Artifact", "ArtifactDraft", "Filter", "Stats", "Store", "as_draft", "check_tag", "from_record"]

@@ -20,7 +20,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -28,10 +28,11 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import Protocol
 
+from musicgen_cli.actions.batch import outputs
 from musicgen_cli.actions.batch.checked_row import RowFields
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
 from musicgen_cli.actions.generate import PlannedTake, StoredTake, expected_bytes, make, planned_take
-from musicgen_cli.actions.library.export import ExportTarget, export, file_name, resolve_target
+from musicgen_cli.actions.library.export import ExportTarget
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.engine.base import Engine, ProgressListener
 from musicgen_cli.errors import (
@@ -41,6 +42,7 @@ from musicgen_cli.errors import (
     StoppedError,
     StoreBusyError,
     StoreError,
+    TargetError,
     TryAgainError,
 )
 from musicgen_cli.store import Artifact, Store
@@ -70,6 +72,9 @@ class Tally:
     made: int = 0
     skipped: int = 0  # in the store already
     failed: Counter[str] = field(default_factory=Counter)  # by error code
+    in_the_way: int = 0  # failures because of a file that only `force` replaces
+    exported: int = 0  # files of stored takes that were missing, or those of an earlier run
+    kept: int = 0  # files of stored takes that hold something else
     audio_s: float = 0.0  # of the takes that were made
     started: float = field(default_factory=time.monotonic)
 
@@ -78,8 +83,10 @@ class Tally:
         if outcome.artifact is not None and outcome.is_new:
             self.made += 1
             self.audio_s += outcome.artifact.duration
+        self.exported += outcome.path is not None and not outcome.is_new
         if outcome.error is not None:
             self.failed[outcome.error.code] += 1
+            self.in_the_way += isinstance(outcome.error, TargetError) and outcome.error.exists
 
     @property
     def elapsed_s(self) -> float:
@@ -215,21 +222,29 @@ class Batch:
             if self._redo or not match:
                 continue
             item = self._worklist.mark_stored(bytes.fromhex(match[1]), int(match[2]))
-            if item is not None and (missing := _missing_output(item, artifact)) is not None:
-                yield self._export(item, artifact, missing, is_new=False)
+            if item is not None and (outcome := self._missing_export(item, artifact)) is not None:
+                yield outcome
         self.tally.skipped = self._worklist.takes - self._worklist.missing()
 
     def _make(self, item: BatchItem, engine: Engine, listener: BatchListener, retry: int) -> Outcome:
         """Make one take; called on one of the batch's threads."""
         with listener.making(item) as progress:
             stopping_listener = _StoppingListener(progress, self._ended)
-            target = None if item.row.output is None else resolve_target(item.row.output, force=self._force)
+            output = item.row.output
+            if output is not None:
+                outputs.target_of(output, self._store, force=self._force)
             planned = self._plan(item)
             self._store.check_free_space(expected_bytes(planned))
             take = self._try(item, planned, engine, stopping_listener, retry)
-            if target is None:
+            if output is None:
                 return Outcome(item, take.artifact, warnings=take.warnings)
-            return self._export(item, take.artifact, target, warnings=take.warnings)
+            return self._export(
+                item,
+                take.artifact,
+                # Once more: the file may have been edited while the take was made.
+                lambda: outputs.target_of(output, self._store, force=self._force),
+                warnings=take.warnings,
+            )
 
     def _try(
         self, item: BatchItem, planned: PlannedTake, engine: Engine, listener: ProgressListener, retry: int
@@ -257,6 +272,7 @@ class Batch:
             variation_set_id=set_id,
             variation_index=index,
             fingerprint=self.fingerprint(item),
+            extra={"output": name} if (name := outputs.name_of(item.row.output)) else {},
         )
 
     def _set_and_index(self, item: BatchItem) -> tuple[str | None, int | None]:
@@ -267,17 +283,30 @@ class Batch:
         message = b"%s %s %d" % (self._salt, key, occurrence)
         return f"set_{blake2b(message, key=self._family.encode(), digest_size=6).hexdigest()}", item.variation
 
+    def _missing_export(self, item: BatchItem, artifact: Artifact) -> Outcome | None:
+        """Export a stored take if its file isn't there; a file that holds something else is counted and stays."""
+        output = item.row.output
+        assert output is not None
+        try:
+            target = outputs.missing_target(output, artifact, self._store, force=self._force)
+        except TargetError as err:
+            if not err.exists:
+                return Outcome(item, artifact, err, is_new=False)
+            self.tally.kept += 1
+            return None
+        return None if target is None else self._export(item, artifact, lambda: target, is_new=False)
+
     def _export(
         self,
         item: BatchItem,
         artifact: Artifact,
-        target: ExportTarget,
+        target_of: Callable[[], ExportTarget],
         *,
         is_new: bool = True,
         warnings: tuple[str, ...] = (),
     ) -> Outcome:
         try:
-            path = export(artifact, self._store, target, set())
+            path = outputs.write(artifact, self._store, target_of())
         except MusicgenError as err:
             if _is_fatal(err):
                 raise
@@ -329,13 +358,3 @@ def _is_fatal(err: MusicgenError) -> bool:
             return True
         cause = cause.__cause__
     return False
-
-
-def _missing_output(item: BatchItem, artifact: Artifact) -> ExportTarget | None:
-    """Return where a stored take is to be exported to, if no file is there."""
-    assert item.row.output is not None
-    target = resolve_target(item.row.output, force=True)
-    path = target.path / f"{file_name(artifact, target.template)}.wav" if target.is_folder else target.path
-    if path.is_symlink() or path.exists():
-        return None
-    return resolve_target(item.row.output)

@@ -112,10 +112,11 @@ class CheckedRow:
 
     @property
     def file(self) -> str | None:
-        """The file that its take is exported to, as an absolute path; None where there is none or it is a folder."""
+        """The file that its take is exported to, as a path without linked folders; None if it has none or a folder."""
         if self.output is None or resolve_target(self.output, force=True).is_folder:
             return None
-        return os.path.abspath(self.output)  # noqa: PTH100  # Path.resolve would follow links
+        folder, name = os.path.split(self.output)
+        return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118  # a link of that name would be replaced
 
     def request(self, sweep: Sweep, combination: int, variation: int) -> GenerateRequest:
         """Return the request of one of its takes."""

@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import Any
 
 from musicgen_cli.actions.batch.checked_row import CheckedRow, RowFields, listed_tags
+from musicgen_cli.actions.batch.outputs import absolute, below
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
@@ -68,7 +69,7 @@ class BatchItem:
             "parent_id": self.row.parent_id,
             "variation_set_id": self.row.variation_set_id,
             "variation_index": self.row.variation_index,
-            "output": self.row.output,
+            "output": None if self.row.output is None else absolute(self.row.output),
             "occurrence": self.occurrence or None,
         }
         return {name: value for name, value in row.items() if value is not None}
@@ -79,7 +80,8 @@ class Worklist:
     Every take of every row.
 
     Args:
-        defaults: For columns that a row doesn't have; `tags` are added to the row's own.
+        defaults: For columns that a row doesn't have; `tags` are added to the row's own, and a row's own `output` is
+            below that of the defaults.
         sweep: Multiplies each row; its values take precedence over the row's.
 
     Raises:
@@ -207,6 +209,8 @@ class Worklist:
     def _with_defaults(self, row: RowFields) -> RowFields:
         values = {name: value for name, value in row.items() if value is not None}
         complete = self._defaults | values
+        if isinstance(values.get("output"), str) and self._defaults.get("output"):
+            complete["output"] = below(self._defaults["output"], values["output"])
         if "tags" in values and self._defaults.get("tags"):
             complete["tags"] = [*self._defaults["tags"], *listed_tags(values["tags"])]
         return complete

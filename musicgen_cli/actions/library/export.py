@@ -20,7 +20,7 @@ from musicgen_cli.store import Artifact, Store
 from musicgen_cli.text import printable
 
 TEMPLATE = "{prompt_slug}-{seed}-{id}"
-FIELDS = ("prompt_slug", "seed", "id", "set", "index", "model", "creator", "duration", "date")
+FIELDS = ("prompt_slug", "seed", "id", "set", "index", "model", "creator", "duration", "date", "output")
 NAME_BYTES = 80  # of a name made from a template, without its suffix
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
@@ -233,6 +233,7 @@ def file_name(artifact: Artifact, template: str) -> str:
         "creator": _slug(artifact.creator),
         "duration": f"{artifact.duration:g}s",
         "date": artifact.created[:10],
+        "output": _slug(str((artifact.extra or {}).get("output", ""))),
     }
     name = ""
     for literal, field in _fields(template):
@@ -294,7 +295,7 @@ def _write_file(data: bytes, path: Path, *, force: bool) -> bool:
 
 
 def _exists(path: Path) -> TargetError:
-    return TargetError(f"{printable(str(path))} exists already", hint="`--force` replaces it")
+    return TargetError(f"{printable(str(path))} exists already", hint="`--force` replaces it", exists=True)
 
 
 def _encoder() -> ModuleType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from mmap import mmap
 from typing import Any
 
 from musicgen_cli._version import __version__
@@ -47,7 +48,7 @@ def with_metadata(wav: bytes, artifact: Artifact) -> bytes:
     return with_info(wav, {_CHUNKS[name]: text for name, text in metadata_of(artifact).items()})
 
 
-def embedded_record(wav: bytes) -> dict[str, Any] | None:
+def embedded_record(wav: bytes | mmap) -> dict[str, Any] | None:
     """Return the record, whole or in part, that a WAV has as its comment; None if the comment is anything else."""
     return record_in(read_info(wav).get(_CHUNKS["comment"], ""))
 

@@ -121,7 +121,13 @@ def command(
     services: ServicesOptions,
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", metavar="PATH", help="Export each take as well: a folder.", show_default=False),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="PATH",
+            help="Export each take as well, to a folder; outputs of rows are below it.",
+            show_default=False,
+        ),
     ] = None,
     force: options.Force = False,
     store: options.StoreOption = None,
@@ -176,15 +182,18 @@ def _defaults(
     output: str | None,
 ) -> dict[str, Any]:
     """Collect the options of a take as the defaults of rows."""
+    from musicgen_cli.actions.batch.outputs import as_folder
     from musicgen_cli.actions.generate import fields_of
 
+    if output == "-":
+        raise UsageError("-o of a batch is a folder, got '-'", hint="`-q` puts the ids of the takes on stdout")
     columns: dict[str, Any] = {
         "variations": record.variations,
         "tags": record.tag,
         "creator": settings.creator,
         "parent_id": record.parent and archive.get(record.parent).id,
         "variation_set_id": record.variation_set,
-        "output": output,
+        "output": None if output is None else as_folder(output),
     }
     defaults = request.fields | {name: value for name, value in columns.items() if value is not None}
     if record.from_:
@@ -312,8 +321,10 @@ def _conclude(tally: "Tally", takes: int, max_failures: int | None, out: "Output
     failed = tally.failed.total()
     if failed:
         is_stopped = max_failures is not None and failed >= max_failures
-        raise PartlyFailedError(failed, takes, is_stopped=is_stopped)
-    if not tally.made:
+        raise PartlyFailedError(
+            failed, takes, is_stopped=is_stopped, unwritable=tally.failed["target"], in_the_way=tally.in_the_way
+        )
+    if not tally.made and not tally.exported and not tally.kept:
         out.note("nothing is left to do; --redo or --run NAME makes all takes again")
 
 
