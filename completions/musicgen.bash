@@ -10,7 +10,7 @@ _musicgen_knows() {
       commands='' options='-d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --detach --play --store --json -q --quiet -h --help'
       ;;
     batch)
-      commands='' options='--input-format --sweep --run --redo --skip-invalid --jobs --retry --max-failures --failed -d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --store --json -q --quiet -h --help'
+      commands='' options='--input-format --sweep --run --redo --skip-invalid --jobs --retry --max-failures --dry-run --failed -d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --store --json -q --quiet -h --help'
       ;;
     list)
       commands='' options='-n --all -t --tag --creator --set --parent --model --search --since --until --wave --store --json -q --quiet -h --help'

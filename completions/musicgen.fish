@@ -87,6 +87,7 @@ complete -c musicgen -n '__musicgen_at batch' -l skip-invalid -d 'Skip invalid r
 complete -c musicgen -n '__musicgen_at batch' -l jobs -r -f -d 'Requests at once. [one for each --url]'
 complete -c musicgen -n '__musicgen_at batch' -l retry -r -f -d 'Retry a failed request up to N times. [1]'
 complete -c musicgen -n '__musicgen_at batch' -l max-failures -r -f -d 'Begin no more takes after N failures.'
+complete -c musicgen -n '__musicgen_at batch' -l dry-run -d 'Show what would be made, and change nothing.'
 complete -c musicgen -n '__musicgen_at batch' -l failed -r -F -d 'Write the rows that failed to FILE, ready to run again.'
 complete -c musicgen -n '__musicgen_at batch' -s d -l duration -r -f -d 'Length in seconds. [10; 0.5-30 s]'
 complete -c musicgen -n '__musicgen_at batch' -l temperature -r -f -d 'Sampling temperature: higher is more random. [1; 0.01-2]'

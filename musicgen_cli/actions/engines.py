@@ -215,6 +215,26 @@ def open_fleet(
     return fleet
 
 
+def model_name(
+    config: EngineConfig, reporter: Reporter, *, api_key: str | None = None, urls: Sequence[str] = ()
+) -> str | None:
+    """
+    Return the name of the model that `open_fleet` would open, without loading or pulling one; None if unknown.
+
+    Raises:
+        MusicgenError: As `open_fleet`.
+    """
+    if not config.local:
+        engine = open_fleet(config, reporter, api_key=api_key, urls=urls)
+        engine.close()
+        return engine.origin.model
+    with needs("local"):
+        from musicgen_cli.checkpoint.checkpoint import is_absent, local_name
+    if is_absent(config.model, models_dir()):
+        return local_name(config.model)
+    return registry.resolve_model(config.model, reporter.note).name
+
+
 def for_jobs(config: EngineConfig) -> EngineConfig:
     """
     Check a configuration without loading or sending anything, and make its paths absolute.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager, ExitStack
 
-from musicgen_cli.actions.batch.batch import Outcome, Tally
+from musicgen_cli.actions.batch.batch import Batch, Outcome, Tally
 from musicgen_cli.actions.batch.worklist import BatchItem
 from musicgen_cli.cli.output import Output
 from musicgen_cli.cli.progress import Bar, follow
 from musicgen_cli.engine.base import ProgressListener
+from musicgen_cli.errors import TargetError
 from musicgen_cli.text import clock, one_line
 
 _PROMPT_CHARS = 28  # beside a take's bar
@@ -108,6 +109,40 @@ class BatchView:
             title=f"{ended}/{self._takes}",
             text=f"{failed}{60 * rate:.1f} a minute, {left} left",
         )
+
+
+def preview(batch: Batch, takes: int, out: Output) -> None:
+    """
+    Print what a batch would do: one line for each take that would be made or exported, then a summary.
+
+    Raises:
+        TargetError: Some takes would fail.
+    """
+    counts = {"make": 0, "export": 0, "fail": 0}
+    audio_s = 0.0
+    in_the_way = 0
+    for each in batch.preview():
+        counts[each.action] += 1
+        request = each.item.request
+        if each.error is not None:
+            in_the_way += each.error.exists
+            out.failed(each.item.line, each.error)
+            continue
+        audio_s += request.duration if each.action == "make" else 0
+        if out.as_json:
+            out.json({"action": each.action, "line": each.item.line, "row": batch.row_of(each.item)})
+        else:
+            fields = (each.action, str(each.item.line), f"{request.duration:g}", each.item.row.output, request.prompt)
+            out.line("\t".join(one_line(text or "") for text in fields))
+    stored = takes - counts["make"] - counts["fail"]
+    parts = [f"{counts['make']} to make, {_duration(audio_s)} of sound"]
+    parts += [f"{stored} are in the store"] if stored > 0 else []
+    parts += [f"{counts['export']} of these to export"] if counts["export"] else []
+    parts += [f"{batch.tally.kept} files are not as a batch wrote them and stay"] if batch.tally.kept else []
+    out.note("; ".join(parts))
+    if counts["fail"]:
+        hint = "`--force` replaces files" if in_the_way else "other values of `output` help"
+        raise TargetError(f"{counts['fail']} of {takes} would fail", hint=hint, exists=in_the_way > 0)
 
 
 def _duration(seconds: float) -> str:

@@ -20,7 +20,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -92,6 +92,15 @@ class Tally:
     def elapsed_s(self) -> float:
         """Seconds since the batch was started."""
         return time.monotonic() - self.started
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a batch would do with one take: make it, export it from the store, or fail to write its file."""
+
+    item: BatchItem
+    action: str  # make, export or fail
+    error: TargetError | None = None
 
 
 class BatchListener(Protocol):
@@ -180,7 +189,7 @@ class Batch:
             NoServiceError: No service could be reached for too long.
         """
         try:
-            yield from self._counted(self._compare_with_store())
+            yield from self._counted(self._missing_exports())
             missing = self._worklist.missing()
             listener.begin(missing, self._worklist.audio_s * missing / self._worklist.takes)
             items = self._until(max_failures)
@@ -188,6 +197,21 @@ class Batch:
             yield from self._counted(_outcomes(results))
         finally:
             self._ended.set()
+
+    def preview(self) -> Iterator[Preview]:
+        """Yield what `run` would do, and change nothing; takes that have all they need are left out."""
+        for item, artifact in self._compare_with_store():
+            target, err = self._missing_target(item, artifact)
+            if target is not None or err is not None:
+                yield Preview(item, "export" if err is None else "fail", err)
+        for item in self._worklist:
+            try:
+                if item.row.output is not None:
+                    outputs.target_of(item.row.output, self._store, force=self._force)
+            except TargetError as err:
+                yield Preview(item, "fail", err)
+            else:
+                yield Preview(item, "make")
 
     def fingerprint(self, item: BatchItem) -> str:
         """Return what identifies a take from one run to the next."""
@@ -210,8 +234,8 @@ class Batch:
                 return
             yield item
 
-    def _compare_with_store(self) -> Iterator[Outcome]:
-        """Read the store once: mark takes that it has, make missing exports, and find the next index of each set."""
+    def _compare_with_store(self) -> Iterator[tuple[BatchItem, Artifact]]:
+        """Read the store once: mark takes that it has, yield those with outputs, find the next index of each set."""
         self._next_indices = dict.fromkeys(self._worklist.sets(), 0)
         for artifact in self._store.newest(None):
             if artifact.variation_set_id in self._next_indices and artifact.variation_index is not None:
@@ -222,8 +246,8 @@ class Batch:
             if self._redo or not match:
                 continue
             item = self._worklist.mark_stored(bytes.fromhex(match[1]), int(match[2]))
-            if item is not None and (outcome := self._missing_export(item, artifact)) is not None:
-                yield outcome
+            if item is not None:
+                yield item, artifact
         self.tally.skipped = self._worklist.takes - self._worklist.missing()
 
     def _make(self, item: BatchItem, engine: Engine, listener: BatchListener, retry: int) -> Outcome:
@@ -238,13 +262,7 @@ class Batch:
             take = self._try(item, planned, engine, stopping_listener, retry)
             if output is None:
                 return Outcome(item, take.artifact, warnings=take.warnings)
-            return self._export(
-                item,
-                take.artifact,
-                # Once more: the file may have been edited while the take was made.
-                lambda: outputs.target_of(output, self._store, force=self._force),
-                warnings=take.warnings,
-            )
+            return self._export(item, take.artifact, warnings=take.warnings)
 
     def _try(
         self, item: BatchItem, planned: PlannedTake, engine: Engine, listener: ProgressListener, retry: int
@@ -283,30 +301,40 @@ class Batch:
         message = b"%s %s %d" % (self._salt, key, occurrence)
         return f"set_{blake2b(message, key=self._family.encode(), digest_size=6).hexdigest()}", item.variation
 
-    def _missing_export(self, item: BatchItem, artifact: Artifact) -> Outcome | None:
-        """Export a stored take if its file isn't there; a file that holds something else is counted and stays."""
-        output = item.row.output
-        assert output is not None
+    def _missing_exports(self) -> Iterator[Outcome]:
+        """Export the stored takes whose files aren't there."""
+        for item, artifact in self._compare_with_store():
+            target, err = self._missing_target(item, artifact)
+            if err is not None:
+                yield Outcome(item, artifact, err, is_new=False)
+            elif target is not None:
+                yield self._export(item, artifact, target, is_new=False)
+
+    def _missing_target(self, item: BatchItem, artifact: Artifact) -> tuple[ExportTarget | None, TargetError | None]:
+        """Return where a stored take is to be exported to, or why that fails; a file of somebody else is counted."""
+        assert item.row.output is not None
         try:
-            target = outputs.missing_target(output, artifact, self._store, force=self._force)
+            return outputs.missing_target(item.row.output, artifact, self._store, force=self._force), None
         except TargetError as err:
             if not err.exists:
-                return Outcome(item, artifact, err, is_new=False)
+                return None, err
             self.tally.kept += 1
-            return None
-        return None if target is None else self._export(item, artifact, lambda: target, is_new=False)
+            return None, None
 
     def _export(
         self,
         item: BatchItem,
         artifact: Artifact,
-        target_of: Callable[[], ExportTarget],
+        where: ExportTarget | None = None,
         *,
         is_new: bool = True,
         warnings: tuple[str, ...] = (),
     ) -> Outcome:
         try:
-            path = outputs.write(artifact, self._store, target_of())
+            if where is None:  # found out again: the file may have been edited while the take was made
+                assert item.row.output is not None
+                where = outputs.target_of(item.row.output, self._store, force=self._force)
+            path = outputs.write(artifact, self._store, where)
         except MusicgenError as err:
             if _is_fatal(err):
                 raise

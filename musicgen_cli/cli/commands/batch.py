@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -63,6 +64,18 @@ class RowOptions(OptionGroup):
     redo: Annotated[bool, typer.Option("--redo", help="Make takes again even if they are stored.")] = False
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Skip invalid rows.")] = False
 
+    def check(self) -> None:
+        """
+        Check the form.
+
+        Raises:
+            InvalidValueError: There is no such form.
+        """
+        from musicgen_cli.actions.batch.rows import FORMS
+
+        if self.input_format is not None and self.input_format not in FORMS:
+            raise InvalidValueError(f"--input-format must be one of {', '.join(FORMS)}, got {self.input_format[:40]!r}")
+
 
 @dataclass(frozen=True)
 class RunOptions(OptionGroup):
@@ -76,6 +89,7 @@ class RunOptions(OptionGroup):
     max_failures: Annotated[
         int | None, typer.Option(metavar="N", help="Begin no more takes after N failures.", show_default=False)
     ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be made, and change nothing.")] = False
     failed: Annotated[
         Path | None,
         typer.Option(
@@ -140,10 +154,10 @@ def command(
     The same command again makes what is missing. The options of a take are defaults for every row.
     """
     from musicgen_cli.actions.batch.batch import Batch
-    from musicgen_cli.actions.batch.rows import FORMS
     from musicgen_cli.actions.batch.sweep import Sweep
     from musicgen_cli.actions.batch.worklist import Worklist
-    from musicgen_cli.actions.engines import open_fleet
+    from musicgen_cli.actions.engines import model_name, open_fleet
+    from musicgen_cli.cli.batch_view import preview
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -155,8 +169,7 @@ def command(
         timeout=services.timeout,
         max_wait=services.max_wait,
     )
-    if rows.input_format is not None and rows.input_format not in FORMS:
-        raise InvalidValueError(f"--input-format must be one of {', '.join(FORMS)}, got {rows.input_format[:40]!r}")
+    rows.check()
     run.check()
     if settings.local and (run.jobs or services.url):
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
@@ -165,11 +178,14 @@ def command(
     parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
     if run.failed is not None:
         _check_failures(run.failed, file)
-    engine = open_fleet(local.configure(settings), out, api_key=settings.api_key, urls=services.url or ())
-    with closing(engine):
-        batch = Batch(
-            worklist, archive, model=engine.origin.model, run=rows.run, parents=parents, redo=rows.redo, force=force
-        )
+    config = local.configure(settings)
+    batch_of = partial(Batch, worklist, archive, run=rows.run, parents=parents, redo=rows.redo, force=force)
+    if run.dry_run:
+        model = model_name(config, out, api_key=settings.api_key, urls=services.url or ())
+        preview(batch_of(model=model), worklist.takes, out)
+        return
+    with closing(open_fleet(config, out, api_key=settings.api_key, urls=services.url or ())) as engine:
+        batch = batch_of(model=engine.origin.model)
         _run(batch, engine, run, out)
     _conclude(batch.tally, worklist.takes, run.max_failures, out)
 

@@ -222,3 +222,37 @@ def test_exports_may_be_named_by_their_output(batch: RunRows, musicgen: Run, her
     done = musicgen("export", *ids, "-o", "pack/", "--name", "{output}-{seed}")
     assert done.code == 0, done.err
     assert sorted(path.name for path in (here / "pack").iterdir()) == ["2.wav", "door-open-1.wav"]
+
+
+def test_a_dry_run_shows_what_would_be_made_and_changes_nothing(batch: RunRows, here: Path, store_path: Path) -> None:
+    """Its lines have the action, the line, the length, the output and the prompt; `--json` has the whole row."""
+    done = batch(rows(a=1, b=2), "--dry-run", "--json")
+    assert done.code == 0, done.err
+    shown = [json.loads(line) for line in done.lines]
+    assert [(each["action"], each["line"], each["row"]["seed"]) for each in shown] == [("make", 2, 1), ("make", 3, 2)]
+    assert not store_path.exists()
+    assert list(here.iterdir()) == []
+
+    assert batch(rows(a=1, b=2, c=3)).code == 0
+    (here / "b.wav").unlink()
+    (here / "c.wav").write_bytes(b"mine")
+    before = {path: path.stat().st_mtime_ns for path in [*here.iterdir(), *store_path.rglob("*")]}
+    done = batch(rows(a=4, b=2, c=3, d=5), "--dry-run")
+    assert (done.code, done.lines) == (
+        0, ["export\t3\t0.5\tb.wav\tb", "make\t2\t0.5\ta.wav\ta", "make\t5\t0.5\td.wav\td"]
+    )  # fmt: skip
+    assert "2 to make, 1.0 s of sound; 2 are in the store; 1 of these to export; 1 files" in done.err
+    done = batch(rows(c=6), "--dry-run")
+    assert (done.code, done.out) == (1, "")
+    assert "error: line 2: c.wav exists already" in done.err
+    assert done.err.endswith("error: 1 of 1 would fail\nhint: `--force` replaces files\n")
+    assert {path: path.stat().st_mtime_ns for path in [*here.iterdir(), *store_path.rglob("*")]} == before
+
+
+def test_a_dry_run_loads_and_pulls_no_model(batch: RunRows, here: Path) -> None:
+    """What a local model made is recognised all the same."""
+    pytest.importorskip("onnxruntime", reason="needs the extra local")
+    assert batch(rows(a=1), "--local").code == 0
+
+    assert batch(rows(a=1), "--local", "--dry-run").out == ""
+    assert batch(rows(a=1), "--local", "--model", "small", "--dry-run").lines == ["make\t2\t0.5\ta.wav\ta"]
