@@ -85,9 +85,10 @@ class InvalidRowsError(UsageError):
 
     code = "invalid-rows"
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, has_valid: bool) -> None:
         rows = "1 row is" if count == 1 else f"{count} rows are"
-        super().__init__(f"{rows} wrong, nothing was made", hint="`--skip-invalid` makes the valid ones")
+        hint = "`--skip-invalid` makes the valid ones" if has_valid else None
+        super().__init__(f"{rows} wrong, nothing was made", hint=hint)
 
 
 class NotFoundError(MusicgenError):

@@ -85,9 +85,14 @@ def write(artifact: Artifact, store: Store, target: ExportTarget) -> Path:
 
     A file that was edited while its take was made is not replaced.
     """
-    if target.is_folder:
+    if not target.is_folder:
+        artifact = replace(artifact, unknown=artifact.unknown | {_MARK: target.path.name})
+    try:
         return export(artifact, store, target, set())
-    return export(replace(artifact, unknown=artifact.unknown | {_MARK: target.path.name}), store, target, set())
+    except TargetError as err:
+        if not err.exists:
+            err.hint = "the take is in the store; another `output` names another place"
+        raise
 
 
 def as_folder(output: str) -> str:

@@ -260,7 +260,7 @@ def _read(
         for line in worklist.drop(name):
             refuse(line, error)
     if wrong and not skip_invalid:
-        raise InvalidRowsError(wrong)
+        raise InvalidRowsError(wrong, has_valid=worklist.takes > 0)
     if not worklist.takes:
         raise UsageError(f"there is no {'good ' if wrong else ''}row in {_named(file)}")
     if wrong:

@@ -61,6 +61,14 @@ def test_wrong_rows_are_reported_before_anything_is_made(
     assert not store_path.exists()
 
 
+def test_rows_that_are_all_wrong_can_not_be_left_out(batch: RunRows) -> None:
+    """The hint about it is not given."""
+    done = batch('{"seed": -1}\n{"seed": -2}\n')
+
+    assert done.code == 2
+    assert done.err.endswith("error: 2 rows are wrong, nothing was made\n")
+
+
 @pytest.mark.usefixtures("url")
 def test_wrong_rows_can_be_left_out(batch: RunRows) -> None:
     """`--skip-invalid` reports them and makes the others."""

@@ -152,6 +152,8 @@ def test_the_last_hint_fits_what_failed(batch: RunRows, here: Path) -> None:
     again = "the same command again makes what is missing"
     done = batch("prompt,seed,output\n" + unwritable)
     assert done.err.endswith(f"hint: other values of `output` help, then {again}\n")
+    done = batch("prompt,seed,output\n" + unwritable, "--json")
+    assert json.loads(done.lines[-1])["error"]["hint"].endswith("another `output` names another place")
     with serving(lambda _: (500, b"")) as url:
         done = batch(rows(a=1, b=2), "--url", url, "--retry", "0")
         assert done.err.endswith(f"hint: {again}, with `--force` also over the file that is there\n")
