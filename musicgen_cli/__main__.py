@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from io import TextIOWrapper
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # not None, and not another program's replacement
+            # What the terminal's encoding lacks is shown as an escape: a prompt may hold any character.
+            stream.reconfigure(errors="backslashreplace")
     try:
         if kinds := os.environ.get("_MUSICGEN_COMPLETE"):  # a completion script must be answered quickly
             from musicgen_cli.cli.completion.values import answer
 
             return answer(kinds, sys.argv[1:])
 
-        from musicgen_cli.cli.app import run
+        from musicgen_cli.cli.app import flush_output, run
 
         code = run(sys.argv[1:])
+        code = flush_output() or code
     except KeyboardInterrupt:  # Ctrl-C while the program was still being loaded
         code = 130
     if code == 130:

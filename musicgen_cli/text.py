@@ -30,6 +30,20 @@ def escaped_json(text: str) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def is_encodable(text: str, encoding: str) -> bool:
+    """Tell whether an encoding has all characters of a text."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def encodable(text: str, encoding: str) -> str:
+    r"""Show the characters that an encoding lacks as escapes such as `\xe9` and `\u266a`."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def number(value: float) -> str:
     """Write a number without needless decimals: `31`, not `31.0`."""
     whole = isinstance(value, float) and value.is_integer()

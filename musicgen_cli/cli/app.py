@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from musicgen_cli._version import __version__
 from musicgen_cli.cli.option_groups import grouped
-from musicgen_cli.errors import MusicgenError, StoppedError
+from musicgen_cli.errors import MusicgenError, StoppedError, UsageError
 
 # The first line of each command's help; the rest is in its docstring. A command's name is that of its module in
 # `commands` (`import_` for `import`), which has a function `command`, or for a group a dictionary `commands`.
@@ -53,15 +53,16 @@ def run(argv: Sequence[str]) -> int:
     try:
         code = build_app([name])(list(argv) or ["--help"], prog_name="musicgen", standalone_mode=False)
     except TyperException as err:  # raised by Typer's parser
-        from musicgen_cli.text import printable
+        from musicgen_cli.cli.output import Output
 
-        typer.echo(f"error: {printable(err.format_message())}", err=True)
-        typer.echo("hint: musicgen --help, or musicgen COMMAND --help", err=True)
+        Output().error(UsageError(err.format_message(), hint="musicgen --help, or musicgen COMMAND --help"))
         return err.exit_code
     except SystemExit as err:
         if isinstance(err.__context__, BrokenPipeError):  # raised by Typer for `musicgen --help | head -1`
             return 0
         raise
+    except OSError as err:  # raised by what Typer prints itself, such as a help text; commands raise none
+        return _report_unwritable(err)
     return code if isinstance(code, int) else 0
 
 
@@ -111,17 +112,51 @@ def report_errors(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt as err:
             _fail(StoppedError(), err, **kwargs)
         except BrokenPipeError as err:
-            if sys.stdout is not None:  # at exit the rest of its buffer is written to nowhere instead
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise typer.Exit(0) from err
         except MusicgenError as err:
             _fail(err, err, **kwargs)
         except Exception as err:
-            if not _was_interrupted(err):
-                raise  # a bug, which shows its traceback
-            _fail(StoppedError(), err, **kwargs)
+            if _was_interrupted(err):
+                _fail(StoppedError(), err, **kwargs)
+            if isinstance(err, OSError):
+                _fail(_explained(err), err, **kwargs)
+            raise  # a bug, which shows its traceback
 
     return run_command
+
+
+def flush_output() -> int:
+    """Write what is left of standard output, and return the exit code: 1 if that fails."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+    except OSError as err:
+        return _report_unwritable(err)
+    return 0
+
+
+def _report_unwritable(err: OSError) -> int:
+    from musicgen_cli.cli.output import Output, unwritable
+
+    _drop_output()
+    Output().error(unwritable(err))
+    return 1
+
+
+def _drop_output() -> None:
+    """Let what is left of standard output be written to nowhere, as its reader is gone or its disk is full."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _explained(err: OSError) -> MusicgenError:
+    """Turn an error of the system that no action has explained into a sentence."""
+    reason = (err.strerror or str(err) or type(err).__name__).lower()
+    where = "" if err.filename is None else f"can't use {os.fsdecode(err.filename)!r}: "
+    return MusicgenError(f"{where}{reason}")
 
 
 def _was_interrupted(err: BaseException | None) -> bool:

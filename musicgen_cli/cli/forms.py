@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from musicgen_cli.text import escaped_json, number
+from musicgen_cli.text import escaped_json, is_encodable, number
 
 if TYPE_CHECKING:
     from musicgen_cli.errors import MusicgenError
@@ -23,11 +23,19 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return pairs
 
 
-def as_json(value: Mapping[str, Any]) -> str:
-    """Write a mapping as compact JSON that is safe on a terminal."""
+def as_json(value: Mapping[str, Any], stream: TextIO | None) -> str:
+    r"""
+    Write a mapping as compact JSON that is safe on a terminal.
+
+    Args:
+        stream: Where it will be printed; if its encoding lacks a character, all that are not ASCII become `\u` escapes.
+    """
     import json  # takes a tenth of the start-up time of commands that don't need it
 
-    return escaped_json(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if stream is not None and not is_encodable(escaped_json(text), stream.encoding):
+        text = json.dumps(value, separators=(",", ":"))
+    return escaped_json(text)
 
 
 def take_object(artifact: Artifact) -> dict[str, Any]:

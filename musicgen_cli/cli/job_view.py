@@ -58,11 +58,11 @@ def _print_table(jobs: Iterable[Job]) -> None:
         tables.short("queued"),
         tables.numeric("steps"),
         tables.folding("take or error"),
-        tables.folding("prompt"),
+        tables.folding("prompt", min_width=20),
     ]
 
     def cells(job: Job) -> tuple[str, ...]:
         id_, state, created, *others = _fields(job)
         return id_[:8], state, tables.local_time(created), *others
 
-    tables.print_table(columns, map(cells, jobs))
+    tables.print_table(columns, map(cells, jobs), optional=("steps", "queued", "take or error"))

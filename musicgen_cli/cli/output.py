@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.cli.forms import as_json, error_object, flat, take_fields, take_object
 from musicgen_cli.errors import MusicgenError, UsageError
-from musicgen_cli.text import number, one_line, printable
+from musicgen_cli.text import is_encodable, number, one_line, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,11 +58,11 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as err:
-            raise _unwritable(err) from err
+            raise unwritable(err) from err
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object on one line."""
-        self.line(as_json(value))
+        self.line(as_json(value, sys.stdout))
 
     def pairs(self, values: Mapping[str, Any]) -> None:
         """Print names with their values, one pair a line."""
@@ -108,7 +108,7 @@ class Output:
         """
         if self.as_json:
             extra = {name: value for name, value in more.items() if value is not None}
-            self.line(as_json(take_object(artifact) | extra), flush=flush)
+            self.line(as_json(take_object(artifact) | extra, sys.stdout), flush=flush)
         elif self.quiet:
             self.line(artifact.id, flush=flush)
         else:
@@ -186,7 +186,7 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as err:
-            raise _unwritable(err) from err
+            raise unwritable(err) from err
 
     # Everything else.
 
@@ -208,7 +208,7 @@ class Output:
     def error(self, err: MusicgenError) -> None:
         """Print a failure on stderr: as one line and one hint, or as one JSON object."""
         if self.as_json:
-            _print_to_stderr(as_json({"error": error_object(err)}))
+            _print_to_stderr(as_json({"error": error_object(err)}, sys.stderr))
             return
         self._message("error", str(err))
         if err.hint:
@@ -224,7 +224,7 @@ class Output:
     def _message(self, kind: str, text: str) -> None:
         """Print one line on stderr; with `--json` each is an object, so that a reader of stderr needs one parser."""
         if self.as_json:
-            _print_to_stderr(as_json({kind: {"message": text}}))
+            _print_to_stderr(as_json({kind: {"message": text}}, sys.stderr))
         else:
             _print_to_stderr(one_line(text if kind == "note" else f"{kind}: {text}"))
 
@@ -265,17 +265,14 @@ class Output:
         return self._bars
 
 
-def _unwritable(err: OSError) -> MusicgenError:
+def unwritable(err: OSError) -> MusicgenError:
+    """Return the error that standard output can't be written."""
     return MusicgenError(f"can't write to standard output: {err.strerror}")
 
 
 def _if_encodable(text: str) -> str:
     """Return `text`, or "" if stdout's encoding lacks one of its characters."""
-    try:
-        text.encode(sys.stdout.encoding)
-    except UnicodeEncodeError:
-        return ""
-    return text
+    return text if is_encodable(text, sys.stdout.encoding) else ""
 
 
 def _is_terminal(stream: Any) -> bool:

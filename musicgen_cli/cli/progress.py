@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from musicgen_cli.engine.base import LogListener, ProgressListener
-from musicgen_cli.text import one_line, size
+from musicgen_cli.text import encodable, one_line, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -90,16 +90,19 @@ class Bars:
     """Progress bars on stderr, one for each activity, with the elapsed time; shown while there is at least one."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+        from musicgen_cli.cli.tables import console
+
+        out = console(stderr=True)
+        self._encoding = out.encoding
         self._progress = Progress(
-            SpinnerColumn(),
+            SpinnerColumn("line" if out.options.ascii_only else "dots"),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=_BAR_COLUMNS),
             TimeElapsedColumn(),
             TextColumn("{task.fields[text]}", markup=False),
-            console=Console(stderr=True),
+            console=out,
             transient=True,
             redirect_stdout=False,  # data goes to stdout untouched; what is printed to stderr appears above the bars
         )
@@ -120,7 +123,7 @@ class Bars:
             if not self._count:
                 self._progress.start()
             self._count += 1
-            task = self._progress.add_task(_title(title), total=total, text=text)
+            task = self._progress.add_task(encodable(_title(title), self._encoding), total=total, text=text)
         try:
             yield Bar(self._progress, task)
         finally:

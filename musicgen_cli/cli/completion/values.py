@@ -35,7 +35,6 @@ def answer(kinds: str, words: Sequence[str]) -> None:
         kinds: Keys of KINDS, joined by commas; unknown ones have no values.
         words: The words after the program's name as far as they are typed; the last one may be empty.
     """
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # sys.stdout is a TextIOWrapper here
     try:
         seen = set()
         for kind in kinds.split(","):
