@@ -36,6 +36,7 @@ for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}  # the file system has no such call
 _NO_LINKS = _UNSUPPORTED | {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EACCES}  # EACCES: Android
+_NO_MODES = _UNSUPPORTED | {errno.EPERM, errno.ENOSYS}  # EPERM: CIFS, FAT, mounts of a bucket
 _REPLACE_S = 1.0  # Windows refuses to replace a file that is open; readers are quick
 
 
@@ -54,7 +55,7 @@ def write(
     Args:
         path: The file; its folder must exist. A symbolic link there is replaced, not followed.
         data: All its bytes.
-        mode: Permissions, less the umask.
+        mode: Permissions, less the umask; a file system may have none.
         durable: Wait until the disk has the bytes; a call of `sync_directory` makes sure of the name.
         overwrite: Replace an existing file.
         prefix: The first characters of the temporary's name.
@@ -104,7 +105,7 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE, durable: bool = T
             while rest:
                 rest = rest[os.write(fd, rest) :]
             if not mode & stat.S_IWUSR and hasattr(os, "fchmod"):  # not on Windows before Python 3.13
-                os.fchmod(fd, mode)
+                _set_mode(fd, mode)
             if durable:
                 sync(fd)
         finally:
@@ -215,6 +216,15 @@ def discard(path: Path) -> None:
     """Remove a file if it exists; a failure is ignored."""
     with suppress(OSError):
         remove(path)
+
+
+def _set_mode(fd: int, mode: int) -> None:
+    """Set a file's permissions, which protect it from accidents only: a file system without them is good enough."""
+    try:
+        os.fchmod(fd, mode)
+    except OSError as err:
+        if err.errno not in _NO_MODES:
+            raise
 
 
 @contextmanager

@@ -23,20 +23,21 @@ OTHER_STORE = "`--store DIR` or MUSICGEN_STORE names another store"
 
 
 @contextmanager
-def explained(action: str, root: Path) -> Iterator[None]:
+def explained(action: str, root: Path, *, hint: str = OTHER_STORE) -> Iterator[None]:
     """
     Turn an `OSError` into a `StoreError` such as `can't read '/store': permission denied`.
 
     Args:
         action: What failed: `read` or `write to`.
         root: The store's directory, which is named where the `OSError` names no path.
+        hint: What to do about it.
     """
     try:
         yield
     except OSError as err:
         path = root if err.filename is None else os.fsdecode(err.filename)
         reason = "a symbolic link is not followed" if err.errno == errno.ELOOP else system_reason(err)
-        raise StoreError(f"can't {action} {str(path)!r}: {reason}", hint=OTHER_STORE) from err
+        raise StoreError(f"can't {action} {str(path)!r}: {reason}", hint=hint) from err
 
 
 def open_to_read(path: Path) -> BufferedReader:
@@ -50,6 +51,24 @@ def names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except FileNotFoundError:
         return []
+
+
+def nearest_directory(path: Path) -> Path:
+    """
+    Return `path`, or if it doesn't exist the nearest of its parents that does.
+
+    Raises:
+        OSError: That isn't a directory, or what is there can't be told.
+    """
+    while True:
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            path = path.parent
+            continue
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        return path
 
 
 def make_directory(path: Path) -> None:

@@ -19,7 +19,9 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
-def locked(root: Path, name: str = LOCK, wait_s: float | None = None) -> Iterator[None]:
+def locked(
+    root: Path, name: str = LOCK, wait_s: float | None = None, *, hint: str = files.OTHER_STORE
+) -> Iterator[None]:
     """
     Hold an exclusive lock; the kernel frees it when the process dies.
 
@@ -27,6 +29,7 @@ def locked(root: Path, name: str = LOCK, wait_s: float | None = None) -> Iterato
         root: The directory of the lock file.
         name: The lock file; it is deleted afterwards unless it is the store's own.
         wait_s: How long to wait for another process; None: 30 s.
+        hint: What to do where the file system has no locks.
 
     Raises:
         StoreBusyError: Another process still held the lock after that time.
@@ -47,12 +50,12 @@ def locked(root: Path, name: str = LOCK, wait_s: float | None = None) -> Iterato
         lock.acquire()
     except Timeout as err:
         raise StoreBusyError(
-            f"another process kept the store locked for {lock.timeout:g} s: {str(root)!r}", hint="try again later"
+            f"another process kept {str(root)!r} locked for {lock.timeout:g} s", hint="try again later"
         ) from err
     except OSError as err:
         if err.errno not in _NO_LOCKS:
             raise
-        raise StoreError(f"the file system of {str(root)!r} has no locks", hint=files.OTHER_STORE) from err
+        raise _no_locks(root, hint) from err
     try:
         yield
     finally:
@@ -60,6 +63,40 @@ def locked(root: Path, name: str = LOCK, wait_s: float | None = None) -> Iterato
             # While the lock is held: a process that has opened the file already finds out in `_refuse_removed`.
             atomic.discard(root / name)
         lock.release()
+
+
+def probe(folder: Path) -> None:
+    """
+    Do in a folder what storing a take does: write a file, sync, lock and rename it. Nothing of it is left.
+
+    Raises:
+        OSError: One of these failed.
+        StoreError: The file system has no locks.
+    """
+    from filelock import lock_descriptor
+
+    path = folder / f"{atomic.TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
+    renamed = path.with_name(f"{path.name}-renamed")
+    try:
+        atomic.write_new(path, b"probe")
+        fd = atomic.open_fd(path, os.O_RDWR)
+        try:
+            lock_descriptor(fd, blocking=False)
+        except OSError as err:
+            if err.errno not in _NO_LOCKS:
+                raise
+            raise _no_locks(folder, files.OTHER_STORE) from err
+        finally:
+            os.close(fd)
+        atomic.replace(path, renamed)
+        atomic.sync_directory(folder, follow=True)
+    finally:
+        atomic.discard(path)
+        atomic.discard(renamed)
+
+
+def _no_locks(root: Path, hint: str) -> StoreError:
+    return StoreError(f"the file system of {str(root)!r} has no locks", hint=hint)
 
 
 def _refuse_removed(fd: int) -> None:

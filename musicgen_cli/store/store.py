@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import unicodedata
@@ -31,7 +30,7 @@ from musicgen_cli.store.ids import IdCache, UsedIds
 from musicgen_cli.store.index import ArtifactSearch, Filter, by_id, last_deleted, newest
 from musicgen_cli.store.journal import Journal
 from musicgen_cli.store.lines import Record, encode, timestamp
-from musicgen_cli.store.lock import locked
+from musicgen_cli.store.lock import locked, probe
 from musicgen_cli.text import size
 
 LAST = "last"
@@ -79,26 +78,31 @@ class Store:
         self._blobs = Blobs(root)
         self._journal = Journal(root, self._warn_once)
         self._id_cache = IdCache()
+        self._probed: Path | None = None
 
     def check_free_space(self, size_bytes: int) -> None:
         """
-        Check that there is room for this much audio, before hours are spent on making it; nothing is written.
+        Check that this much audio could be stored, before hours are spent on making it; nothing of the check is left.
 
         Raises:
-            StoreError: The directory can't be written, or its disk has too little free space.
+            StoreError: The directory can't be written, its file system lacks something, or the disk has too little free
+                space.
         """
-        folder = self.root  # or its nearest parent that exists
-        while not os.path.lexists(folder):
-            folder = folder.parent
-        reason = None
-        if not folder.is_dir():
-            reason = "not a directory"
-        elif not os.access(folder, os.W_OK):
-            reason = "no permission, or read-only"
-        elif (free := shutil.disk_usage(folder).free) < size_bytes:
-            reason = f"{size(free)} are free, {size(size_bytes)} are needed"
-        if reason:
-            raise StoreError(f"can't write to {str(folder)!r}: {reason}", hint=files.OTHER_STORE)
+        with files.explained("write to", self.root):
+            place = files.nearest_directory(self.root)
+        if (free := shutil.disk_usage(place).free) < size_bytes:
+            raise StoreError(
+                f"can't write to {str(place)!r}: {size(free)} are free, {size(size_bytes)} are needed",
+                hint=files.OTHER_STORE,
+            )
+        if place != self._probed:
+            try:
+                probe(place)
+            except OSError as err:
+                err.filename = str(place)  # instead of a name that means nothing to the user
+                with files.explained("write to", place):
+                    raise
+            self._probed = place
 
     @contextmanager
     def exclusive_lock(self, task: str) -> Iterator[None]:
