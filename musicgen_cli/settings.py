@@ -21,6 +21,9 @@ from musicgen_cli.text import nearest
 NAMES = ("url", "store", "model", "local", "creator", "timeout", "max_wait", "api_key", "export_dir")
 LABEL_CHARS = 128  # of a creator's or a variation set's name
 
+NO_HOME = Path(os.devnull)  # where the user's folders would be if there were a home directory
+
+_NAME_STORE = "`--store DIR` or MUSICGEN_STORE names a folder"
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
@@ -29,7 +32,7 @@ class Settings:
     """The settings in force; `sources` says where each value came from."""
 
     url: str
-    store: Path
+    store_folder: Path | None  # None: there is no home directory, and no folder was named
     model: str
     local: bool
     creator: str
@@ -38,6 +41,18 @@ class Settings:
     api_key: str | None = field(repr=False)
     export_dir: Path | None  # where the MCP server may write files
     sources: Mapping[str, str]
+
+    @property
+    def store(self) -> Path:
+        """
+        The store's folder.
+
+        Raises:
+            UsageError: There is no home directory for it, and none was named.
+        """
+        if self.store_folder is None:
+            raise UsageError("there is no home directory for the store", hint=_NAME_STORE)
+        return self.store_folder
 
 
 def load(options: Mapping[str, object] | None = None) -> Settings:
@@ -48,7 +63,8 @@ def load(options: Mapping[str, object] | None = None) -> Settings:
         options: Values of command-line options by name; None stands for an option that is absent.
 
     Raises:
-        UsageError: A value has the wrong form, the config file can't be read, or it has an unknown key.
+        UsageError: A value has the wrong form, the config file can't be read, or it has an unknown key. No home
+            directory is no error here, as not every command needs one.
     """
     options = options or {}
     values: dict[str, Any] = {}
@@ -66,7 +82,7 @@ def load(options: Mapping[str, object] | None = None) -> Settings:
             value, source = _default(name), "default"
         values[name] = _checked(name, value, source)
         sources[name] = source
-    return Settings(**values, sources=sources)
+    return Settings(store_folder=values.pop("store"), **values, sources=sources)
 
 
 def label(name: str, value: str) -> str:
@@ -84,37 +100,44 @@ def label(name: str, value: str) -> str:
 
 def config_file() -> Path:
     """Return the path of the config file, which need not exist."""
-    import platformdirs
-
-    return Path(platformdirs.user_config_dir("musicgen", appauthor=False)) / "config.toml"
+    return _users("config", "musicgen") / "config.toml"
 
 
 def cache_dir() -> Path:
     """Return the folder for files that can be made again, such as graphs."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("musicgen", appauthor=False))
+    return _users("cache", "musicgen")
 
 
 def state_dir() -> Path:
     """Return the folder for jobs and logs."""
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir("musicgen-cli", appauthor=False))
+    return _users("state", "musicgen-cli")
 
 
 def models_dir() -> Path:
     """Return the folder of models, which is never inside the store."""
+    return _users("data", "musicgen-cli") / "models"
+
+
+def _users(kind: str, app: str) -> Path:
+    """
+    Return the platform's folder of a kind for one user's files.
+
+    Without a home directory it is a path below a device: nothing is there, and nothing can be made there, not even by
+    root. So reading finds nothing, and writing fails with a message of the part that needs the folder.
+    """
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("musicgen-cli", appauthor=False)) / "models"
+    try:
+        path = getattr(platformdirs, f"user_{kind}_dir")(app, appauthor=False)
+    except RuntimeError:  # no home directory; older versions return a path that starts with "~"
+        path = "~"
+    return NO_HOME / app if path.startswith("~") else Path(path)
 
 
 def _default(name: str) -> object:
     if name == "store":
-        import platformdirs
-
-        return platformdirs.user_data_dir("musicgen", appauthor=False)
+        folder = _users("data", "musicgen")
+        return None if folder.is_relative_to(NO_HOME) else folder
     return {
         "url": limits.DEFAULT_URL,
         "model": "auto",
@@ -162,7 +185,7 @@ def _checked(name: str, value: Any, source: str) -> Any:
         if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
             return value.lower() in _TRUE
         raise InvalidValueError(f"local must be true or false, got {value!r}{suffix}")
-    if value is None and name in {"api_key", "export_dir"}:
+    if value is None and name in {"api_key", "export_dir", "store"}:
         return None
     if not isinstance(value, str | Path) or not str(value):
         raise InvalidValueError(f"{name} must be text, got {value!r}{suffix}")
@@ -184,7 +207,7 @@ def _folder(path: Path, name: str) -> Path:
     if resolved.parts[:1] and resolved.parts[0].startswith("~"):
         raise UsageError(
             f"there is no home directory, so {str(path)!r} can't be resolved",
-            hint="name a folder with `--store DIR`" if name == "store" else "give an absolute path",
+            hint=_NAME_STORE if name == "store" else "give an absolute path",
         )
     return Path(os.path.abspath(resolved))  # noqa: PTH100  # Path.absolute keeps "..", resolve follows links
 

@@ -86,5 +86,5 @@ def test_without_a_home_the_store_must_be_named(config: Path, monkeypatch: pytes
     with pytest.raises(UsageError) as caught:
         settings.load()
 
-    assert caught.value.hint == "name a folder with `--store DIR`"
+    assert caught.value.hint == "`--store DIR` or MUSICGEN_STORE names a folder"
     assert settings.load({"store": tmp_path}).store == tmp_path

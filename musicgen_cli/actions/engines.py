@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
@@ -252,10 +251,10 @@ def for_jobs(config: EngineConfig) -> EngineConfig:
             )
         return config
     with needs("local"):
-        from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+        from musicgen_cli.checkpoint.checkpoint import find_checkpoint, named_folder
     directory = find_checkpoint(config.model, models_dir()).directory
-    folder = Path(config.model).expanduser()
-    if folder.is_dir() and folder.samefile(directory):
+    folder = named_folder(config.model)
+    if folder is not None and folder.samefile(directory):
         return replace(config, model=str(folder.resolve()))
     return config
 

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -123,13 +125,13 @@ def find_checkpoint(name: str, models_dir: Path, cache_dir: Path | None = None) 
         return open_checkpoint(name, _BUNDLED, license_=_NANO_LICENSE, cache_dir=cache_dir)
     stored = local_name(name)
     installed = models_dir / stored
-    if stored in PUBLISHED and installed.is_dir():
-        return open_checkpoint(stored, installed, license_=_PUBLISHED_LICENSE, cache_dir=cache_dir)
-    if is_valid_name(stored) and (installed / MANIFEST).is_file():
-        return open_checkpoint(stored, installed, cache_dir=cache_dir)
-    path = Path(name).expanduser()
-    if name not in PUBLISHED and path.is_dir():
-        return open_checkpoint(path.resolve().name, path, cache_dir=cache_dir)
+    with _readable():
+        if stored in PUBLISHED and installed.is_dir():
+            return open_checkpoint(stored, installed, license_=_PUBLISHED_LICENSE, cache_dir=cache_dir)
+        if is_valid_name(stored) and (installed / MANIFEST).is_file():
+            return open_checkpoint(stored, installed, cache_dir=cache_dir)
+    if (folder := named_folder(name)) is not None:
+        return open_checkpoint(folder.resolve().name, folder, cache_dir=cache_dir)
     if hub_repository(name):
         raise ModelAbsentError(
             f"the model {name!r} is not on this machine", hint=f"`musicgen model pull {name}` downloads it"
@@ -140,6 +142,35 @@ def find_checkpoint(name: str, models_dir: Path, cache_dir: Path | None = None) 
         f"no model is called {name!r}",
         hint=f"a model is one of {', '.join(NAMES)}, one that `musicgen model list` shows, OWNER/REPO, or a folder",
     )
+
+
+def named_folder(name: str) -> Path | None:
+    """
+    Return the folder that a model's name names as a path, None if it names none.
+
+    Raises:
+        CheckpointError: Whether there is a folder can't be told, for instance because one may not enter its parent.
+    """
+    if name in PUBLISHED:
+        return None
+    with _readable():
+        try:
+            path = Path(name).expanduser()
+        except RuntimeError:  # ~USER, and there is no such user
+            return None
+        return path if path.is_dir() else None
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn an `OSError` into a `CheckpointError` that names the path."""
+    try:
+        yield
+    except OSError as err:
+        raise CheckpointError(
+            f"can't read {os.fsdecode(err.filename)!r}: {(err.strerror or str(err)).lower()}",
+            hint="`--model` takes a name or a checkpoint's folder",
+        ) from err
 
 
 def open_checkpoint(
@@ -156,17 +187,17 @@ def open_checkpoint(
     """
     manifest = read_manifest(directory)
     path = directory / "config.json"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as err:
-        raise CheckpointError(f"{directory} has no config.json", hint="is it a checkpoint's folder?") from err
-    except OSError as err:
-        raise CheckpointError(f"can't read {path}: {err.strerror}") from err
+    with _readable():
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError as err:
+            raise CheckpointError(f"{directory} has no config.json", hint="is it a checkpoint's folder?") from err
+        weights = () if manifest and not manifest.weights_kept else weight_files(directory)
     return Checkpoint(
         name,
         directory,
         parse_config(content, str(path)),
-        () if manifest and not manifest.weights_kept else weight_files(directory),
+        weights,
         license_ or (manifest.license if manifest else _license(directory / "README.md")),
         manifest,
         cache_dir,

@@ -134,7 +134,10 @@ class Hub:
                 "no model can be downloaded: HF_HUB_OFFLINE is set",
                 hint="unset it, or copy a checkpoint's folder to this machine",
             )
-        headers = build_hf_headers(library_name="musicgen-cli", library_version=__version__)
+        try:
+            headers = build_hf_headers(library_name="musicgen-cli", library_version=__version__)
+        except OSError:  # the file of a token is another user's: public models need none
+            headers = build_hf_headers(library_name="musicgen-cli", library_version=__version__, token=False)
         if not "".join(headers.values()).isascii():
             raise InvalidValueError("HF_TOKEN is not a valid token: it must be ASCII")  # never shown
         self._client = httpx.Client(

@@ -25,7 +25,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from musicgen_cli import atomic
+from musicgen_cli import atomic, settings
 from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.jobs.folder import is_job_id
 from musicgen_cli.actions.jobs.job import PENDING, Job, from_record, to_record
@@ -38,6 +38,14 @@ RUNNER_LOG = "runner.log"
 RUNNER_STARTING = "runner.starting"
 
 _RUNNER_LOCK = "runner.lock"
+_OTHER_FOLDER = "XDG_STATE_HOME names another place for jobs" if os.name == "posix" else "look who owns it"
+
+
+def explained(action: str, folder: Path) -> AbstractContextManager[None]:
+    """Turn an `OSError` into a `StoreError` as `files.explained` does, with a hint for the folder of jobs."""
+    if action == "write to" and folder.is_relative_to(settings.NO_HOME):
+        raise StoreError("there is no home directory for the files of jobs", hint=_OTHER_FOLDER)
+    return files.explained(action, folder, hint=_OTHER_FOLDER)
 
 
 class JobFiles:
@@ -53,8 +61,10 @@ class JobFiles:
 
     def read(self) -> list[Job]:
         """Return all jobs as their files say, in the order in which they were queued."""
+        if not self.exists():
+            return []
         cache: dict[str, tuple[tuple[int, int], Job]] = {}
-        with files.explained("read", self.folder):
+        with explained("read", self.folder):
             for name in files.names(self.folder):
                 if not name.endswith(".json") or not is_job_id(name.removesuffix(".json")):
                     continue
@@ -72,7 +82,7 @@ class JobFiles:
     def write(self, job: Job) -> Job:
         """Write a job's file, and return the job."""
         data = json.dumps(to_record(job), ensure_ascii=True, separators=(",", ":")).encode()
-        with files.explained("write to", self.folder):
+        with explained("write to", self.folder):
             atomic.write(self._path(job), data, prefix=f"{job.id}{atomic.TEMPORARY}")
             atomic.sync_directory(self.folder)
         return job
@@ -89,18 +99,25 @@ class JobFiles:
 
     def remove_temporaries(self) -> None:
         """Remove the writes that were cut off; the caller knows that none is in progress."""
-        for name in files.names(self.folder):
-            if atomic.TEMPORARY in name:
-                atomic.discard(self.folder / name)
+        with explained("read", self.folder):
+            for name in files.names(self.folder):
+                if atomic.TEMPORARY in name:
+                    atomic.discard(self.folder / name)
 
     def request_cancel(self, job: Job) -> None:
         """Ask the runner to stop a running job."""
-        with files.explained("write to", self.folder):
+        with explained("write to", self.folder):
             os.close(atomic.open_fd(self._cancel_flag(job), os.O_CREAT | os.O_WRONLY))
 
     def is_cancel_requested(self, job: Job) -> bool:
         """Tell whether the runner was asked to stop a job that has not ended."""
-        return self._cancel_flag(job).exists()
+        with explained("read", self.folder):
+            return self._cancel_flag(job).exists()
+
+    def exists(self) -> bool:
+        """Tell whether the folder is there."""
+        with explained("read", self.folder):
+            return self.folder.is_dir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -110,10 +127,10 @@ class JobFiles:
         Raises:
             StoreBusyError: Another process kept it locked.
         """
-        with files.explained("write to", self.folder):
+        with explained("write to", self.folder):
             if not self.folder.is_dir():
                 files.make_directory(self.folder)
-            with locked(self.folder):
+            with locked(self.folder, hint=_OTHER_FOLDER):
                 yield
 
     def runner_lock(self) -> AbstractContextManager[None]:
@@ -123,7 +140,7 @@ class JobFiles:
         Raises:
             StoreBusyError: There is a runner already.
         """
-        return locked(self.folder, _RUNNER_LOCK, wait_s=0)
+        return locked(self.folder, _RUNNER_LOCK, wait_s=0, hint=_OTHER_FOLDER)
 
     def has_runner(self) -> bool:
         """
@@ -134,7 +151,7 @@ class JobFiles:
         """
         from filelock import lock_descriptor  # here, since importing it takes long
 
-        with files.explained("read", self.folder):
+        with explained("read", self.folder):
             try:
                 fd = atomic.open_fd(self.folder / _RUNNER_LOCK, os.O_RDWR)
             except FileNotFoundError:

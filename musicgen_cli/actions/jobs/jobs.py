@@ -91,7 +91,7 @@ class Jobs:
         Writes how the jobs ended that a dead runner left running, removes jobs that ended more than 7 days ago,
         and starts a runner if a job is pending and there is none.
         """
-        if not self.folder.is_dir():
+        if not self._files.exists():
             return []
         with self._files.locked():
             is_alive = self._files.has_runner()

@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 from musicgen_cli import atomic
-from musicgen_cli.actions.jobs.job_files import RUNNER_LOG, RUNNER_STARTING
+from musicgen_cli.actions.jobs.job_files import RUNNER_LOG, RUNNER_STARTING, explained
 from musicgen_cli.errors import StoreError
-from musicgen_cli.store import files
 
 _STARTING_S = 10.0  # a runner that does not hold its lock by then has failed to start
 _LOG_BYTES = 1024 * 1024  # a larger log is emptied
@@ -25,7 +24,7 @@ def is_starting(folder: Path) -> bool:
     """Tell whether a runner was started so recently that it may not hold its lock yet."""
     try:
         age_s = time.time() - (folder / RUNNER_STARTING).stat().st_mtime
-    except FileNotFoundError:
+    except OSError:  # most often FileNotFoundError; whatever else it is, starting one will say it
         return False
     return 0 <= age_s < _STARTING_S
 
@@ -41,7 +40,7 @@ def start_runner(folder: Path, store: Path) -> None:
     Raises:
         StoreError: The process can't be started, or the folder can't be written.
     """
-    with files.explained("write to", folder):
+    with explained("write to", folder):
         atomic.discard(folder / RUNNER_STARTING)
         os.close(atomic.open_fd(folder / RUNNER_STARTING, os.O_CREAT | os.O_WRONLY))
         log = atomic.open_fd(folder / RUNNER_LOG, os.O_CREAT | os.O_APPEND | os.O_WRONLY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import string
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -80,7 +81,7 @@ def resolve_target(
     if "\0" in text or not text:
         raise InvalidValueError("the output path must not be empty or contain NUL")
     path = Path(text)
-    is_folder = path.is_dir() or text.endswith(("/", os.sep))
+    is_folder = _is_folder(path) or text.endswith(("/", os.sep))
     format_ = check_format(format_, None if is_folder else path)
     if not is_folder and many:
         raise UsageError(f"several takes can't go into the one file {text!r}", hint="end it with / to make it a folder")
@@ -89,7 +90,7 @@ def resolve_target(
     target = ExportTarget(path, is_folder, template, force, sidecar, format_, loop, metadata)
     if not is_folder and not force:
         for file in _files(target, path):
-            if file.is_symlink() or file.exists():
+            if file.is_symlink() or _is_folder(file) or file.exists():
                 raise _exists(file)
     return target
 
@@ -206,10 +207,7 @@ def export(
             if not target.is_folder:
                 raise _exists(path)
     except OSError as err:
-        raise TargetError(
-            f"can't write {printable(str(err.filename or target.path))}: {err.strerror}",
-            hint="the take is in the store; `-o` names another place",
-        ) from err
+        raise _cant_write(target.path, err, hint="the take is in the store; `-o` names another place") from err
     raise AssertionError("names are numbered without end")
 
 
@@ -292,6 +290,25 @@ def _write_file(data: bytes, path: Path, *, force: bool) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _is_folder(path: Path) -> bool:
+    """
+    Tell whether a path is that of a folder.
+
+    Raises:
+        TargetError: Nothing can be written there: the name is too long, or one may not enter a folder on the way.
+    """
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as err:
+        raise _cant_write(path, err, hint="`-o` names another place") from err
+
+
+def _cant_write(path: Path, err: OSError, *, hint: str) -> TargetError:
+    return TargetError(f"can't write {printable(os.fsdecode(err.filename or path))}: {err.strerror}", hint=hint)
 
 
 def _exists(path: Path) -> TargetError:

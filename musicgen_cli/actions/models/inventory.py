@@ -49,9 +49,12 @@ class GraphFolder:
 def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphFolder]:
     """Return the graphs of a checkpoint that this version can use, by precision; their content isn't checked."""
     folders = {}
-    for path in sorted(
-        (checkpoint.graph_cache_dir(cache_dir) / "graphs").glob(f"{checkpoint.digest}-*/{GRAPHS_MANIFEST}")
-    ):
+    graphs = checkpoint.graph_cache_dir(cache_dir) / "graphs"
+    try:
+        paths = sorted(graphs.glob(f"{checkpoint.digest}-*/{GRAPHS_MANIFEST}"))
+    except OSError:  # a cache that can't be read has nothing that can be used
+        paths = []
+    for path in paths:
         try:
             label = json.loads(path.read_bytes())
             files = {name: (entry["bytes"], entry["sha256"]) for name, entry in label["files"].items()}

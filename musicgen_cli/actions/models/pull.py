@@ -22,6 +22,7 @@ from musicgen_cli.checkpoint.checkpoint import (
     Checkpoint,
     hub_repository,
     local_name,
+    named_folder,
     open_checkpoint,
     parse_config,
     weights_license,
@@ -79,11 +80,11 @@ def pull(
         raise UsageError(
             f"{name!r} can't be pulled", hint="nano comes with musicgen; auto stands for a model that is installed"
         )
-    folder = Path(name).expanduser()
-    if name not in PUBLISHED and folder.is_dir():
-        _check_importable(folder.resolve().name, revision)
-        staging = Staging(folder.resolve().name, models_dir)
-        return _Pull(staging, listener, _usable_precision(precision), keep_weights).import_folder(folder.resolve())
+    if (folder := named_folder(name)) is not None:
+        folder = folder.resolve()
+        _check_importable(folder.name, revision)
+        staging = Staging(folder.name, models_dir)
+        return _Pull(staging, listener, _usable_precision(precision), keep_weights).import_folder(folder)
     repository_id = hub_repository(name)
     if repository_id is None:
         raise UnknownModelError(

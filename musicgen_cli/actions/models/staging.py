@@ -23,12 +23,14 @@ from filelock import FileLock, Timeout
 
 from musicgen_cli import atomic
 from musicgen_cli.errors import ModelBusyError, ModelsFolderError
+from musicgen_cli.settings import NO_HOME
 from musicgen_cli.text import size
 
 if TYPE_CHECKING:
     from musicgen_cli.checkpoint.hub import RemoteFile
 
 _PULLING = ".pulling"
+_OTHER_PLACE = "XDG_DATA_HOME can name another data folder" if os.name == "posix" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Staging:
             ModelsFolderError: The models directory can't be written.
         """
         pulling = self.directory.parent
+        if pulling.is_relative_to(NO_HOME):
+            raise ModelsFolderError("there is no home directory for models", hint=_OTHER_PLACE)
         try:
             pulling.mkdir(parents=True, exist_ok=True)
             with FileLock(pulling / f"{self.name}.lock", timeout=0):
@@ -73,7 +77,7 @@ class Staging:
             raise ModelsFolderError(
                 f"can't change the model {self.name!r} in {self.models_dir}: "
                 f"{err.strerror or err} ({err.filename or self.models_dir})",
-                hint=hint,
+                hint=hint or _OTHER_PLACE,
             ) from err
 
     def clear(self, *, keep: Collection[str] = ()) -> None:
@@ -108,7 +112,7 @@ class Staging:
             raise ModelsFolderError(
                 f"the model {self.name!r} needs {size(needed)} of disk while it is prepared, "
                 f"{size(free)} are free in {self.models_dir}",
-                hint="XDG_DATA_HOME can name another data folder" if os.name == "posix" else None,
+                hint=_OTHER_PLACE,
             )
 
     def publish(self) -> None:

@@ -51,7 +51,7 @@ def _findings(config: "Settings") -> Iterator[tuple[str, str, str]]:
     yield "version", "ok", f"musicgen-cli {__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield "command", *_command()
     yield "packages", "ok", versions
-    yield "store", *_store(config.store)
+    yield "store", *_store(config)
     has_local = all(find_spec(package) for package in extras.PACKAGES["local"])
     yield "service", *_service(config, has_local=has_local)
     yield "models", *_models(has_local=has_local)
@@ -62,7 +62,7 @@ def _findings(config: "Settings") -> Iterator[tuple[str, str, str]]:
     yield "player", *_player()
     yield "device", "ok", f"cpu, {_processors()} processor(s)"
     for name, source in config.sources.items():
-        value = getattr(config, name)
+        value = getattr(config, "store_folder" if name == "store" else name)
         shown = ("set" if value else "not set") if name == "api_key" else value
         yield f"setting {name}", "ok", f"{shown} ({source})"
 
@@ -80,12 +80,13 @@ def _command() -> tuple[str, str]:
     return "ok", on_path
 
 
-def _store(root: Path) -> tuple[str, str]:
+def _store(config: "Settings") -> tuple[str, str]:
     from musicgen_cli.store import Store
     from musicgen_cli.text import size
 
     warnings: list[str] = []
     try:
+        root = config.store
         stats = Store(root, warn=warnings.append).stats()
     except MusicgenError as err:
         return "broken", str(err)

@@ -6,6 +6,7 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import engine_options
+from musicgen_cli.errors import InvalidValueError
 
 
 def command(
@@ -46,6 +47,7 @@ def command(
     with needs("serve"):
         from musicgen_cli.service import server
 
+    _check_host(host)
     out = Output()
     loaded = settings.load({"model": model, "api_key": api_key})
     config = configure_local(loaded.model, engine=engine, device=device, precision=precision)
@@ -63,3 +65,11 @@ def command(
         ),
         on_ready=lambda url: out.note(f"serving on {url}"),
     )
+
+
+def _check_host(host: str) -> None:
+    """Refuse what the system's resolver would not even look up."""
+    try:
+        host.encode("idna")
+    except UnicodeError as err:
+        raise InvalidValueError(f"--host must be an address or a host's name, got {host[:40]!r}") from err
