@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from musicgen_cli.checkpoint.shape import DecoderShape, Shape
-from musicgen_cli.checkpoint.tensors import Tensors
 from musicgen_cli.errors import MemoryNeededError
 from musicgen_cli.text import size
+
+if TYPE_CHECKING:
+    from musicgen_cli.checkpoint.shape import DecoderShape, Shape
+    from musicgen_cli.checkpoint.tensors import Tensors
 
 _PROCESS_BYTES = 110_000_000  # Python, numpy, ONNX Runtime with its threads, and decoding a chunk of audio
 _ROWS = 2  # of a guided sequence
@@ -92,21 +95,42 @@ def free_memory(root: Path = Path("/")) -> int | None:
     return max(0, min(available)) if available else None
 
 
-def cores() -> int:
-    """Return how many physical cores this process may use; a second thread on a core only slows down the first."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+def processors() -> set[int]:
+    """Return the numbers of the processors on which this process may run."""
+    return set(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+def allowance(root: Path = Path("/")) -> float | None:
+    """
+    Return how many processors' time the control groups grant to this process; None if they don't limit it.
+
+    Args:
+        root: The directory of proc and sys.
+    """
+    return min(_allowances(root), default=None)
+
+
+def cores(root: Path = Path("/")) -> int:
+    """
+    Return how many threads can compute at once: one for each physical core, but no more than control groups allow.
+
+    A second thread on a core only slows down the first. Threads beyond the allowance use it up sooner, and all of them
+    are stopped until the next period: two threads on an allowance of one are half as fast as one thread.
+
+    Args:
+        root: The directory of proc and sys.
+    """
     siblings = set()
-    for cpu in usable:
-        try:
-            siblings.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text("ascii"))
-        except OSError:
-            siblings.add(str(cpu))
-    return len(siblings)
+    for cpu in processors():
+        path = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        siblings.add(_read(path) or str(cpu))
+    allowed = allowance(root)
+    return len(siblings) if allowed is None else max(1, min(len(siblings), int(allowed)))
 
 
 def default_threads(shape: DecoderShape) -> int:
     """
-    Return how many threads compute one operation of a model: one per physical core, or one if its matrices are small.
+    Return how many threads compute one operation of a model: `cores`, or one if its matrices are small.
 
     Threads that share a small matrix would wait for each other longer than one of them computes.
     """
@@ -133,19 +157,40 @@ def _machine(root: Path) -> Iterator[int]:
 
 
 def _cgroups(root: Path) -> Iterator[int]:
-    """Yield what each control group of this process leaves; Linux, Documentation/admin-guide/cgroup-v2.rst."""
+    """Yield what each control group of this process leaves of memory."""
+    for group, is_v2 in _groups(root, "memory"):
+        if is_v2:
+            yield from _cgroup(group, "memory.max", "memory.current", "inactive_file")
+        else:
+            yield from _cgroup(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _allowances(root: Path) -> Iterator[float]:
+    """Yield how many processors' time each control group of this process grants."""
+    for group, is_v2 in _groups(root, "cpu"):
+        if is_v2:
+            words = _read(group / "cpu.max").split()
+        else:
+            words = [_read(group / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
+        if len(words) == 2 and all(word.isdigit() and int(word) for word in words):  # no limit is "max", or -1
+            yield int(words[0]) / int(words[1])
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
+    """
+    Yield the directory of each control group of this process, and whether it is one of version 2.
+
+    Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1. A container may see its own group as the top one,
+    while proc names it as the host does: so each directory on the way is one, whether or not it exists.
+    """
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
-        if not controllers:
-            home, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            home = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
+        if controllers and controller not in controllers.split(","):
             continue
+        home = root / "sys/fs/cgroup" / (controller if controllers else "")
         parts = [part for part in group.split("/") if part not in {"", ".."}]
         for depth in range(len(parts) + 1):
-            yield from _cgroup(home.joinpath(*parts[:depth]), *names)
+            yield home.joinpath(*parts[:depth]), not controllers
 
 
 def _cgroup(group: Path, limit_name: str, usage_name: str, cache_name: str) -> Iterator[int]:

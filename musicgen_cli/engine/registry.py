@@ -129,7 +129,7 @@ def open_local(
         device: One of DEVICES; None means auto.
         precision: One of PRECISIONS; None means int8 with onnx, and with torch bf16 on CUDA, else fp32.
         slots: Clips that are made at once; None leaves it to the engine.
-        threads: For one operation of onnx; None means one for each physical core. Torch has settings of its own.
+        threads: For one operation of onnx; None means `hardware.cores`. Torch has settings of its own.
         note: Called with a line about which model was chosen, and what is being prepared.
 
     Raises:

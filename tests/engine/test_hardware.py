@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +90,100 @@ def write_files(root: Path, files: Mapping[str, str]) -> Path:
 def test_free_memory_is_the_smallest_of_all_limits(tmp_path: Path, files: Mapping[str, str], free: int | None) -> None:
     """The machine's memory, the control groups of either version, and the process's address space."""
     assert hardware.free_memory(write_files(tmp_path, files)) == free
+
+
+V2 = {"proc/self/cgroup": "0::/user/job\n"}
+V1 = {"proc/self/cgroup": "4:cpu,cpuacct:/docker/abc\n3:memory:/\n1:name=systemd:/\n"}
+PERIOD = {"sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "allowed"),
+    [
+        pytest.param({}, None, id="no control groups"),
+        pytest.param({**V2, "sys/fs/cgroup/user/job/cpu.max": "max 100000\n"}, None, id="v2 without a limit"),
+        pytest.param({**V2, "sys/fs/cgroup/user/job/cpu.max": "150000 100000\n"}, 1.5, id="v2"),
+        pytest.param(
+            {
+                **V2,
+                "sys/fs/cgroup/user/cpu.max": "100000 100000\n",
+                "sys/fs/cgroup/user/job/cpu.max": "400000 100000\n",
+            },
+            1,
+            id="parent of v2",
+        ),
+        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}, 0.5, id="v2 container"),
+        pytest.param({**V1, **PERIOD, "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n"}, None, id="v1 without a limit"),
+        pytest.param({**V1, **PERIOD, "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000\n"}, 2, id="v1 container"),
+        pytest.param(
+            {
+                **V1,
+                "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_quota_us": "25000\n",
+                "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_period_us": "50000\n",
+            },
+            0.5,
+            id="v1",
+        ),
+        pytest.param({**V2, "sys/fs/cgroup/user/job/cpu.max": "?"}, None, id="unreadable"),
+    ],
+)
+def test_the_allowance_of_control_groups_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, str], allowed: float | None
+) -> None:
+    """There are no more threads than it has whole processors, and at least one."""
+    monkeypatch.setattr(hardware, "processors", lambda: {0, 1, 2, 3})
+    root = write_files(tmp_path, files)
+
+    assert hardware.allowance(root) == allowed
+    assert hardware.cores(root) == (4 if allowed is None else max(1, int(allowed)))
+
+
+def test_two_processors_of_one_core_are_one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cores are counted among the processors that this process may use."""
+    siblings = {
+        f"sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list": f"{i % 2},{i % 2 + 2}" for i in range(4)
+    }
+    for usable, expected in (({0, 1, 2, 3}, 2), ({0, 2}, 1), ({1}, 1)):
+        monkeypatch.setattr(hardware, "processors", lambda usable=usable: usable)
+
+        assert hardware.cores(write_files(tmp_path, siblings)) == expected
+
+
+@pytest.fixture
+def control_group() -> Iterator[Path]:
+    """Make a control group of its own that allows the time of one processor, and remove it."""
+    for top, limits in (
+        (Path("/sys/fs/cgroup/cpu"), {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "100000"}),
+        (Path("/sys/fs/cgroup"), {"cpu.max": "100000 100000"}),
+    ):
+        group = top / f"musicgen-test-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            for name, value in limits.items():
+                (group / name).write_text(value)
+            yield group
+        except OSError:
+            continue
+        else:
+            return
+        finally:
+            group.rmdir()
+    pytest.skip("needs to be root, and control groups that can be changed")
+
+
+def test_a_real_control_group_limits_the_threads(control_group: Path) -> None:
+    """`doctor` shows the processors, the allowance, and the threads that come of both."""
+    command = f"echo $$ > '{control_group}/cgroup.procs' && exec '{sys.executable}' -m musicgen_cli doctor"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=100, check=False)
+    usable = len(hardware.processors())
+
+    assert (
+        f"device\tcpu, {usable} processor{'s' * (usable > 1)}, of which a control group allows 1; 1 thread\n"
+        in done.stdout
+    ), done.stderr
 
 
 def test_there_are_as_many_slots_as_fit_into_memory() -> None:

@@ -60,7 +60,7 @@ def _findings(config: "Settings") -> Iterator[tuple[str, str, str]]:
         state, text = ("absent", extras.install_command(extra)) if absent else ("ok", "installed")
         yield f"extra {extra}", state, text
     yield "player", *_player()
-    yield "device", "ok", f"cpu, {_processors()} processor(s)"
+    yield "device", "ok", _device()
     for name, source in config.sources.items():
         value = getattr(config, "store_folder" if name == "store" else name)
         shown = ("set" if value else "not set") if name == "api_key" else value
@@ -145,7 +145,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _device() -> str:
+    """Describe the processors: those that this process may use, and how much of their time."""
+    from musicgen_cli.engine import hardware
+
+    usable, allowed, threads = len(hardware.processors()), hardware.allowance(), hardware.cores()
+    limit = "" if allowed is None else f", of which a control group allows {allowed:.3g}"
+    return f"cpu, {usable} processor{'s' * (usable > 1)}{limit}; {threads} thread{'s' * (threads > 1)}"

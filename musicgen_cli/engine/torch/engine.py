@@ -53,6 +53,8 @@ class TorchEngine(LocalEngine[Conditioning]):
             EngineError: PyTorch can't load it.
         """
         torch_device = select_device(device)
+        if torch_device.type == "cpu":  # torch counts processors, whatever control groups allow
+            torch.set_num_threads(min(torch.get_num_threads(), hardware.cores()))
         precision = precision or ("bf16" if torch_device.type == "cuda" else "fp32")
         if not checkpoint.weights:
             raise ModelAbsentError(

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 pytest.importorskip("transformers", reason="needs the extra torch")
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
+from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import NullListener, Origin
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION
 from musicgen_cli.engine.torch.engine import TorchEngine
@@ -69,6 +70,20 @@ def test_the_listeners_chunks_add_up_to_the_wav(torch_engine: TorchEngine) -> No
 
     assert listener.pcm == clip.wav[44:]
     assert listener.chunk_steps[0] <= 32
+
+
+def test_it_takes_no_more_threads_than_the_machine_allows(nano: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, as the ONNX engine; a lower number that is set already stays."""
+    before = torch.get_num_threads()
+    try:
+        for threads, allowed in ((2, 1), (1, 2)):
+            torch.set_num_threads(threads)
+            monkeypatch.setattr(hardware, "cores", lambda allowed=allowed: allowed)
+            TorchEngine(nano, device="cpu").close()
+
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_bf16_runs_on_the_cpu(nano: Checkpoint) -> None:
