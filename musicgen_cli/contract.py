@@ -43,6 +43,11 @@ def _job_id(text: str | None) -> str | None:
     return text
 
 
+def _as_whole(name: str, value: Any) -> Any:
+    """Return 1 for 1.0 if the field takes whole numbers: many programs write every number as a float."""
+    return int(value) if name in _WHOLE and isinstance(value, float) and value.is_integer() else value
+
+
 def _field(name: str) -> Any:
     """Return pydantic's description of a request field: its default and its bounds."""
     row = BY_NAME[name]
@@ -69,14 +74,14 @@ class GenerateRequest(BaseModel):
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> GenerateRequest:
         """
-        Build a request without changing any value.
+        Build a request without changing any value; a whole number may be written as 1.0.
 
         Raises:
             InvalidValueError: A value is out of range, not finite or of the wrong type; the message names the field
                 and its range.
         """
         try:
-            return cls.model_validate(dict(values))
+            return cls.model_validate({name: _as_whole(name, value) for name, value in values.items()})
         except ValidationError as err:
             raise InvalidValueError(_sentence(err)) from err
 
@@ -101,8 +106,6 @@ class GenerateRequest(BaseModel):
             value = values.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
                 continue  # absent, or invalid, which `checked` reports
-            if name in _WHOLE and isinstance(value, float) and value.is_integer():
-                values[name] = value = int(value)
             if value not in allowed:
                 originals[name] = value
                 values[name] = allowed.clamp(value)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,6 +32,16 @@ def test_a_range_includes_its_bounds_and_nothing_beyond(name: str, allowed: Any)
             continue
         with pytest.raises(InvalidValueError, match=name):
             GenerateRequest.checked({name: value})
+
+
+@pytest.mark.parametrize("name", ["seed", "top_k"])
+@pytest.mark.parametrize("build", [GenerateRequest.checked, lambda values: GenerateRequest.clamped(values)[0]])
+def test_a_whole_number_may_be_written_with_a_point(name: str, build: Callable[..., GenerateRequest]) -> None:
+    """1.0 is 1, as JSON and spreadsheets write it; only a fraction is refused, and the message shows it."""
+    assert getattr(build({name: 1.0}), name) == 1
+    assert isinstance(getattr(build({name: 1.0}), name), int)
+    with pytest.raises(InvalidValueError, match=rf"{name} must be a whole number, .*, got 1\.5"):
+        build({name: 1.5})
 
 
 @pytest.mark.parametrize("prompt", ["a\0b", "\x1b[31m", "a\rb", "\ud800", "x" * 2001, "x" * 100_000, None, 5, "\x0b"])
