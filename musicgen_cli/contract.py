@@ -21,7 +21,7 @@ from musicgen_cli.audio import wav
 from musicgen_cli.audio.wav import WavInfo
 from musicgen_cli.errors import BadAnswerError, InvalidValueError, InvalidWavError
 from musicgen_cli.request_fields import BY_NAME, FIELDS, PARAMETERS, RANGES
-from musicgen_cli.text import number
+from musicgen_cli.text import number, undecoded
 
 _WHOLE = frozenset(field.name for field in FIELDS if field.type is int)
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")
@@ -30,6 +30,8 @@ _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")
 def _prompt(text: str) -> str:
     if len(text) > limits.PROMPT_CHARS:
         raise PydanticCustomError("prompt", f"must be at most {limits.PROMPT_CHARS} characters, got {len(text)}")
+    if problem := undecoded(text):
+        raise PydanticCustomError("prompt", "{problem}", {"problem": problem})
     if match := _FORBIDDEN.search(text):
         raise PydanticCustomError(
             "prompt", f"must not contain control characters except tab and line feed, got U+{ord(match[0]):04X}"

@@ -16,7 +16,7 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli.errors import InvalidValueError, UsageError
-from musicgen_cli.text import nearest
+from musicgen_cli.text import nearest, undecoded
 
 NAMES = ("url", "store", "model", "local", "creator", "timeout", "max_wait", "api_key", "export_dir")
 LABEL_CHARS = 128  # of a creator's or a variation set's name
@@ -93,6 +93,8 @@ def label(name: str, value: str) -> str:
         InvalidValueError: It is empty, longer than 128 characters, has control characters, or begins or ends with white
             space.
     """
+    if problem := undecoded(value):
+        raise InvalidValueError(f"{name} {problem}")
     if not value or len(value) > LABEL_CHARS or not value.isprintable() or value != value.strip():
         raise InvalidValueError(f"{name} must be 1-{LABEL_CHARS} printable characters, got {value[:40]!r}")
     return value
@@ -153,7 +155,7 @@ def _default(name: str) -> object:
 def _config() -> tuple[dict[str, Any], Path]:
     path = config_file()
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")  # Windows programs begin a file with a BOM
     except (FileNotFoundError, NotADirectoryError):
         return {}, path
     except (OSError, UnicodeDecodeError) as err:

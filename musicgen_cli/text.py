@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 # C0, DEL, C1; line and paragraph separators; bidi controls; lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_BYTES = re.compile("[\udc80-\udcff]")  # those that Python's error handler `surrogateescape` makes of bytes
 _BLANKS = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
 
 
@@ -28,6 +29,17 @@ def one_line(text: str) -> str:
 def escaped_json(text: str) -> str:
     r"""Escape the control characters that JSON allows unescaped but a terminal obeys: C1, DEL, bidi (`\u009b`)."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def undecoded(text: str) -> str | None:
+    """
+    Say that a byte of a command line or of a variable could not be decoded: `is not UTF-8 (byte 0xe9)`.
+
+    Returns:
+        None if there is no such byte. Python keeps one as a lone surrogate, so that it can still be part of a path.
+    """
+    match = _BYTES.search(text)
+    return f"is not UTF-8 (byte 0x{ord(match[0]) - 0xDC00:02x})" if match else None
 
 
 def is_encodable(text: str, encoding: str) -> bool:

@@ -35,6 +35,13 @@ def test_an_option_wins_over_the_environment_over_the_file_over_the_default(
     assert loaded.sources["max_wait"] == "default"
 
 
+def test_a_byte_order_mark_is_not_part_of_the_file(config: Path) -> None:
+    """Programs on Windows begin a text with one."""
+    config.write_bytes(b"\xef\xbb\xbflocal = true\n")
+
+    assert settings.load().local
+
+
 def test_an_unknown_key_names_the_nearest(config: Path) -> None:
     """A typing error in the config file is an error."""
     config.write_text("timeuot = 5\n")

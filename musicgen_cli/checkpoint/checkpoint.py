@@ -30,7 +30,7 @@ from musicgen_cli.checkpoint.digest_cache import fingerprint, read_cached, write
 from musicgen_cli.checkpoint.manifest import Manifest, read_manifest
 from musicgen_cli.checkpoint.names import MANIFEST, NAME_PATTERN, NAMES, NANO, PUBLISHED, is_valid_name
 from musicgen_cli.checkpoint.tensors import DroppedTensors, Tensors, weight_files
-from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError
+from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError, system_reason
 
 _BUNDLED = Path(__file__).parents[1] / "models" / NANO
 _AUTO = ("small", "medium", "large")  # in the order in which they are looked for
@@ -168,7 +168,7 @@ def _readable() -> Iterator[None]:
         yield
     except OSError as err:
         raise CheckpointError(
-            f"can't read {os.fsdecode(err.filename)!r}: {(err.strerror or str(err)).lower()}",
+            f"can't read {os.fsdecode(err.filename)!r}: {system_reason(err)}",
             hint="`--model` takes a name or a checkpoint's folder",
         ) from err
 

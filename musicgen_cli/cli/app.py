@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from musicgen_cli._version import __version__
 from musicgen_cli.cli.option_groups import grouped
-from musicgen_cli.errors import MusicgenError, StoppedError, UsageError
+from musicgen_cli.errors import MusicgenError, StoppedError, UsageError, system_reason
 
 # The first line of each command's help; the rest is in its docstring. A command's name is that of its module in
 # `commands` (`import_` for `import`), which has a function `command`, or for a group a dictionary `commands`.
@@ -154,7 +154,7 @@ def _drop_output() -> None:
 
 def _explained(err: OSError) -> MusicgenError:
     """Turn an error of the system that no action has explained into a sentence."""
-    reason = (err.strerror or str(err) or type(err).__name__).lower()
+    reason = system_reason(err)
     where = "" if err.filename is None else f"can't use {os.fsdecode(err.filename)!r}: "
     return MusicgenError(f"{where}{reason}")
 

@@ -14,6 +14,7 @@ from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.limits import EXTRA_BYTES, MAX_TAGS, TAG_BYTES
 from musicgen_cli.store.digest import Digest
 from musicgen_cli.store.lines import Record, encode, timestamp
+from musicgen_cli.text import undecoded
 
 _BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LINE_MEMBERS = {"op", "crc"}  # members of a line that are not part of the artifact
@@ -175,7 +176,7 @@ def _tag_problem(tag: str) -> str | None:
     if not tag:
         return "is empty"
     if "Cs" in categories:
-        return "is not valid Unicode"
+        return undecoded(tag) or "is not valid Unicode"
     if len(tag.encode()) > TAG_BYTES:
         return f"is longer than {TAG_BYTES} bytes"
     if "Cc" in categories or not _BIDI.isdisjoint(tag):

@@ -70,6 +70,45 @@ def test_without_a_prompt_it_is_unconditional(musicgen: Run, service: HTTPServer
     assert json.loads(service.log[0][0].data)["prompt"] == ""
 
 
+@pytest.mark.parametrize("data", [b"", b"\n", b"\xef\xbb\xbf\r\n", b" "])
+def test_an_empty_standard_input_is_no_prompt(
+    musicgen: Run, service: HTTPServer, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    """It means that the program before the pipe failed; a take without a prompt is asked for without `-`."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    done = musicgen("generate", "-")
+
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: there is no prompt on standard input")
+    assert service.log == []
+
+
+def test_a_byte_order_mark_is_not_part_of_the_prompt(musicgen: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs on Windows begin a text with one."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfpiano\r\n")))
+
+    assert json.loads(musicgen("generate", "-", "-d", "0.5", "--json").out)["prompt"] == "piano"
+
+
+@pytest.mark.usefixtures("store_path")
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["caf\udce9"], "prompt"),
+        (["x", "--tag", "caf\udce9"], "tag 'caf\\udce9'"),
+        (["x", "--creator", "caf\udce9"], "creator"),
+        (["x", "--variation-set", "caf\udce9"], "variation_set"),
+    ],
+)
+def test_text_in_another_encoding_is_called_that(
+    musicgen: Run, service: HTTPServer, words: list[str], name: str
+) -> None:
+    """The message names the byte, and no character that the user never typed."""
+    done = musicgen("generate", *words)
+
+    assert (done.code, done.err) == (2, f"error: {name} is not UTF-8 (byte 0xe9)\n")
+    assert service.log == []
+
+
 def test_the_prompt_may_come_from_stdin(musicgen: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """`-` reads it; line ends at its end are removed."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("sanfte Flöte\r\nund Harfe\r\n".encode())))
@@ -98,7 +137,7 @@ def test_the_prompt_may_come_from_stdin(musicgen: Run, monkeypatch: pytest.Monke
         (["x" * 2001], "prompt must be at most 2000 characters, got 2001"),
         (["x" * 100_000], "prompt must be at most 2000 characters, got 100000"),
         (["a\x1b[2J"], "control characters"),
-        (["a\udcff"], "U+DCFF"),
+        (["a\udcff"], "prompt is not UTF-8 (byte 0xff)"),
         (["--model", "nano"], "--model needs --local"),
         (["--engine", "onnx"], "--engine needs --local"),
         (["--device", "cpu"], "--device needs --local"),

@@ -42,7 +42,8 @@ def test_a_tag_is_stored_in_nfc() -> None:
         (" a", "starts or ends with white space"),
         ("a\u3000", "starts or ends with white space"),
         ("-a", "starts with -"),
-        ("a\udcff", "is not valid Unicode"),
+        ("a\udcff", "is not UTF-8 (byte 0xff)"),
+        ("a\ud800", "is not valid Unicode"),
     ],
 )
 def test_a_tag_that_breaks_a_rule_is_refused_with_the_reason(tag: str, problem: str) -> None:

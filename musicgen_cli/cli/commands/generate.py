@@ -116,9 +116,12 @@ def _prompt(text: str | None) -> str | None:
     if len(data) > _STDIN_BYTES:
         raise UsageError(f"a prompt has at most {limits.PROMPT_CHARS} characters, standard input has far more")
     try:
-        return data.decode().replace("\r\n", "\n").strip("\n")
+        read = data.decode("utf-8-sig").replace("\r\n", "\n").strip("\n")  # without the BOM of Windows programs
     except UnicodeDecodeError as err:
         raise UsageError("the prompt on standard input is not UTF-8") from err
+    if not read.strip():
+        raise UsageError("there is no prompt on standard input", hint="without `-`, music is made without a prompt")
+    return read
 
 
 def _make(
