@@ -253,6 +253,11 @@ class Output:
 
         return follow(self.bars(), title, note=self.note, describe_rate=as_transfer)
 
+    def stop_bars(self) -> None:
+        """Remove the bars, for a command that ends while threads still show progress: Ctrl-C waits for none of them."""
+        if self._bars is not None:
+            self._bars.stop()
+
     def bars(self) -> Bars | None:
         """Return the progress bars of this command, or None if it shows none."""
         if not self.has_bars:

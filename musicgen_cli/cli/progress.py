@@ -107,7 +107,14 @@ class Bars:
             redirect_stdout=False,  # data goes to stdout untouched; what is printed to stderr appears above the bars
         )
         self._count = 0
+        self._is_stopped = False
         self._lock = Lock()
+
+    def stop(self) -> None:
+        """Remove all bars; none is shown any more."""
+        with self._lock:
+            self._is_stopped = True
+            self._progress.stop()
 
     @contextmanager
     def bar(self, title: str, *, total: int | None = None, text: str = "") -> Iterator[Bar]:
@@ -120,7 +127,7 @@ class Bars:
             text: The words beside the bar.
         """
         with self._lock:
-            if not self._count:
+            if not self._count and not self._is_stopped:
                 self._progress.start()
             self._count += 1
             task = self._progress.add_task(encodable(_title(title), self._encoding), total=total, text=text)

@@ -13,6 +13,7 @@ from werkzeug import Request, Response
 
 from tests.support import fakes
 from tests.support.command_line import Run
+from tests.support.terminal import on_terminal
 
 pytestmark = pytest.mark.usefixtures("service", "store_path")
 
@@ -333,3 +334,14 @@ def test_a_store_that_cannot_be_written_is_exit_1(musicgen: Run, tmp_path: Path,
     assert done.code == 1
     assert done.err.count("\n") == 2
     assert "hint: `--store DIR`" in done.err
+
+
+def test_ctrl_c_removes_the_bars_before_it_says_so() -> None:
+    """The threads that still generate show nothing more, and the terminal has its cursor back."""
+    pytest.importorskip("onnxruntime", reason="needs the extra local")
+    words = ("generate", "--local", "x", "-d", "30", "-n", "4")
+    code, shown = on_terminal("-m", "musicgen_cli", *words, interrupt_after=b"real time")
+
+    assert code == 130
+    assert shown.rstrip().endswith("error: interrupted")
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")

@@ -167,6 +167,7 @@ def _make(
             raise
         raise PartlyMadeError(len(artifacts), count, err) from err
     finally:
+        out.stop_bars()
         if playback is not None and sys.exc_info()[0] is not None:
             playback.stop()
         if out.is_table:  # one table for all takes, also after Ctrl-C
