@@ -10,12 +10,15 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+import anyio
 from mcp import types
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
 
 from musicgen_cli import settings as configuration
 from musicgen_cli._version import __version__
@@ -28,6 +31,7 @@ from musicgen_cli.store import Store
 from musicgen_cli.text import escaped_json
 
 _URI = "artifact://"
+_LAST_ANSWERS_S = 60.0  # for answers after the input has ended; a poll of jobs takes at most 30 s
 
 Paging = types.PaginatedRequestParams | None
 
@@ -55,7 +59,115 @@ async def _serve(handlers: _Handlers) -> None:
         on_read_resource=handlers.read_resource,
     )
     async with stdio_server() as (reading, writing):
-        await server.run(reading, writing, server.create_initialization_options())
+        requests = _OpenRequests()
+        await server.run(
+            _Reading(reading, requests), _Writing(writing, requests), server.create_initialization_options()
+        )
+
+
+class _OpenRequests:
+    """The requests that have no answer yet."""
+
+    def __init__(self) -> None:
+        self._ids: set[types.RequestId] = set()
+        self._all_answered = anyio.Event()
+
+    def received(self, message: SessionMessage | Exception) -> None:
+        """Take note of a message from the client; a request that it cancels gets no answer."""
+        match message:
+            case SessionMessage(message=types.JSONRPCRequest(id=id_)):
+                self._ids.add(id_)
+            case SessionMessage(
+                message=types.JSONRPCNotification(method="notifications/cancelled", params={"requestId": id_})
+            ):
+                self._close(id_)
+
+    def sent(self, message: SessionMessage) -> None:
+        """Take note of a message to the client."""
+        match message.message:
+            case types.JSONRPCResponse(id=id_) | types.JSONRPCError(id=id_):
+                self._close(id_)
+
+    async def wait(self) -> None:
+        """Wait until every request has its answer, for a bounded time."""
+        with anyio.move_on_after(_LAST_ANSWERS_S):
+            while self._ids:
+                self._all_answered = anyio.Event()
+                await self._all_answered.wait()
+
+    def _close(self, id_: object) -> None:
+        self._ids = {each for each in self._ids if each != id_}
+        if not self._ids:
+            self._all_answered.set()
+
+
+class _Reading:
+    """
+    What the client sends; it ends only when every request has its answer.
+
+    The SDK cancels the requests that it still works on when the input ends. A client that closes its standard input
+    right after its last request, such as `printf … | musicgen mcp`, wants the answer all the same.
+    """
+
+    def __init__(self, stream: Any, requests: _OpenRequests) -> None:
+        self._stream = stream
+        self._requests = requests
+
+    async def receive(self) -> SessionMessage | Exception:
+        """Return the next message; the end of the input waits for the answers."""
+        try:
+            message: SessionMessage | Exception = await self._stream.receive()
+        except anyio.EndOfStream:
+            await self._requests.wait()
+            raise
+        self._requests.received(message)
+        return message
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._stream.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class _Writing:
+    """What is sent to the client; takes note of the answers."""
+
+    def __init__(self, stream: Any, requests: _OpenRequests) -> None:
+        self._stream = stream
+        self._requests = requests
+
+    async def send(self, message: SessionMessage, /) -> None:
+        """Send a message."""
+        await self._stream.send(message)
+        self._requests.sent(message)
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
 
 class _Handlers:
@@ -72,9 +184,7 @@ class _Handlers:
                     name=tool.name,
                     description=tool.description,
                     input_schema=tool.schema,
-                    annotations=types.ToolAnnotations(
-                        read_only_hint=tool.reads, destructive_hint=tool.name == "job_cancel"
-                    ),
+                    annotations=types.ToolAnnotations(read_only_hint=tool.reads, destructive_hint=tool.destroys),
                 )
                 for tool in TOOLS.values()
             ]
@@ -84,9 +194,8 @@ class _Handlers:
         """Call a tool; a failure that can be explained is its result."""
         if call.name not in TOOLS:
             raise MCPError(types.INVALID_PARAMS, f"no tool is called {call.name[:40]!r}")
-        arguments = call.arguments or {}
         try:
-            TOOLS[call.name].check_names(arguments)
+            arguments = TOOLS[call.name].parse(call.arguments or {})
             answer = await asyncio.to_thread(getattr(self._tools, call.name), arguments)
         except MusicgenError as err:
             hint = f" ({err.hint})" if err.hint else ""

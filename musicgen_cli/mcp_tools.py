@@ -7,22 +7,25 @@ Takes are made as jobs, which go on after the assistant has disconnected.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli import settings as configuration
-from musicgen_cli.actions.engines import EngineConfig
+from musicgen_cli.actions.engines import EngineConfig, for_jobs
 from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, plan
 from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.jobs.poll import MODES, poll
-from musicgen_cli.actions.library.export import export, resolve_target
+from musicgen_cli.actions.library.export import FORMATS, export, resolve_target
+from musicgen_cli.actions.library.loops import LoopOptions
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError, system_reason
+from musicgen_cli.mcp_arguments import Arguments, flag, number, required_texts, text, texts, typed, whole_number
 from musicgen_cli.request_fields import FIELDS, RequestField
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Filter, Store
@@ -32,8 +35,6 @@ LISTED = limits.Range(1, 1000, default=20)  # takes in one answer
 _STARTED = "MusicGen generation started. Use job_poll() to retrieve results."
 _REQUEST_FIELDS = tuple(field for field in FIELDS if field.name != "client_job_id")  # a job has an id of its own
 _JSON_TYPES = {str: "string", float: "number", int: "integer", bool: "boolean"}
-
-Arguments = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Tool:
     properties: Mapping[str, Mapping[str, Any]]  # the JSON schemas of its arguments
     required: tuple[str, ...] = ()
     reads: bool = False  # changes nothing
+    destroys: bool = False  # takes something away
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -65,20 +67,29 @@ class Tool:
             "additionalProperties": False,
         }
 
-    def check_names(self, arguments: Arguments) -> None:
+    def parse(self, arguments: Arguments) -> dict[str, Any]:
         """
-        Check that the tool has arguments with these names.
+        Return the arguments in the types of their schemas, without those that are empty; values aren't checked.
+
+        Many clients send everything as text: "0.5" for a number, '["a"]' for a list, "" for what is absent.
 
         Raises:
-            InvalidValueError: There is no argument with one of the names.
+            InvalidValueError: The tool has no argument of that name.
         """
-        if unknown := arguments.keys() - self.properties.keys():
-            raise InvalidValueError(f"{self.name} has no argument {sorted(unknown)[0][:40]!r}")
+        for name in arguments:
+            if name not in self.properties:
+                nearest = difflib.get_close_matches(name, self.properties, n=1)
+                raise InvalidValueError(
+                    f"{self.name} has no argument {name[:40]!r}",
+                    hint=f"the nearest is {nearest[0]!r}" if nearest else f"it has {', '.join(self.properties)}",
+                )
+        parsed = {name: typed(value, self.properties[name]["type"]) for name, value in arguments.items()}
+        return {name: value for name, value in parsed.items() if value is not None and value != ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The tools: each method is one, and takes its arguments unchecked."""
+    """The tools: each method is one, and takes the arguments that `Tool.parse` returns."""
 
     settings: Settings
     engine_config: EngineConfig
@@ -86,25 +97,31 @@ class Tools:
     jobs: Jobs
 
     def musicgen_generate(self, arguments: Arguments) -> Answer:
-        """Queue one take."""
+        """Queue takes."""
+        engine_config = self._engine_config(text(arguments, "model"))
         options = GenerateOptions(
             {field.name: arguments[field.name] for field in _REQUEST_FIELDS if arguments.get(field.name) is not None},
-            creator=configuration.label("creator", _text(arguments, "creator") or self.settings.creator),
-            tags=_texts(arguments, "tags"),
-            parent_id=_text(arguments, "parent_id"),
-            variation_set_id=(name := _text(arguments, "variation_set_id"))
+            creator=configuration.label("creator", text(arguments, "creator") or self.settings.creator),
+            tags=texts(arguments, "tags"),
+            variations=whole_number(arguments, "variations", limits.VARIATIONS),
+            parent_id=text(arguments, "parent_id"),
+            variation_set_id=(name := text(arguments, "variation_set_id"))
             and configuration.label("variation_set_id", name),
         )
         planned_takes = plan(options, self.store)
         self.store.check_free_space(sum(map(expected_bytes, planned_takes)))
-        (job,) = self.jobs.add(planned_takes, self.engine_config)
-        return Answer({"job_id": job.id, "status": job.state, "message": _STARTED})
+        jobs = self.jobs.add(planned_takes, engine_config)
+        content: dict[str, Any] = {"job_id": jobs[0].id, "status": jobs[0].state, "message": _STARTED}
+        if len(jobs) > 1:
+            set_id = planned_takes[0].draft.variation_set_id
+            content |= {"job_ids": [job.id for job in jobs], "variation_set_id": set_id}
+        return Answer(content)
 
     def job_poll(self, arguments: Arguments) -> Answer:
         """Wait for jobs."""
-        timeout_ms = arguments.get("timeout_ms", int(limits.POLL_MS.default))
-        mode = _text(arguments, "mode") or MODES[0]
-        polled = poll(self.jobs.list, _texts(arguments, "job_ids"), timeout_ms=timeout_ms, mode=mode)
+        timeout_ms = whole_number(arguments, "timeout_ms", limits.POLL_MS)
+        mode = text(arguments, "mode") or MODES[0]
+        polled = poll(self.jobs.list, texts(arguments, "job_ids"), timeout_ms=timeout_ms, mode=mode)
         return Answer(asdict(polled))
 
     def job_list(self, _: Arguments) -> Answer:
@@ -113,34 +130,40 @@ class Tools:
 
     def job_cancel(self, arguments: Arguments) -> Answer:
         """Cancel jobs."""
-        return Answer({"jobs": [_job(job) for job in self.jobs.cancel(_required_texts(arguments, "job_ids"))]})
+        return Answer({"jobs": [_job(job) for job in self.jobs.cancel(required_texts(arguments, "job_ids"))]})
 
     def artifact_list(self, arguments: Arguments) -> Answer:
         """List stored takes."""
-        limit = arguments.get("limit", int(LISTED.default))
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit not in LISTED:
-            raise InvalidValueError(f"limit must be a whole number, {LISTED}, got {str(limit)[:40]}")
-        tag = _text(arguments, "tag")
+        limit = whole_number(arguments, "limit", LISTED)
+        tag = text(arguments, "tag")
         filter_ = Filter(
             tags=(tag,) if tag else (),
-            creator=_text(arguments, "creator"),
-            variation_set_id=_text(arguments, "set"),
-            search=_text(arguments, "search"),
+            creator=text(arguments, "creator"),
+            variation_set_id=text(arguments, "set"),
+            search=text(arguments, "search"),
         )
         return Answer({"artifacts": [artifact.record for artifact in self.store.newest(limit, filter_)]})
 
     def artifact_get(self, arguments: Arguments) -> Answer:
         """Show one take, with its audio if `audio` is set."""
+        with_audio = flag(arguments, "audio")
         artifact = self._artifact(arguments)
-        audio = self.store.read_blob(artifact) if _flag(arguments, "audio") else None
+        audio = self.store.read_blob(artifact) if with_audio else None
         return Answer({"artifact": artifact.record, "path": str(self.store.blob_path(artifact))}, audio, artifact.mime)
 
     def artifact_tag(self, arguments: Arguments) -> Answer:
         """Change a take's tags."""
         (artifact,) = self.store.tag(
-            [self._artifact(arguments).id], add=_texts(arguments, "add"), rm=_texts(arguments, "remove")
+            [self._artifact(arguments).id], add=texts(arguments, "add"), rm=texts(arguments, "remove")
         )
         return Answer({"artifact": artifact.record})
+
+    def artifact_remove(self, arguments: Arguments) -> Answer:
+        """Remove takes, or restore removed ones."""
+        ids = required_texts(arguments, "artifact_ids")
+        is_undo = flag(arguments, "undo")
+        artifacts = [self.store.restore(id_) for id_ in ids] if is_undo else self.store.remove(ids)
+        return Answer({"artifacts": [artifact.record for artifact in artifacts]})
 
     def artifact_export(self, arguments: Arguments) -> Answer:
         """Copy a take to a file below the export folder of the settings."""
@@ -149,12 +172,27 @@ class Tools:
                 "there is no folder to export to", hint="MUSICGEN_EXPORT_DIR, or export_dir in config.toml, names one"
             )
         artifact = self._artifact(arguments)
-        target = _below(self.settings.export_dir, _text(arguments, "path"))
-        path = export(artifact, self.store, resolve_target(target, force=_flag(arguments, "force")), set())
-        return Answer({"artifact_id": artifact.id, "path": str(path)})
+        path = _below(self.settings.export_dir, text(arguments, "path"))
+        target = resolve_target(
+            path,
+            force=flag(arguments, "force"),
+            format_=text(arguments, "format"),
+            loop=_loop(arguments),
+        )
+        notes: list[str] = []
+        exported = export(artifact, self.store, target, set(), note=notes.append)
+        return Answer({"artifact_id": artifact.id, "path": str(exported)} | ({"notes": notes} if notes else {}))
+
+    def _engine_config(self, model: str | None) -> EngineConfig:
+        """Return what makes takes: that of the server, with another local model if one is named."""
+        if model is None:
+            return self.engine_config
+        if not self.engine_config.local:
+            raise UsageError("model needs `musicgen mcp --local`", hint="a service chooses its model when it starts")
+        return for_jobs(replace(self.engine_config, model=model))
 
     def _artifact(self, arguments: Arguments) -> Artifact:
-        artifact_id = _text(arguments, "artifact_id")
+        artifact_id = text(arguments, "artifact_id")
         if not artifact_id:
             raise InvalidValueError("artifact_id is missing")
         return self.store.get(artifact_id)
@@ -171,6 +209,22 @@ def _job(job: Job) -> dict[str, Any]:
         "result": job.result,
         "error": job.error and job.outcome,
     }
+
+
+def _loop(arguments: Arguments) -> LoopOptions | None:
+    """
+    Return how a take is to be cut into a loop, None if it isn't.
+
+    Raises:
+        InvalidValueError: A value is out of its range.
+        UsageError: There are details of a loop, but no loop is wanted.
+    """
+    bpm, bars = number(arguments, "bpm"), number(arguments, "bars", whole=True)
+    if flag(arguments, "loop"):
+        return LoopOptions(bpm, None if bars is None else int(bars))
+    if bpm is not None or bars is not None:
+        raise UsageError(f"{'bars' if bpm is None else 'bpm'} needs loop")
+    return None
 
 
 def _below(folder: Path, relative: str | None) -> str:
@@ -201,33 +255,6 @@ def _explained(folder: Path) -> Iterator[None]:
         raise TargetError(f"path is not the name of a file: {err}") from err
 
 
-def _text(arguments: Arguments, name: str) -> str | None:
-    value = arguments.get(name)
-    if value is not None and not isinstance(value, str):
-        raise InvalidValueError(f"{name} must be text, got {str(value)[:40]}")
-    return value
-
-
-def _texts(arguments: Arguments, name: str) -> list[str]:
-    value = arguments.get(name) or []
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidValueError(f"{name} must be a list of texts, got {str(value)[:40]}")
-    return value
-
-
-def _required_texts(arguments: Arguments, name: str) -> list[str]:
-    if not (values := _texts(arguments, name)):
-        raise InvalidValueError(f"{name} must name at least one")
-    return values
-
-
-def _flag(arguments: Arguments, name: str) -> bool:
-    value = arguments.get(name, False)
-    if not isinstance(value, bool):
-        raise InvalidValueError(f"{name} must be true or false, got {str(value)[:40]}")
-    return value
-
-
 def _string(description: str, **more: Any) -> dict[str, Any]:
     return {"type": "string", "description": description, **more}
 
@@ -240,7 +267,7 @@ def _boolean(description: str) -> dict[str, Any]:
     return {"type": "boolean", "description": description, "default": False}
 
 
-def _integer(description: str, allowed: limits.Range) -> dict[str, Any]:
+def _whole_number(description: str, allowed: limits.Range) -> dict[str, Any]:
     bounds = {"minimum": int(allowed.low), "maximum": int(allowed.high), "default": int(allowed.default)}
     return {"type": "integer", "description": description, **bounds}
 
@@ -261,13 +288,15 @@ TOOLS = {
     for tool in (
         Tool(
             "musicgen_generate",
-            "Start making music from text. Answers at once with a job's id; job_poll waits for the take.",
+            "Start making music from text. Answers at once with a job's id, or `job_ids`; job_poll waits for them.",
             {field.name: _request_field(field) for field in _REQUEST_FIELDS}
             | {
                 "variation_set_id": _string(
                     "The variation set to join.", minLength=1, maxLength=configuration.LABEL_CHARS
                 ),
                 "parent_id": _string("The take that this one comes from."),
+                "variations": _whole_number("How many takes to make, with seeds counting up.", limits.VARIATIONS),
+                "model": _string("A model on this machine; without one that of the settings. A service has its own."),
                 "tags": _strings("Tags of the take.", maxItems=limits.MAX_TAGS - len(limits.TAGS)),
                 "creator": _string(
                     "Creator name.",
@@ -282,7 +311,7 @@ TOOLS = {
             "Wait for jobs. Unknown and cancelled jobs count as failed; `results` name the takes.",
             {
                 "job_ids": _strings("Ids of jobs; without any: all that haven't ended."),
-                "timeout_ms": _integer("The longest wait in milliseconds.", limits.POLL_MS),
+                "timeout_ms": _whole_number("The longest wait in milliseconds.", limits.POLL_MS),
                 "mode": _string("Wait until one job has ended, or all of them.", enum=[*MODES], default=MODES[0]),
             },
             reads=True,
@@ -293,6 +322,7 @@ TOOLS = {
             "Cancel jobs; a running one stops.",
             {"job_ids": _strings("Ids of jobs.", minItems=1)},
             required=("job_ids",),
+            destroys=True,
         ),
         Tool(
             "artifact_list",
@@ -302,7 +332,7 @@ TOOLS = {
                 "creator": _string("Only takes of this creator."),
                 "set": _string("Only takes of this variation set."),
                 "search": _string("Only takes with this text in their prompt; upper and lower case are the same."),
-                "limit": _integer("The largest number of takes to list.", LISTED),
+                "limit": _whole_number("The largest number of takes to list.", LISTED),
             },
             reads=True,
         ),
@@ -320,11 +350,25 @@ TOOLS = {
             required=("artifact_id",),
         ),
         Tool(
+            "artifact_remove",
+            "Remove takes, or restore removed ones; their audio stays until the user cleans up the store.",
+            {
+                "artifact_ids": _strings("Ids of takes, the starts of ids, or `last`.", minItems=1),
+                "undo": _boolean("Restore these takes."),
+            },
+            required=("artifact_ids",),
+            destroys=True,
+        ),
+        Tool(
             "artifact_export",
-            "Copy a take to a WAV file below the export folder, never over an existing file unless forced.",
+            "Copy a take to a file below the export folder, never over an existing file unless forced.",
             _ARTIFACT_ID
             | {
                 "path": _string("A file or folder below the export folder; by default a name is made from the take."),
+                "format": _string("The file's format; without one that of the path, else wav.", enum=[*FORMATS]),
+                "loop": _boolean("Cut whole bars that repeat without a seam, or cross-fade a take without a beat."),
+                "bpm": {"type": "number", "description": "Tempo of the loop; by default the prompt's, or measured."},
+                "bars": {"type": "integer", "description": "Bars of four beats in the loop; by default all that fit."},
                 "force": _boolean("Replace a file that exists."),
             },
             required=("artifact_id",),

@@ -37,7 +37,8 @@ BELOW = {
     "actions/models": GROUND | {"checkpoint", "engine", "engine/decoding", "engine/onnx", "engine/registry"},
     "service": GROUND | {"audio", "contract", "engine"},
     "service/cluster": GROUND | {"actions", "engine", "service"},
-    "mcp_tools": GROUND | {"actions", "store"},
+    "mcp_arguments": GROUND,
+    "mcp_tools": GROUND | {"actions", "mcp_arguments", "store"},
     "mcp_server": GROUND | {"actions", "mcp_tools", "store"},
     "api": GROUND | {"actions", "engine", "store"},
 }

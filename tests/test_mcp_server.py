@@ -139,19 +139,28 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
             ({"do_sample": "yes"}, "do_sample must be true or false, got 'yes'"),
             ({"prompt": 5}, "prompt must be text, got 5"),
             ({"prompt": "x" * 2001}, "prompt must be at most 2000 characters, got 2001"),
-            ({"tags": "a"}, "tags must be a list of texts, got a"),
+            ({"tags": [5]}, "tags must be a list of texts, got [5]"),
+            ({"variations": "many"}, "variations must be a whole number, 1-64, got 'many'"),
+            ({"variations": 65}, "variations must be a whole number, 1-64, got 65"),
+            (
+                {"model": "nano"},
+                "model needs `musicgen mcp --local` (a service chooses its model when it starts)",
+            ),
             ({"tags": ["a,b"]}, "tag 'a,b' contains one of \" \\ ,"),
             ({"creator": 5}, "creator must be text, got 5"),
             ({"variation_set_id": " x"}, "variation_set_id must be 1-128 printable characters, got ' x'"),
             ({"parent_id": "abcd"}, "no take matches 'abcd' (`musicgen list` shows what is stored)"),
-            ({"lenght": 5}, "musicgen_generate has no argument 'lenght'"),
+            ({"durations": 5}, "musicgen_generate has no argument 'durations' (the nearest is 'duration')"),
         ):
             assert await call("musicgen_generate", **arguments) == sentence
         assert "timeout_ms must be a whole number, 0-30000 ms" in await call("job_poll", timeout_ms=30_001)
         assert "mode must be one of any, all" in await call("job_poll", mode="some")
         assert "no job matches" in await call("job_cancel", job_ids=["nothing"])
         assert "at least one" in await call("job_cancel")
-        assert "limit must be" in await call("artifact_list", limit=0)
+        assert "limit must be a whole number, 1-1000, got 0" in await call("artifact_list", limit=0)
+        assert "limit must be a whole number, 1-1000, got 'x'" in await call("artifact_list", limit="x")
+        assert "audio must be true or false, got 'yes'" in await call("artifact_get", artifact_id="x", audio="yes")
+        assert "at least one" in await call("artifact_remove", artifact_ids=[""])
         assert await call("artifact_get") == "artifact_id is missing"
         assert "there is no folder to export to" in await call("artifact_export", artifact_id="last")
         assert (await call("job_list"))["jobs"] == []
@@ -162,6 +171,85 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
     session(run)
     assert service.log == []
     assert not store_path.exists()
+
+
+def test_arguments_that_arrive_as_text_are_read_by_their_schema(service: HTTPServer, store_path: Path) -> None:
+    """Many clients send every value as text, and an empty text for what they leave out."""
+
+    async def run(_: Any, call: Call) -> None:
+        for sent, fields in (
+            ({"duration": "0.5", "seed": "9007199254740991", "top_k": "50", "do_sample": "False"},
+             {"duration": 0.5, "seed": 2**53 - 1, "top_k": 50, "do_sample": False}),
+            ({"duration": " 1 ", "seed": 7.0, "top_k": "3.0", "temperature": "1e0", "do_sample": "true"},
+             {"duration": 1.0, "seed": 7, "top_k": 3, "temperature": 1.0, "do_sample": True}),
+            ({"duration": "0.5", "seed": "3", "top_k": "", "prompt": "", "temperature": None},
+             {"duration": 0.5, "seed": 3, "top_k": 250, "temperature": 1.0}),
+        ):  # fmt: skip
+            empty = {"creator": "", "parent_id": "", "variation_set_id": "", "tags": "", "variations": ""}
+            take = await make_take(call, **sent, **empty)
+            assert take["params"].items() >= fields.items()
+            assert (take["creator"], "parent_id" in take) == ("agent_musicgen", False)
+        assert isinstance((await call("musicgen_generate", duration=0.5, seed=""))["job_id"], str)
+        for tags, stored in (('["a", "b"]', ["a", "b"]), ("mytag", ["mytag"]), ("[lofi]", ["[lofi]"]), ("7", ["7"])):
+            take = await make_take(call, duration=0.5, tags=tags)
+            assert take["tags"][4:] == stored
+        assert len((await call("artifact_list", limit="3", tag="", search=""))["artifacts"]) == 3
+        assert "audio" not in await call("artifact_get", artifact_id="last", audio="")
+        for wrong in ("nan", "Infinity", "1,5", "0.5 s", "1_0", "true", "[1]"):
+            message = f"duration must be 0.5-30 s, got '{wrong}'"
+            assert await call("musicgen_generate", duration=wrong) == message
+
+    session(run)
+
+
+def test_variations_models_formats_and_removal_are_there_for_assistants(
+    service: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the command line can do with a take, an assistant can, except to delete its audio."""
+    monkeypatch.setenv("MUSICGEN_EXPORT_DIR", str(tmp_path))
+
+    async def run(_: Any, call: Call) -> None:
+        started = await call("musicgen_generate", duration=4, variations="3", seed=5)
+        ids = started["job_ids"]
+        assert (len(ids), started["job_id"]) == (3, ids[0])
+        polled = await call("job_poll", job_ids=ids, mode="all", timeout_ms=30_000)
+        assert sorted(polled["completed"]) == sorted(ids), polled
+        takes = (await call("artifact_list", set=started["variation_set_id"]))["artifacts"]
+        assert sorted((take["seed"], take["variation_index"]) for take in takes) == [(5, 0), (6, 1), (7, 2)]
+
+        id_ = takes[0]["id"]
+        whole = await call("artifact_export", artifact_id=id_, path="whole.wav")
+        loop = await call("artifact_export", artifact_id=id_, path="loop", format="wav", loop="true")
+        assert inspect(Path(loop["path"]).read_bytes()).frames < inspect(Path(whole["path"]).read_bytes()).frames
+        loop = await call("artifact_export", artifact_id=id_, path="bar.wav", loop=True, bpm="120.0", bars="1")
+        assert inspect(Path(loop["path"]).read_bytes()).duration == pytest.approx(2.0, abs=0.05), loop
+        assert loop["notes"][0].startswith("loop: ")
+        assert "bars must be a whole number, got 'two'" in await call(
+            "artifact_export", artifact_id=id_, loop=True, bars="two"
+        )
+        assert "bpm must be" in await call("artifact_export", artifact_id=id_, loop=True, bpm=1)
+        assert await call("artifact_export", artifact_id=id_, bars=1) == "bars needs loop"
+        assert "format must be one of" in await call("artifact_export", artifact_id=id_, format="midi")
+
+        removed = await call("artifact_remove", artifact_ids=[id_])
+        assert [take["id"] for take in removed["artifacts"]] == [id_]
+        assert "no take matches" in await call("artifact_get", artifact_id=id_)
+        await call("artifact_remove", artifact_ids=f'["{id_}"]', undo=True)
+        assert (await call("artifact_get", artifact_id=id_))["artifact"]["id"] == id_
+
+    session(run)
+
+
+def test_a_local_model_can_be_named() -> None:
+    """One that isn't on this machine is not downloaded while the assistant waits: the answer says how to get it."""
+
+    async def run(_: Any, call: Call) -> None:
+        take = await make_take(call, duration=0.5, model="nano")
+        assert take["origin"]["model"] == "nano"
+        assert "musicgen model pull medium" in await call("musicgen_generate", model="medium")
+        assert "no model is called 'huge'" in await call("musicgen_generate", model="huge")
+
+    session(run, "--local")
 
 
 def test_cancelling_ends_the_request_to_the_service() -> None:
@@ -191,7 +279,7 @@ def test_the_schemas_state_the_bounds() -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         assert tools.keys() == {
             "musicgen_generate", "job_poll", "job_list", "job_cancel", "artifact_list", "artifact_get", "artifact_tag",
-            "artifact_export",
+            "artifact_remove", "artifact_export",
         }  # fmt: skip
         for tool in tools.values():
             assert tool.description
@@ -231,3 +319,32 @@ def test_nothing_but_the_protocol_is_on_stdout() -> None:
     messages = [json.loads(line) for line in done.stdout.splitlines()]
     assert {each["jsonrpc"] for each in messages} == {"2.0"}
     assert next(each for each in messages if each.get("id") == 0)["result"]["serverInfo"]["name"] == "musicgen"
+
+
+def test_every_request_is_answered_although_standard_input_ends_at_once(musicgen: Any) -> None:
+    """A script pipes its requests in and closes the pipe; the last one may still be worked on."""
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    requests: list[dict[str, Any]] = [
+        {"id": 1, "method": "initialize", "params": hello},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": {"name": "job_poll", "arguments": {"timeout_ms": 3000}}},
+        {"method": "notifications/cancelled", "params": {"requestId": 2}},  # it gets no answer, and none is waited for
+        {"id": "three", "method": "tools/call", "params": {"name": "job_poll", "arguments": {"timeout_ms": 1000}}},
+    ]
+
+    def talk(connection: Any) -> None:
+        connection.recv(1)  # until the client has gone
+
+    with fakes.raw_server(talk) as url:
+        job = musicgen("generate", "--detach", "--url", url).out.strip()
+        done = subprocess.run(
+            [sys.executable, "-m", "musicgen_cli", "mcp"],
+            input="".join(json.dumps({"jsonrpc": "2.0", **each}) + "\n" for each in requests),
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        musicgen("job", "cancel", job)
+
+    answers = {each["id"]: each for each in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 0, done.stderr
+    assert {1, "three"} <= answers.keys() <= {1, 2, "three"}
+    assert answers["three"]["result"]["structuredContent"]["pending"] == [job]

@@ -1,0 +1,92 @@
+"""Reads the arguments of MCP tools; clients send much as text that should be a number, a list or nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from musicgen_cli import limits
+from musicgen_cli.errors import InvalidValueError
+
+Arguments = Mapping[str, Any]
+
+
+def typed(value: object, type_: str) -> object:
+    """Return a value that arrived as text in the JSON type of its schema; what isn't of that type stays as it is."""
+    if type_ == "integer" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, str) or type_ == "string":
+        return value
+    text = value.strip()
+    if not text:
+        return None
+    if type_ == "boolean":
+        return {"true": True, "false": False}.get(text.lower(), value)
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        parsed = None
+    if type_ == "array":  # a text that is no list is the only item of one
+        return parsed if isinstance(parsed, list) else [value]
+    if isinstance(parsed, bool) or not isinstance(parsed, int | float) or not math.isfinite(parsed):
+        return value
+    return int(parsed) if type_ == "integer" and parsed == int(parsed) else parsed
+
+
+def text(arguments: Arguments, name: str) -> str | None:
+    """
+    Return an argument that is text, None where it is absent.
+
+    Raises:
+        InvalidValueError: It is anything else; the same for the functions below.
+    """
+    value = arguments.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidValueError(f"{name} must be text, got {_shown(value)}")
+    return value
+
+
+def texts(arguments: Arguments, name: str) -> list[str]:
+    """Return an argument that is a list of texts, without the empty ones."""
+    value = arguments.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InvalidValueError(f"{name} must be a list of texts, got {_shown(value)}")
+    return [each for each in value if each]
+
+
+def required_texts(arguments: Arguments, name: str) -> list[str]:
+    """Return an argument that is a list of texts and must not be empty."""
+    if not (values := texts(arguments, name)):
+        raise InvalidValueError(f"{name} must name at least one")
+    return values
+
+
+def flag(arguments: Arguments, name: str) -> bool:
+    """Return an argument that is true or false, which is the default."""
+    value = arguments.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidValueError(f"{name} must be true or false, got {_shown(value)}")
+    return value
+
+
+def whole_number(arguments: Arguments, name: str, allowed: limits.Range) -> int:
+    """Return an argument that is a whole number in a range, by default that of the range."""
+    value = arguments.get(name, int(allowed.default))
+    if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
+        raise InvalidValueError(f"{name} must be a whole number, {allowed}, got {_shown(value)}")
+    return value
+
+
+def number(arguments: Arguments, name: str, *, whole: bool = False) -> float | None:
+    """Return an argument that is a number, None where it is absent; its range is the caller's business."""
+    value = arguments.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int if whole else int | float)):
+        raise InvalidValueError(f"{name} must be a {'whole ' if whole else ''}number, got {_shown(value)}")
+    return value
+
+
+def _shown(value: object) -> str:
+    """Return a wrong value as messages show it: a text with its quotes."""
+    return repr(value)[:40]
