@@ -71,6 +71,17 @@ def fields() -> str:
     )
 
 
+def wire() -> str:
+    """Return a table of the fields of `POST /predict`."""
+    return _table(
+        ("field", "type", "default", "range", "meaning"),
+        (
+            (f"`{field.name}`", _TYPES[field.type], _default(field), field.range or "", f"{field.meaning}.")
+            for field in FIELDS
+        ),
+    )
+
+
 def commands() -> str:
     """Return what `musicgen --help` prints, as a block."""
     words = [sys.executable, "-m", "musicgen_cli", "--help"]
@@ -123,6 +134,7 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "commands": ("docs/README.md", commands),
     "errors": ("docs/exit-codes.md", errors),
     "fields": ("docs/generate.md", fields),
+    "wire": ("docs/serve.md", wire),
     "rooms": ("docs/architecture.md", rooms),
 }
 

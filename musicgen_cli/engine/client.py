@@ -24,6 +24,7 @@ from musicgen_cli.engine.responses import (
     JSON_BYTES,
     connection_error,
     json_object,
+    parse_warnings,
     read_body,
     status_error,
     status_of,
@@ -96,15 +97,16 @@ class RemoteEngine:
             BadAnswerError: An answer that does not follow the contract.
         """
         started = time.monotonic()
+        warnings: list[str] = []
 
         async def send() -> Answer:
             body = await self._exchange(
-                "POST", "predict", timeout_s=self._timeout_s, request=request, listener=listener
+                "POST", "predict", timeout_s=self._timeout_s, request=request, listener=listener, warnings=warnings
             )
             return read_answer(body, request)
 
         answer = asyncio.run(self._retry(send, listener, waits_for_away=self._waits_for_away))
-        return self._clip(request, answer, time.monotonic() - started)
+        return self._clip(request, answer, warnings, time.monotonic() - started)
 
     def model(self, listener: ProgressListener, *, waits_for_away: bool = True) -> str | None:
         """
@@ -156,6 +158,7 @@ class RemoteEngine:
         timeout_s: float,
         request: GenerateRequest | None = None,
         listener: ProgressListener | None = None,
+        warnings: list[str] | None = None,
     ) -> bytes:
         """
         Send one request under one deadline and return the body of a 200.
@@ -163,6 +166,7 @@ class RemoteEngine:
         Args:
             request: Sent as JSON.
             listener: Receives the progress of `request` meanwhile, if that has a `client_job_id`.
+            warnings: Filled with those of a 200's header.
         """
         content = None if request is None else request.model_dump_json().encode()
         headers = dict(self._headers)
@@ -173,6 +177,8 @@ class RemoteEngine:
             async with client.stream(method, self._endpoint(path), content=content, headers=headers) as response:
                 if response.status_code != 200:
                     raise await status_error(response, request, self._proxy)
+                if warnings is not None:
+                    warnings[:] = parse_warnings(response.headers.get_list("warning"))
                 return await read_body(response, limits.ANSWER_BYTES)
 
         try:
@@ -231,7 +237,7 @@ class RemoteEngine:
     def _endpoint(self, path: str) -> httpx.URL:
         return self._base.copy_with(path=self._base.path.rstrip("/") + "/" + path)
 
-    def _clip(self, request: GenerateRequest, answer: Answer, elapsed_s: float) -> Clip:
+    def _clip(self, request: GenerateRequest, answer: Answer, warnings: list[str], elapsed_s: float) -> Clip:
         honoured = request.seed is not None and answer.seed == request.seed
         extra = {
             name: value
@@ -252,7 +258,7 @@ class RemoteEngine:
             seed=request.seed if honoured else None,
             license=answer.text("license"),
             extra=extra,
-            warnings=tuple(_warnings(answer)),
+            warnings=(*warnings, *_warnings(answer, says_clamped=bool(warnings))),
         )
 
 
@@ -284,8 +290,13 @@ def _parse_url(url: str) -> httpx.URL:
     return base.copy_with(query=None, fragment=None)
 
 
-def _warnings(answer: Answer) -> Iterator[str]:
-    """Yield what is unusual in a valid answer, and what the service itself warns of."""
+def _warnings(answer: Answer, *, says_clamped: bool) -> Iterator[str]:
+    """
+    Yield what is unusual in a valid answer, and what the service itself warns of.
+
+    Args:
+        says_clamped: A header says already what was clamped.
+    """
     info = answer.info
     if is_silent(answer.wav, info):
         yield "the sound is silent"
@@ -297,7 +308,7 @@ def _warnings(answer: Answer) -> Iterator[str]:
             f"{info.bits}-bit {encoding}"
         )
     clamped = answer.metadata.get("clamped")
-    if isinstance(clamped, dict) and clamped:
+    if isinstance(clamped, dict) and clamped and not says_clamped:
         yield f"the service clamped values that were out of its range: {', '.join(map(str, list(clamped)[:8]))}"
     warnings = answer.metadata.get("warnings")
     if isinstance(warnings, list):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import email.utils
 import errno
+import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import httpx
@@ -30,7 +32,10 @@ _BUSY = frozenset({429, 503, 504})
 _NO_WAY = frozenset(
     {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
 )
-_MAX_DETAILS = 8  # entries of a validation error that are shown
+_MAX_DETAILS = 8  # entries of a validation error, and warnings, that are shown
+_WARNING = re.compile(r'\b\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+_WARNING_CHARS = 4096  # that are read of Warning headers
+_MAX_WARNING_CHARS = 200
 
 
 async def read_body(response: httpx.Response, max_bytes: int) -> bytes:
@@ -49,6 +54,12 @@ async def read_body(response: httpx.Response, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise BadAnswerError(f"the service's answer is larger than {max_bytes // 1024} KiB")
     return bytes(body)
+
+
+def parse_warnings(headers: Iterable[str]) -> list[str]:
+    """Return the texts of Warning headers, `299 musicgen "text"` (RFC 7234, 5.5); what has another form is left out."""
+    texts = [re.sub(r"\\(.)", r"\1", text) for text in _WARNING.findall(", ".join(headers)[:_WARNING_CHARS])]
+    return [text[:_MAX_WARNING_CHARS] for text in texts[:_MAX_DETAILS] if text]
 
 
 def json_object(body: bytes) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import math
 import secrets
 from collections.abc import Collection
@@ -16,15 +15,16 @@ from starlette.requests import ClientDisconnect
 
 from musicgen_cli import limits
 from musicgen_cli._version import __version__
-from musicgen_cli.contract import GenerateRequest, GenerateResponse
-from musicgen_cli.engine.base import Clip
+from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.service.admission import AdmissionQueue, RefusedError
+from musicgen_cli.service.answers import accepts_wav, answer
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.metrics import CONTENT_TYPE, Metrics
 from musicgen_cli.service.middleware import BODY_S, ServiceMiddleware
 from musicgen_cli.service.trace import Trace
 
+FEATURES = ("deadline", "progress", "seed", "wav")  # what not every server of this contract has; docs/serve.md
 _READ = ["GET", "HEAD"]
 
 
@@ -65,7 +65,7 @@ def create_app(
         return JSONResponse({"detail": str(err)}, err.status, {"Retry-After": str(err.retry_after_s)})
 
     _add_predict(app, queue, max_duration)
-    _add_status(app, queue, metrics)
+    _add_status(app, queue, metrics, max_duration)
     return app
 
 
@@ -91,11 +91,11 @@ def _add_predict(app: FastAPI, queue: AdmissionQueue, max_duration: float) -> No
         if clip is None:
             raise ClientDisconnect
         trace = Trace.of(http_request.headers)
-        body = await asyncio.to_thread(_response_body, request, clamped, clip, trace)
-        return Response(body, media_type="application/json")
+        as_wav = accepts_wav(", ".join(http_request.headers.getlist("accept")))
+        return await asyncio.to_thread(answer, request, clamped, clip, trace, as_wav=as_wav)
 
 
-def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics) -> None:
+def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics, max_duration: float) -> None:
     """Add the routes that report on the service and its requests."""
 
     @app.api_route("/health", methods=_READ)
@@ -108,6 +108,8 @@ def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics) -> None:
             "version": __version__,
             "model": origin.model,
             "engine": origin.engine,
+            "features": FEATURES,
+            "max_duration": max_duration,  # s
             "queue": queue.counts(),
             "rate": None if rate is None else round(rate, 2),  # seconds of sound per second of work
         }
@@ -173,35 +175,3 @@ async def _disconnected(http_request: Request) -> None:
     """Return when the client has closed its connection."""
     while (await http_request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _response_body(request: GenerateRequest, clamped: dict[str, float], clip: Clip, trace: Trace | None) -> bytes:
-    """Build the body of a 200."""
-    metadata: dict[str, Any] = {
-        **clip.extra,
-        "client_job_id": request.client_job_id,
-        "model": clip.origin.model,
-        "engine": clip.origin.engine,
-        "precision": clip.origin.precision,
-        "device": clip.origin.device,
-        "seed": clip.seed,
-        "requested_duration": request.duration,
-        "elapsed_s": round(clip.elapsed_s, 3),
-        "license": clip.license,
-    }
-    if trace:
-        metadata |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
-    if clamped:
-        metadata["clamped"] = clamped
-    if clip.warnings:
-        metadata["warnings"] = clip.warnings
-    response = GenerateResponse(
-        audio_base64=base64.b64encode(clip.wav).decode(),
-        sample_rate=clip.info.sample_rate,
-        duration=clip.info.duration,
-        num_samples=clip.info.frames,
-        channels=clip.info.channels,
-        prompt=request.prompt,
-        metadata=metadata,
-    )
-    return response.model_dump_json().encode()

@@ -131,7 +131,9 @@ class ServiceMiddleware:
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise HTTPException(401, "an API key is needed", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(
+                401, "an API key is needed, in the header Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"}
+            )
         if not hmac.compare_digest(token.strip().encode("latin-1"), self._key):
             raise HTTPException(403, "the API key is wrong")
 

@@ -151,3 +151,30 @@ def test_any_200_means_up(httpserver: HTTPServer, url: str, response: Response, 
     httpserver.expect_request("/health").respond_with_response(response)
 
     assert RemoteEngine(url, timeout_s=1, max_wait_s=0).health() == report
+
+
+@pytest.mark.parametrize(
+    ("header", "warnings"),
+    [
+        ('299 musicgen "duration 99 is out of range, 30 was used"', ["duration 99 is out of range, 30 was used"]),
+        ('110 - "stale", 299 host:1 "say \\"a\\"" "Sat, 28 Nov 2026 15:00:00 GMT"', ["stale", 'say "a"']),
+        ("", ["the service clamped values that were out of its range: duration"]),
+        ("nonsense", ["the service clamped values that were out of its range: duration"]),
+        ('299 x "never closed', ["the service clamped values that were out of its range: duration"]),
+        (f'299 x "{"a" * 1000}"', ["a" * 200]),
+        (", ".join(['299 x "a"'] * 1000), ["a"] * 8),
+    ],
+)
+def test_warnings_in_the_header_of_an_answer_are_passed_on(
+    httpserver: HTTPServer, url: str, header: str, warnings: list[str]
+) -> None:
+    """They say more than the metadata do; without them, the metadata's names of clamped fields are shown."""
+
+    def handler(request: Request) -> Response:
+        body = fakes.good_answer(json.loads(request.data))
+        body["metadata"]["clamped"] = {"duration": 99}
+        return Response(json.dumps(body), content_type="application/json", headers={"Warning": header})
+
+    answer_with(httpserver, handler)
+
+    assert list(generate(url).warnings) == warnings

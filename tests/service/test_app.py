@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from musicgen_cli import __version__
 from musicgen_cli.audio import wav
 from musicgen_cli.contract import GenerateRequest, read_answer
+from musicgen_cli.engine.responses import parse_warnings
 from musicgen_cli.errors import InvalidValueError, MemoryNeededError
 from musicgen_cli.service.admission import MAX_FINISHED_JOBS, AdmissionQueue
 from musicgen_cli.service.app import create_app
@@ -117,6 +119,60 @@ def test_max_duration_clamps_too(start: StartService) -> None:
         assert answer["metadata"]["clamped"] == {"duration": asked}
         assert (answer["metadata"]["requested_duration"], answer["duration"]) == (1.0, 1.0)
     assert "clamped" not in service.post({"duration": 1.0}).json()["metadata"]
+
+
+def test_a_clamped_value_is_said_in_a_warning_header(start: StartService) -> None:
+    """Also one that only this service's limit changes; a value that fits is not mentioned."""
+    service = start(max_duration=1.0)
+
+    answer = service.post({"duration": 99, "top_k": 10**3000, "temperature": 1.5})
+
+    assert answer.headers["warning"] == (
+        '299 musicgen "duration 99 is out of range, 1 was used", '
+        f'299 musicgen "top_k 1{"0" * 36}... is out of range, 1000 was used"'
+    )
+    assert parse_warnings([answer.headers["warning"]])[0] == "duration 99 is out of range, 1 was used"
+    assert "warning" not in service.post().headers
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_wav"),
+    [
+        ("audio/wav", True),
+        ("Audio/X-WAV", True),
+        ("audio/wave;q=0.5", True),
+        ("audio/*", True),
+        ("audio/wav, */*;q=0.8", True),
+        ("audio/wav, application/json;q=0.5", True),
+        ("application/json", False),
+        ("*/*", False),
+        ("", False),
+        ("text/html", False),
+        ("application/json, audio/wav", False),  # no preference
+        ("application/json, audio/wav;q=0.9", False),
+        ("audio/wav;q=0", False),
+        ("audio/wav;q=nan", False),
+        ("audio/wav;q=x", False),
+        (";,;q", False),
+    ],
+)
+def test_a_client_that_prefers_audio_gets_the_sound_itself(shared: ServiceClient, accept: str, is_wav: bool) -> None:
+    """Its metadata is a header then; everything else is answered in JSON."""
+    request = GenerateRequest(prompt="ä", duration=0.5, seed=7)
+    body = request.model_dump(include={"prompt", "duration", "seed"}) | {"top_k": 5000}
+
+    answer = shared.post(body, headers={"Accept": accept})
+    as_json = shared.post(body, headers={"Accept": "application/json"})
+
+    assert (answer.status_code, answer.headers["vary"]) == (200, "Accept")
+    assert "5000" in answer.headers["warning"]
+    if is_wav:
+        assert answer.headers["content-type"] == "audio/wav"
+        assert answer.content == shared.engine.sound(request)
+        assert json.loads(answer.headers["x-musicgen-metadata"]) == as_json.json()["metadata"]
+    else:
+        assert answer.json() == as_json.json()
+        assert "x-musicgen-metadata" not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -246,11 +302,18 @@ def test_health_describes_the_service(service: FakeService) -> None:
         "version": __version__,
         "model": "fake",
         "engine": "sine",
+        "features": ["deadline", "progress", "seed", "wav"],
+        "max_duration": 30.0,
         "queue": {"waiting": 0, "running": 0, "limit": 16},
         "rate": None,
     }
     service.post()
     assert service.get("/health").json()["rate"] > 0
+
+
+def test_health_says_how_long_a_clip_may_be(start: StartService) -> None:
+    """A client can ask before it sends what would be clamped."""
+    assert start(max_duration=12.5).get("/health").json()["max_duration"] == 12.5
 
 
 def test_while_the_model_is_being_loaded_the_answer_is_503(start: StartService, engine: FakeEngine) -> None:

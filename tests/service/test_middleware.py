@@ -195,6 +195,7 @@ def test_a_missing_key_is_401(keyed: FakeService, path: str, authorization: str 
 
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
+    assert "Authorization: Bearer" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("authorization", ["Bearer wrong", "Bearer sesäm", "Bearer sesäme2", "Bearer \xff"])
