@@ -6,6 +6,7 @@ Settings come from the same places as the command's. Nothing is printed: notes a
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -21,6 +22,7 @@ from musicgen_cli.actions.engines import LogReporter, configure, open_engine, op
 from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, make_all, plan
 from musicgen_cli.engine.base import LogListener, ProgressListener
 from musicgen_cli.errors import InvalidValueError, UsageError
+from musicgen_cli.request_fields import FIELDS
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Store
 
@@ -32,7 +34,7 @@ def generate(
     prompt: str = "",
     *,
     variations: int = 1,
-    tags: Sequence[str] = (),
+    tags: str | Sequence[str] = (),
     creator: str | None = None,
     parent_id: str | None = None,
     variation_set_id: str | None = None,
@@ -40,7 +42,7 @@ def generate(
     local: bool | None = None,
     model: str | None = None,
     url: str | None = None,
-    store: Path | None = None,
+    store: str | Path | None = None,
     **fields: Any,
 ) -> list[Artifact]:
     """
@@ -49,7 +51,7 @@ def generate(
     Args:
         prompt: What it should sound like; "" makes an unconditional take.
         variations: The number of takes, of one variation set, with seeds counting up.
-        tags: Tags of each take.
+        tags: Tags of each take; a text is one tag.
         creator: Recorded with each take; None means the setting.
         parent_id: The take that these come from: an id, the start of one, or `last`.
         variation_set_id: The variation set that they join.
@@ -61,14 +63,16 @@ def generate(
         fields: Further fields of the request: `duration` in seconds, `seed`, `temperature`, …
 
     Raises:
+        TypeError: There is no such field.
         MusicgenError: As the command `generate`; takes that were made before the failure are in the store.
     """
+    _check_fields(fields)
     settings = _settings(creator=creator, local=local, model=model, url=url, store=store)
     archive = Store(settings.store, warn=_log.warning)
     options = GenerateOptions(
         fields={"prompt": prompt, **fields} if prompt or not from_id else fields,
         creator=settings.creator,
-        tags=tags,
+        tags=[tags] if isinstance(tags, str) else tags,
         variations=variations,
         parent_id=parent_id,
         variation_set_id=variation_set_id and configuration.label("variation_set_id", variation_set_id),
@@ -84,7 +88,7 @@ def generate(
 def batch(
     rows: Iterable[Mapping[str, Any]],
     *,
-    sweep: Sequence[str] = (),
+    sweep: str | Sequence[str] = (),
     run: str | None = None,
     redo: bool = False,
     force: bool = False,
@@ -93,8 +97,8 @@ def batch(
     max_failures: int | None = None,
     local: bool | None = None,
     model: str | None = None,
-    urls: Sequence[str] = (),
-    store: Path | None = None,
+    urls: str | Sequence[str] = (),
+    store: str | Path | None = None,
 ) -> Iterator[Outcome]:
     """
     Make a take of each row unless it is stored already; yield each with its artifact or its error, as it ends.
@@ -114,9 +118,13 @@ def batch(
         store: The store's folder; None means the setting.
 
     Raises:
+        TypeError: `rows` is one row, or a text.
         InvalidValueError: Rows are wrong, and nothing was made.
         MusicgenError: As `Batch.run`.
     """
+    if isinstance(rows, Mapping | str):
+        raise TypeError(f"rows must be a list of mappings, got one {type(rows).__name__}")
+    sweep, urls = ([each] if isinstance(each, str) else each for each in (sweep, urls))
     settings = _settings(local=local, model=model, url=urls[0] if urls else None, store=store)
     archive = Store(settings.store, warn=_log.warning)
     with closing(Worklist({"creator": settings.creator}, Sweep(sweep))) as worklist:
@@ -136,6 +144,22 @@ def batch(
         work = Batch(worklist, archive, model=engine.origin.model, run=run, parents=parents, redo=redo, force=force)
         with closing(engine), work.exclusive_lock():
             yield from work.run(engine, _BatchLog(), jobs=jobs or engine.slots, retry=retry, max_failures=max_failures)
+
+
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    """
+    Check the names of further fields, as Python does for other arguments.
+
+    Raises:
+        TypeError: There is no such field; the message names the nearest argument, or all fields.
+    """
+    names = [field.name for field in FIELDS]
+    arguments = [*names, *(generate.__kwdefaults__ or {})]
+    for name in fields:
+        if name not in names:
+            nearest = difflib.get_close_matches(name, arguments, n=1)
+            meant = f"did you mean {nearest[0]!r}?" if nearest else f"fields are {', '.join(names)}"
+            raise TypeError(f"generate() got an unexpected keyword argument {name!r}; {meant}")
 
 
 def _settings(**options: Any) -> Settings:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from musicgen_cli import Store, batch, generate
-from musicgen_cli.errors import InvalidValueError, ServiceError, UsageError
+import musicgen_cli
+from musicgen_cli import Filter, InvalidValueError, MusicgenError, ServiceError, Store, UsageError, batch, generate
+from tests.test_errors import KINDS
 
 ROWS: list[dict[str, Any]] = [{"prompt": prompt, "duration": 0.5} for prompt in ("rain", "snow", "rain")]
 
@@ -63,3 +64,44 @@ def test_importing_the_package_loads_nothing_else() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
 
     assert done.stdout == "['musicgen_cli._version']\n"
+
+
+def test_a_misspelt_field_is_a_type_error_that_names_the_nearest(service: HTTPServer, store_path: Path) -> None:
+    """As Python does with every other argument: nothing is made at defaults that nobody asked for."""
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'durations'; did you mean 'duration'\?"):
+        generate("x", durations=1)
+    with pytest.raises(TypeError, match="'tag'; did you mean 'tags'"):
+        generate("x", tag="mine")
+    with pytest.raises(TypeError, match="'zzz'; fields are prompt, duration, temperature,"):
+        generate("x", zzz=1)
+    assert service.log == []
+    assert not store_path.exists()
+
+
+@pytest.mark.usefixtures("healthy")
+def test_one_text_is_not_a_list_of_its_letters(store_path: Path) -> None:
+    """Wherever several texts are taken, one will do; a folder may be a text, too."""
+    (take,) = generate("rain", duration=0.5, tags="mytag", store=str(store_path))
+    assert take.tags[4:] == ("mytag",)
+
+    store = Store(str(store_path))
+    assert [each.id for each in store.newest(None, Filter(tags="mytag"))] == [take.id]  # type: ignore[arg-type]
+    assert store.tag(take.id, add="other", rm="mytag")[0].tags[4:] == ("other",)
+    assert store.get_many("last") == [store.get(take.id)]
+    assert [each.id for each in store.remove(take.id)] == [take.id]
+
+    assert len(list(batch([{"duration": 0.5}], sweep="seed=1,2", store=str(store_path)))) == 2
+    with pytest.raises(TypeError, match="rows must be a list of mappings, got one dict"):
+        list(batch({"prompt": "rain"}))  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="rows must be a list of mappings, got one str"):
+        list(batch("rain"))  # type: ignore[arg-type]
+
+
+def test_the_package_has_every_error() -> None:
+    """A program can catch each kind by its public name."""
+    for kind in KINDS:
+        assert getattr(musicgen_cli, kind.__name__) is kind
+        assert kind.__name__ in musicgen_cli.__all__
+    assert {name for name in musicgen_cli.__all__ if not hasattr(musicgen_cli, name)} == set()
+    assert {*musicgen_cli.__all__} <= {*dir(musicgen_cli)}
+    assert issubclass(UsageError, MusicgenError)

@@ -43,6 +43,10 @@ class Filter:
     since: datetime | None = None  # aware; inclusive, to the millisecond
     until: datetime | None = None  # likewise
 
+    def __post_init__(self) -> None:
+        if isinstance(tag := self.tags, str):  # one tag, not its letters
+            object.__setattr__(self, "tags", (tag,))
+
     def exact(self) -> dict[str, str]:
         """Return the members that must have a certain value; `model` is a member of `origin`."""
         values = {

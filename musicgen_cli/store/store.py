@@ -64,15 +64,15 @@ class Store:
     version understands it. Reading takes no lock and writes nothing.
 
     Where a method takes an id as `ref` or in `ids`, it may be a complete id, an id without `artifact_`, the first 4 or
-    more digits of an id if no other one starts with them, or `last`.
+    more digits of an id if no other one starts with them, or `last`. Where it takes several texts, one will do.
 
     Args:
         root: The store's directory.
         warn: Called with one line, once per kind, for problems that don't make an operation fail.
     """
 
-    def __init__(self, root: Path, *, warn: Callable[[str], None] = _to_stderr) -> None:
-        self.root = root
+    def __init__(self, root: str | Path, *, warn: Callable[[str], None] = _to_stderr) -> None:
+        self.root = root = Path(root)
         self._warn = warn
         self._warned: set[str] = set()
         self._blobs = Blobs(root)
@@ -174,7 +174,7 @@ class Store:
             raise AmbiguousIdError(ref, [artifact.id for artifact in matches])
         return matches[0]
 
-    def get_many(self, ids: Sequence[str]) -> list[Artifact]:
+    def get_many(self, ids: str | Sequence[str]) -> list[Artifact]:
         """
         Return the artifacts with the given ids, in their order, without repeats.
 
@@ -184,7 +184,9 @@ class Store:
         refs, search = self._look_up(ids)
         return [from_record(search.live[id_]) for id_ in refs]
 
-    def tag(self, ids: Sequence[str], *, add: Sequence[str] = (), rm: Sequence[str] = ()) -> list[Artifact]:
+    def tag(
+        self, ids: str | Sequence[str], *, add: str | Sequence[str] = (), rm: str | Sequence[str] = ()
+    ) -> list[Artifact]:
         """
         Remove tags from artifacts, then add tags; after an error, none of them has changed.
 
@@ -201,8 +203,8 @@ class Store:
             InvalidValueError: A tag to add is invalid, or an artifact would have too many.
             StoreBusyError: Another process kept the store locked.
         """
-        added = dict.fromkeys(check_tag(tag) for tag in add)
-        removed = {unicodedata.normalize("NFC", tag) for tag in rm}
+        added = dict.fromkeys(check_tag(tag) for tag in _several(add))
+        removed = {unicodedata.normalize("NFC", tag) for tag in _several(rm)}
 
         def change(artifact: Artifact) -> tuple[Artifact, Record | None]:
             tags = edit_tags(artifact.tags, added, removed)
@@ -218,7 +220,7 @@ class Store:
 
         return self._edit(ids, "tag", change)
 
-    def remove(self, ids: Sequence[str]) -> list[Artifact]:
+    def remove(self, ids: str | Sequence[str]) -> list[Artifact]:
         """
         Remove artifacts; after an error, none is removed. `restore` can undo this while the audio is still stored.
 
@@ -315,10 +317,10 @@ class Store:
             temporaries=len(sizes) - len(blobs),
         )
 
-    def _look_up(self, ids: Sequence[str]) -> tuple[dict[str, str], ArtifactSearch]:
+    def _look_up(self, ids: str | Sequence[str]) -> tuple[dict[str, str], ArtifactSearch]:
         """Return a dictionary from the complete ids to the `ids` as they were passed, and a search for them."""
         refs: dict[str, str] = {}
-        for ref in ids:
+        for ref in _several(ids):
             prefix, complete = parse_id(ref) or ("", False)
             refs.setdefault(prefix if complete else self.get(ref).id, ref)
         search = ArtifactSearch(refs, to_edit=True)
@@ -329,7 +331,7 @@ class Store:
         return refs, search
 
     def _edit(
-        self, ids: Sequence[str], op: str, change: Callable[[Artifact], tuple[Artifact, Record | None]]
+        self, ids: str | Sequence[str], op: str, change: Callable[[Artifact], tuple[Artifact, Record | None]]
     ) -> list[Artifact]:
         """
         Append one `tag` or `del` line for each artifact that it changes.
@@ -367,6 +369,11 @@ class Store:
         if kind not in self._warned:
             self._warned.add(kind)
             self._warn(line)
+
+
+def _several(texts: str | Sequence[str]) -> Sequence[str]:
+    """Return a list of texts: a text alone is not a list of its letters."""
+    return [texts] if isinstance(texts, str) else texts
 
 
 def _check_live(search: ArtifactSearch, refs: Mapping[str, str]) -> None:
