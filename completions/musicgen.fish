@@ -153,7 +153,7 @@ complete -c musicgen -n '__musicgen_at play' -s h -l help -d 'Show help and exit
 complete -c musicgen -n '__musicgen_at export' -f -k -a '(__musicgen_stored takes)'
 complete -c musicgen -n '__musicgen_at export' -s o -l output -r -F -d 'Write to this file or folder, or to stdout if -. [current folder]'
 complete -c musicgen -n '__musicgen_at export' -l name -r -f -d 'Template of file names in a folder. [{prompt_slug}-{seed}-{id}]'
-complete -c musicgen -n '__musicgen_at export' -l format -r -f -a 'wav flac ogg mp3' -d 'Format of the files; all but wav need the extra audio. [by the suffix, else wav]'
+complete -c musicgen -n '__musicgen_at export' -l format -r -f -a 'wav flac ogg mp3' -d 'Format of the files; all but wav need the extra audio or ffmpeg. [by the suffix, else wav]'
 complete -c musicgen -n '__musicgen_at export' -l loop -d 'Cut whole bars that repeat without a seam, or cross-fade a take without a beat.'
 complete -c musicgen -n '__musicgen_at export' -l bpm -r -f -d 'Tempo of the loop. [the prompt\'s, or measured]'
 complete -c musicgen -n '__musicgen_at export' -l bars -r -f -d 'Length of the loop in bars of four beats. [all that fit]'

@@ -11,12 +11,10 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from musicgen_cli import atomic
 from musicgen_cli.actions.library.loops import LoopOptions, cut_loop
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError
-from musicgen_cli.extras import needs
 from musicgen_cli.store import Artifact, Store
 from musicgen_cli.text import printable
 
@@ -71,7 +69,7 @@ def resolve_target(
 
     Raises:
         InvalidValueError: An empty path or one with NUL, an unknown format, or an unknown field in the template.
-        MissingExtraError: The format needs the extra audio.
+        MissingExtraError: The format needs the extra audio, or ffmpeg.
         UsageError: Several takes for one file, a template for a file, or a format that contradicts the suffix.
         TargetError: The file exists, and `force` is False.
     """
@@ -106,7 +104,7 @@ def check_format(format_: str | None, path: Path | None) -> str:
     Raises:
         InvalidValueError: There is no such format.
         UsageError: There is no such suffix, or the two contradict each other.
-        MissingExtraError: The format needs the extra audio.
+        MissingExtraError: The format needs the extra audio, or ffmpeg.
     """
     if format_ is not None and format_ not in FORMATS:
         raise InvalidValueError(f"format must be one of {', '.join(FORMATS)}, got {format_[:40]!r}")
@@ -121,7 +119,9 @@ def check_format(format_: str | None, path: Path | None) -> str:
         format_ = suffix[1:]
     format_ = format_ or "wav"
     if format_ != "wav":
-        _encoder()
+        from musicgen_cli.audio.encode import check_encoder
+
+        check_encoder(format_)
     return format_
 
 
@@ -157,8 +157,9 @@ def convert(
             note("mp3 adds silence at both ends, so the loop has a gap; wav, flac and ogg have none")
         sound = result.wav
     if format_ != "wav":
-        encoded: bytes = _encoder().encode(sound, format_, metadata_of(artifact) if metadata else {})
-        return encoded
+        from musicgen_cli.audio.encode import encode
+
+        return encode(sound, format_, metadata_of(artifact) if metadata else {})
     return with_metadata(sound, artifact) if metadata else sound
 
 
@@ -313,12 +314,6 @@ def _cant_write(path: Path, err: OSError, *, hint: str) -> TargetError:
 
 def _exists(path: Path) -> TargetError:
     return TargetError(f"{printable(str(path))} exists already", hint="`--force` replaces it", exists=True)
-
-
-def _encoder() -> ModuleType:
-    with needs("audio"):
-        from musicgen_cli.audio import encode
-    return encode
 
 
 def _fields(template: str) -> list[tuple[str, str | None]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from musicgen_cli._version import __version__
 from musicgen_cli.audio.wav import read_info, with_info, without_last_info
+from musicgen_cli.limits import CREATOR
 from musicgen_cli.store import Artifact
 from musicgen_cli.text import one_line
 
@@ -28,13 +29,14 @@ def metadata_of(artifact: Artifact) -> dict[str, str]:
     """
     Return a take's metadata under the names that audio formats share; members without a value are left out.
 
-    The comment is the whole record as ASCII JSON, without the service's address.
+    The artist is the creator if the user has set one. The comment is the whole record as ASCII JSON, without the
+    service's address.
     """
     record = artifact.record
     record["origin"] = {name: value for name, value in artifact.origin.items() if name != "url"}
     texts = {
         "title": one_line(artifact.prompt)[:_TITLE_CHARS].strip() or artifact.id,
-        "artist": one_line(artifact.creator),
+        "artist": one_line(artifact.creator) if artifact.creator != CREATOR else "",
         "date": one_line(artifact.created)[:10],
         "comment": json.dumps(record, separators=(",", ":")),
         "copyright": one_line(artifact.license or ""),

@@ -35,7 +35,7 @@ def command(
         typer.Option(
             "--format",
             metavar="wav|flac|ogg|mp3",
-            help="Format of the files; all but wav need the extra audio. [by the suffix, else wav]",
+            help="Format of the files; all but wav need the extra audio or ffmpeg. [by the suffix, else wav]",
             show_default=False,
         ),
     ] = None,

@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from musicgen_cli.actions.library.import_ import Duplicate, Imported, Importer, 
 from musicgen_cli.actions.library.loops import LoopOptions
 from musicgen_cli.actions.library.metadata import embedded_record, with_metadata, without_metadata
 from musicgen_cli.audio.wav import inspect, read_info, with_info, without_last_info
-from musicgen_cli.errors import InvalidWavError
+from musicgen_cli.errors import InvalidWavError, MissingExtraError
+from musicgen_cli.limits import CREATOR
 from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 
@@ -67,17 +69,29 @@ def test_the_metadata_of_a_wav_stands_behind_its_samples(store: Store) -> None:
     assert without_metadata(wav, record) == blob
 
 
+@pytest.fixture(params=["soundfile", "ffmpeg"])
+def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let soundfile encode, or ffmpeg where soundfile isn't installed."""
+    if request.param == "soundfile":
+        pytest.importorskip("soundfile", reason="needs the extra audio")
+    elif shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg isn't installed")
+    else:
+        monkeypatch.setitem(sys.modules, "soundfile", None)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("form", ["wav", "flac", "ogg", "mp3"])
-def test_other_programs_read_the_metadata(store: Store, tmp_path: Path, form: str) -> None:
+def test_other_programs_read_the_metadata(store: Store, tmp_path: Path, form: str, encoder: str) -> None:
     """They find length, title, licence and the whole record."""
-    pytest.importorskip("soundfile", reason="needs the extra audio")
     artifact = take(store)
     probe = probed(export(artifact, store, resolve_target(str(tmp_path / f"x.{form}")), set()))
 
     assert probe["duration"] == pytest.approx(0.5, abs=0.12 if form == "mp3" else 0.001)
     assert json.loads(probe["comment"])["prompt"] == PROMPT
     assert json.loads(probe["comment"])["id"] == artifact.id
-    if form == "mp3":  # whose texts other programs would read as Latin-1
+    assert probe["artist"] == "me"
+    if form == "mp3" and encoder == "soundfile":  # whose texts other programs would read as Latin-1
         assert probe["title"].startswith(r"elan \x1b[31m\u202e?piano? ??")
     else:
         assert probe["title"] == r"élan \x1b[31m\u202e“piano” 音楽"
@@ -85,25 +99,62 @@ def test_other_programs_read_the_metadata(store: Store, tmp_path: Path, form: st
         assert "musicgen-cli" in (probe["software"] if "software" in probe else probe["encoder"])
 
 
-def test_lossless_is_lossless(store: Store, tmp_path: Path) -> None:
+def test_texts_that_a_format_of_metadata_uses_itself_survive(store: Store, tmp_path: Path, encoder: str) -> None:
+    """Signs that have a meaning in ffmpeg's files of metadata are only text in a prompt."""
+    prompt = r"a=b; #1 \ [x] %s ; comment=evil"
+    path = export(take(store, prompt=prompt), store, resolve_target(str(tmp_path / "x.flac")), set())
+
+    assert (probed(path)["title"], probed(path)["artist"]) == (prompt, "me")
+    assert json.loads(probed(path)["comment"])["prompt"] == prompt
+
+
+def test_the_artist_is_what_the_user_has_set_or_absent(store: Store, tmp_path: Path) -> None:
+    """A music player should not show the name of this program as an artist."""
+    path = export(take(store, creator=CREATOR), store, resolve_target(str(tmp_path / "x.wav")), set())
+
+    assert "IART" not in read_info(path.read_bytes())
+    assert json.loads(read_info(path.read_bytes())["ICMT"])["creator"] == CREATOR
+
+
+def test_lossless_is_lossless(store: Store, tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """FLAC has the same samples, of 16 and of 24 bits."""
-    soundfile = pytest.importorskip("soundfile", reason="needs the extra audio")
     deep = bytearray(fakes.tone(0.5))  # its bytes as 24-bit samples
     deep[28:36] = struct.pack("<IHH", 96_000, 3, 24)
     deep = deep[:40] + struct.pack("<I", 31_998) + deep[44 : 44 + 31_998]
     deep[4:8] = struct.pack("<I", len(deep) - 8)
     for wav, kind in ((fakes.tone(0.5, channels=2), "int16"), (bytes(deep), "int32")):
         path = export(take(store, wav), store, resolve_target(f"{tmp_path}/out/", format_="flac"), set())
-        read = [soundfile.read(file, dtype=kind)[0].tobytes() for file in (path, store.blob_path(store.get("last")))]
+        with monkeypatch.context() as patch:
+            patch.delitem(sys.modules, "soundfile")
+            soundfile = pytest.importorskip("soundfile", reason="needs the extra audio")
+            blob = store.blob_path(store.get("last"))
+            read = [soundfile.read(file, dtype=kind)[0].tobytes() for file in (path, blob)]
         assert read[0] == read[1]
 
 
-def test_a_sample_rate_that_a_format_cannot_hold_is_an_error(store: Store, tmp_path: Path) -> None:
-    """MP3 has nine sample rates."""
-    pytest.importorskip("soundfile", reason="needs the extra audio")
-    with pytest.raises(InvalidWavError, match="mp3 can't hold 1 channels at 96000 Hz"):
-        export(take(store, fakes.tone(0.1, rate=96_000)), store, resolve_target(str(tmp_path / "x.mp3")), set())
-    assert list(tmp_path.glob("*.mp3")) == []
+@pytest.mark.usefixtures("encoder")
+@pytest.mark.parametrize(("form", "rate", "channels"), [("mp3", 96_000, 1), ("flac", 700_000, 1), ("flac", 32_000, 9)])
+def test_a_sample_rate_that_a_format_cannot_hold_is_an_error(
+    store: Store, tmp_path: Path, form: str, rate: int, channels: int
+) -> None:
+    """MP3 has nine sample rates; the sound isn't changed without a word."""
+    noun = "1 channel" if channels == 1 else f"{channels} channels"
+    sound = take(store, fakes.tone(0.1, rate=rate, channels=channels))
+    with pytest.raises(InvalidWavError, match=f"{form} can't hold {noun} at {rate} Hz"):
+        export(sound, store, resolve_target(str(tmp_path / f"x.{form}")), set())
+    assert list(tmp_path.glob(f"*.{form}")) == []
+
+
+def test_without_an_encoder_the_message_names_both(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is made: the extra, or ffmpeg."""
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(MissingExtraError, match="OGG needs the extra 'audio' or ffmpeg, and neither is here") as caught:
+        resolve_target(str(tmp_path / "x.ogg"))
+    assert "install" in (caught.value.hint or "")
 
 
 def import_(store: Store, path: Path) -> tuple[Result, list[str]]:
