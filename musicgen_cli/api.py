@@ -19,7 +19,7 @@ from musicgen_cli.actions.batch.parents import find_parents
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
 from musicgen_cli.actions.engines import LogReporter, configure, open_engine, open_fleet
-from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, make_all, plan
+from musicgen_cli.actions.generate import GenerateOptions, StoredTake, expected_bytes, make_all, plan
 from musicgen_cli.engine.base import LogListener, ProgressListener
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.request_fields import FIELDS
@@ -82,7 +82,7 @@ def generate(
     archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     with closing(open_engine(configure(settings), _reporter, api_key=settings.api_key)) as engine:
         takes = make_all(planned_takes, engine, archive, _listener, jobs=engine.slots)
-        return [take.artifact for take in takes]
+        return [_logged(take) for take in takes]
 
 
 def batch(
@@ -168,6 +168,13 @@ def _settings(**options: Any) -> Settings:
     if options["model"] is not None and not settings.local:
         raise UsageError("model needs local=True", hint="a service chooses its model when it starts")
     return settings
+
+
+def _logged(take: StoredTake) -> Artifact:
+    """Log the warnings of a take, and return its record."""
+    for text in take.warnings:
+        _log.warning(text)
+    return take.artifact
 
 
 class _BatchLog:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 import musicgen_cli
 from musicgen_cli import Filter, InvalidValueError, MusicgenError, ServiceError, Store, UsageError, batch, generate
+from tests.support import fakes
 from tests.test_errors import KINDS
 
 ROWS: list[dict[str, Any]] = [{"prompt": prompt, "duration": 0.5} for prompt in ("rain", "snow", "rain")]
@@ -105,3 +108,20 @@ def test_the_package_has_every_error() -> None:
     assert {name for name in musicgen_cli.__all__ if not hasattr(musicgen_cli, name)} == set()
     assert {*musicgen_cli.__all__} <= {*dir(musicgen_cli)}
     assert issubclass(UsageError, MusicgenError)
+
+
+def test_warnings_of_a_take_are_logged(
+    httpserver: HTTPServer, store_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the command prints them: nothing else would tell a program that a value was clamped."""
+
+    def clamp(request: Request) -> Response:
+        body = fakes.good_answer(json.loads(request.data) | {"duration": 0.5})
+        warning = '299 musicgen "duration 5 is out of range, 0.5 was used"'
+        return Response(json.dumps(body), content_type="application/json", headers={"Warning": warning})
+
+    httpserver.expect_request("/predict").respond_with_handler(clamp)
+    generate("x", duration=5, url=httpserver.url_for("/"), store=store_path)
+
+    logged = [(record.levelname, record.message) for record in caplog.records if record.name == "musicgen"]
+    assert logged == [("WARNING", "duration 5 is out of range, 0.5 was used"), ("WARNING", "requested 5 s, got 0.5 s")]

@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from tokenizers import Tokenizer
@@ -27,6 +28,7 @@ from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames,
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
+from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
 from musicgen_cli.errors import CheckpointError, short_reason
 
 _CACHED_PROMPTS = 4  # a prompt is mostly repeated at once, with other seeds
@@ -105,7 +107,7 @@ class LocalEngine(Generic[Conditioning]):
             seed=seed,
             license=self.license,
             extra={"checkpoint": self._checkpoint.digest, "sampler": SAMPLER_VERSION},
-            warnings=warnings,
+            warnings=(*warnings, *self._unknown_words(request.prompt)),
         )
 
     def tokenize(self, prompt: str) -> list[int]:
@@ -119,6 +121,12 @@ class LocalEngine(Generic[Conditioning]):
         if not ids or max(ids) >= self.shape.text.vocab:
             raise CheckpointError(f"the tokenizer.json of {self._checkpoint.name} doesn't fit its model")
         return ids
+
+    def _unknown_words(self, prompt: str) -> Iterator[str]:
+        """Yield a sentence about the words of a prompt that the model doesn't know, if there are any."""
+        if words := unknown_words(self._tokenizer, prompt):
+            more = ", …" if len(words) > SHOWN else ""
+            yield f"{self._checkpoint.name} doesn't know: {', '.join(words[:SHOWN])}{more}"
 
     def _plan(self, duration: float) -> tuple[int, DelayPattern]:
         """Return the number of samples per channel of a clip of `duration` seconds, and its delay pattern."""

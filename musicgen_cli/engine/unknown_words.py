@@ -1,0 +1,39 @@
+"""Which words of a prompt mean nothing to a model; only one with a list of words, such as nano, can tell."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+SHOWN = 8  # at most, of a prompt's words
+
+# Words that nobody expects to be heard.
+_UNHEARD = frozenset(
+    """
+    a about all an and any are as at be bit but by dont each every for from he i in into is it its just less like
+    little make me more most my no not of on or other our out over please really she so some than that the their them
+    then they this to too under up us very want we what when where which while who with you your
+    background bar bars bpm instrumental key loop looping melody music musical piece song sound sounds style tempo
+    track tune vibe vibes
+    """.split()  # noqa: SIM905  # easier to read and to add to
+)
+
+
+def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
+    """Return the words of a prompt that the tokenizer of a model doesn't know, without repeats."""
+    if not isinstance(tokenizer.model, WordLevel):
+        return []
+    unknown = tokenizer.token_to_id(tokenizer.model.unk_token)
+    text = prompt if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(prompt)
+    ids = tokenizer.encode(prompt, add_special_tokens=False).ids
+    words = [word.strip(".,;") for word, id_ in zip(text.split(), ids, strict=False) if id_ == unknown]
+    words += filter(_is_foreign, re.findall(r"\w+", prompt))
+    return [word for word in dict.fromkeys(words) if word and word not in _UNHEARD and not word.isdecimal()]
+
+
+def _is_foreign(word: str) -> bool:
+    """Return whether a word has no Latin letter or digit: the tokenizer of nano drops it."""
+    return not re.search(r"[a-zA-Z0-9_]", unicodedata.normalize("NFKD", word))
