@@ -8,19 +8,25 @@ texts, in checks and in messages come from the rows.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musicgen_cli.errors import AbsentError, InvalidValueError
 from musicgen_cli.extras import needs
-from musicgen_cli.settings import cache_dir, models_dir
+from musicgen_cli.settings import cache_dir, models_dir, state_dir
 
 if TYPE_CHECKING:
     from musicgen_cli.checkpoint.checkpoint import Checkpoint
     from musicgen_cli.engine.base import Engine
 
 Note = Callable[[str], None]
+
+_PULL_ADVICE = ", the small one that comes with musicgen; for full quality: musicgen model pull small"
+_DAY_S = 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +153,24 @@ def resolve_model(model: str, note: Note) -> Checkpoint:
 
     checkpoint = find_checkpoint(model, models_dir(), cache_dir())
     if model == "auto":
-        note(
-            f"model: {checkpoint.name}, the small one that comes with musicgen; "
-            "for full quality: musicgen model pull small"
-            if checkpoint.name == "nano"
-            else f"model: {checkpoint.name}"
-        )
+        is_advised = checkpoint.name == "nano" and _is_due(state_dir() / "pull-advised")
+        note(f"model: {checkpoint.name}{_PULL_ADVICE if is_advised else ''}")
     return checkpoint
+
+
+def _is_due(stamp: Path) -> bool:
+    """
+    Return whether something that is said once a day is to be said now, and take note of it as far as that is possible.
+
+    Args:
+        stamp: A file whose time is when it was last said.
+    """
+    if not stamp.is_absolute():  # there is no home directory
+        return True
+    with suppress(OSError):
+        if abs(time.time() - stamp.stat().st_mtime) < _DAY_S:  # a time in the future comes from a clock set back
+            return False
+    with suppress(OSError):
+        stamp.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stamp.touch()
+    return True

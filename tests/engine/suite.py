@@ -83,7 +83,11 @@ class EngineSuite:
 
     def test_a_request_without_a_seed_gets_a_random_one(self, case: EngineCase) -> None:
         """Where the clip names it, it is honoured like a requested one."""
-        wild: dict[str, Any] = {"temperature": 2.0, "top_k": 0, "top_p": 1.0}  # else nano's first second is often the same
+        wild: dict[str, Any] = {
+            "temperature": 2.0,
+            "top_k": 0,
+            "top_p": 1.0,
+        }  # else nano's first second is often the same
         first, second = case.generate(seed=None, **wild), case.generate(seed=None, **wild)
 
         assert first.wav != second.wav

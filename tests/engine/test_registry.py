@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from musicgen_cli import settings
 from musicgen_cli.engine import registry
 from musicgen_cli.errors import AbsentError, InvalidValueError, MissingExtraError
 from musicgen_cli.extras import install_command
@@ -63,3 +67,40 @@ def test_the_engine_torch_names_its_extra(monkeypatch: pytest.MonkeyPatch, packa
         registry.open_local("nano", engine="torch", note=lambda _: None)
 
     assert caught.value.hint == f"`{install_command('torch')}` installs it"
+
+
+ADVICE = "model: nano, the small one that comes with musicgen; for full quality: musicgen model pull small"
+
+
+def resolved(model: str = "auto") -> list[str]:
+    """Return the notes of finding a model."""
+    pytest.importorskip("tokenizers", reason="needs the extra local")
+    notes: list[str] = []
+    registry.resolve_model(model, notes.append)
+    return notes
+
+
+def test_the_advice_to_pull_a_model_comes_once_a_day() -> None:
+    """Which model was chosen is said each time; somebody who named nano needs no advice."""
+    assert resolved("nano") == []
+    assert resolved() == [ADVICE]
+    assert [resolved(), resolved()] == [["model: nano"]] * 2
+
+    (stamp,) = settings.state_dir().iterdir()
+    yesterday = time.time() - 25 * 60 * 60
+    os.utime(stamp, (yesterday, yesterday))
+    assert [resolved(), resolved()] == [[ADVICE], ["model: nano"]]
+
+    os.utime(stamp, (time.time() + 10**6,) * 2)  # by a clock that was wrong
+    assert [resolved(), resolved()] == [[ADVICE], ["model: nano"]]
+
+
+def test_the_advice_comes_each_time_where_nothing_can_be_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only or absent home is no reason to fail."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+
+    assert [resolved(), resolved()] == [[ADVICE]] * 2
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
