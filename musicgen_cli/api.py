@@ -80,7 +80,8 @@ def generate(
     )
     planned_takes = plan(options, archive)
     archive.check_free_space(sum(map(expected_bytes, planned_takes)))
-    with closing(open_engine(configure(settings), _reporter, api_key=settings.api_key)) as engine:
+    config = configure(settings)
+    with closing(open_engine(config, _reporter, api_key=settings.api_key, clips=variations)) as engine:
         takes = make_all(planned_takes, engine, archive, _listener, jobs=engine.slots)
         return [_logged(take) for take in takes]
 
@@ -140,7 +141,7 @@ def batch(
             raise InvalidValueError("; ".join(wrong))
         if not worklist.takes:
             return
-        engine = open_fleet(configure(settings), _reporter, api_key=settings.api_key, urls=urls)
+        engine = open_fleet(configure(settings), _reporter, api_key=settings.api_key, urls=urls, clips=worklist.takes)
         work = Batch(worklist, archive, model=engine.origin.model, run=run, parents=parents, redo=redo, force=force)
         with closing(engine), work.exclusive_lock():
             yield from work.run(engine, _BatchLog(), jobs=jobs or engine.slots, retry=retry, max_failures=max_failures)

@@ -7,6 +7,7 @@ Opens the engine that the settings choose, for the command line, Python, jobs, b
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,9 @@ from musicgen_cli.settings import Settings, models_dir
 if TYPE_CHECKING:
     from musicgen_cli.engine.base import Engine, ProgressListener
     from musicgen_cli.engine.client import RemoteEngine
+
+
+ANY_CLIPS = sys.maxsize  # wanted at once: as many as the engine has slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,7 @@ def open_engine(
     *,
     api_key: str | None = None,
     slots: int | None = None,
+    clips: int | None = None,
     threads: int | None = None,
 ) -> Engine:
     """
@@ -162,6 +167,7 @@ def open_engine(
     Args:
         api_key: Sent to the service as a Bearer token.
         slots: Of a local model: clips that are made at once.
+        clips: Of a local model: the most that will be wanted at once; what they take of memory is reported.
         threads: Of a local model: for one operation on the CPU.
 
     Raises:
@@ -177,19 +183,26 @@ def open_engine(
         device=config.device,
         precision=config.precision,
         slots=slots,
+        clips=clips,
         threads=threads,
         note=reporter.note,
     )
 
 
 def open_fleet(
-    config: EngineConfig, reporter: Reporter, *, api_key: str | None = None, urls: Sequence[str] = ()
+    config: EngineConfig,
+    reporter: Reporter,
+    *,
+    api_key: str | None = None,
+    urls: Sequence[str] = (),
+    clips: int | None = None,
 ) -> Engine:
     """
     Open one or more services that share the work, or the local model of the configuration.
 
     Args:
         urls: Addresses of the services; none means the one of the configuration.
+        clips: As in `open_engine`.
 
     Raises:
         ServiceUnreachableError: None of the services can be reached.
@@ -197,7 +210,7 @@ def open_fleet(
         MusicgenError: As `open_engine`.
     """
     if config.local:
-        return open_engine(config, reporter)
+        return open_engine(config, reporter, clips=clips)
     from musicgen_cli.engine.base import LogListener
     from musicgen_cli.engine.fleet import Fleet
 

@@ -23,6 +23,7 @@ _TEXT_WEIGHTS = ("text_encoder.", "enc_to_dec_proj.")
 USED_WEIGHTS = (*_TEXT_WEIGHTS, *_RESIDENT_WEIGHTS)  # prefixes of the tensors that engines use
 _TEXT_FACTOR = 1.2  # memory of encoding a prompt, as a multiple of the weights used for it
 _MIN_WEIGHTS_FOR_THREADS = 1 << 19  # multiplied in 10 us, which is as long as waking a thread takes
+_MUCH_BYTES = 1_000_000_000  # that clips at once may take before it is said
 _MAX_SLOTS = 8  # with more, hardly more clips are finished in the same time: docs/benchmarks.md
 
 
@@ -60,6 +61,40 @@ def default_slots(per_clip: int, free: int | None) -> int:
         free: Bytes that are left beside the model and a first clip; None if unknown.
     """
     return _MAX_SLOTS if free is None else min(_MAX_SLOTS, 1 + free // per_clip)
+
+
+def memory_note(slots: int, peak: int, per_clip: int) -> str | None:
+    """
+    Return a line about what clips take that are made at once, None if that isn't much.
+
+    Args:
+        slots: Clips at once.
+        peak: Of a process that makes one, in bytes.
+        per_clip: What each further clip takes, in bytes.
+    """
+    total = peak + (slots - 1) * per_clip
+    if slots == 1 or total < _MUCH_BYTES:
+        return None
+    return f"up to {slots} clips at once: they take up to {size(total)} of memory, one alone {size(peak)}"
+
+
+def check_slots(slots: int, per_clip: int, free: int | None) -> None:
+    """
+    Refuse more clips at once than fit into memory.
+
+    Args:
+        slots: That were asked for.
+        per_clip: What each further clip takes, in bytes.
+        free: What is left beside the model and a first clip, in bytes; None if it is unknown.
+
+    Raises:
+        MemoryNeededError: They don't fit.
+    """
+    if free is not None and (needed := (slots - 1) * per_clip) > free:
+        raise MemoryNeededError(
+            f"{slots} slots need about {size(needed)} of memory beside the model, {size(free)} is free",
+            hint=f"`--slots {1 + free // per_clip}` fits, or leave --slots out",
+        )
 
 
 def check_memory(name: str, needed: int, free: int | None) -> None:

@@ -36,6 +36,7 @@ class LoadOptions:
     device: str = "auto"
     precision: str | None = None
     slots: int | None = None  # clips that are made at once
+    clips: int | None = None  # the most that will be wanted at once
     threads: int | None = None  # per operation on the CPU
 
 
@@ -64,6 +65,7 @@ def _load_onnx(model: str, options: LoadOptions, note: Note) -> Engine:
         precision=options.precision or "int8",
         threads=options.threads,
         slots=options.slots,
+        clips=options.clips,
         note=note,
     )
 
@@ -123,6 +125,7 @@ def open_local(
     device: str | None = None,
     precision: str | None = None,
     slots: int | None = None,
+    clips: int | None = None,
     threads: int | None = None,
     note: Note,
 ) -> Engine:
@@ -135,6 +138,7 @@ def open_local(
         device: One of DEVICES; None means auto.
         precision: One of PRECISIONS; None means int8 with onnx, and with torch bf16 on CUDA, else fp32.
         slots: Clips that are made at once; None leaves it to the engine.
+        clips: The most that will be wanted at once: `note` says what they take; None is unknown.
         threads: For one operation of onnx; None means `hardware.cores`. Torch has settings of its own.
         note: Called with a line about which model was chosen, and what is being prepared.
 
@@ -144,7 +148,7 @@ def open_local(
         EngineError: The checkpoint can't be loaded.
     """
     backend = backend_of(engine, device, precision)
-    return backend.load(model, LoadOptions(device or "auto", precision, slots, threads), note)
+    return backend.load(model, LoadOptions(device or "auto", precision, slots, clips, threads), note)
 
 
 def resolve_model(model: str, note: Note) -> Checkpoint:

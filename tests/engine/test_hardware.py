@@ -17,6 +17,7 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine import hardware
 from musicgen_cli.engine.onnx.engine import OnnxEngine
+from musicgen_cli.errors import MemoryNeededError
 
 MEMINFO = {"proc/meminfo": "MemTotal:  9000 kB\nMemFree:  10 kB\nMemAvailable:  1000 kB\n"}
 CGROUP_V2 = {"proc/self/cgroup": "0::/user/job\n"}
@@ -189,6 +190,26 @@ def test_a_real_control_group_limits_the_threads(control_group: Path) -> None:
 def test_there_are_as_many_slots_as_fit_into_memory() -> None:
     """At least one and at most eight; eight where the free memory is unknown."""
     assert [hardware.default_slots(100, free) for free in (0, 99, 100, 250, 10_000, None)] == [1, 1, 2, 3, 8, 8]
+
+
+def test_what_several_clips_take_is_said_if_it_is_much() -> None:
+    """One clip, and those of a small model, are no news."""
+    assert hardware.memory_note(8, 900_000_000, 200_000_000) == (
+        "up to 8 clips at once: they take up to 2.3 GB of memory, one alone 900.0 MB"
+    )
+    assert hardware.memory_note(1, 4_000_000_000, 200_000_000) is None
+    assert hardware.memory_note(8, 150_000_000, 10_000_000) is None
+
+
+def test_more_slots_than_fit_into_memory_are_refused() -> None:
+    """Before the machine swaps or the kernel kills the process; the hint says how many fit."""
+    for slots, free in ((1, 0), (3, 200), (10_000, None)):
+        hardware.check_slots(slots, 100, free)
+    with pytest.raises(
+        MemoryNeededError, match=r"8 slots need about 700 bytes of memory .*, 250 bytes is free"
+    ) as caught:
+        hardware.check_slots(8, 100, 250)
+    assert "`--slots 3` fits" in str(caught.value.hint)
 
 
 def test_there_is_at_least_one_core() -> None:

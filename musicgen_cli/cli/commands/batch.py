@@ -184,7 +184,8 @@ def command(
         model = model_name(config, out, api_key=settings.api_key, urls=services.url or ())
         preview(batch_of(model=model), worklist.takes, out)
         return
-    with closing(open_fleet(config, out, api_key=settings.api_key, urls=services.url or ())) as engine:
+    engine = open_fleet(config, out, api_key=settings.api_key, urls=services.url or (), clips=worklist.takes)
+    with closing(engine):
         batch = batch_of(model=engine.origin.model)
         _run(batch, engine, run, out)
     _conclude(batch.tally, worklist.takes, run.max_failures, out)

@@ -81,7 +81,7 @@ def command(
         return
     target = _target(output, has_several=record.variations > 1, force=force, out=out)
     playback = _playback(archive, out) if play else None
-    with closing(open_engine(config, out, api_key=settings.api_key)) as engine:
+    with closing(open_engine(config, out, api_key=settings.api_key, clips=len(planned_takes))) as engine:
         _make(planned_takes, engine, archive, out, playback, target, to_stdout=output == "-")
     if playback is not None:
         playback.finish()

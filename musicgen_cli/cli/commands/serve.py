@@ -40,7 +40,7 @@ def command(
 ) -> None:
     """Serve the model over HTTP until stopped."""
     from musicgen_cli import settings
-    from musicgen_cli.actions.engines import configure_local, open_engine, prepare
+    from musicgen_cli.actions.engines import ANY_CLIPS, configure_local, open_engine, prepare
     from musicgen_cli.cli.output import Output
     from musicgen_cli.extras import needs
 
@@ -53,7 +53,7 @@ def command(
     config = configure_local(loaded.model, engine=engine, device=device, precision=precision)
     prepare(config, out)
     server.serve(
-        lambda: open_engine(config, out, slots=slots),
+        lambda: open_engine(config, out, slots=slots, clips=ANY_CLIPS),
         server.ServeOptions(
             host=host,
             port=port,

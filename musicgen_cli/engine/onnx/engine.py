@@ -41,6 +41,7 @@ class OnnxEngine(LocalEngine[Conditioning]):
         precision: str = "int8",
         threads: int | None = None,
         slots: int | None = None,
+        clips: int | None = None,
         note: Callable[[str], None] = lambda _: None,
         free: Callable[[], int | None] = hardware.free_memory,
     ) -> None:
@@ -52,6 +53,7 @@ class OnnxEngine(LocalEngine[Conditioning]):
             precision: One of those of onnx in `registry.BACKENDS`.
             threads: Per operation; None means `hardware.default_threads`.
             slots: Clips decoded at once, while further ones wait; None means `hardware.default_slots`.
+            clips: The most that will be wanted, which says what they take and keeps no more slots; None is unknown.
             note: Called with one line before a step that takes long.
             free: Returns the free memory in bytes; None, which means unknown, skips the check.
 
@@ -67,7 +69,14 @@ class OnnxEngine(LocalEngine[Conditioning]):
             self.shape, checkpoint.tensors(), steps=longest.steps, int8=precision == "int8"
         )
         hardware.check_memory(checkpoint.name, peak, free_bytes)
-        self.slots = slots or hardware.default_slots(per_clip, free_bytes and free_bytes - peak)
+        left = None if free_bytes is None else free_bytes - peak
+        if slots:
+            hardware.check_slots(slots, per_clip, left)
+        self.slots = slots or hardware.default_slots(per_clip, left)
+        if clips:
+            self.slots = min(self.slots, clips)
+            if text := hardware.memory_note(self.slots, peak, per_clip):
+                note(text)
         self._threads = threads or hardware.default_threads(self.shape.decoder)
         self._graphs = prepare_graphs(
             checkpoint,

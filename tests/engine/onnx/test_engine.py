@@ -16,6 +16,8 @@ pytest.importorskip("tokenizers", reason="needs the extra local")
 
 from musicgen_cli.audio.wav import inspect
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
+from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import NullListener, Origin
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION
 from musicgen_cli.engine.onnx.engine import OnnxEngine
@@ -117,6 +119,27 @@ def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_loaded(na
 def test_unknown_free_memory_is_not_checked(nano: Checkpoint, session_cache: Path) -> None:
     """The model is loaded."""
     OnnxEngine(nano, cache_dir=session_cache, free=lambda: None).close()
+
+
+def test_clips_at_once_are_kept_within_the_free_memory_and_announced(
+    nano: Checkpoint, session_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many slots as are wanted and fit; what they take is said before the model is loaded."""
+    monkeypatch.setattr(hardware, "_MUCH_BYTES", 0)
+    peak, per_clip = hardware.estimate_memory(Shape.of(nano.config), nano.tensors(), steps=1503, int8=True)
+    notes: list[str] = []
+
+    def slots(**options: Any) -> int:
+        engine = OnnxEngine(nano, cache_dir=session_cache, note=notes.append, **options)
+        engine.close()
+        return engine.slots
+
+    assert slots(free=lambda: peak + 2 * per_clip, clips=8) == 3
+    assert [note for note in notes if note.startswith("up to 3 clips at once: ")] == notes
+    assert (len(notes), slots(free=lambda: None, clips=2), len(notes)) == (1, 2, 2)
+    assert (slots(clips=1), slots(), len(notes)) == (1, 8, 2)  # no word where nothing is known, or about one
+    with pytest.raises(MemoryNeededError, match="8 slots need"):
+        slots(free=lambda: peak + 2 * per_clip, slots=8)
 
 
 @pytest.mark.parametrize(
