@@ -22,7 +22,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from musicgen_cli import limits
 from musicgen_cli.engine.base import Engine
-from musicgen_cli.errors import InvalidValueError, MusicgenError, StoppedError, UsageError
+from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.app import create_app
 from musicgen_cli.service.log import to_stderr
@@ -76,13 +76,12 @@ def serve(
         on_ready: Called with the service's address once the model is loaded.
 
     Returns:
-        After SIGTERM. If the engine's threads cannot be waited for, because the model is still being loaded or a step
-        takes longer than STOP_S, the process exits here: with 0 after SIGTERM and with 130 after Ctrl-C.
+        After SIGTERM or Ctrl-C. If the engine's threads cannot be waited for, because the model is still being loaded
+        or a step takes longer than STOP_S, the process exits here, with 0.
 
     Raises:
         UsageError: A host that is not loopback, without a key.
         MusicgenError: The service cannot listen on the address.
-        StoppedError: Ctrl-C, after the service has stopped.
         Exception: Whatever `make_engine` raised.
     """
     listener = listen(options.host, options.port, has_key=bool(options.api_key))
@@ -103,10 +102,8 @@ def serve(
         # The interpreter would wait for the thread, and native code cannot be interrupted. Nothing is lost: every
         # finished answer has been sent.
         logging.shutdown()
-        os._exit(StoppedError.exit_code if server.stopped_by == signal.SIGINT else 0)
+        os._exit(0)
     queue.shut_down()
-    if server.stopped_by == signal.SIGINT:
-        raise StoppedError
 
 
 def listen(host: str, port: int, *, has_key: bool) -> socket.socket:
@@ -175,7 +172,6 @@ class Server(uvicorn.Server):
             )
         )
         self.failure: BaseException | None = None  # why the model could not be loaded
-        self.stopped_by: int | None = None  # the signal
         self._queue = queue
         self._on_ready = on_ready
         self._stop_s = stop_s
@@ -197,7 +193,6 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature of a handler
         """Begin the shutdown; uvicorn restores the previous handlers at the end."""
-        self.stopped_by = sig
         self.should_exit = True
         for handled in HANDLED_SIGNALS:
             signal.signal(handled, signal.SIG_DFL)  # a second one kills, even if Python is stuck
