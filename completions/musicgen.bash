@@ -4,7 +4,7 @@
 _musicgen_knows() {
   case $1 in
     '')
-      commands='generate batch list show play export tag rm import gallery serve mcp doctor job model store' options='--version --show-completion -h --help'
+      commands='generate batch list ls show play export tag rm undo import gallery serve mcp doctor job model store' options='--version --show-completion -h --help'
       ;;
     generate)
       commands='' options='-d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --detach --play --store --json -q --quiet -h --help'
@@ -12,7 +12,7 @@ _musicgen_knows() {
     batch)
       commands='' options='--input-format --sweep --run --redo --skip-invalid --jobs --retry --max-failures --dry-run --failed -d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --store --json -q --quiet -h --help'
       ;;
-    list)
+    list | ls)
       commands='' options='-n --all -t --tag --creator --set --parent --model --search --since --until --wave --store --json -q --quiet -h --help'
       ;;
     show)
@@ -29,6 +29,9 @@ _musicgen_knows() {
       ;;
     rm)
       commands='' options='--yes --undo --store --json -q --quiet -h --help'
+      ;;
+    undo | 'job list' | 'job show' | 'job cancel')
+      commands='' options='--store --json -q --quiet -h --help'
       ;;
     import)
       commands='' options='-t --tag --creator --store --json -q --quiet -h --help'
@@ -47,9 +50,6 @@ _musicgen_knows() {
       ;;
     job)
       commands='list show poll cancel' options='-h --help'
-      ;;
-    'job list' | 'job show' | 'job cancel')
-      commands='' options='--store --json -q --quiet -h --help'
       ;;
     'job poll')
       commands='' options='--timeout-ms --mode --store --json -q --quiet -h --help'
@@ -97,21 +97,21 @@ _musicgen_takes() {
     ' --show-completion')
       choices='bash zsh fish'
       ;;
-    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @0' | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'export --name' | 'export --bpm' | 'export --bars' | 'gallery -n' | 'gallery --search' | 'gallery --since' | 'gallery --until' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
+    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @0' | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'ls -n' | 'ls --search' | 'ls --since' | 'ls --until' | 'export --name' | 'export --bpm' | 'export --bars' | 'gallery -n' | 'gallery --search' | 'gallery --since' | 'gallery --until' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
       ;;
-    'generate -t' | 'generate --tag' | 'batch -t' | 'batch --tag' | 'list -t' | 'list --tag' | 'tag --add' | 'tag --rm' | 'import -t' | 'import --tag' | 'gallery -t' | 'gallery --tag')
+    'generate -t' | 'generate --tag' | 'batch -t' | 'batch --tag' | 'list -t' | 'list --tag' | 'ls -t' | 'ls --tag' | 'tag --add' | 'tag --rm' | 'import -t' | 'import --tag' | 'gallery -t' | 'gallery --tag')
       stored=tags
       ;;
-    'generate --creator' | 'batch --creator' | 'list --creator' | 'import --creator' | 'gallery --creator')
+    'generate --creator' | 'batch --creator' | 'list --creator' | 'ls --creator' | 'import --creator' | 'gallery --creator')
       stored=creators
       ;;
-    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'play @'* | 'export @'* | 'tag @'* | 'rm @'* | 'gallery --parent')
+    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'ls --parent' | 'play @'* | 'export @'* | 'tag @'* | 'rm @'* | 'undo @'* | 'gallery --parent')
       stored=takes
       ;;
-    'generate --variation-set' | 'batch --variation-set' | 'list --set' | 'gallery --set')
+    'generate --variation-set' | 'batch --variation-set' | 'list --set' | 'ls --set' | 'gallery --set')
       stored=sets
       ;;
-    'generate --model' | 'batch --model' | 'serve --model' | 'mcp --model')
+    'generate --model' | 'batch --model' | 'ls --model' | 'serve --model' | 'mcp --model')
       stored=models paths=dirs
       ;;
     'generate --engine' | 'batch --engine' | 'serve --engine' | 'mcp --engine')
@@ -126,7 +126,7 @@ _musicgen_takes() {
     'generate -o' | 'generate --output' | 'batch --failed' | 'batch -o' | 'batch --output' | 'batch @0' | 'export -o' | 'export --output' | 'import @'* | 'gallery -o' | 'gallery --output')
       paths=files
       ;;
-    'generate --store' | 'batch --store' | 'list --store' | 'show --store' | 'play --store' | 'export --store' | 'tag --store' | 'rm --store' | 'import --store' | 'gallery --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')
+    'generate --store' | 'batch --store' | 'list --store' | 'ls --store' | 'show --store' | 'play --store' | 'export --store' | 'tag --store' | 'rm --store' | 'undo --store' | 'import --store' | 'gallery --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')
       paths=dirs
       ;;
     'batch --input-format')

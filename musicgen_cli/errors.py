@@ -128,9 +128,9 @@ class AmbiguousIdError(MusicgenError):
     code = "ambiguous-id"
     exit_code = 3
 
-    def __init__(self, prefix: str, candidates: list[str]) -> None:
+    def __init__(self, prefix: str, candidates: list[str], *, hint: str = "give more of the id") -> None:
         shown = ", ".join(candidates[:_CANDIDATES]) + (", …" if len(candidates) > _CANDIDATES else "")
-        super().__init__(f"{prefix!r} could be any of {shown}", hint="give more of the id")
+        super().__init__(f"{prefix!r} could be any of {shown}", hint=hint)
         self.candidates = candidates
 
 

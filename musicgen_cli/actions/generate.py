@@ -11,6 +11,7 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli._version import __version__
+from musicgen_cli.actions.library.takes import find_take
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, ProgressListener
@@ -62,9 +63,9 @@ def plan(options: GenerateOptions, store: Store) -> list[PlannedTake]:
         raise InvalidValueError(f"variations must be a whole number, {limits.VARIATIONS}, got {options.variations}")
     tags = all_tags(options.tags)
     fields = dict(options.fields)
-    parent_id = options.parent_id and store.get(options.parent_id).id
+    parent_id = options.parent_id and find_take(options.parent_id, store).id
     if options.from_id:
-        source = store.get(options.from_id)
+        source = find_take(options.from_id, store)
         fields = fields_of(source) | fields
         parent_id = parent_id or source.id
     if fields.get("seed") is None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Container, Sequence
 from functools import wraps
 from importlib import import_module
 from inspect import getdoc
-from keyword import iskeyword
 from typing import Annotated, Any
 
 import typer
@@ -17,16 +16,18 @@ from musicgen_cli.cli.option_groups import grouped
 from musicgen_cli.errors import MusicgenError, StoppedError, UsageError, system_reason
 
 # The first line of each command's help; the rest is in its docstring. A command's name is that of its module in
-# `commands` (`import_` for `import`), which has a function `command`, or for a group a dictionary `commands`.
+# `commands`, except for those in `_MODULES`; it has a function `command`, or for a group a dictionary `commands`.
 COMMANDS = {
     "generate": "Make one or more takes and store each.",
     "batch": "Make a take of each row of a file; resumable.",
     "list": "List stored takes, newest first.",
+    "ls": "The same as `list`.",
     "show": "Show a take, or list the takes of a variation set.",
     "play": "Play takes one after the other; Ctrl-C stops.",
     "export": "Copy stored takes to files.",
     "tag": "Add tags to takes, or remove tags from them.",
-    "rm": "Remove takes, or restore a removed one.",
+    "rm": "Remove takes, or restore removed ones.",
+    "undo": "Restore removed takes, as `rm --undo` does.",
     "import": "Import sound files, or the takes of another store.",
     "gallery": "Make an HTML page with players for takes.",
     "job": "Manage takes that are made in the background.",
@@ -36,6 +37,7 @@ COMMANDS = {
     "mcp": "Serve the commands as MCP tools over stdio.",
     "doctor": "Check the installation; exit 1 if something is broken.",
 }
+_MODULES = {"import": "import_", "ls": "list"}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -81,7 +83,7 @@ def build_app(names: Container[str]) -> typer.Typer:
         if name not in names:
             app.command(name, help=summary)(_not_imported)
             continue
-        module = import_module(f"musicgen_cli.cli.commands.{name}{'_' * iskeyword(name)}")
+        module = import_module(f"musicgen_cli.cli.commands.{_MODULES.get(name, name)}")
         if hasattr(module, "command"):
             app.command(name, help=_help(summary, module.command))(report_errors(grouped(module.command)))
         else:
@@ -109,6 +111,8 @@ def report_errors(command: Callable[..., None]) -> Callable[..., None]:
     def run_command(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except typer.Exit:
+            raise
         except KeyboardInterrupt as err:
             _fail(StoppedError(), err, **kwargs)
         except BrokenPipeError as err:

@@ -55,13 +55,14 @@ class FilterOptions(OptionGroup):
             InvalidValueError: `since` or `until` is not a time.
             ArtifactNotFoundError, AmbiguousIdError: `parent` matches no take, or several.
         """
+        from musicgen_cli.actions.library.takes import find_take
         from musicgen_cli.store import Filter
 
         return Filter(
             tags=tuple(self.tag or ()),
             creator=self.creator,
             variation_set_id=self.variation_set,
-            parent_id=self.parent and store.get(self.parent).id,
+            parent_id=self.parent and find_take(self.parent, store).id,
             model=self.model,
             search=self.search,
             since=moment(self.since) if self.since else None,

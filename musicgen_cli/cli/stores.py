@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
-TakeIds = Annotated[
-    list[str], typer.Argument(metavar="ID…", help="Takes: ids, unique starts of ids, or `last` for the newest.")
+_TAKES = "Takes: ids, unique starts of ids, `last` for the newest, or ids of variation sets."
+
+TakeIds = Annotated[list[str], typer.Argument(metavar="ID…", help=_TAKES)]
+TakeIdsOrLast = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID…]", help=f"{_TAKES} [last]", show_default=False)
 ]
 
 

@@ -49,6 +49,6 @@ from __future__ import annotations
 
 from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, as_draft, check_tag, from_record
 from musicgen_cli.store.index import Filter
-from musicgen_cli.store.store import Stats, Store
+from musicgen_cli.store.store import LAST, Stats, Store
 
-__all__ = ["Artifact", "ArtifactDraft", "Filter", "Stats", "Store", "as_draft", "check_tag", "from_record"]
+__all__ = ["LAST", "Artifact", "ArtifactDraft", "Filter", "Stats", "Store", "as_draft", "check_tag", "from_record"]

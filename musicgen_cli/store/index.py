@@ -157,6 +157,22 @@ def last_deleted(snapshot: Snapshot) -> str | None:
     return next((id_ for id_ in deleted if id_ in search.removed), None)
 
 
+def removed_of_set(snapshot: Snapshot, variation_set_id: str) -> list[Record]:
+    """Return the removed artifacts of a variation set, in the order in which they were first stored."""
+    member = b'"variation_set_id":' + _quoted(variation_set_id)
+    ids: dict[str, None] = {}
+    for block in snapshot.forward(snapshot.start, snapshot.end):
+        for _, line in lines_holding(member, block):
+            record = decode(line)
+            if record is not None and record.get("variation_set_id") == variation_set_id and record["op"] == "put":
+                ids[record["id"]] = None
+    if not ids:
+        return []
+    search = ArtifactSearch(ids)
+    search.update(snapshot)
+    return [search.removed[id_] for id_ in ids if id_ in search.removed]
+
+
 def newest(snapshot: Snapshot, filter_: Filter) -> Iterator[Record]:
     """Yield the live artifacts that match a filter, the last one in the file first."""
     matches = _predicate(filter_)

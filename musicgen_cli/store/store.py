@@ -27,7 +27,7 @@ from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, check_tag, edi
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import LARGEST_NUMBER, Digest, make_id, parse_id
 from musicgen_cli.store.ids import IdCache, UsedIds
-from musicgen_cli.store.index import ArtifactSearch, Filter, by_id, last_deleted, newest
+from musicgen_cli.store.index import ArtifactSearch, Filter, by_id, last_deleted, newest, removed_of_set
 from musicgen_cli.store.journal import Journal
 from musicgen_cli.store.lines import Record, encode, timestamp
 from musicgen_cli.store.lock import locked, probe
@@ -266,6 +266,11 @@ class Store:
                 raise DamagedError(f"a garbage collection has just deleted {str(self.blob_path(artifact))!r}")
             index.append([_put_line(artifact)])
         return artifact
+
+    def removed_of_set(self, variation_set_id: str) -> list[Artifact]:
+        """Return the removed artifacts of a variation set, the first one stored first."""
+        with files.explained("read", self.root), self._journal.reading() as snapshot:
+            return [from_record(record) for record in removed_of_set(snapshot, variation_set_id)]
 
     def newest(self, limit: int | None, filter_: Filter = _ALL) -> Iterator[Artifact]:
         """Yield at most `limit` artifacts that match a filter, the last one stored first."""

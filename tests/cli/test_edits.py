@@ -8,6 +8,7 @@ import pytest
 from musicgen_cli.store import Artifact, Store
 from tests.support.command_line import Run
 from tests.support.index_lines import delete, draft, head, put, sound
+from tests.support.takes import put_take
 
 
 @pytest.fixture
@@ -49,14 +50,14 @@ def test_tag_prints_the_changed_records(musicgen: Run, takes: list[Artifact]) ->
         (["tag", "last", "nothing", "--add", "x"], 3),
         (["tag", "last", "artifact_000000000000", "--add", "x"], 3),
         (["rm"], 2),
-        (["rm", "last"], 2),
         (["rm", "last", "nothing"], 3),
         (["rm", "last", "nothing", "--yes"], 3),
         (["rm", "last", "\x1b[31m\u202e", "--yes"], 3),
         (["rm", "--undo", "last"], 3),
         (["rm", "--undo", "nothing"], 3),
         (["rm", "--undo", "last", "--yes"], 2),
-        (["rm", "--undo", "last", "abcd"], 2),
+        (["undo"], 3),
+        (["undo", "set_0"], 3),
     ],
 )
 def test_wrong_usage_changes_nothing(
@@ -74,16 +75,16 @@ def test_wrong_usage_changes_nothing(
 
 
 def test_rm_lists_what_would_be_removed(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
-    """Without `--yes` each take is listed once, nothing is removed, and the message names `--yes`."""
+    """Without `--yes` each take is listed once, nothing is removed, and a note, which is no error, names `--yes`."""
     done = musicgen("rm", takes[0].id, "last", takes[0].id[:16])
 
-    assert done.code == 2
+    assert done.code == 0
     assert [line.split("\t")[0] for line in done.lines] == [takes[0].id, takes[2].id]
-    assert "2 takes would be removed" in done.err
-    assert "--yes" in done.err
+    assert done.err == "2 takes would be removed: `--yes` removes, and `musicgen undo ID` restores a take\n"
+    assert musicgen("rm", "last", "-q").err.startswith("1 take would be removed: `--yes` removes")
     done = musicgen("rm", "last", "--json")
     assert json.loads(done.out)["id"] == takes[2].id
-    assert json.loads(done.err)["error"]["exit_code"] == 2
+    assert json.loads(done.err)["note"]["message"].startswith("1 take would be removed")
     assert len(musicgen("list", "-q").lines) == 3
 
 
@@ -102,6 +103,36 @@ def test_rm_removes_and_undo_restores(musicgen: Run, store: Store, takes: list[A
     assert musicgen("list", "-q").lines == [takes[0].id, takes[1].id]
     assert musicgen("rm", "--undo", "last", "-q").lines == [takes[2].id]
     assert musicgen("rm", "--undo", "last").code == 3
+
+
+def test_a_restored_take_is_said_to_be_the_newest(musicgen: Run, takes: list[Artifact]) -> None:
+    """`last` stands for it from then on; `undo` without an id restores the take that was removed last."""
+    musicgen("rm", takes[1].id, takes[0].id, "--yes")
+    done = musicgen("undo")
+
+    assert (done.code, done.lines[0].split("\t")[0]) == (0, takes[0].id)
+    assert done.err == f"{takes[0].id} is the newest take now, for which `last` stands\n"
+    assert musicgen("show", "-q").lines == [takes[0].id]
+    done = musicgen("rm", "--undo", takes[1].id, "-q")
+    assert (done.lines, done.err) == ([takes[1].id], "")
+
+
+def test_a_set_is_edited_as_its_takes(musicgen: Run, store: Store) -> None:
+    """`tag`, `rm` and `undo` take the id of a variation set beside ids of takes; each take counts once."""
+    variations = [
+        put_take(store, seed=seed, variation_set_id="beef", variation_index=index) for seed, index in ((1, 1), (2, 0))
+    ]
+    other = put_take(store, seed=3)
+    in_order = [variations[1].id, variations[0].id]
+
+    assert musicgen("tag", "beef", other.id, variations[0].id, "--add", "x", "-q").lines == [*in_order, other.id]
+    assert musicgen("rm", "beef", "-q").lines == in_order
+    assert musicgen("rm", "beef", "--yes", "-q").lines == in_order
+    assert musicgen("list", "-q").lines == [other.id]
+    assert musicgen("rm", "beef", "--yes").code == 3
+    assert musicgen("undo", "beef", "-q").lines == in_order
+    assert musicgen("list", "-q").lines == [*in_order[::-1], other.id]
+    assert musicgen("undo", "beef").code == 3
 
 
 def test_undo_without_the_audio_is_exit_7(musicgen: Run, store: Store, takes: list[Artifact]) -> None:

@@ -87,6 +87,38 @@ def test_show_takes_an_id_a_prefix_or_last(musicgen: Run, store: Store) -> None:
     assert musicgen("show", "last", "--path", "--tree").code == 2
 
 
+def test_without_an_id_show_means_the_newest_take(musicgen: Run, store: Store) -> None:
+    """It is the same as `last`."""
+    put_take(store, "one", seed=1)
+    two = put_take(store, "two", seed=2)
+
+    assert musicgen("show", "-q").lines == [two.id]
+    assert musicgen("show", "--path").lines == [str(store.blob_path(two))]
+
+
+def test_a_set_stands_for_its_takes(musicgen: Run, store: Store, tmp_path: Path) -> None:
+    """`show` and `export` take its id; where one take is needed, a set of one will do, and others are named."""
+    ids = [put_take(store, seed=seed, variation_set_id="s1", variation_index=seed).id for seed in range(3)]
+    lone = put_take(store, seed=3, variation_set_id="s2", variation_index=0).id
+
+    assert musicgen("show", "s1", "-q").lines == ids
+    done = musicgen("export", lone, "s1", "-o", f"{tmp_path}/", "--name", "{index}")
+    assert [Path(line).name for line in done.lines] == ["0.wav", "0-2.wav", "1.wav", "2.wav"]
+    assert musicgen("export", "s1", "-o", tmp_path / "x.wav").code == 2
+    for words in (["generate", "--from", "s1"], ["generate", "--parent", "s1"], ["list", "--parent", "s1"]):
+        done = musicgen(*words)
+        assert done.code == 3
+        assert f"'s1' could be any of {', '.join(ids)}" in done.err
+    assert musicgen("list", "--parent", "s2").code == 0
+
+
+def test_ls_is_list(musicgen: Run, store: Store) -> None:
+    """It takes the same options."""
+    take = put_take(store)
+
+    assert musicgen("ls", "-q", "-n", "1", "--search", "x").lines == [take.id]
+
+
 def test_show_prints_the_levels_of_a_take(musicgen: Run, store: Store) -> None:
     """Piped, they follow the record as names and values, without a drawing; `--json` and `-q` leave them out."""
     take = put_take(store)

@@ -70,6 +70,7 @@ def command(
     """
     from musicgen_cli.actions.library.export import check_format, convert, export, resolve_target
     from musicgen_cli.actions.library.loops import LoopOptions
+    from musicgen_cli.actions.library.takes import find_takes
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
@@ -78,20 +79,20 @@ def command(
             raise UsageError(f"{option} needs --loop")
     cut = LoopOptions(bpm, bars) if loop else None
     store = open_store(store_path, out)
-    artifacts = [store.get(id_) for id_ in ids]
+    artifacts = find_takes(ids, store)
     if output == "-":
         if name is not None or sidecar:
             raise UsageError("--name and --sidecar are for files, and -o - writes to stdout")
         if form not in {None, "wav"}:
             check_format(form, None)
             raise UsageError(f"-o - writes WAV, not {form}", hint=f"musicgen export ID -o - | ffmpeg -i - take.{form}")
-        out.check_sound(many=len(ids) > 1)
+        out.check_sound(many=len(artifacts) > 1)
         out.sound(convert(store.read_blob(artifacts[0]), artifacts[0], loop=cut, metadata=False, note=out.note))
         return
     target = resolve_target(
         output,
         name=name,
-        many=len(ids) > 1,
+        many=len(artifacts) > 1,
         force=force,
         sidecar=sidecar,
         format_=form,

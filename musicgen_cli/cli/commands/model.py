@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from musicgen_cli.cli import engine_options, options
-from musicgen_cli.errors import UsageError
 from musicgen_cli.extras import needs
 from musicgen_cli.text import plural
 
@@ -128,7 +127,7 @@ def rm(
         else:
             out.line(f"{removal.name}\t{size(removal.size_bytes)}")
     if not yes:
-        raise UsageError(f"{plural(len(removals), 'model')} would be removed, nothing was", hint="--yes removes")
+        out.note_always(f"{plural(len(removals), 'model')} would be removed: `--yes` removes")
 
 
 def _show_all(out: "Output", models: "list[Checkpoint]") -> None:

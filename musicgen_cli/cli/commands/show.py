@@ -6,19 +6,23 @@ import typer
 
 from musicgen_cli.cli import options
 from musicgen_cli.cli.stores import open_store
-from musicgen_cli.errors import ArtifactNotFoundError, UsageError
+from musicgen_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from musicgen_cli.cli.output import Output
-    from musicgen_cli.store import Artifact, Store
 
 _DRAWING_ROWS = 6
 
 
 def command(
     id_: Annotated[
-        str, typer.Argument(metavar="ID", help="A take's id or a unique start of it, `last`, or a variation set's id.")
-    ],
+        str,
+        typer.Argument(
+            metavar="[ID]",
+            help="A take's id or a unique start of it, `last`, or a variation set's id. [last]",
+            show_default=False,
+        ),
+    ] = "last",
     path: Annotated[bool, typer.Option("--path", help="Print only the path of the stored WAV.")] = False,
     tree: Annotated[
         bool, typer.Option("--tree", help="Show the takes that it was made from, and those made from it.")
@@ -33,18 +37,21 @@ def command(
     The record of a take is followed by the levels of its audio, and on a terminal by its waveform. With --json or
     --quiet these are left out.
     """
+    from musicgen_cli.actions.library.takes import takes_named
     from musicgen_cli.cli.output import Output
 
     if path and tree:
         raise UsageError("--path and --tree contradict each other")
     out = Output(as_json=json_, quiet=quiet)
     store = open_store(store_path, out)
-    take = _find(store, id_)
-    if isinstance(take, list):
+    takes = takes_named(id_, store)
+    if len(takes) > 1 or takes[0].variation_set_id == id_:
         if path or tree:
             raise UsageError("--path and --tree are for one take, and that is a set")
-        out.artifacts(take)
-    elif path:
+        out.artifacts(takes)
+        return
+    (take,) = takes
+    if path:
         out.path(store.blob_path(take))
     elif tree:
         from musicgen_cli.actions.library.lineage import lineage
@@ -69,16 +76,3 @@ def _show_sound(wav: bytes, out: "Output") -> None:
             "silence": f"{100 * measured.silence:.0f} %",
         }
     )
-
-
-def _find(store: "Store", id_: str) -> "Artifact | list[Artifact]":
-    """Return the take with this id, else the takes of the variation set with this id, in their order."""
-    from musicgen_cli.store import Filter
-
-    try:
-        return store.get(id_)
-    except ArtifactNotFoundError:
-        takes = list(store.newest(None, Filter(variation_set_id=id_)))
-        if not takes:
-            raise
-        return sorted(takes, key=lambda take: take.variation_index or 0)

@@ -22,6 +22,7 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """Add tags to takes, or remove tags from them."""
+    from musicgen_cli.actions.library.takes import take_ids
     from musicgen_cli.cli.output import Output
 
     if not add and not rm:
@@ -30,4 +31,4 @@ def command(
         raise UsageError(f"--add and --rm contradict each other about {min(both)!r}")
     out = Output(as_json=json_, quiet=quiet)
     store = open_store(store_path, out)
-    out.artifacts(store.tag(ids, add=add or (), rm=rm or ()))
+    out.artifacts(store.tag([*take_ids(ids, store)], add=add or (), rm=rm or ()))
