@@ -53,6 +53,12 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from pathlib import Path
 
+# For a command, a Python program and the MCP server alike.
+NO_SERVICE_HINT = (
+    "start one with `musicgen serve`, or run the model in this process: `--local` (local=True in Python), "
+    "for good MUSICGEN_LOCAL=true or `local = true` in config.toml"
+)
+
 _CANDIDATES = 8  # ids that the message for an ambiguous one lists at most
 
 

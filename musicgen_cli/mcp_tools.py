@@ -207,7 +207,7 @@ def _job(job: Job) -> dict[str, Any]:
         "total": job.total,
         "prompt": job.prompt,
         "result": job.result,
-        "error": job.error and job.outcome,
+        "error": job.error and job.explanation,
     }
 
 

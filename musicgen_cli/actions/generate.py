@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli._version import __version__
-from musicgen_cli.actions.library.takes import find_take
+from musicgen_cli.actions.library.takes import find_take, takes_of_set
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, ProgressListener
-from musicgen_cli.errors import InvalidValueError, MusicgenError
+from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.request_fields import PARAMETERS
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, check_tag
 from musicgen_cli.text import number
@@ -58,6 +58,7 @@ def plan(options: GenerateOptions, store: Store) -> list[PlannedTake]:
     Raises:
         InvalidValueError: A value is out of range or of the wrong form.
         ArtifactNotFoundError, AmbiguousIdError: The parent or the take to start from isn't in the store.
+        UsageError: The take to start from was imported, and has no prompt and no parameters.
     """
     if options.variations not in limits.VARIATIONS:
         raise InvalidValueError(f"variations must be a whole number, {limits.VARIATIONS}, got {options.variations}")
@@ -66,7 +67,7 @@ def plan(options: GenerateOptions, store: Store) -> list[PlannedTake]:
     parent_id = options.parent_id and find_take(options.parent_id, store).id
     if options.from_id:
         source = find_take(options.from_id, store)
-        fields = fields_of(source) | fields
+        fields = _fields_from(source, variations=options.variations) | fields
         parent_id = parent_id or source.id
     if fields.get("seed") is None:
         fields["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - options.variations)
@@ -146,7 +147,16 @@ def make(planned: PlannedTake, engine: Engine, store: Store, listener: ProgressL
     Raises:
         MusicgenError: Nothing was stored.
     """
-    clip = engine.generate(planned.request, listener)
+    return store_clip(planned, engine.generate(planned.request, listener), store)
+
+
+def store_clip(planned: PlannedTake, clip: Clip, store: Store) -> StoredTake:
+    """
+    Store the clip of a planned take; it is durable when this returns.
+
+    Raises:
+        MusicgenError: Nothing was stored.
+    """
     origin = asdict(clip.origin)
     origin |= {"version": __version__, "url": origin.pop("url")}  # the order of a record's members
     draft = replace(
@@ -158,7 +168,7 @@ def make(planned: PlannedTake, engine: Engine, store: Store, listener: ProgressL
         extra={**planned.draft.extra, **clip.extra},
     )
     artifact = store.put(clip.wav, draft)
-    return StoredTake(artifact, clip, tuple(_warnings(planned.request, clip)))
+    return StoredTake(artifact, clip, (*_warnings(planned.request, clip), *_same_sound(artifact, planned, store)))
 
 
 def make_all(
@@ -168,9 +178,12 @@ def make_all(
     listener_of: Callable[[int, PlannedTake], AbstractContextManager[ProgressListener]],
     *,
     jobs: int,
-) -> Iterator[StoredTake]:
+) -> Generator[StoredTake]:
     """
-    Make several takes and store them, up to `jobs` at once; yield them in the order in which they were planned.
+    Make several takes, up to `jobs` at once; store and yield them in the order in which they were planned.
+
+    A clip that is made before an earlier one waits to be stored, so that the last one that was planned is the newest
+    take. If the caller leaves early, as on Ctrl-C, the waiting clips are stored at once.
 
     Args:
         listener_of: Returns the listener of each take, counted from 0; called from any thread.
@@ -186,22 +199,28 @@ def make_all(
                 return
             yield pair
 
-    def work(pair: tuple[int, PlannedTake]) -> StoredTake:
+    def work(pair: tuple[int, PlannedTake]) -> Clip:
         with listener_of(*pair) as listener:
-            return make(pair[1], engine, store, listener)
+            return engine.generate(pair[1].request, listener)
 
-    early: dict[int, StoredTake] = {}
+    waiting: dict[int, Clip] = {}
+
+    def store_next(i: int) -> StoredTake:
+        return store_clip(planned_takes[i], waiting.pop(i), store)
+
     next_index = 0
-    for (i, _), result in as_done(tasks(), work, jobs=jobs):
-        if isinstance(result, MusicgenError):
-            failure = failure or result
-            continue
-        early[i] = result
-        while next_index in early:
-            yield early.pop(next_index)
-            next_index += 1
-    for i in sorted(early):  # planned after the one that failed
-        yield early[i]
+    try:
+        for (i, _), result in as_done(tasks(), work, jobs=jobs):
+            if isinstance(result, MusicgenError):
+                failure = failure or result
+                continue
+            waiting[i] = result
+            while next_index in waiting:
+                yield store_next(next_index)
+                next_index += 1
+    finally:  # those after the one that failed, and after Ctrl-C those that were made early
+        stored = [store_next(i) for i in sorted(waiting)]
+    yield from stored
     if failure is not None:
         raise failure
 
@@ -213,6 +232,36 @@ def fields_of(artifact: Artifact) -> dict[str, Any]:
     if artifact.seed is not None:
         fields["seed"] = artifact.seed
     return fields
+
+
+def _fields_from(source: Artifact, *, variations: int) -> dict[str, Any]:
+    """
+    Return the fields of a request for takes like another one; without its seed for a set, which would repeat its sound.
+
+    Raises:
+        UsageError: It was imported, and nothing is known of how it was made.
+    """
+    fields = fields_of(source)
+    if not fields["prompt"] and len(fields) == 1:
+        raise UsageError(
+            f"{source.id} has no prompt and no parameters to start from: it was imported",
+            hint="give a prompt, and `--parent ID` instead of `--from ID`",
+        )
+    if variations > 1:
+        fields.pop("seed", None)
+    return fields
+
+
+def _same_sound(artifact: Artifact, planned: PlannedTake, store: Store) -> Iterator[str]:
+    """Say which take of the same variation set has the same sound."""
+    if artifact.variation_set_id is None or "-" not in artifact.id:  # the id of a sound that is new has no number
+        return
+    for take in takes_of_set(artifact.variation_set_id, store):
+        if take.content_hash == artifact.content_hash and take.id != artifact.id:
+            is_greedy = not planned.request.do_sample or planned.request.top_k == 1 or planned.request.top_p == 0
+            reason = ": without sampling the seed changes nothing" if is_greedy else ""
+            yield f"{artifact.id} has the same sound as {take.id} of its set{reason}"
+            return
 
 
 def _warnings(request: GenerateRequest, clip: Clip) -> Iterator[str]:

@@ -166,8 +166,8 @@ class Output:
         """
         if many:
             raise UsageError("-o - can write only one take", hint="`-o FOLDER/` writes several")
-        if self.as_json or self.quiet:
-            raise UsageError("-o - writes the audio to stdout, where --json and --quiet write other data")
+        if self.as_json:
+            raise UsageError("-o - writes the audio to stdout, where --json writes other data")
         if _is_terminal(sys.stdout):
             raise UsageError("-o - would write audio to the terminal", hint="pipe it or send it to a file")
 

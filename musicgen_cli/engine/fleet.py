@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, Origin, ProgressListener
-from musicgen_cli.errors import NoServiceError, ServiceError, ServiceUnreachableError
+from musicgen_cli.errors import NO_SERVICE_HINT, NoServiceError, ServiceError, ServiceUnreachableError
 from musicgen_cli.limits import BACKOFF_FIRST_S, BACKOFF_MOST_S
 from musicgen_cli.text import number
 
@@ -106,7 +106,7 @@ class Fleet:
                 if self._outage_since is not None and now - self._outage_since >= self._max_outage_s:
                     raise NoServiceError(
                         f"no musicgen service could be reached for {number(self._max_outage_s)} s",
-                        hint="start one with musicgen serve, then run the same command again to make what is missing",
+                        hint=f"{NO_SERVICE_HINT}; the same command again makes what is missing",
                     )
                 self._changed.wait(max(0.05, min(m.retry_at for m in self._members) - now))
 

@@ -19,6 +19,7 @@ from pydantic_core import from_json
 from musicgen_cli import limits, network
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import (
+    NO_SERVICE_HINT,
     BadAnswerError,
     MusicgenError,
     ServiceBusyError,
@@ -128,7 +129,7 @@ def connection_error(url: str, err: httpx.TransportError) -> ServiceUnreachableE
             f"{url} can't be reached: {network.connection_reason(err)}",
             hint="check the network, and the address: `--url` and MUSICGEN_URL name the service",
         )
-    return _RefusedError(f"no musicgen service at {url}", hint="start one with musicgen serve, or add --local")
+    return _RefusedError(f"no musicgen service at {url}", hint=NO_SERVICE_HINT)
 
 
 def status_of(err: ServiceError) -> int | None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,40 +7,10 @@ import pytest
 
 from musicgen_cli.actions.generate import GenerateOptions, make_all, plan
 from musicgen_cli.actions.pool import as_done
-from musicgen_cli.audio.wav import inspect
-from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, NullListener, Origin, ProgressListener
+from musicgen_cli.engine.base import NullListener, ProgressListener
 from musicgen_cli.errors import EngineError
 from musicgen_cli.store import Store
-from tests.support import fakes
-
-
-class Together:
-    """An engine that finishes no request before `slots` of them have started; the last one finishes first."""
-
-    origin = Origin("local", model="nano")
-
-    def __init__(self, slots: int, *, failing: int | None = None) -> None:
-        self.slots = slots
-        self.failing = failing
-        self._all = threading.Barrier(slots, timeout=20)
-        self._turns: dict[int, threading.Event] = {}
-
-    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
-        assert request.seed is not None
-        mine = self._turns[request.seed] = threading.Event()
-        self._all.wait()
-        later = self._turns.get(request.seed + 1)
-        if later is not None and request.seed % self.slots != self.slots - 1:
-            assert later.wait(20)
-        mine.set()
-        if request.seed == self.failing:
-            raise EngineError("no luck")
-        wav = fakes.tone(0.5, seed=request.seed)
-        return Clip(wav, inspect(wav), self.origin, 0.1, seed=request.seed)
-
-    def close(self) -> None:
-        pass
+from tests.support.together import Together
 
 
 def make_all_of(store: Store, engine: Together, count: int) -> tuple[list[int | None], str]:
@@ -69,7 +38,20 @@ def test_variations_share_the_engine_and_keep_their_order(tmp_path: Path) -> Non
     store = Store(tmp_path / "store")
 
     assert make_all_of(store, Together(4), 8) == ([*range(8)], "")
-    assert [take.variation_index for take in store.newest(None)] != [*range(7, -1, -1)]
+    assert [take.variation_index for take in store.newest(None)] == [*range(7, -1, -1)]
+
+
+def test_ctrl_c_loses_no_variation_that_was_made(tmp_path: Path) -> None:
+    """Those that wait for an earlier one to be stored are stored when the caller leaves."""
+    store = Store(tmp_path / "store")
+    planned_takes = plan(GenerateOptions({"duration": 0.5, "seed": 0}, variations=4), store)
+    engine = Together(4)
+    takes = make_all(planned_takes, engine, store, lambda *_: _Quiet(), jobs=4)
+    first = next(takes)  # the last one to be made
+    takes.close()
+
+    assert first.artifact.seed == 0
+    assert [take.seed for take in store.newest(None)] == [3, 2, 1, 0]
 
 
 def test_a_failure_loses_no_other_take(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import io
 import json
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from musicgen_cli import generate
+from musicgen_cli.errors import NO_SERVICE_HINT, ServiceUnreachableError
 from tests.support import fakes
-from tests.support.command_line import Run
+from tests.support.command_line import MUSICGEN, Run
 from tests.support.terminal import on_terminal
 
 pytestmark = pytest.mark.usefixtures("service", "store_path")
@@ -146,13 +150,14 @@ def test_the_prompt_may_come_from_stdin(musicgen: Run, monkeypatch: pytest.Monke
         (["--timeout", "0"], "timeout must be more than 0 seconds"),
         (["--url", "nonsense"], "http://"),
         (["-n", "2", "-o", "-"], "can write only one take"),
-        (["-q", "-o", "-"], "--json and --quiet"),
+        (["--json", "-o", "-"], "where --json writes other data"),
         (["-n", "2", "-o", "x.wav"], "one file"),
         (["-o", "x.opus"], "no export to"),
         (["--duration", "long"], "--duration"),
         (["--seed", "1.5"], "--seed"),
         (["--bogus"], "--bogus"),
-        (["one", "two"], "two"),
+        (["drum", "loop", "120 bpm"], "quote the prompt: musicgen generate 'drum loop 120 bpm'"),
+        (["-", "x"], "a prompt is one argument, got 2: '-', 'x'"),
     ],
 )
 def test_wrong_usage_is_exit_2_before_anything_is_sent(
@@ -197,6 +202,81 @@ def test_from_repeats_a_take_and_makes_it_the_parent(musicgen: Run) -> None:
     assert (other["prompt"], other["params"]["guidance_scale"], other["seed"]) == ("high drone", 7.0, 6)
     tree = musicgen("show", same["id"], "--tree", "-q")
     assert tree.lines == [first["id"], same["id"]]
+
+
+def test_variations_of_a_take_have_new_seeds(musicgen: Run) -> None:
+    """None of them repeats the take's sound, unless its seed is asked for."""
+    first = json.loads(musicgen("generate", "drone", "-d", "0.5", "--seed", "5", "--json").out)
+
+    takes = [json.loads(line) for line in musicgen("generate", "--from", "last", "-n", "3", "--json").lines]
+    assert first["content_hash"] not in {take["content_hash"] for take in takes}
+    assert [take["seed"] - takes[0]["seed"] for take in takes] == [0, 1, 2]
+    assert {take["params"]["duration"] for take in takes} == {0.5}
+    again = musicgen("generate", "--from", first["id"], "-n", "2", "--seed", "5", "--json")
+    assert [json.loads(line)["seed"] for line in again.lines] == [5, 6]
+
+
+def test_the_same_sound_twice_in_a_set_is_said(musicgen: Run, service: HTTPServer) -> None:
+    """It is a warning, with the reason where that is known: without sampling the seed changes nothing."""
+    service.clear()
+
+    def deaf(request: Request) -> Response:
+        return Response(json.dumps(fakes.good_answer(json.loads(request.data), fakes.tone(0.5))))
+
+    service.expect_request("/predict").respond_with_handler(deaf)
+    done = musicgen("generate", "x", "-d", "0.5", "-n", "2", "--greedy", "--variation-set", "s", "-q")
+    one, two = done.lines
+    reason = "without sampling the seed changes nothing"
+    assert done.err == f"warning: {two} has the same sound as {one} of its set: {reason}\n"
+    done = musicgen("generate", "x", "-d", "0.5", "--variation-set", "s", "-q")
+    assert done.err == f"warning: {done.lines[0]} has the same sound as {one} of its set\n"
+    assert musicgen("generate", "x", "-d", "0.5", "-n", "2", "-q").err.count("same sound") == 1
+    assert musicgen("generate", "x", "-d", "0.5", "-q").err == ""
+
+
+def test_an_imported_sound_is_no_start(musicgen: Run, service: HTTPServer, tmp_path: Path) -> None:
+    """`--from` it is exit 2 with a sentence, as nothing is known of how it was made; a record that it has will do."""
+    (tmp_path / "kick.wav").write_bytes(fakes.tone(0.5))
+    id_ = musicgen("import", tmp_path / "kick.wav", "-q").out.strip()
+    done = musicgen("generate", "snare", "--from", id_)
+
+    assert done.code == 2
+    assert done.err.startswith(f"error: {id_} has no prompt and no parameters to start from: it was imported\n")
+    assert service.log == []
+    musicgen("generate", "drone", "-d", "0.5", "-o", tmp_path / "drone.wav", "--store", tmp_path / "other")
+    musicgen("import", tmp_path / "drone.wav")
+    assert json.loads(musicgen("generate", "--from", "last", "--json").out)["prompt"] == "drone"
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"], ["--quiet"]])
+def test_a_piped_sound_may_be_quiet(quiet: list[str]) -> None:
+    """With `-o -` the WAV is on stdout; `-q` leaves out the note with the id, and `export` takes it, too."""
+    words = ["generate", "x", "-d", "0.5", "--seed", "3", "-o", "-", *quiet]
+    done = subprocess.run([*MUSICGEN, *words], capture_output=True, check=False, timeout=60)
+    exported = subprocess.run(
+        [*MUSICGEN, "export", "last", "-o", "-", "-q"], capture_output=True, check=False, timeout=60
+    )
+
+    assert (done.returncode, done.stdout, exported.stdout) == (0, fakes.tone(0.5, seed=3), fakes.tone(0.5, seed=3))
+    assert (done.stderr == b"") == bool(quiet)
+
+
+def test_without_a_service_the_hint_names_the_lasting_way(musicgen: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same for a command, for Python, and for a job, as the MCP server starts them."""
+    with socket.socket() as silent:  # its port is taken, and nothing listens there
+        silent.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MUSICGEN_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        done = musicgen("generate", "x", "-d", "0.5")
+        with pytest.raises(ServiceUnreachableError) as caught:
+            generate("x", duration=0.5)
+        job = musicgen("generate", "x", "-d", "0.5", "--detach").out.strip()
+        polled = musicgen("job", "poll", job, "--timeout-ms", "30000")
+
+    assert done.code == 4
+    for words in ("`--local`", "MUSICGEN_LOCAL=true", "`local = true` in config.toml"):
+        assert words in done.err
+    assert caught.value.hint == NO_SERVICE_HINT
+    assert json.loads(polled.out)["errors"][job].endswith(f"({NO_SERVICE_HINT})")
 
 
 @pytest.mark.parametrize("option", ["--from", "--parent"])

@@ -15,7 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
-from musicgen_cli.errors import ServiceBusyError, ServiceError, ServiceUnreachableError
+from musicgen_cli.errors import NO_SERVICE_HINT, ServiceBusyError, ServiceError, ServiceUnreachableError
 from tests.support import fakes
 from tests.support.clients import generate
 from tests.support.listeners import NotesOnlyListener
@@ -127,7 +127,7 @@ def test_a_refused_connection_is_exit_4_after_two_seconds() -> None:
     assert 1.5 < time.monotonic() - started < 6
     assert caught.value.exit_code == 4
     assert str(caught.value) == f"no musicgen service at http://127.0.0.1:{port}"
-    assert caught.value.hint == "start one with musicgen serve, or add --local"
+    assert caught.value.hint == NO_SERVICE_HINT
 
 
 def test_a_service_that_opens_its_port_a_moment_later_is_reached() -> None:

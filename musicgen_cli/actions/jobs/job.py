@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -61,6 +61,13 @@ class Job:
         return str((self.result or {}).get("artifact_id") or (self.error or {}).get("message") or "")
 
     @property
+    def explanation(self) -> str:
+        """The message of the failure with its hint; "" where there is no failure."""
+        error = self.error or {}
+        hint = f" ({error['hint']})" if error.get("hint") else ""
+        return f"{error.get('message') or ''}{hint}"
+
+    @property
     def has_ended(self) -> bool:
         """Whether the state is final."""
         return self.state in ENDED
@@ -78,15 +85,17 @@ class Job:
         error = {"code": err.code, "message": str(err), "hint": err.hint, "exit_code": err.exit_code}
         return replace(self, state=FAILED, finished=moment or _now(), error=error)
 
-    def complete(self, artifact: Artifact) -> Job:
+    def complete(self, artifact: Artifact, warnings: Sequence[str] = ()) -> Job:
         """Return the job as it is once its take is stored."""
-        result = {
+        result: dict[str, Any] = {
             "status": "success",
             "output_hash": artifact.content_hash,
             "artifact_id": artifact.id,
             "duration": artifact.duration,
             "sample_rate": artifact.sample_rate,
         }
+        if warnings:
+            result["warnings"] = [*warnings]
         return replace(self, state=COMPLETE, finished=_now(), result=result, steps=self.total)
 
     def cancelled(self) -> Job:

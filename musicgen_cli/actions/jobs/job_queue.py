@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -79,9 +79,9 @@ class JobQueue:
         """Tell whether a running job is to stop."""
         return self._files.is_cancel_requested(job)
 
-    def complete(self, job: Job, artifact: Artifact) -> None:
-        """Write that the take of a running job is stored."""
-        self._end(job.complete(artifact))
+    def complete(self, job: Job, artifact: Artifact, warnings: Sequence[str] = ()) -> None:
+        """Write that the take of a running job is stored, and what is to be said about it."""
+        self._end(job.complete(artifact, warnings))
 
     def fail(self, job: Job, err: MusicgenError) -> None:
         """Write that a running job failed."""

@@ -100,4 +100,4 @@ def _failure(name: str, job: Job | None) -> str:
     """Return in a sentence why a job has no take."""
     if job is None:
         return str(JobNotFoundError(name))
-    return job.outcome or f"it is {job.state}"
+    return job.explanation or f"it is {job.state}"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from musicgen_cli import settings
 from musicgen_cli.actions.engines import EngineConfig, LogReporter, open_engine
-from musicgen_cli.actions.generate import expected_bytes, make
+from musicgen_cli.actions.generate import expected_bytes, store_clip
 from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.job_queue import JobQueue
 from musicgen_cli.actions.pool import as_done
@@ -38,8 +38,8 @@ class Runner:
     def __init__(self, store: Store, queue: JobQueue) -> None:
         self._store = store
         self._queue = queue
-        self._changing = threading.Lock()  # guards what follows
-        self._active = 0  # claimed jobs that have not ended
+        self._changing = threading.Condition()  # guards what follows
+        self._active: list[Job] = []  # claimed jobs that have not ended
         self._idle_since = time.monotonic()
 
     def run(self) -> None:
@@ -75,7 +75,7 @@ class Runner:
         job: Job | None = first
         while job is not None:
             with self._changing:
-                self._active += 1
+                self._active.append(job)
             yield job
             job = self._next(first.engine_config)
 
@@ -106,16 +106,33 @@ class Runner:
             with self._cancellable(job, engine):
                 planned = job.planned
                 self._store.check_free_space(expected_bytes(planned))
-                take = make(planned, engine, self._store, listener)
-            self._queue.complete(listener.job, take.artifact)
+                clip = engine.generate(planned.request, listener)
+            self._await_turn(job)
+            take = store_clip(planned, clip, self._store)
+            self._queue.complete(listener.job, take.artifact, take.warnings)
         except StoppedError:
             self._queue.cancel(listener.job)
         except MusicgenError as err:
             self._queue.fail(listener.job, err)
         finally:
             with self._changing:
-                self._active -= 1
+                self._active.remove(job)
                 self._idle_since = time.monotonic()
+                self._changing.notify_all()
+
+    def _await_turn(self, job: Job) -> None:
+        """Wait until the earlier jobs of the same variation set have ended, so that its last take is the newest."""
+        set_id = job.metadata.get("variation_set_id")
+        if set_id is None:
+            return
+
+        def is_first() -> bool:
+            return all(
+                each.place >= job.place or each.metadata.get("variation_set_id") != set_id for each in self._active
+            )
+
+        with self._changing:
+            self._changing.wait_for(is_first)
 
     @contextmanager
     def _cancellable(self, job: Job, engine: Engine) -> Iterator[None]:

@@ -33,8 +33,12 @@ def command(
     local: engine_options.LocalOptions,
     service: engine_options.ServiceOptions,
     prompt: Annotated[
-        str | None,
-        typer.Argument(help="What it should sound like. Without one: unconditional; -: read from standard input."),
+        list[str] | None,
+        typer.Argument(
+            metavar="[PROMPT]",
+            help="What it should sound like. Without one: unconditional; -: read from standard input.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         str | None,
@@ -66,7 +70,7 @@ def command(
 
     out = Output(as_json=json_, quiet=quiet)
     settings = local.load_settings(store=store, creator=record.creator, **service.settings)
-    options_ = _options(prompt, request, record, settings)
+    options_ = _options(_prompt(prompt or []), request, record, settings)
     archive = Store(settings.store, warn=out.warn)
     planned_takes = plan(options_, archive)
     archive.check_free_space(sum(map(expected_bytes, planned_takes)))
@@ -88,13 +92,12 @@ def command(
 
 
 def _options(
-    prompt: str | None, request: take_options.RequestOptions, record: take_options.RecordOptions, settings: "Settings"
+    text: str | None, request: take_options.RequestOptions, record: take_options.RecordOptions, settings: "Settings"
 ) -> "GenerateOptions":
     """Collect the options of the command."""
     from musicgen_cli.actions.generate import GenerateOptions
     from musicgen_cli.settings import label
 
-    text = _prompt(prompt)
     return GenerateOptions(
         fields=request.fields if text is None else {"prompt": text, **request.fields},
         creator=settings.creator,
@@ -106,10 +109,18 @@ def _options(
     )
 
 
-def _prompt(text: str | None) -> str | None:
-    """Read the prompt from standard input where `-` stands for it."""
-    if text != "-":
-        return text
+def _prompt(words: "Sequence[str]") -> str | None:
+    """Return the prompt that was given, if any; `-` stands for standard input."""
+    if len(words) > 1:
+        from musicgen_cli.actions.library.reproduce import quote
+
+        text = quote(" ".join(words))
+        raise UsageError(
+            f"a prompt is one argument, got {len(words)}: {', '.join(map(repr, words))}",
+            hint=f"quote the prompt: musicgen generate {text}",
+        )
+    if not words or words[0] != "-":
+        return words[0] if words else None
     if sys.stdin is None:
         raise UsageError("there is no standard input to read the prompt from")
     data = sys.stdin.buffer.read(_STDIN_BYTES + 1)
@@ -145,8 +156,9 @@ def _make(
         shown = out.progress(f"{i + 1}/{count}" if count > 1 else "generating", planned.request.duration)
         return shown if playback is None or count > 1 else playback.listener(shown, planned.request.duration)
 
+    takes = make_all(planned_takes, engine, archive, listener_of, jobs=engine.slots)
     try:
-        for take in make_all(planned_takes, engine, archive, listener_of, jobs=engine.slots):
+        for take in takes:
             artifacts.append(take.artifact)
             if playback is not None:
                 playback.play_stored(take.artifact)
@@ -168,6 +180,7 @@ def _make(
         raise PartlyMadeError(len(artifacts), count, err) from err
     finally:
         out.stop_bars()
+        takes.close()  # after Ctrl-C, too, what has been made is stored
         if playback is not None and sys.exc_info()[0] is not None:
             playback.stop()
         if out.is_table:  # one table for all takes, also after Ctrl-C

@@ -23,6 +23,7 @@ from werkzeug import Request, Response
 from musicgen_cli import settings
 from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.generate import GenerateOptions, plan
+from musicgen_cli.actions.jobs import runner
 from musicgen_cli.actions.jobs.job import Job, new_job
 from musicgen_cli.actions.jobs.job_files import JobFiles
 from musicgen_cli.actions.jobs.job_queue import JobQueue
@@ -33,6 +34,7 @@ from musicgen_cli.store import Store
 from musicgen_cli.store.lines import timestamp
 from musicgen_cli.store.lock import locked
 from tests.support import fakes
+from tests.support.together import Together
 
 Queue = Callable[..., Sequence[Job]]
 WAIT_S = 60  # for what takes a moment, on a machine that is slow
@@ -259,6 +261,19 @@ def test_a_model_is_loaded_once_for_consecutive_jobs(jobs: Jobs, store: Store) -
     assert states == ["complete", "complete", "failed", "complete"]
     assert len({job.runner_pid for job in jobs.list()}) == 1
     assert jobs.list()[2].outcome == "there is no folder '/nowhere/at/all'"
+
+
+def test_the_last_variation_is_the_newest_take(jobs: Jobs, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of one set are stored in their order, although the last one is made first."""
+    job_files = JobFiles(jobs.folder)
+    with job_files.locked():
+        for i, planned in enumerate(plan(GenerateOptions({"duration": 0.5, "seed": 0}, variations=4), store)):
+            job_files.write(new_job(planned, EngineConfig(local=True, model="nano"), place=i))
+    monkeypatch.setattr(runner, "open_engine", lambda *_, **__: Together(4))
+    runner.Runner(store, JobQueue(store, settings.state_dir())).run()
+
+    assert [take.variation_index for take in store.newest(None)] == [3, 2, 1, 0]
+    assert [job.state for job in jobs.list()] == ["complete"] * 4
 
 
 def test_after_a_reboot_running_jobs_have_failed_and_pending_ones_run(queue: Queue, jobs: Jobs) -> None:
