@@ -30,7 +30,7 @@ _musicgen_knows() {
     rm)
       commands='' options='--yes --undo --store --json -q --quiet -h --help'
       ;;
-    undo | 'job list' | 'job show' | 'job cancel')
+    undo | 'job list' | 'job show' | 'job wait' | 'job cancel')
       commands='' options='--store --json -q --quiet -h --help'
       ;;
     import)
@@ -49,7 +49,7 @@ _musicgen_knows() {
       commands='' options='--store --url --json -h --help'
       ;;
     job)
-      commands='list show poll cancel' options='-h --help'
+      commands='list show poll wait cancel' options='-h --help'
       ;;
     'job poll')
       commands='' options='--timeout-ms --mode --store --json -q --quiet -h --help'
@@ -126,7 +126,7 @@ _musicgen_takes() {
     'generate -o' | 'generate --output' | 'batch --failed' | 'batch -o' | 'batch --output' | 'batch @0' | 'export -o' | 'export --output' | 'import @'* | 'gallery -o' | 'gallery --output')
       paths=files
       ;;
-    'generate --store' | 'batch --store' | 'list --store' | 'ls --store' | 'show --store' | 'play --store' | 'export --store' | 'tag --store' | 'rm --store' | 'undo --store' | 'import --store' | 'gallery --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')
+    'generate --store' | 'batch --store' | 'list --store' | 'ls --store' | 'show --store' | 'play --store' | 'export --store' | 'tag --store' | 'rm --store' | 'undo --store' | 'import --store' | 'gallery --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job wait --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')
       paths=dirs
       ;;
     'batch --input-format')
@@ -141,7 +141,7 @@ _musicgen_takes() {
     'export --format')
       choices='wav flac ogg mp3'
       ;;
-    'job show @0' | 'job poll @'* | 'job cancel @'*)
+    'job show @0' | 'job poll @'* | 'job wait @'* | 'job cancel @'*)
       stored=jobs
       ;;
     'job poll --mode')

@@ -241,6 +241,7 @@ complete -c musicgen -n '__musicgen_at doctor' -s h -l help -d 'Show help and ex
 complete -c musicgen -n '__musicgen_at_group job' -a list -d 'List the jobs of the last 7 days, newest first.'
 complete -c musicgen -n '__musicgen_at_group job' -a show -d 'Show everything that is known of a job.'
 complete -c musicgen -n '__musicgen_at_group job' -a poll -d 'Wait for jobs and print one JSON object.'
+complete -c musicgen -n '__musicgen_at_group job' -a wait -d 'Wait until jobs have ended, however long that takes, and print their takes.'
 complete -c musicgen -n '__musicgen_at_group job' -a cancel -d 'Cancel jobs; one that is running stops.'
 complete -c musicgen -n '__musicgen_at_group job' -s h -l help -d 'Show help and exit.'
 
@@ -262,6 +263,12 @@ complete -c musicgen -n '__musicgen_at job poll' -l store -r -f -a '(__fish_comp
 complete -c musicgen -n '__musicgen_at job poll' -l json -d 'Print JSON Lines; errors are JSON, too.'
 complete -c musicgen -n '__musicgen_at job poll' -s q -l quiet -d 'Print only the ids of complete jobs.'
 complete -c musicgen -n '__musicgen_at job poll' -s h -l help -d 'Show help and exit.'
+
+complete -c musicgen -n '__musicgen_at job wait' -f -k -a '(__musicgen_stored jobs)'
+complete -c musicgen -n '__musicgen_at job wait' -l store -r -f -a '(__fish_complete_directories (commandline -ct))' -d 'The store\'s folder; else MUSICGEN_STORE.'
+complete -c musicgen -n '__musicgen_at job wait' -l json -d 'Print JSON Lines; errors are JSON, too.'
+complete -c musicgen -n '__musicgen_at job wait' -s q -l quiet -d 'Print ids alone, and no progress or notes.'
+complete -c musicgen -n '__musicgen_at job wait' -s h -l help -d 'Show help and exit.'
 
 complete -c musicgen -n '__musicgen_at job cancel' -f -k -a '(__musicgen_stored jobs)'
 complete -c musicgen -n '__musicgen_at job cancel' -l store -r -f -a '(__fish_complete_directories (commandline -ct))' -d 'The store\'s folder; else MUSICGEN_STORE.'

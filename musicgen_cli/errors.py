@@ -110,6 +110,9 @@ class ArtifactNotFoundError(NotFoundError):
     code = "artifact-not-found"
 
     def __init__(self, id_: str) -> None:
+        if id_ == "last":
+            super().__init__("there is no last take: the store is empty", hint="`musicgen generate` makes a take")
+            return
         super().__init__(f"no take matches {id_!r}", hint="`musicgen list` shows what is stored")
 
 
@@ -119,6 +122,9 @@ class JobNotFoundError(NotFoundError):
     code = "job-not-found"
 
     def __init__(self, id_: str) -> None:
+        if id_ == "last":
+            super().__init__("there is no last job", hint="`musicgen generate --detach` queues one")
+            return
         super().__init__(f"no job matches {id_!r}", hint="`musicgen job list` shows the jobs of the last 7 days")
 
 

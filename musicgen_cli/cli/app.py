@@ -57,7 +57,9 @@ def run(argv: Sequence[str]) -> int:
     except TyperException as err:  # raised by Typer's parser
         from musicgen_cli.cli.output import Output
 
-        Output().error(UsageError(err.format_message(), hint="musicgen --help, or musicgen COMMAND --help"))
+        message = err.format_message()
+        quoting = "quote what has blanks; " if "extra argument" in message else ""
+        Output().error(UsageError(message, hint=f"{quoting}musicgen --help, or musicgen COMMAND --help"))
         return err.exit_code
     except SystemExit as err:
         if isinstance(err.__context__, BrokenPipeError):  # raised by Typer for `musicgen --help | head -1`

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from musicgen_cli import settings
+from tests.support import fakes
 from tests.support.command_line import Run
 from tests.support.terminal import on_terminal
 
@@ -110,11 +112,47 @@ def test_exit_codes_of_job_poll_and_others(musicgen: Run, service: HTTPServer) -
     assert f"{id_} has ended already: failed" in done.err
 
 
-def test_an_empty_job_list_prints_and_writes_nothing(musicgen: Run, store_path: Path) -> None:
+def test_wait_has_no_bound_and_prints_the_takes(musicgen: Run, service: HTTPServer) -> None:
+    """Without ids it waits for all jobs that haven't ended; the takes come as `generate` prints them."""
+    service.clear()
+
+    def slow(request: Request) -> Response:
+        time.sleep(1)
+        return fakes.ours(request)
+
+    service.expect_request("/predict", method="POST").respond_with_handler(slow)
+    ids = musicgen("generate", "x", "-d", "0.5", "-n", "2", "--detach").lines
+    done = musicgen("job", "wait", "-q")
+
+    assert (done.code, done.err) == (0, "")
+    assert done.lines == musicgen("list", "-q").lines[::-1]
+    again = musicgen("job", "wait", ids[1], "--json")
+    assert [json.loads(line)["client_job_id"] for line in again.lines] == [ids[1]]
+    assert musicgen("job", "wait").err == "no job is pending\n"
+    assert musicgen("job", "show", "-q").lines == [ids[1]]
+
+
+def test_wait_is_exit_1_if_a_job_failed(musicgen: Run, service: HTTPServer) -> None:
+    """What was made beside it is printed; an unknown job has failed, too."""
+    service.clear()
+    service.expect_ordered_request("/predict").respond_with_handler(fakes.ours)
+    service.expect_ordered_request("/predict").respond_with_json({"detail": "no room"}, 500)
+    ids = musicgen("generate", "x", "-d", "0.5", "-n", "2", "--detach").lines
+    done = musicgen("job", "wait", *ids, "-q")
+
+    assert (done.code, len(done.lines)) == (1, 1)
+    assert done.err == f"error: job {ids[1]} failed: the service answered 500: no room\n"
+    assert musicgen("job", "wait", "nonsense").code == 1
+
+
+def test_an_empty_job_list_says_so_and_writes_nothing(musicgen: Run, store_path: Path) -> None:
     """Listing creates no folder."""
     done = musicgen("job", "list")
 
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "no jobs in the last 7 days: `musicgen generate --detach` queues one\n"
+    assert musicgen("job", "list", "-q").err == ""
+    assert musicgen("job", "show").err.startswith("error: there is no last job\n")
     assert not settings.state_dir().exists()
     assert not store_path.exists()
 

@@ -33,10 +33,15 @@ def test_list_shows_the_newest_first(musicgen: Run, store: Store) -> None:
 
 
 def test_an_empty_store_is_an_empty_list(musicgen: Run, store_path: Path) -> None:
-    """That is no error, and the store is not created."""
+    """That is no error but said on stderr, unless `-q`, and the store is not created."""
     done = musicgen("list")
 
+    assert (done.code, done.out) == (0, "")
+    assert done.err == f"no takes in {store_path}: `musicgen generate` makes one\n"
+    done = musicgen("ls", "-q")
     assert (done.code, done.out, done.err) == (0, "", "")
+    assert json.loads(musicgen("list", "--json").err)["note"]["message"].startswith("no takes in")
+    assert musicgen("show").err.startswith("error: there is no last take: the store is empty\n")
     assert not store_path.exists()
 
 
@@ -56,6 +61,15 @@ def test_filters_combine(musicgen: Run, store: Store) -> None:
         assert musicgen("list", "-q", *words).lines == [match.id], words
     for words in (["--tag", "c"], ["--since", "2999-01-01"], ["--until", "2d"], ["--model", "nan"]):
         assert musicgen("list", "-q", *words).lines == [], words
+        assert (done := musicgen("list", *words)).err == "no take matches\n", done
+
+
+def test_words_without_quotes_are_explained(musicgen: Run, store: Store) -> None:
+    """A value with blanks that isn't quoted arrives as several arguments."""
+    done = musicgen("list", "--search", "calm", "piano")
+
+    assert done.code == 2
+    assert "hint: quote what has blanks" in done.err
 
 
 @pytest.mark.parametrize("words", [["-n", "0"], ["-n", "1", "--all"], ["--since", "soon"], ["--until", "2026-13-01"]])

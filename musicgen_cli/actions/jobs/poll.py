@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from musicgen_cli.errors import InvalidValueError, JobNotFoundError
 from musicgen_cli.limits import POLL_MS
 
 MODES = ("any", "all")
-_POLL_S = 0.1
+_POLL_S, _LONGEST_POLL_S = 0.1, 1.0
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ def poll(
     read: Callable[[], Sequence[Job]],
     ids: Sequence[str] = (),
     *,
-    timeout_ms: int = int(POLL_MS.default),
+    timeout_ms: int | None = int(POLL_MS.default),
     mode: str = "any",
 ) -> Polled:
     """
@@ -42,14 +43,15 @@ def poll(
     Args:
         read: Returns all jobs as they are now: `Jobs.reconcile`, or `Jobs.list` to wait without changing anything.
         ids: In any form that `find_job` takes; none means all jobs that haven't ended.
-        timeout_ms: The longest wait.
+        timeout_ms: The longest wait; None waits until the jobs have ended.
         mode: `any` waits until one of the jobs has ended, `all` until every one has.
 
     Raises:
         InvalidValueError: A value is out of range.
         AmbiguousIdError: An id matches several jobs.
     """
-    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or timeout_ms not in POLL_MS:
+    is_bounded = timeout_ms is not None
+    if is_bounded and (isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or timeout_ms not in POLL_MS):
         raise InvalidValueError(f"timeout_ms must be a whole number, {POLL_MS}, got {timeout_ms!r}"[:200])
     if mode not in MODES:
         raise InvalidValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}"[:200])
@@ -64,10 +66,10 @@ def poll(
         if not polled.pending or (mode == "any" and (polled.completed or polled.failed)):
             polled.reason = "job_complete"
             return polled
-        left_s = timeout_ms / 1000 - elapsed_s
+        left_s = math.inf if timeout_ms is None else timeout_ms / 1000 - elapsed_s
         if left_s <= 0:
             return polled
-        time.sleep(min(_POLL_S, left_s))
+        time.sleep(min(max(_POLL_S, elapsed_s / 100), _LONGEST_POLL_S, left_s))  # the longer the wait, the less often
         jobs = read()
 
 

@@ -7,12 +7,20 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import options
+from musicgen_cli.cli.stores import open_store
 from musicgen_cli.errors import JobFailedError, StillPendingError
 from musicgen_cli.text import number
 
 if TYPE_CHECKING:
     from musicgen_cli.actions.jobs.jobs import Jobs
+    from musicgen_cli.actions.jobs.poll import Polled
     from musicgen_cli.cli.output import Output
+
+
+JobIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID…]", help="Jobs to wait for. [all that haven't ended]", show_default=False),
+]
 
 
 def list_(store_path: options.StoreOption = None, json_: options.Json = False, quiet: options.Quiet = False) -> None:
@@ -21,13 +29,21 @@ def list_(store_path: options.StoreOption = None, json_: options.Json = False, q
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_, quiet=quiet)
-    show_jobs(reversed(_jobs(store_path, out).list()), out)
+    jobs = _jobs(store_path, out).list()
+    show_jobs(reversed(jobs), out)
+    if not jobs:
+        out.note("no jobs in the last 7 days: `musicgen generate --detach` queues one")
 
 
 def show(
     id_: Annotated[
-        str, typer.Argument(metavar="ID", help="A job's id, a unique start of it, or `last` for the newest.")
-    ],
+        str,
+        typer.Argument(
+            metavar="[ID]",
+            help="A job's id, a unique start of it, or `last` for the newest. [last]",
+            show_default=False,
+        ),
+    ] = "last",
     store_path: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -46,10 +62,7 @@ def show(
 
 
 def poll(
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[ID…]", help="Jobs to wait for. [all that haven't ended]", show_default=False),
-    ] = None,
+    ids: JobIds = None,
     timeout_ms: Annotated[
         int,
         typer.Option(
@@ -84,10 +97,35 @@ def poll(
         raise StillPendingError(
             f"{count} job{' is' if count == 1 else 's are'} not done yet", hint="`musicgen job poll` again waits longer"
         )
-    if result.failed:
-        name = result.failed[0]
-        more = f", and {len(result.failed) - 1} more failed" if len(result.failed) > 1 else ""
-        raise JobFailedError(f"job {name} failed: {result.errors[name]}{more}")
+    _raise_failure(result)
+
+
+def wait(
+    ids: JobIds = None,
+    store_path: options.StoreOption = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """
+    Wait until jobs have ended, however long that takes, and print their takes.
+
+    Exit 1 if a job has failed. Ctrl-C ends the wait, not the jobs.
+    """
+    from musicgen_cli.actions.jobs.poll import poll as poll_jobs
+    from musicgen_cli.cli.output import Output
+
+    out = Output(as_json=json_, quiet=quiet)
+    jobs = _jobs(store_path, out)
+    waiting = sum(not job.has_ended for job in jobs.reconcile())
+    if not ids:
+        out.note(f"waiting for {waiting} {'job' if waiting == 1 else 'jobs'}" if waiting else "no job is pending")
+    result = poll_jobs(jobs.reconcile, ids or (), timeout_ms=None, mode="all")
+    made = [result.results[name] for name in result.completed]
+    out.artifacts(open_store(store_path, out).get_many([each["artifact_id"] for each in made]))
+    for each in made:
+        for text in each.get("warnings", ()):
+            out.warn(text)
+    _raise_failure(result)
 
 
 def cancel(
@@ -113,12 +151,19 @@ def cancel(
             out.note(f"{job.id} has ended already: {job.state}")
 
 
+def _raise_failure(result: "Polled") -> None:
+    """Raise an error if a job has failed."""
+    if result.failed:
+        name = result.failed[0]
+        more = f", and {len(result.failed) - 1} more failed" if len(result.failed) > 1 else ""
+        raise JobFailedError(f"job {name} failed: {result.errors[name]}{more}")
+
+
 def _jobs(store_path: Path | None, out: "Output") -> "Jobs":
     from musicgen_cli import settings
     from musicgen_cli.actions.jobs.jobs import Jobs
-    from musicgen_cli.cli.stores import open_store
 
     return Jobs(open_store(store_path, out), settings.state_dir())
 
 
-commands = {"list": list_, "show": show, "poll": poll, "cancel": cancel}
+commands = {"list": list_, "show": show, "poll": poll, "wait": wait, "cancel": cancel}

@@ -1,5 +1,6 @@
 """`musicgen list`: lists stored takes, newest first."""
 
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,6 +43,14 @@ def command(
         out.ids(store.newest_ids(limit, filter_))
         return
     takes = store.newest(limit, filter_)
+    first = next(takes, None)
+    if first is None:
+        from musicgen_cli.store import Filter
+
+        is_empty = filter_ == Filter()
+        out.note(f"no takes in {store.root}: `musicgen generate` makes one" if is_empty else "no take matches")
+        return
+    takes = chain([first], takes)
     if not wave or not out.is_table:
         out.artifacts(takes)
         return
