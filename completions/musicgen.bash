@@ -4,7 +4,7 @@
 _musicgen_knows() {
   case $1 in
     '')
-      commands='generate batch list ls show play export tag rm undo import gallery serve mcp doctor job model store' options='--version --show-completion -h --help'
+      commands='generate batch list ls show play export tag name rm undo import gallery serve mcp doctor job model store' options='--version --show-completion -h --help'
       ;;
     generate)
       commands='' options='-d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --detach --play --store --json -q --quiet -h --help'
@@ -27,11 +27,11 @@ _musicgen_knows() {
     tag)
       commands='' options='--add --rm --store --json -q --quiet -h --help'
       ;;
+    name | undo | 'job list' | 'job show' | 'job wait' | 'job cancel')
+      commands='' options='--store --json -q --quiet -h --help'
+      ;;
     rm)
       commands='' options='--yes --undo --store --json -q --quiet -h --help'
-      ;;
-    undo | 'job list' | 'job show' | 'job wait' | 'job cancel')
-      commands='' options='--store --json -q --quiet -h --help'
       ;;
     import)
       commands='' options='-t --tag --creator --store --json -q --quiet -h --help'
@@ -97,7 +97,7 @@ _musicgen_takes() {
     ' --show-completion')
       choices='bash zsh fish'
       ;;
-    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @'* | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'ls -n' | 'ls --search' | 'ls --since' | 'ls --until' | 'export --name' | 'export --bpm' | 'export --bars' | 'gallery -n' | 'gallery --search' | 'gallery --since' | 'gallery --until' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
+    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @'* | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'ls -n' | 'ls --search' | 'ls --since' | 'ls --until' | 'export --name' | 'export --bpm' | 'export --bars' | 'name @'* | 'gallery -n' | 'gallery --search' | 'gallery --since' | 'gallery --until' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
       ;;
     'generate -t' | 'generate --tag' | 'batch -t' | 'batch --tag' | 'list -t' | 'list --tag' | 'ls -t' | 'ls --tag' | 'tag --add' | 'tag --rm' | 'import -t' | 'import --tag' | 'gallery -t' | 'gallery --tag')
       stored=tags
@@ -105,7 +105,7 @@ _musicgen_takes() {
     'generate --creator' | 'batch --creator' | 'list --creator' | 'ls --creator' | 'import --creator' | 'gallery --creator')
       stored=creators
       ;;
-    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'ls --parent' | 'play @'* | 'export @'* | 'tag @'* | 'rm @'* | 'undo @'* | 'gallery --parent')
+    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'ls --parent' | 'play @'* | 'export @'* | 'tag @'* | 'name @0' | 'rm @'* | 'undo @'* | 'gallery --parent')
       stored=takes
       ;;
     'generate --variation-set' | 'batch --variation-set' | 'list --set' | 'ls --set' | 'gallery --set')
@@ -126,7 +126,7 @@ _musicgen_takes() {
     'generate -o' | 'generate --output' | 'batch --failed' | 'batch -o' | 'batch --output' | 'batch @0' | 'export -o' | 'export --output' | 'import @'* | 'gallery -o' | 'gallery --output')
       paths=files
       ;;
-    'generate --store' | 'batch --store' | 'list --store' | 'ls --store' | 'show --store' | 'play --store' | 'export --store' | 'tag --store' | 'rm --store' | 'undo --store' | 'import --store' | 'gallery --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job wait --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')
+    'generate --store' | 'batch --store' | 'list --store' | 'ls --store' | 'show --store' | 'play --store' | 'export --store' | 'tag --store' | 'name --store' | 'rm --store' | 'undo --store' | 'import --store' | 'gallery --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job wait --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')
       paths=dirs
       ;;
     'batch --input-format')

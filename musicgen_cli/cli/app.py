@@ -26,6 +26,7 @@ COMMANDS = {
     "play": "Play takes one after the other; Ctrl-C stops.",
     "export": "Copy stored takes to files.",
     "tag": "Add tags to takes, or remove tags from them.",
+    "name": "Give a take a name.",
     "rm": "Remove takes, or restore removed ones.",
     "undo": "Restore removed takes, as `rm --undo` does.",
     "import": "Import sound files, or the takes of another store.",

@@ -36,7 +36,11 @@ class FilterOptions(OptionGroup):
     model: Annotated[str | None, typer.Option(help="Only takes made by this model.", show_default=False)] = None
     search: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Only takes with this text in the prompt; ignores case.", show_default=False),
+        typer.Option(
+            metavar="TEXT",
+            help="Only takes with this text in the prompt or the name; ignores case.",
+            show_default=False,
+        ),
     ] = None
     since: Annotated[
         str | None,

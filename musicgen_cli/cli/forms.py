@@ -44,6 +44,7 @@ def take_object(artifact: Artifact) -> dict[str, Any]:
         "status": "success",
         "artifact_id": artifact.id,
         "output_hash": artifact.content_hash,
+        **({"name": artifact.name} if artifact.name else {}),
         **artifact.record,
     }
 
@@ -57,7 +58,7 @@ def take_fields(artifact: Artifact) -> tuple[str, ...]:
         "" if artifact.seed is None else str(artifact.seed),
         str(artifact.origin.get("model") or ""),
         ",".join(artifact.tags),
-        artifact.prompt,
+        artifact.prompt or artifact.name or "",
     )
 
 

@@ -117,7 +117,7 @@ class Output:
     def details(self, artifact: Artifact) -> None:
         """Print a whole record: on a terminal one field a line, else as `artifact` does."""
         if self.is_table:
-            self.pairs(flat(artifact.record))
+            self.pairs(flat({"name": artifact.name, **artifact.record}))
         else:
             self.artifact(artifact)
 

@@ -17,6 +17,7 @@ from rich.tree import Tree
 
 from musicgen_cli.cli.forms import take_fields
 from musicgen_cli.limits import TAGS
+from musicgen_cli.store.names import without_names
 from musicgen_cli.text import encodable, one_line, size
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def local_time(timestamp: str) -> str:
 
 def print_takes(artifacts: Iterable[Artifact], draw_wave: Callable[[Artifact], str] | None = None) -> None:
     """
-    Print takes as a table, without the tags that every take has; id and prompt are always shown.
+    Print takes as a table: names with the prompts, no tags that every take has; id and prompt are always shown.
 
     Args:
         draw_wave: Draws the waveform of a take in a few characters; None leaves that column out.
@@ -111,7 +112,7 @@ def print_takes(artifacts: Iterable[Artifact], draw_wave: Callable[[Artifact], s
     ]
 
     def cells(artifact: Artifact) -> list[str]:
-        _, created, duration, seed, model, _, prompt = take_fields(artifact)
+        _, created, duration, seed, model, _, _ = take_fields(artifact)
         return [
             short_id(artifact),
             local_time(created),
@@ -119,8 +120,8 @@ def print_takes(artifacts: Iterable[Artifact], draw_wave: Callable[[Artifact], s
             *([draw_wave(artifact)] if draw_wave else []),
             seed,
             model,
-            ", ".join(tag for tag in artifact.tags if tag not in TAGS),
-            prompt,
+            ", ".join(tag for tag in without_names(artifact.tags) if tag not in TAGS),
+            artifact.title,
         ]
 
     optional = ("seed", "model", "created", "tags", "s", "wave")
@@ -152,7 +153,7 @@ def print_tree(root: Branch) -> None:
 
     def label(branch: Branch) -> Text:
         artifact = branch.artifact
-        text = one_line(f"{short_id(artifact)}  {artifact.duration:g} s  {artifact.prompt}")
+        text = one_line(f"{short_id(artifact)}  {artifact.duration:g} s  {artifact.title}")
         return Text(encodable(text, out.encoding))
 
     tree = Tree(label(root))

@@ -24,7 +24,8 @@ occurs nowhere else, so that a search for one byte finds all changes.
 
 A line with any other op, or a higher version, makes reading and writing fail. `at` is a hint: the offset of the `put`
 line in the file. The state of a store is the result of applying the good lines in file order; an edit of an unknown id
-does nothing. *Newest* means last in file order, too. Unknown members are kept.
+does nothing. *Newest* means last in file order, too. Unknown members are kept. The last tag of a take that begins with
+`name:` is its name.
 
 **Ids.** An id is `artifact_` and the first 12 digits of the audio's SHA-256. If these bytes occur as an `id` anywhere
 in the index (live, removed or damaged), the smallest unused of `-2`, `-3`, … is appended. So the same audio stored
@@ -47,8 +48,9 @@ damaged to `quarantine/` and deletes nothing.
 
 from __future__ import annotations
 
-from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, as_draft, check_tag, from_record
+from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, as_draft, from_record
 from musicgen_cli.store.index import Filter
 from musicgen_cli.store.store import LAST, Stats, Store
+from musicgen_cli.store.tags import check_tag
 
 __all__ = ["LAST", "Artifact", "ArtifactDraft", "Filter", "Stats", "Store", "as_draft", "check_tag", "from_record"]

@@ -1,22 +1,20 @@
-"""The record of one take, before and after it is stored, and the rules for tags."""
+"""The record of one take, before and after it is stored."""
 
 from __future__ import annotations
 
 import json
-import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 from musicgen_cli.audio.wav import MIME, WavInfo
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.limits import EXTRA_BYTES, MAX_TAGS, TAG_BYTES
+from musicgen_cli.limits import EXTRA_BYTES, MAX_TAGS
 from musicgen_cli.store.digest import Digest
 from musicgen_cli.store.lines import Record, encode, timestamp
-from musicgen_cli.text import undecoded
+from musicgen_cli.store.names import name_in
+from musicgen_cli.store.tags import check_tag
 
-_BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LINE_MEMBERS = {"op", "crc"}  # members of a line that are not part of the artifact
 
 
@@ -77,6 +75,16 @@ class Artifact:
     def digest(self) -> Digest:
         """The audio's SHA-256."""
         return Digest(self.content_hash)
+
+    @property
+    def name(self) -> str | None:
+        """What a person, or the file that was imported, calls the take."""
+        return name_in(self.tags)
+
+    @property
+    def title(self) -> str:
+        """The name and the prompt, as far as there are any, in one text."""
+        return ": ".join(filter(None, [self.name, self.prompt]))
 
     @property
     def record(self) -> Record:
@@ -150,42 +158,6 @@ def from_record(record: Record) -> Artifact:
     members = {name: record[name] for name in record.keys() & _MEMBERS}
     unknown = {name: value for name, value in record.items() if name not in members and name not in _LINE_MEMBERS}
     return Artifact(**{**members, "tags": tuple(members["tags"])}, unknown=unknown)
-
-
-def edit_tags(tags: Iterable[str], add: Iterable[str], rm: Iterable[str]) -> list[str]:
-    """Apply one `tag` line: return the tags without those in `rm`, then each in `add` that is not there yet."""
-    removed = set(rm)
-    return list(dict.fromkeys([*(tag for tag in tags if tag not in removed), *add]))
-
-
-def check_tag(tag: str) -> str:
-    """
-    Validate a tag and return it in NFC, the form in which tags are stored.
-
-    Raises:
-        InvalidValueError: The tag breaks a rule, which the message names.
-    """
-    tag = unicodedata.normalize("NFC", tag)
-    if problem := _tag_problem(tag):
-        raise InvalidValueError(f"tag {tag!r} {problem}")
-    return tag
-
-
-def _tag_problem(tag: str) -> str | None:
-    categories = {unicodedata.category(char) for char in tag}
-    if not tag:
-        return "is empty"
-    if "Cs" in categories:
-        return undecoded(tag) or "is not valid Unicode"
-    if len(tag.encode()) > TAG_BYTES:
-        return f"is longer than {TAG_BYTES} bytes"
-    if "Cc" in categories or not _BIDI.isdisjoint(tag):
-        return "contains a control character"
-    if not set('"\\,').isdisjoint(tag):
-        return 'contains one of " \\ ,'
-    if tag != tag.strip():
-        return "starts or ends with white space"
-    return "starts with -" if tag.startswith("-") else None
 
 
 def _check_time(text: str) -> None:

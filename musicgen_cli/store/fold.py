@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from musicgen_cli.limits import LINE_BYTES
-from musicgen_cli.store.artifacts import edit_tags
 from musicgen_cli.store.journal import INDEX, Snapshot
 from musicgen_cli.store.lines import Record, decode, encode, is_head
+from musicgen_cli.store.tags import edit_tags
 
 _CHECKSUM = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
 _START = re.compile(rb'(?=\t?\{"op":")')  # matches with and without the TAB, which may belong to other bytes

@@ -16,9 +16,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from musicgen_cli.store.artifacts import edit_tags
 from musicgen_cli.store.journal import Snapshot
 from musicgen_cli.store.lines import Record, decode, lines_holding, refuse_unknown, timestamp
+from musicgen_cli.store.names import MARK, name_in
+from musicgen_cli.store.tags import edit_tags
 
 # `op` comes first in a line, then `id`, and the 12 digits are not optional. The pattern begins with the LF before the
 # line, which is found many times faster than the start of a line is.
@@ -39,7 +40,7 @@ class Filter:
     variation_set_id: str | None = None
     parent_id: str | None = None
     model: str | None = None
-    search: str | None = None  # occurs in the prompt, ignoring case
+    search: str | None = None  # occurs in the prompt or in the name, ignoring case
     since: datetime | None = None  # aware; inclusive, to the millisecond
     until: datetime | None = None  # likewise
 
@@ -223,13 +224,15 @@ class _Candidates:
         self._tags = [_quoted(tag) for tag in {unicodedata.normalize("NFC", tag) for tag in filter_.tags}]
         text = (filter_.search or "").casefold()
         self._text = text.encode() if text.isascii() else b""
-        self._retagged: set[bytes] = set()  # the 12 digits of artifacts to which an edit may have added such a tag
+        self._mark = f'"{MARK}'.encode() if text else None  # of a name in an edit
+        self._retagged: set[bytes] = set()  # the 12 digits of artifacts to which an edit may have added what is sought
 
     def select(self, block: bytes) -> list[bytes]:
         """Return those lines of a block, the last one first; call it with the last block first, too."""
         selected = dict(lines_holding(b"\t", block))
         for edit in selected.values():
-            if any(tag in added for tag in self._tags if tag in edit for added in _ADDED.findall(edit)):
+            is_name = self._mark is not None and self._mark in edit
+            if is_name or any(tag in added for tag in self._tags if tag in edit for added in _ADDED.findall(edit)):
                 self._retagged.add(edit[_DIGITS_OF_EDIT])
         needles = self._members + self._tags
         if self._may_contain_text(block) and all(needle in block for needle in needles):
@@ -249,7 +252,7 @@ class _Candidates:
         return [selected[offset] for offset in sorted(selected, reverse=True)]
 
     def _may_contain_text(self, lines: bytes) -> bool:
-        """Tell whether a prompt in these lines may contain the text of `Filter.search`."""
+        """Tell whether a prompt or a name in these lines may contain the text of `Filter.search`."""
         if not self._text:
             return True
         # Escaped characters are spelled differently, and some letters beyond ASCII, such as the Kelvin sign, casefold
@@ -271,7 +274,7 @@ def _predicate(filter_: Filter) -> Callable[[Record], bool]:
             and all(record.get(name) == value for name, value in exact.items())
             and (model is None or record["origin"].get("model") == model)
             and since <= record["created"] <= until
-            and text in record["prompt"].casefold()
+            and (text in record["prompt"].casefold() or text in (name_in(record["tags"]) or "").casefold())
         )
 
     return matches

@@ -23,7 +23,7 @@ from musicgen_cli.errors import (
 )
 from musicgen_cli.limits import MAX_TAGS
 from musicgen_cli.store import files
-from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, check_tag, edit_tags, from_draft, from_record
+from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, from_draft, from_record
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import LARGEST_NUMBER, Digest, make_id, parse_id
 from musicgen_cli.store.ids import IdCache, UsedIds
@@ -31,6 +31,7 @@ from musicgen_cli.store.index import ArtifactSearch, Filter, by_id, last_deleted
 from musicgen_cli.store.journal import Journal
 from musicgen_cli.store.lines import Record, encode, timestamp
 from musicgen_cli.store.lock import locked, probe
+from musicgen_cli.store.tags import check_tag, edit_tags
 from musicgen_cli.text import size
 
 LAST = "last"

@@ -135,6 +135,49 @@ def test_a_set_is_edited_as_its_takes(musicgen: Run, store: Store) -> None:
     assert musicgen("undo", "beef").code == 3
 
 
+def test_a_take_can_be_named(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
+    """Its name is one tag, which another name replaces; it survives removal, compaction and an export."""
+    done = musicgen("name", takes[0].id, "Boss theme", "--json")
+    assert (done.code, json.loads(done.out)["name"]) == (0, "Boss theme")
+    assert musicgen("name", takes[0].id, "Thème du boss").code == 0
+    for words in (["--search", "DU BOSS"], ["--tag", "name:Thème du boss"]):
+        assert musicgen("list", "-q", *words).lines == [takes[0].id]
+    assert musicgen("list", "--search", "boss theme").lines == []
+    musicgen("rm", takes[0].id, "--yes")
+    musicgen("undo")
+    musicgen("store", "compact")
+    assert store.get("last").tags == ("type:audio", "name:Thème du boss")
+    assert musicgen("list", "-q", "--search", "boss").lines == [takes[0].id]
+
+    assert "name" not in json.loads(musicgen("name", "last", "", "--json").out)
+    assert store.get("last").tags == ("type:audio",)
+    assert index_of(store).count(b'"op":"tag"') == 1  # all that was compacted is in the take's own line
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["last", "Boss", "theme"], 2, "hint: quote the name: musicgen name last 'Boss theme'"),
+        (["last", "a,b"], 2, "name 'a,b' contains one of"),
+        (["last", " a"], 2, "name ' a' starts or ends with white space"),
+        (["last", "é" * 62], 2, "is longer than 123 bytes"),
+        (["last", "a\x1b[2J"], 2, "contains a control character"),
+        (["nothing", "x"], 3, "no take matches 'nothing'"),
+        (["last"], 2, "NAME"),
+    ],
+)
+def test_a_wrong_name_changes_nothing(
+    musicgen: Run, store: Store, takes: list[Artifact], words: list[str], code: int, message: str
+) -> None:
+    """It is refused with a sentence that quotes it."""
+    before = index_of(store)
+    done = musicgen("name", *words)
+
+    assert done.code == code
+    assert message in done.err
+    assert index_of(store) == before
+
+
 def test_undo_without_the_audio_is_exit_7(musicgen: Run, store: Store, takes: list[Artifact]) -> None:
     """The take stays removed."""
     musicgen("rm", "last", "--yes")

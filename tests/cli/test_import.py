@@ -8,6 +8,7 @@ import pytest
 from musicgen_cli.store import Store
 from tests.support.command_line import Run
 from tests.support.index_lines import draft, sound
+from tests.support.terminal import on_terminal
 
 
 @pytest.fixture
@@ -31,6 +32,26 @@ def test_imported_takes_are_printed(musicgen: Run, folder: Path) -> None:
     (record,) = map(json.loads, done.lines)
     assert (record["source"], record["creator"]) == (str(folder / "1.wav"), "anna")
     assert done.out.replace("\n", "").isprintable()
+
+
+@pytest.mark.usefixtures("store_path")
+def test_an_imported_file_keeps_its_name(musicgen: Run, tmp_path: Path) -> None:
+    """It is the title in lists and in the gallery, and `{name}` in the names of exports."""
+    (tmp_path / "Kick 01.wav").write_bytes(sound())
+    (line,) = musicgen("import", tmp_path / "Kick 01.wav").lines
+    id_ = line.split("\t")[0]
+
+    assert line.split("\t")[-1] == "Kick 01"
+    assert musicgen("list", "--search", "kick", "-q").lines == [id_]
+    assert musicgen("export", "last", "-o", f"{tmp_path}/o/", "--name", "{name}").lines == [f"{tmp_path}/o/kick-01.wav"]
+    assert musicgen("export", "last", "-o", f"{tmp_path}/o/").lines == [f"{tmp_path}/o/kick-01-{id_[9:]}.wav"]
+    page = Path(musicgen("gallery", "-o", tmp_path / "g", "-q").out.strip()).read_text()
+    assert 'dir="auto">Kick 01</h2>' in page
+    assert 'value="name:' not in page
+    code, shown = on_terminal("-m", "musicgen_cli", "list")
+    assert code == 0
+    assert "Kick 01" in shown
+    assert "name:" not in shown
 
 
 @pytest.mark.usefixtures("store_path")

@@ -9,7 +9,8 @@ import pytest
 
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, check_tag
-from musicgen_cli.store.artifacts import edit_tags, from_record
+from musicgen_cli.store.artifacts import from_record
+from musicgen_cli.store.tags import edit_tags
 from tests.support.index_lines import draft, put_record, sound
 
 

@@ -217,6 +217,24 @@ def test_a_filter_requires_all_its_conditions(store: Store, index: WriteIndex) -
     assert ids_of(store, creator="ann", model="nano", parent_id=name(9)) == []
 
 
+def test_a_search_finds_names(store: Store, index: WriteIndex) -> None:
+    """A name is the last tag that begins with `name:`, from the record or from an edit; a name that was is none."""
+    index(
+        head(),
+        put(name(1), prompt="", tags=["name:Kick 01"]),
+        put(name(2), prompt="rain"),
+        put(name(3), prompt="kick", tags=["name:b"]),
+        tag(name(2), add=("name:Kick 02",)),
+        tag(name(1), add=("name:Snare",)),
+        tag(name(3), rm=("name:b",)),
+    )
+
+    assert ids_of(store, search="KICK") == [name(3), name(2)]
+    assert ids_of(store, search="snare") == [name(1)]
+    assert ids_of(store, search="b") == []
+    assert [artifact.title for artifact in store.newest(None)] == ["kick", "Kick 02: rain", "Snare"]
+
+
 def test_a_search_ignores_case(store: Store, index: WriteIndex) -> None:
     """It ignores the case of letters beyond ASCII, too, and searches only the prompt."""
     index(head(), put(name(1), prompt='Straße im "REGEN"'), put(name(2), prompt="", creator="regen"))

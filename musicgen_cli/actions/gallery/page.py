@@ -23,11 +23,13 @@ from musicgen_cli.actions.library.export import TEMPLATE, file_name
 from musicgen_cli.actions.library.reproduce import generate_command, tag_command
 from musicgen_cli.limits import TAGS
 from musicgen_cli.store import Artifact
+from musicgen_cli.store.names import without_names
 from musicgen_cli.text import clock, number, one_line, plural, printable
 
 MARK = '<meta name="generator" content="musicgen-cli gallery">'  # marks the page of a gallery
 BARS = 96  # of a waveform
 _HALF = 30  # of the height of a full bar; the drawing is 64 high
+_NO_PROMPT = "No prompt"  # the title of a take that has no name either
 _TAGS_SHOWN = 10  # before `more`
 _FILES = Path(__file__).parent / "templates"
 
@@ -99,7 +101,7 @@ def _card(name: str, takes: Sequence[GalleryTake], page: _Page) -> Html:
     takes = sorted(oldest_first, key=lambda take: _index(take.artifact, sys.maxsize))  # without an index: last
     artifacts = [take.artifact for take in takes]
     is_set = len(takes) > 1
-    have_same_prompt = len({artifact.prompt for artifact in artifacts}) == 1
+    have_same_prompt = len({_title(artifact) for artifact in artifacts}) == 1
     shared = [tag for tag in page.tags if is_set and all(tag in artifact.tags for artifact in artifacts)]
     facts = [artifacts[0].created[:10], *dict.fromkeys(_origin(artifact, "model") for artifact in artifacts)]
     facts += [f"{len(takes)} takes"] * is_set + shared
@@ -108,14 +110,20 @@ def _card(name: str, takes: Sequence[GalleryTake], page: _Page) -> Html:
         artifact = take.artifact
         label = f"take {_index(artifact, i) + 1}" if is_set else ""
         tags = [tag for tag in page.tags if tag in artifact.tags and tag not in shared]
-        own = [label, "" if have_same_prompt else _title(artifact), _seed(artifact), *tags]
+        own = [
+            label,
+            _name(artifact) if is_set else "",
+            "" if have_same_prompt else _title(artifact),
+            _seed(artifact),
+            *tags,
+        ]
         return _take(take, page, label=label, own=_listed(own))
 
     return _fill(
         "card.html",
-        kind=("set" if is_set else "one") + (" untitled" if not artifacts[0].prompt else ""),
+        kind=("set" if is_set else "one") + (" untitled" if not artifacts[0].title else ""),
         name=name,
-        prompt=_title(artifacts[0]),
+        prompt=_title(artifacts[0]) if is_set else one_line(artifacts[0].title).strip() or _NO_PROMPT,
         facts=_listed(facts),
         takes=_join(row(i, take) for i, take in enumerate(takes)),
     )
@@ -137,7 +145,7 @@ def _take(take: GalleryTake, page: _Page, *, label: str, own: str) -> Html:
     return _fill(
         "take.html",
         id=artifact.id,
-        label=", ".join(filter(None, [_title(artifact), label, _seed(artifact)])),
+        label=", ".join(filter(None, [_title(artifact), label, _name(artifact), _seed(artifact)])),
         which=label,
         tags=" ".join(str(i) for tag, i in page.tags.items() if tag in artifact.tags),
         seconds=str(artifact.duration),
@@ -173,7 +181,7 @@ def _path(peaks: Sequence[float]) -> str:
 
 def _tags(takes: Sequence[GalleryTake]) -> dict[str, int]:
     """Return the tags with a number each, the most common first, without those that every generated take has."""
-    counts = Counter(tag for take in takes for tag in take.artifact.tags if tag not in TAGS)
+    counts = Counter(tag for take in takes for tag in without_names(take.artifact.tags) if tag not in TAGS)
     return {tag: i for i, (tag, _) in enumerate(counts.most_common())}
 
 
@@ -194,7 +202,12 @@ def _count(takes: Sequence[GalleryTake]) -> str:
 
 
 def _title(artifact: Artifact) -> str:
-    return one_line(artifact.prompt).strip() or "No prompt"
+    return one_line(artifact.prompt or artifact.name or "").strip() or _NO_PROMPT
+
+
+def _name(artifact: Artifact) -> str:
+    """Return the name of a take that has a prompt as well."""
+    return (artifact.name or "") if artifact.prompt else ""
 
 
 def _index(artifact: Artifact, default: int) -> int:

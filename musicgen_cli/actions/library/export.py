@@ -19,7 +19,7 @@ from musicgen_cli.store import Artifact, Store
 from musicgen_cli.text import printable
 
 TEMPLATE = "{prompt_slug}-{seed}-{id}"
-FIELDS = ("prompt_slug", "seed", "id", "set", "index", "model", "creator", "duration", "date", "output")
+FIELDS = ("prompt_slug", "name", "seed", "id", "set", "index", "model", "creator", "duration", "date", "output")
 NAME_BYTES = 80  # of a name made from a template, without its suffix
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
@@ -223,7 +223,8 @@ def file_name(artifact: Artifact, template: str) -> str:
         template: With the fields of FIELDS, each in braces.
     """
     values = {
-        "prompt_slug": _slug(artifact.prompt)[:40].strip("-._"),
+        "prompt_slug": _slug(artifact.prompt or artifact.name or "")[:40].strip("-._"),
+        "name": _slug(artifact.name or ""),
         "seed": "" if artifact.seed is None else str(artifact.seed),
         "id": artifact.id.removeprefix("artifact_"),
         "set": _slug(artifact.variation_set_id or ""),

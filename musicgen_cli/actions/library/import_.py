@@ -25,6 +25,7 @@ from musicgen_cli.errors import (
 from musicgen_cli.limits import MAX_TAGS
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, as_draft, check_tag
 from musicgen_cli.store.digest import Digest
+from musicgen_cli.store.names import name_in, tag_of_file
 
 TAGS = ("type:audio", "format:wav", "phase:import")
 
@@ -178,6 +179,7 @@ class Importer:
         draft, source = self._sidecar(sidecar, blank), str(sidecar)
         if record is not None and draft is None:
             draft, source = self._metadata(path, record, blank), f"the metadata of {path}"
+        blank, draft = self._named(blank, path), draft and self._named(draft, path)
         try:
             return self._put(str(path), wav, draft or blank)
         except InvalidValueError as err:
@@ -185,6 +187,13 @@ class Importer:
                 return ImportFailure(str(path), err)
             self._warn(f"{source} is ignored: {err}")
             return self._put(str(path), wav, blank)
+
+    def _named(self, draft: ArtifactDraft, path: Path) -> ArtifactDraft:
+        """Name a take that has neither a prompt nor a name after its file, if there is room for one more tag."""
+        tag = tag_of_file(path.stem)
+        if tag is None or draft.prompt or name_in(draft.tags) or len({*draft.tags, *self._tags}) >= MAX_TAGS:
+            return draft
+        return replace(draft, tags=(*draft.tags, tag))
 
     def _sidecar(self, path: Path, blank: ArtifactDraft) -> ArtifactDraft | None:
         """

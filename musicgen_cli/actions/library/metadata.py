@@ -35,7 +35,7 @@ def metadata_of(artifact: Artifact) -> dict[str, str]:
     record = artifact.record
     record["origin"] = {name: value for name, value in artifact.origin.items() if name != "url"}
     texts = {
-        "title": one_line(artifact.prompt)[:_TITLE_CHARS].strip() or artifact.id,
+        "title": one_line(artifact.name or artifact.prompt)[:_TITLE_CHARS].strip() or artifact.id,
         "artist": one_line(artifact.creator) if artifact.creator != CREATOR else "",
         "date": one_line(artifact.created)[:10],
         "comment": json.dumps(record, separators=(",", ":")),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from musicgen_cli.errors import AmbiguousIdError, ArtifactNotFoundError, NotFoundError
 from musicgen_cli.store import Artifact, Filter, Store
 from musicgen_cli.store.digest import parse_id
+from musicgen_cli.store.names import is_name, name_tag
 
 
 def find_takes(refs: Iterable[str], store: Store) -> list[Artifact]:
@@ -96,6 +97,22 @@ def restored(refs: Iterable[str], store: Store) -> Iterator[Artifact]:
                 raise
             removed.sort(key=lambda take: take.variation_index or 0)
             yield from (store.restore(take.id) for take in removed)
+
+
+def rename(ref: str, name: str, store: Store) -> Artifact:
+    """
+    Give a take another name, or none if `name` is empty.
+
+    Raises:
+        ArtifactNotFoundError, AmbiguousIdError: The id matches no take, or several.
+        InvalidValueError: The text can't be a name, or the take has too many tags.
+        StoreBusyError: Another process kept the store locked.
+    """
+    new = [name_tag(name)] if name else []
+    take = find_take(ref, store)
+    old = [tag for tag in take.tags if is_name(tag) and tag not in new]
+    (renamed,) = store.tag([take.id], add=new, rm=old)
+    return renamed
 
 
 def _complete(ref: str) -> str | None:

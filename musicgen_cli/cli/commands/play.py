@@ -41,7 +41,7 @@ def command(
     players = Players(player.find(), warn=out.warn)
 
     def play(artifact: "Artifact") -> None:
-        out.note(f"{artifact.id}, {artifact.duration:g} s: {artifact.prompt or 'unconditional'}")
+        out.note(f"{artifact.id}, {artifact.duration:g} s: {artifact.title or 'unconditional'}")
         players.play(artifact, store)
 
     work = (lambda _: players.repeat(artifacts, store)) if loop else play

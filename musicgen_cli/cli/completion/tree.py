@@ -69,7 +69,7 @@ VALUES = {
     "store": DIRS,
     "output": FILES,
     "file": FILES,
-    **dict.fromkeys(("prompt", "search", "since", "until", "export name", "sweep", "run"), FREE),
+    **dict.fromkeys(("prompt", "search", "since", "until", "export name", "sweep", "run", "words"), FREE),
     **dict.fromkeys(("url", "host", "allow-host", "api-key", "revision"), FREE),
 }
 

@@ -66,8 +66,8 @@ def _takes(words: Sequence[str]) -> Candidates:
     without_prefix = word != "" and not _ID_PREFIX.startswith(word) and not word.startswith(_ID_PREFIX)
     for i, take in enumerate(_newest(words)):
         if i == 0:
-            yield "last", take.prompt
-        yield take.id.removeprefix(_ID_PREFIX) if without_prefix else take.id, take.prompt
+            yield "last", take.title
+        yield take.id.removeprefix(_ID_PREFIX) if without_prefix else take.id, take.title
 
 
 def _tags(words: Sequence[str]) -> Candidates:

@@ -63,11 +63,35 @@ def test_a_file_becomes_a_take(store: Store, folder: Path) -> None:
     (take,) = stored(import_(store, write(folder / "a.wav"), tags=["found"]))
 
     assert store.read_blob(take) == sound()
-    assert take.tags == (*TAGS, "found")
+    assert take.tags == (*TAGS, "name:a", "found")
     assert (take.prompt, take.params, take.creator, take.seed) == ("", {}, "me", None)
     assert take.origin == {"kind": "import", "version": __version__}
     assert store.get("last") == take
     assert not WARNINGS
+
+
+@pytest.mark.parametrize(
+    ("stem", "title"),
+    [
+        ("Kick 01", "Kick 01"),
+        ('a,b"c\\d', "a_b_c_d"),
+        ("- x", "x"),
+        ("e\u0301\u202e\x07", "é__"),
+        ("é" * 100, "é" * 61),
+        (os.fsdecode(b"\xff"), "_"),
+        ("- -", ""),
+    ],
+)
+def test_an_imported_sound_is_named_after_its_file(store: Store, folder: Path, stem: str, title: str) -> None:
+    """What a tag can't hold is replaced; a name that the record has, or a prompt, takes precedence."""
+    (take,) = stored(import_(store, write(folder / f"{stem}.wav")))
+    (prompted,) = stored(import_(store, write(folder / "p" / "b.wav", 2, {"prompt": "wind"})))
+    (named,) = stored(import_(store, write(folder / "n" / "c.wav", 3, {"tags": ["name:Rain"]})))
+
+    assert take.title == title
+    assert (prompted.title, named.title) == ("wind", "Rain")
+    (full,) = stored(import_(store, write(folder / "d.wav", 4), tags=[str(i) for i in range(61)]))
+    assert full.title == ""
 
 
 def test_a_sidecar_is_the_record_of_the_take(store: Store, folder: Path) -> None:
@@ -123,7 +147,8 @@ def test_an_unusable_sidecar_is_ignored(store: Store, folder: Path, sidecar: byt
 
     (take,) = stored(import_(store, folder / "a.wav"))
 
-    assert (take.prompt, take.params, take.seed, take.tags, take.extra) == ("", {}, None, TAGS, None)
+    tags = (*TAGS, "name:a")
+    assert (take.prompt, take.params, take.seed, take.tags, take.extra) == ("", {}, None, tags, None)
     assert len(WARNINGS) == 1
     assert str(folder / "a.json") in WARNINGS[0]
 
