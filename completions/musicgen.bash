@@ -37,7 +37,7 @@ _musicgen_knows() {
       commands='' options='-t --tag --creator --store --json -q --quiet -h --help'
       ;;
     gallery)
-      commands='' options='-o --output -n -t --tag --creator --set --parent --model --search --since --until --embed --force --store --json -q --quiet -h --help'
+      commands='' options='-o --output -n -t --tag --creator --set --parent --model --search --since --until --embed --open --force --store --json -q --quiet -h --help'
       ;;
     serve)
       commands='' options='--host --port --model --engine --device --precision --slots --queue --api-key --allow-host --max-duration --log-prompts -h --help'

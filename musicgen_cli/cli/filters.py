@@ -37,9 +37,7 @@ class FilterOptions(OptionGroup):
     search: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT",
-            help="Only takes with this text in the prompt or the name; ignores case.",
-            show_default=False,
+            metavar="TEXT", help="Only takes with this text in prompt or name; ignores case.", show_default=False
         ),
     ] = None
     since: Annotated[

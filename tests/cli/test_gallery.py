@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,25 @@ def test_gallery_prints_the_path_of_the_page(musicgen: Run, store: Store, tmp_pa
     assert (done.code, done.out, done.err) == (0, f"{page}\n", "")
     result = json.loads(musicgen("gallery", "--json", "-o", tmp_path / "out").out)
     assert result == {"status": "success", "path": str(page), "takes": 1, "left_out": 0}
+
+
+def test_open_shows_the_page_in_the_browser(
+    musicgen: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the browser that BROWSER names; without one there is a warning, and the page is made all the same."""
+    put_take(store, "x", seed=1)
+    browser, shown = tmp_path / "browser", tmp_path / "shown"
+    browser.write_text(f"#!/bin/sh\necho $1 > {shown}\n")
+    browser.chmod(0o755)
+    words = [sys.executable, "-m", "musicgen_cli", "gallery", "--open", "-q", "-o", str(tmp_path / "a b")]
+    page = tmp_path / "a b" / "index.html"
+
+    done = subprocess.run(words, env=os.environ | {"BROWSER": f"{browser} %s"}, capture_output=True, check=False)
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, f"{page}\n", b"")
+    assert shown.read_text().strip() == page.as_uri()
+    done = subprocess.run(words, env=os.environ | {"PATH": ""}, capture_output=True, check=False)
+    assert (done.returncode, done.stdout.decode()) == (0, f"{page}\n")
+    assert done.stderr == b"warning: no browser could be started to show the page\n"
 
 
 def test_the_default_folder_is_gallery(

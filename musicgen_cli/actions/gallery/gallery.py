@@ -115,6 +115,13 @@ def build(
     return Gallery(folder / PAGE, len(shown), len(takes) - len(shown), unused)
 
 
+def show(page: Path) -> bool:
+    """Show a page in the user's browser, the one that BROWSER names if that is set; False if none can be started."""
+    import webbrowser
+
+    return webbrowser.open(page.resolve().as_uri())
+
+
 def _is_gallery(page: Path) -> bool:
     """Tell whether a page was written by `build`; a link to one doesn't count."""
     if page.is_symlink() or not page.is_file():

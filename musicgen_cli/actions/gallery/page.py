@@ -20,7 +20,7 @@ from pathlib import Path
 from string import Template
 
 from musicgen_cli.actions.library.export import TEMPLATE, file_name
-from musicgen_cli.actions.library.reproduce import generate_command, tag_command
+from musicgen_cli.actions.library.reproduce import KEEPER, generate_command, tag_command
 from musicgen_cli.limits import TAGS
 from musicgen_cli.store import Artifact
 from musicgen_cli.store.names import without_names
@@ -147,6 +147,7 @@ def _take(take: GalleryTake, page: _Page, *, label: str, own: str) -> Html:
         id=artifact.id,
         label=", ".join(filter(None, [_title(artifact), label, _name(artifact), _seed(artifact)])),
         which=label,
+        kept=" kept" if KEEPER in artifact.tags else "",
         tags=" ".join(str(i) for tag, i in page.tags.items() if tag in artifact.tags),
         seconds=str(artifact.duration),
         length=clock(artifact.duration),

@@ -13,6 +13,7 @@ from musicgen_cli.request_fields import PARAMETERS
 from musicgen_cli.store import Artifact
 from musicgen_cli.text import printable
 
+KEEPER = "keeper"  # the tag of takes to keep
 _MODEL_OPTIONS = ("model", "engine", "precision", "device")
 _NOT_IN_ARGUMENTS = re.compile("[\0\ud800-\udfff]")
 
@@ -45,7 +46,7 @@ def generate_command(take: Artifact) -> str | None:
 
 def tag_command(take: Artifact) -> str:
     """Return the command that tags a take."""
-    return _line(["tag", take.id, "--add", "keeper"])
+    return _line(["tag", take.id, "--add", KEEPER])
 
 
 def quote(word: str) -> str:

@@ -26,6 +26,7 @@ def command(
     ] = None,
     filter_options: filters.FilterOptions,
     embed: Annotated[bool, typer.Option("--embed", help="Put the audio into the page itself, up to 50 MB.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a page that is not a gallery.")] = False,
     store_path: options.StoreOption = None,
     json_: options.Json = False,
@@ -36,7 +37,7 @@ def command(
 
     The page works without a server.
     """
-    from musicgen_cli.actions.gallery.gallery import build, check
+    from musicgen_cli.actions.gallery.gallery import build, check, show
     from musicgen_cli.cli.output import Output
 
     if not output or "\0" in output:
@@ -59,6 +60,8 @@ def command(
         out.json({"status": "success", "path": str(gallery.page), "takes": gallery.takes, "left_out": gallery.damaged})
     else:
         out.path(gallery.page)
+    if open_ and not show(gallery.page):
+        out.warn("no browser could be started to show the page")
     if not takes:
         out.note("no take matches, so the page is empty")
     if gallery.unused:

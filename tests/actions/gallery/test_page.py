@@ -185,6 +185,44 @@ def test_the_commands_can_be_copied(visit: Visit, gallery: Path) -> None:
         assert page.evaluate("navigator.clipboard.readText()") == command
 
 
+def test_a_star_copies_the_command_that_tags_a_take(visit: Visit, gallery: Path) -> None:
+    """The details stay closed; a take that has the tag has a full star."""
+    page = visit(gallery, permissions=["clipboard-read", "clipboard-write"])
+    drone = take(page, "low drone")
+    star = drone.get_by_role("button", name="Copy the tag command of low drone, seed 1")
+    star.click()
+    command = f"musicgen tag {drone.get_attribute('id')} --add keeper"
+
+    expect(page.locator("#status")).to_have_text(f"Copied: {command}")
+    assert page.evaluate("navigator.clipboard.readText()") == command
+    assert page.evaluate("document.querySelector('details[open]')") is None
+    assert [one.get_attribute("aria-label") for one in page.locator(".kept").all()] == [
+        "Copy the tag command of calm piano, take 2, seed 3"
+    ]
+
+
+def test_details_of_one_take_leave_its_neighbour_as_it_is(visit: Visit, gallery: Path) -> None:
+    """The take beside it, and the title of a single one, keep their places and their heights."""
+    page = visit(gallery, viewport={"width": 1280, "height": 900})
+    for opened, beside in (("calm piano, take 1", "calm piano, take 2"), ("low drone", None)):
+        other = take(page, beside) if beside else page.get_by_role("heading", name=opened)
+        parts = [other, *other.locator(".play, .star, .wave, .own").all()]
+        before = [part.bounding_box() for part in parts]
+        take(page, opened).get_by_text("Details").click()
+        expect(take(page, opened).get_by_text("Make it again")).to_be_visible()
+        assert [part.bounding_box() for part in parts] == before
+
+
+def test_on_a_phone_details_is_one_line(visit: Visit, tmp_path: Path) -> None:
+    """However long what stands before it is."""
+    put(Store(tmp_path / "store"), "drone", tags=["a long tag with blanks", "another long tag with blanks"])
+    page = visit(build_gallery(Store(tmp_path / "store"), tmp_path / "page"), viewport={"width": 320, "height": 640})
+    more = page.get_by_text("Details")
+
+    lines = "e => e.getBoundingClientRect().height / parseFloat(getComputedStyle(e).lineHeight)"
+    assert more.evaluate(lines) < 1.5
+
+
 def test_every_control_has_a_name_and_tab_reaches_it_in_order(visit: Visit, gallery: Path) -> None:
     """A screen reader reads the name, and the focus follows the order of the takes."""
     page = visit(gallery)

@@ -149,16 +149,22 @@ function step(by, takesFocus) {
 }
 
 async function copy(button) {
-  const code = find("code", button.parentElement);
+  const isStar = button.matches(".star");
+  const code = isStar ? [...button.parentElement.querySelectorAll("code")].at(-1) : find("code", button.parentElement);
   try {
     await navigator.clipboard.writeText(code.textContent);
   } catch { // no permission, or a page without https
+    code.closest("details").open = true;
     getSelection().selectAllChildren(code);
     document.execCommand("copy");
   }
-  button.textContent = "Copied";
-  announce("Copied");
-  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  button.classList.add("copied");
+  if (!isStar) button.textContent = "Copied";
+  announce(isStar ? "Copied: " + code.textContent : "Copied");
+  setTimeout(() => {
+    button.classList.remove("copied");
+    if (!isStar) button.textContent = "Copy";
+  }, 2000);
 }
 
 const tags = [...document.querySelectorAll(".tags [aria-pressed]")];
@@ -185,7 +191,7 @@ search.addEventListener("input", filter);
 document.addEventListener("click", event => {
   const button = event.target.closest("button");
   const take = event.target.closest(".take");
-  if (button?.matches(".copy")) copy(button);
+  if (button?.matches(".copy, .star")) copy(button);
   else if (button?.matches(".tags [aria-pressed]")) {
     button.ariaPressed = button.ariaPressed !== "true";
     filter();
