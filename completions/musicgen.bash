@@ -22,7 +22,7 @@ _musicgen_knows() {
       commands='' options='--loop --store --json -q --quiet -h --help'
       ;;
     export)
-      commands='' options='-o --output --name --format --loop --bpm --bars --metadata --no-metadata --sidecar --force --store --json -q --quiet -h --help'
+      commands='' options='-o --output --name --format --metadata --no-metadata --sidecar --force --loop --bpm --bars --store --json -q --quiet -h --help'
       ;;
     tag)
       commands='' options='--add --rm --store --json -q --quiet -h --help'

@@ -89,8 +89,8 @@ class BatchView:
         if tally.failed:
             causes = ", ".join(f"{count} {code}" for code, count in tally.failed.most_common())
             parts.append(f"failed {tally.failed.total()} ({causes})")
-        if tally.kept:
-            files = "1 file, which is" if tally.kept == 1 else f"{tally.kept} files, which are"
+        if tally.foreign:
+            files = "1 file, which is" if tally.foreign == 1 else f"{tally.foreign} files, which are"
             self._out.note(f"kept {files} not as a batch wrote them; --force replaces them")
         self._out.note(f"{'; '.join(parts)}; {_duration(tally.audio_s)} of sound in {_duration(tally.elapsed_s)}")
 
@@ -138,7 +138,7 @@ def preview(batch: Batch, takes: int, out: Output) -> None:
     parts = [f"{counts['make']} to make, {_duration(audio_s)} of sound"]
     parts += [f"{stored} are in the store"] if stored > 0 else []
     parts += [f"{counts['export']} of these to export"] if counts["export"] else []
-    parts += [f"{batch.tally.kept} files are not as a batch wrote them and stay"] if batch.tally.kept else []
+    parts += [f"{batch.tally.foreign} files are not as a batch wrote them and stay"] if batch.tally.foreign else []
     out.note("; ".join(parts))
     if counts["fail"]:
         hint = "`--force` replaces files" if in_the_way else "other values of `output` help"

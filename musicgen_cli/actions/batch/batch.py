@@ -74,7 +74,7 @@ class Tally:
     failed: Counter[str] = field(default_factory=Counter)  # by error code
     in_the_way: int = 0  # failures because of a file that only `force` replaces
     exported: int = 0  # files of stored takes that were missing, or those of an earlier run
-    kept: int = 0  # files of stored takes that hold something else
+    foreign: int = 0  # files of stored takes that hold something else
     audio_s: float = 0.0  # of the takes that were made
     started: float = field(default_factory=time.monotonic)
 
@@ -318,7 +318,7 @@ class Batch:
         except TargetError as err:
             if not err.exists:
                 return None, err
-            self.tally.kept += 1
+            self.tally.foreign += 1
             return None, None
 
     def _export(

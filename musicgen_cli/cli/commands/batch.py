@@ -124,6 +124,11 @@ class ServicesOptions(OptionGroup):
     timeout: options.Timeout = None
     max_wait: options.MaxWait = None
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """The options by the names of their settings."""
+        return {"url": self.url[0] if self.url else None, "timeout": self.timeout, "max_wait": self.max_wait}
+
 
 def command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file of rows; -: standard input.")],
@@ -162,13 +167,7 @@ def command(
     from musicgen_cli.store import Store
 
     out = Output(as_json=json_, quiet=quiet)
-    settings = local.load_settings(
-        url=services.url[0] if services.url else None,
-        store=store,
-        creator=record.creator,
-        timeout=services.timeout,
-        max_wait=services.max_wait,
-    )
+    settings = local.load_settings(store=store, creator=record.creator, **services.settings)
     rows.check()
     run.check()
     if settings.local and (run.jobs or services.url):
@@ -341,7 +340,7 @@ def _conclude(tally: "Tally", takes: int, max_failures: int | None, out: "Output
         raise PartlyFailedError(
             failed, takes, is_stopped=is_stopped, unwritable=tally.failed["target"], in_the_way=tally.in_the_way
         )
-    if not tally.made and not tally.exported and not tally.kept:
+    if not tally.made and not tally.exported and not tally.foreign:
         out.note("nothing is left to do; --redo or --run NAME makes all takes again")
 
 

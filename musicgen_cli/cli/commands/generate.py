@@ -76,11 +76,7 @@ def command(
     archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     config = local.configure(settings)
     if detach:
-        if output is not None or play:
-            option, later = ("--play", "play") if play else ("--output", "export")
-            raise UsageError(
-                f"--detach and {option} contradict each other", hint=f"`musicgen {later} ID` once the take is made"
-            )
+        _check_detached(has_output=output is not None, play=play)
         _detach(planned_takes, config, archive, out)
         return
     target = _target(output, has_several=record.variations > 1, force=force, out=out)
@@ -197,6 +193,15 @@ def _target(output: str | None, *, has_several: bool, force: bool, out: "Output"
     from musicgen_cli.actions.library.export import resolve_target
 
     return resolve_target(output, many=has_several, force=force)
+
+
+def _check_detached(*, has_output: bool, play: bool) -> None:
+    """Refuse options that need the take at once."""
+    if has_output or play:
+        option, later = ("--play", "play") if play else ("--output", "export")
+        raise UsageError(
+            f"--detach and {option} contradict each other", hint=f"`musicgen {later} ID` once the take is made"
+        )
 
 
 def _detach(planned_takes: "Sequence[PlannedTake]", config: "EngineConfig", archive: "Store", out: "Output") -> None:

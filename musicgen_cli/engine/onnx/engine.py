@@ -64,19 +64,14 @@ class OnnxEngine(LocalEngine[Conditioning]):
         """
         super().__init__(checkpoint, Origin("local", checkpoint.name, "onnx", precision, "cpu"))
         _, longest = self._plan(limits.CONTEXT_S)
-        free_bytes = free()
         peak, per_clip = hardware.estimate_memory(
             self.shape, checkpoint.tensors(), steps=longest.steps, int8=precision == "int8"
         )
+        free_bytes = free()
         hardware.check_memory(checkpoint.name, peak, free_bytes)
-        left = None if free_bytes is None else free_bytes - peak
-        if slots:
-            hardware.check_slots(slots, per_clip, left)
-        self.slots = slots or hardware.default_slots(per_clip, left)
-        if clips:
-            self.slots = min(self.slots, clips)
-            if text := hardware.memory_note(self.slots, peak, per_clip):
-                note(text)
+        self.slots = _slots(slots, clips, per_clip, None if free_bytes is None else free_bytes - peak)
+        if clips and (text := hardware.memory_note(self.slots, peak, per_clip)):
+            note(text)
         self._threads = threads or hardware.default_threads(self.shape.decoder)
         self._graphs = prepare_graphs(
             checkpoint,
@@ -222,3 +217,11 @@ def _session(
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # the default order casts many weights early
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _slots(slots: int | None, clips: int | None, per_clip: int, left: int | None) -> int:
+    """Return the number of clips decoded at once: the given one if memory allows it, and no more than are wanted."""
+    if slots:
+        hardware.check_slots(slots, per_clip, left)
+    number = slots or hardware.default_slots(per_clip, left)
+    return min(number, clips) if clips else number
