@@ -265,10 +265,11 @@ def test_wrong_formats_are_exit_2(musicgen: Run, store: Store, words: list[str],
 def test_without_the_extra_a_format_is_exit_8(
     musicgen: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message has the command that installs the extra; WAV needs no extra."""
+    """Without ffmpeg, too: the message has the command that installs the extra; WAV needs neither."""
     monkeypatch.delitem(sys.modules, "musicgen_cli.audio.encode", raising=False)
     monkeypatch.delattr(audio, "encode", raising=False)
     monkeypatch.setitem(sys.modules, "soundfile", None)
+    monkeypatch.setenv("PATH", "")  # no ffmpeg either
     put_take(store)
     done = musicgen("export", "last", "-o", tmp_path / "x.mp3")
 
