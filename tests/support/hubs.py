@@ -194,7 +194,8 @@ def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     Run an empty hub.
 
     Programs that are started meanwhile find it by HF_ENDPOINT. In this process huggingface_hub may have read that
-    variable already, so its constants are set, too; and failed downloads are retried without a wait.
+    variable and that of its telemetry already, so its constants are set, too; and failed downloads are retried without
+    a wait.
     """
     from huggingface_hub import constants
 
@@ -209,6 +210,7 @@ def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     for name in ("HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", url)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(client, "RETRY_WAITS_S", (0.0,) * len(client.RETRY_WAITS_S))
