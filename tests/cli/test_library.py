@@ -230,7 +230,7 @@ def test_an_exported_file_has_metadata(musicgen: Run, store: Store, tmp_path: Pa
 
 
 def test_the_format_is_that_of_the_suffix(musicgen: Run, store: Store, tmp_path: Path) -> None:
-    """`--format` names the files of a folder, too; collisions are numbered, and each file has its sidecar."""
+    """So it is with the suffix of `--name`; `--format` names it too; collisions are numbered, each with its sidecar."""
     pytest.importorskip("soundfile", reason="needs the extra audio")
     put_take(store, "Calm piano", seed=7)
 
@@ -241,6 +241,8 @@ def test_the_format_is_that_of_the_suffix(musicgen: Run, store: Store, tmp_path:
     names = sorted(path.name for path in (tmp_path / "many").iterdir())
     assert names == ["calm-piano-2.json", "calm-piano-2.ogg", "calm-piano.json", "calm-piano.ogg"]
     assert (tmp_path / "many" / "calm-piano.ogg").read_bytes().startswith(b"OggS")
+    assert musicgen("export", "last", "-o", f"{tmp_path}/named/", "--name", "{seed}.flac").code == 0
+    assert (tmp_path / "named" / "7.flac").read_bytes().startswith(b"fLaC")
 
 
 @pytest.mark.parametrize(
@@ -249,6 +251,7 @@ def test_the_format_is_that_of_the_suffix(musicgen: Run, store: Store, tmp_path:
         (["--format", "opus"], "format must be one of wav, flac, ogg, mp3, got 'opus'"),
         (["-o", "x.m4a"], "no export to '.m4a'"),
         (["-o", "x.mp3", "--format", "wav"], "--format wav contradicts the extension '.mp3'"),
+        (["-o", "x/", "--name", "{seed}.mp3", "--format", "wav"], "--format wav contradicts the extension '.mp3'"),
         (["-o", "-", "--format", "flac"], "-o - writes WAV, not flac"),
     ],
 )

@@ -63,7 +63,7 @@ def resolve_target(
         many: More than one file will be written.
         force: Replace existing files.
         sidecar: Write the record as JSON beside each file.
-        format_: Of FORMATS; None means the format of the file's suffix, else WAV.
+        format_: Of FORMATS; None means the format of the file's or the template's suffix, else WAV.
         loop: How to cut each clip into a loop; None leaves it whole.
         metadata: Write title, licence and record into each file.
 
@@ -80,7 +80,7 @@ def resolve_target(
         raise InvalidValueError("the output path must not be empty or contain NUL")
     path = Path(text)
     is_folder = _is_folder(path) or text.endswith(("/", os.sep))
-    format_ = check_format(format_, None if is_folder else path)
+    format_ = check_format(format_, Path(template) if is_folder else path)
     if not is_folder and many:
         raise UsageError(f"several takes can't go into the one file {text!r}", hint="end it with / to make it a folder")
     if not is_folder and name is not None:
@@ -99,7 +99,7 @@ def check_format(format_: str | None, path: Path | None) -> str:
 
     Args:
         format_: The requested format; None means that of the file's suffix, else WAV.
-        path: The file; None where its name is not given.
+        path: The file, or a template for its name; None where neither is given.
 
     Raises:
         InvalidValueError: There is no such format.
