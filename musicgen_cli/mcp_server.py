@@ -101,17 +101,33 @@ class _OpenRequests:
             self._all_answered.set()
 
 
-class _Reading:
+class _Stream:
+    """A stream of the SDK between it and the client, which is closed at the end of a `with`."""
+
+    def __init__(self, stream: Any, requests: _OpenRequests) -> None:
+        self._stream = stream
+        self._requests = requests
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class _Reading(_Stream):
     """
     What the client sends; it ends only when every request has its answer.
 
     The SDK cancels the requests that it still works on when the input ends. A client that closes its standard input
     right after its last request, such as `printf … | musicgen mcp`, wants the answer all the same.
     """
-
-    def __init__(self, stream: Any, requests: _OpenRequests) -> None:
-        self._stream = stream
-        self._requests = requests
 
     async def receive(self) -> SessionMessage | Exception:
         """Return the next message; the end of the input waits for the answers."""
@@ -123,10 +139,6 @@ class _Reading:
         self._requests.received(message)
         return message
 
-    async def aclose(self) -> None:
-        """Close the stream."""
-        await self._stream.aclose()
-
     def __aiter__(self) -> Self:
         return self
 
@@ -136,38 +148,14 @@ class _Reading:
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-
-class _Writing:
+class _Writing(_Stream):
     """What is sent to the client; takes note of the answers."""
-
-    def __init__(self, stream: Any, requests: _OpenRequests) -> None:
-        self._stream = stream
-        self._requests = requests
 
     async def send(self, message: SessionMessage, /) -> None:
         """Send a message."""
         await self._stream.send(message)
         self._requests.sent(message)
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        await self._stream.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 class _Handlers:
