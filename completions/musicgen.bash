@@ -111,7 +111,7 @@ _musicgen_takes() {
     'generate --variation-set' | 'batch --variation-set' | 'list --set' | 'ls --set' | 'gallery --set')
       stored=sets
       ;;
-    'generate --model' | 'batch --model' | 'ls --model' | 'serve --model' | 'mcp --model')
+    'generate --model' | 'batch --model' | 'serve --model' | 'mcp --model')
       stored=models paths=dirs
       ;;
     'generate --engine' | 'batch --engine' | 'serve --engine' | 'mcp --engine')
@@ -132,7 +132,7 @@ _musicgen_takes() {
     'batch --input-format')
       choices='jsonl csv text'
       ;;
-    'list --model' | 'gallery --model')
+    'list --model' | 'ls --model' | 'gallery --model')
       stored=makers
       ;;
     'show @0')

@@ -144,7 +144,7 @@ complete -c musicgen -n '__musicgen_at ls' -s t -l tag -r -f -k -a '(__musicgen_
 complete -c musicgen -n '__musicgen_at ls' -l creator -r -f -k -a '(__musicgen_stored creators)' -d 'Only takes by this creator.'
 complete -c musicgen -n '__musicgen_at ls' -l set -r -f -k -a '(__musicgen_stored sets)' -d 'Only takes of this variation set.'
 complete -c musicgen -n '__musicgen_at ls' -l parent -r -f -k -a '(__musicgen_stored takes)' -d 'Only takes made from this take.'
-complete -c musicgen -n '__musicgen_at ls' -l model -r -f -k -a '(__musicgen_stored models dirs)' -d 'Only takes made by this model.'
+complete -c musicgen -n '__musicgen_at ls' -l model -r -f -k -a '(__musicgen_stored makers)' -d 'Only takes made by this model.'
 complete -c musicgen -n '__musicgen_at ls' -l search -r -f -d 'Only takes with this text in prompt or name; ignores case.'
 complete -c musicgen -n '__musicgen_at ls' -l since -r -f -d 'Only takes since this day or age: 2026-11-22, 2d, 3h.'
 complete -c musicgen -n '__musicgen_at ls' -l until -r -f -d 'Only takes up to this time; a day includes its end.'

@@ -16,7 +16,8 @@ from musicgen_cli.cli.option_groups import grouped
 from musicgen_cli.errors import MusicgenError, StoppedError, UsageError, system_reason
 
 # The first line of each command's help; the rest is in its docstring. A command's name is that of its module in
-# `commands`, except for those in `_MODULES`; it has a function `command`, or for a group a dictionary `commands`.
+# `commands`, except for those in ALIASES and _MODULES; the module has a function `command`, or for a group a dictionary
+# `commands`.
 COMMANDS = {
     "generate": "Make one or more takes and store each.",
     "batch": "Make a take of each row of a file; resumable.",
@@ -38,7 +39,8 @@ COMMANDS = {
     "mcp": "Serve the commands as MCP tools over stdio.",
     "doctor": "Check the installation; exit 1 if something is broken.",
 }
-_MODULES = {"import": "import_", "ls": "list"}
+ALIASES = {"ls": "list"}  # other names of commands
+_MODULES = {"import": "import_"}  # where the name is a word of Python
 
 
 def run(argv: Sequence[str]) -> int:
@@ -86,7 +88,8 @@ def build_app(names: Container[str]) -> typer.Typer:
         if name not in names:
             app.command(name, help=summary)(_not_imported)
             continue
-        module = import_module(f"musicgen_cli.cli.commands.{_MODULES.get(name, name)}")
+        original = ALIASES.get(name, name)
+        module = import_module(f"musicgen_cli.cli.commands.{_MODULES.get(original, original)}")
         if hasattr(module, "command"):
             app.command(name, help=_help(summary, module.command))(report_errors(grouped(module.command)))
         else:

@@ -12,7 +12,7 @@ import pytest
 
 from musicgen_cli import settings
 from musicgen_cli.actions.jobs.folder import job_folder
-from musicgen_cli.cli.app import COMMANDS, build_app
+from musicgen_cli.cli.app import ALIASES, COMMANDS, build_app
 from musicgen_cli.cli.completion import SHELLS, script
 from musicgen_cli.cli.completion.tree import VALUES, Command, command_of
 from musicgen_cli.cli.completion.values import KINDS
@@ -80,6 +80,13 @@ def test_every_value_has_a_kind(commands: Command) -> None:
     assert not unknown, f"what completes these? add each to VALUES in cli/completion/tree.py: {', '.join(unknown)}"
     for value in VALUES.values():
         assert not value.stored or set(value.stored.split(",")) <= set(KINDS)
+
+
+def test_an_alias_completes_like_its_command(commands: Command) -> None:
+    """Its options take the same values, also where those of other commands take others."""
+    by_name = {command.name: command for command in commands.walk()}
+    for alias, name in ALIASES.items():
+        assert by_name[alias].options == by_name[name].options
 
 
 @pytest.mark.parametrize("shell", SHELLS)

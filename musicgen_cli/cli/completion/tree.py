@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.models import TyperPath
 
+from musicgen_cli.cli.app import ALIASES
 from musicgen_cli.cli.completion import SHELLS
 
 
@@ -157,6 +158,7 @@ def _value(parameter: TyperOption | TyperArgument, path: tuple[str, ...]) -> Val
         choices = tuple(str(parameter.metavar).split("|"))
     if choices:
         return Value(own_title, choices=choices)
+    path = tuple(ALIASES.get(word, word) for word in path)
     for i in range(len(path), -1, -1):
         value = VALUES.get(" ".join((*path[:i], name)))
         if value is not None:
