@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -14,6 +14,7 @@ from musicgen_cli.engine import client
 from musicgen_cli.engine.client import RemoteEngine
 from tests.support import fakes
 from tests.support.clients import REQUEST
+from tests.support.http_server import LocalHTTPServer
 from tests.support.listeners import RaisingListener, RecordingListener, StepsOnlyListener
 
 Reply = tuple[int, bytes]  # status, body
@@ -75,7 +76,7 @@ class ProgressService:
             def log_message(self, *_: object) -> None:
                 pass
 
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        with LocalHTTPServer(("127.0.0.1", 0), Handler) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.02,))
             thread.start()
             try:

@@ -7,13 +7,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Protocol
 
 from musicgen_cli.store import Artifact, Store
 from tests.support import fakes
 from tests.support.command_line import Result
+from tests.support.http_server import LocalHTTPServer
 
 Answer = Callable[[dict[str, Any]], tuple[int, bytes] | None]  # status and body; None resets the connection
 
@@ -57,11 +58,7 @@ def serving(answer: Answer, *, model: str | None = "nano", port: int = 0) -> Ite
         def log_message(self, *_: Any) -> None:
             pass
 
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *_: Any) -> None:
-            pass  # tests kill clients
-
-    with Server(("127.0.0.1", port), Handler) as server:
+    with LocalHTTPServer(("127.0.0.1", port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

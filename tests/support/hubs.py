@@ -9,12 +9,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from tests.support.http_server import LocalHTTPServer
 
 COMMIT = "4c8334b02c6ec4e8664a91979669a501ec497792"
 LFS_SUFFIXES = (".safetensors", ".bin")  # the files that Git LFS stores, whose SHA-256 the hub knows
@@ -202,7 +204,7 @@ def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     from musicgen_cli.checkpoint import hub as client
 
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    server = LocalHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     hub.port = server.server_port
