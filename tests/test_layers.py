@@ -51,7 +51,7 @@ ONLY_IN = {
     "huggingface_hub": {"checkpoint/hub.py"},
     "stamina": {"engine/retry.py"},
     "onnx": {"engine/onnx/graph_builder.py"},
-    "onnxruntime": {"engine/onnx/engine.py", "engine/onnx/decoder.py"},
+    "onnxruntime": {"engine/onnx/session.py", "engine/onnx/decoder.py"},
     "torch": {"engine/torch/"},
     "transformers": {"engine/torch/model.py"},
     "fastapi": {"service/"},

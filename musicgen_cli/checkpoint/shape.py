@@ -59,7 +59,7 @@ class DecoderShape:
 
 @dataclass(frozen=True, slots=True)
 class CodecShape:
-    """Sizes of EnCodec's decoder, which turns codes into samples."""
+    """Sizes of EnCodec, whose decoder turns codes into samples and whose encoder turns samples into codes."""
 
     rate: int  # Hz
     codes: int  # in a codebook
@@ -72,7 +72,7 @@ class CodecShape:
     dilation_growth: int
     compress: int
     lstm_layers: int
-    strides: tuple[int, ...]  # of the transposed convolutions; their product is the hop length
+    strides: tuple[int, ...]  # of the decoder's transposed convolutions; their product is the hop length
     causal: bool  # whether convolutions look only at earlier samples
     trim_right: float  # share of a transposed convolution's surplus that is trimmed on the right
     pad_mode: str  # of PAD_MODES
@@ -106,6 +106,18 @@ class CodecShape:
             radius += sum((self.residual_kernel - 1) * self.dilation_growth**j for j in range(self.residual_layers))
             radius = -(-radius // stride) + 1  # a transposed convolution, two strides long, overlaps its neighbours
         return radius
+
+    @property
+    def encoder_radius(self) -> int:
+        """The frames to each side whose samples influence a frame in the encoder's layers before the recurrent ones."""
+        radius, step = self.kernel - 1, 1  # in samples; samples between two values of the layer
+        for stride in reversed(self.strides):
+            radius += (
+                sum((self.residual_kernel - 1) * self.dilation_growth**j for j in range(self.residual_layers)) * step
+            )
+            radius += (2 * stride - 1) * step
+            step *= stride
+        return -(-radius // self.hop)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames,
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
+from musicgen_cli.engine.decoding.sound_encoder import SoundEncoder
 from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
 from musicgen_cli.errors import CheckpointError, short_reason
 
@@ -48,10 +49,11 @@ class Model(Protocol[ConditioningOut]):
 
 
 class LocalEngine(Generic[Conditioning]):
-    """Generates clips in this process; a subclass sets `slots`, `model` and `_scheduler`."""
+    """Generates clips in this process; a subclass sets `slots`, `model`, `sound_encoder` and `_scheduler`."""
 
     slots: int
     model: Model[Conditioning]
+    sound_encoder: SoundEncoder
     shape: Shape
     _scheduler: Scheduler[Conditioning]
 

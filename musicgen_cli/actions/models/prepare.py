@@ -16,9 +16,12 @@ from pathlib import Path
 from musicgen_cli.actions.models.fidelity import REFERENCE, measure
 from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.actions.models.staging import Staging, link_or_copy
+from musicgen_cli.checkpoint.audio_encoder import has_audio_encoder
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, open_checkpoint
 from musicgen_cli.checkpoint.manifest import FileRecord, Manifest, size_and_sha256
+from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine import registry
+from musicgen_cli.engine.onnx.graph_cache import prepare_encoder_graphs
 from musicgen_cli.errors import CheckpointError, MemoryNeededError
 
 
@@ -67,6 +70,8 @@ def install(
     fidelity = _with_fidelity(open_checkpoint(staging.name, staging.directory), precision, note)
     manifest.model_copy(update={"weights_kept": keep_weights, "fidelity": fidelity}).write(staging.directory)
     if not keep_weights:
+        if has_audio_encoder(draft):
+            prepare_encoder_graphs(draft, Shape.of(draft.config), cache_dir=staging.directory, note=note).close()
         for path in draft.weights:
             path.unlink()
     staging.publish()

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from musicgen_cli import limits
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
@@ -24,6 +23,8 @@ from musicgen_cli.engine.local import LocalEngine
 from musicgen_cli.engine.onnx import calibrate
 from musicgen_cli.engine.onnx.decoder import Conditioning, OnnxDecoder, translated_errors
 from musicgen_cli.engine.onnx.graph_cache import CODEC_DECODER, CODEC_LSTM, DECODER_STEP, TEXT_ENCODER, prepare_graphs
+from musicgen_cli.engine.onnx.session import open_session
+from musicgen_cli.engine.onnx.sound_encoder import OnnxSoundEncoder
 
 _MASK_MULTIPLE = 64  # tokens; the mask of a prompt is padded to a multiple of it
 
@@ -32,6 +33,7 @@ class OnnxEngine(LocalEngine[Conditioning]):
     """Generates clips on the CPU; requests from several threads are decoded as one batch."""
 
     model: OnnxModel
+    sound_encoder: OnnxSoundEncoder
 
     def __init__(
         self,
@@ -91,10 +93,14 @@ class OnnxEngine(LocalEngine[Conditioning]):
             self._graphs.close()
             raise
         self._scheduler = Scheduler(decoder, self.slots)
+        self.sound_encoder = OnnxSoundEncoder(
+            checkpoint, self.shape, cache_dir=cache_dir, threads=self._threads, note=note
+        )
 
     def close(self) -> None:
         """Free the model; the engine can't be used any more."""
         del self.model, self._scheduler
+        self.sound_encoder.close()
         self._graphs.close()
 
     def _calibrate(self, directory: Path, kv_bounds: FloatArray) -> FloatArray:
@@ -129,11 +135,11 @@ class OnnxModel:
         self._text_executor = ThreadPoolExecutor(1, thread_name_prefix="text")
         self._codec_lock = threading.Lock()
         with translated_errors("load the model"):
-            self._decoder_step = _session(directory / DECODER_STEP, threads, keep_memory=True)
+            self._decoder_step = open_session(directory / DECODER_STEP, threads, keep_memory=True)
             # The codec runs between decoder steps, whose threads spin. Codec threads that spin, too, made nano take
             # twice as long.
-            self._codec_lstm = _session(directory / CODEC_LSTM, 1, keep_memory=True)
-            self._codec_decoder = _session(directory / CODEC_DECODER, threads, keep_memory=True, spin=False)
+            self._codec_lstm = open_session(directory / CODEC_LSTM, 1, keep_memory=True)
+            self._codec_decoder = open_session(directory / CODEC_DECODER, threads, keep_memory=True, spin=False)
 
     def encode_text(self, ids: list[int]) -> Conditioning:
         """
@@ -146,7 +152,7 @@ class OnnxModel:
         mask = np.pad(mask, [(0, 0)] * 3 + [(0, -len(ids) % _MASK_MULTIPLE)], constant_values=-np.inf)
 
         def run() -> Conditioning:
-            session = _session(self._text_encoder, self._threads, keep_memory=False, single_run=True)
+            session = open_session(self._text_encoder, self._threads, keep_memory=False, single_run=True)
             names = [output.name for output in session.get_outputs()]
             values = session.run(names, {"ids": np.array([ids], np.int64)})
             return Conditioning(mask, dict(zip(names, values, strict=True)))
@@ -187,36 +193,6 @@ class OnnxModel:
         with self._codec_lock, translated_errors("decode the codes"):
             samples: FloatArray = self._codec_decoder.run(["sound"], {"states": features})[0]
         return samples
-
-
-def _session(
-    path: Path, threads: int, *, keep_memory: bool, spin: bool = True, single_run: bool = False
-) -> ort.InferenceSession:
-    """
-    Load one graph.
-
-    Args:
-        keep_memory: Keep working memory for the next run; for graphs that run often.
-        spin: Let threads wait for the next run in a busy loop for a while, which takes a core for each.
-        single_run: Spend little time and memory on preparation: weights aren't repacked for the kernels, and each is
-            cast to float32 only when it is used.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.enable_cpu_mem_arena = keep_memory
-    options.enable_mem_pattern = keep_memory
-    options.log_severity_level = 4  # only fatal messages: errors are raised as well
-    if not hardware.has_vnni():  # makes int8 weights exact, in a graph that was built on another machine
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    if not spin:
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-    if single_run:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # else all float16 is cast
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # the default order casts many weights early
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _slots(slots: int | None, clips: int | None, per_clip: int, left: int | None) -> int:

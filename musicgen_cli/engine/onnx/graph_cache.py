@@ -9,7 +9,12 @@ Caches the graphs of a checkpoint, which can be built from it again at any time.
         *.data          the weights of each: text.data and so on
         scales.npy      the scales of the int8 KV cache, only with the precision int8
         manifest.json   what they were built from; size and SHA-256 of each file
+    <cache_dir>/graphs/<digest>-encoder-v<format>/
+        listen.onnx     the codec encoder
+        codes.onnx      the codec quantizer
+        *.data, manifest.json
 
+The encoder's folder is only built when a sound is first to be encoded, or when the weights are about to be removed.
 A folder is built under a temporary name and renamed when it is complete, so several processes can build the same one at
 once. A folder that doesn't match its manifest is built again. Nothing is synced to disk: the hashes reveal what a power
 cut damages.
@@ -24,14 +29,16 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from musicgen_cli.checkpoint.audio_encoder import require_audio_encoder
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.shape import Shape
@@ -40,8 +47,13 @@ from musicgen_cli.engine.hardware import has_vnni
 from musicgen_cli.errors import EngineError
 from musicgen_cli.extras import needs
 
+if TYPE_CHECKING:
+    from musicgen_cli.engine.onnx.graph_builder import Graph
+
 GRAPH_FORMAT = 4  # raised with every change of what the graphs compute
 TEXT_ENCODER, DECODER_STEP, CODEC_LSTM, CODEC_DECODER = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
+ENCODER_FORMAT = 1
+CODEC_ENCODER, CODEC_QUANTIZER = ENCODER_GRAPHS = ("listen.onnx", "codes.onnx")
 KV_SCALES, MANIFEST = "scales.npy", "manifest.json"
 
 _STAGING_PREFIX = ".making-"
@@ -50,6 +62,8 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TARGET_EXISTS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 Label = Mapping[str, str | int]  # what a folder was built from
+
+Files = dict[str, dict[str, int | str]]  # name → bytes and SHA-256
 Calibrate = Callable[[Path, FloatArray], FloatArray]  # folder of the graphs, bounds of keys and values → scales
 
 
@@ -94,37 +108,54 @@ def prepare_graphs(
         CheckpointError: The checkpoint lacks a tensor, or has one that can't be used.
         EngineError: There is no disk space for the graphs.
     """
-    home = cache_dir / "graphs"
-    folder = home / f"{checkpoint.digest}-{precision}-v{GRAPH_FORMAT}"
     label: Label = {
         "format": GRAPH_FORMAT,
         "checkpoint": checkpoint.digest,
         "precision": precision,
         "positions": positions,
     }
-    if is_intact(folder, label):
-        return Graphs(folder)
-    note(f"preparing {checkpoint.name} for ONNX Runtime, once")
-    try:
-        staging = _staging_folder(home)
-    except OSError as err:
-        if err.errno in _DISK_FULL:
-            raise _disk_error(home, err) from err
-        note(f"can't write to {home} ({err.strerror}): the prepared model is for this run only")
-        return _build_temporary(checkpoint, shape, label, calibrate)
-    try:
-        _build(staging, checkpoint, shape, label, calibrate)
-        return Graphs(_publish(staging, folder, label))
-    except BaseException as err:
-        shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(err, OSError):
-            raise _disk_error(home, err) from err
-        raise
+
+    def build(folder: Path) -> None:
+        _build(folder, checkpoint, shape, label, calibrate)
+
+    return _prepare(
+        cache_dir / "graphs" / f"{checkpoint.digest}-{precision}-v{GRAPH_FORMAT}",
+        *(label, GRAPHS, build, note),
+        reason=f"preparing {checkpoint.name} for ONNX Runtime, once",
+    )
 
 
-def is_intact(directory: Path, label: Label) -> bool:
+def prepare_encoder_graphs(
+    checkpoint: Checkpoint, shape: Shape, *, cache_dir: Path, note: Callable[[str], None]
+) -> Graphs:
     """
-    Return whether a folder was built from `label` and matches its manifest to the byte.
+    Return the graphs of EnCodec's encoder: from the cache, or built now.
+
+    Args:
+        note: As for `prepare_graphs`.
+
+    Raises:
+        CheckpointError, EngineError: As for `prepare_graphs`.
+        ModelAbsentError: The weights of the model were not kept, nor these graphs.
+        UsageError: The model has no audio encoder.
+    """
+    if checkpoint.weights:
+        require_audio_encoder(checkpoint)
+    label: Label = {"format": ENCODER_FORMAT, "checkpoint": checkpoint.digest, "part": "encoder"}
+
+    def build(folder: Path) -> None:
+        _build_encoder(folder, checkpoint, shape, label)
+
+    return _prepare(
+        cache_dir / "graphs" / f"{checkpoint.digest}-encoder-v{ENCODER_FORMAT}",
+        *(label, ENCODER_GRAPHS, build, note),
+        reason=f"preparing the audio encoder of {checkpoint.name} for ONNX Runtime, once",
+    )
+
+
+def is_intact(directory: Path, label: Label, graphs: Sequence[str] = GRAPHS) -> bool:
+    """
+    Return whether a folder has these graphs, built from `label`, and matches its manifest to the byte.
 
     Reads every file: about 0.6 s per gigabyte from the page cache on two cores, 3 s from a disk. The graphs are then in
     the page cache when they are loaded.
@@ -132,7 +163,7 @@ def is_intact(directory: Path, label: Label) -> bool:
     try:
         manifest = json.loads((directory / MANIFEST).read_bytes())
         files = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest.pop("files").items()}
-        if manifest != label or not files.keys() >= set(GRAPHS):
+        if manifest != label or not files.keys() >= set(graphs):
             return False
         if any((directory / name).stat().st_size != size for name, (size, _) in files.items()):
             return False
@@ -141,6 +172,60 @@ def is_intact(directory: Path, label: Label) -> bool:
             return list(identities) == list(files.values())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
+
+
+def _prepare(
+    folder: Path,
+    label: Label,
+    graphs: Sequence[str],
+    build: Callable[[Path], None],
+    note: Callable[[str], None],
+    *,
+    reason: str,
+) -> Graphs:
+    """
+    Return a folder of graphs, built now unless it is intact.
+
+    Args:
+        folder: Where they are cached.
+        graphs: Their names.
+        build: Writes them with a manifest into a folder.
+        reason: Noted when they are built.
+    """
+    if is_intact(folder, label, graphs):
+        return Graphs(folder)
+    note(reason)
+    home = folder.parent
+    try:
+        staging = _staging_folder(home)
+    except OSError as err:
+        if err.errno in _DISK_FULL:
+            raise _disk_error(home, err) from err
+        note(f"can't write to {home} ({err.strerror}): the prepared model is for this run only")
+        return _build_temporary(build)
+    try:
+        build(staging)
+        return Graphs(_publish(staging, folder, label, graphs))
+    except BaseException as err:
+        shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(err, OSError):
+            raise _disk_error(home, err) from err
+        raise
+
+
+def _build_encoder(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label) -> None:
+    """Write the graphs of the encoder and their manifest into a folder."""
+    with needs("local"):
+        from musicgen_cli.engine.onnx.graph_builder import Graph
+    from musicgen_cli.engine.onnx.codec_encoder import write_codec_encoder, write_codec_quantizer
+
+    tensors = checkpoint.tensors()
+    codebooks = shape.decoder.codebooks // shape.decoder.channels
+    with Graph(directory, Path(CODEC_ENCODER).stem) as encoder:
+        write_codec_encoder(encoder, shape.codec, tensors)
+    with Graph(directory, Path(CODEC_QUANTIZER).stem) as quantizer:
+        write_codec_quantizer(quantizer, shape.codec, tensors, codebooks=codebooks)
+    _write_manifest(directory, label, _files(encoder, quantizer))
 
 
 def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> None:
@@ -164,26 +249,30 @@ def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, 
         write_codec_lstm(codec_lstm, shape.codec, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)
     with Graph(directory, Path(CODEC_DECODER).stem) as codec_decoder:
         write_codec_decoder(codec_decoder, shape.codec, tensors)
-    files = {
-        name: {"bytes": size, "sha256": sha256}
-        for graph in (text_encoder, decoder_step, codec_lstm, codec_decoder)
-        for name, (size, sha256) in graph.files.items()
-    }
+    files = _files(text_encoder, decoder_step, codec_lstm, codec_decoder)
     if int8:
         content = io.BytesIO()
         np.save(content, calibrate(directory, kv_bounds(shape.decoder, tensors)))
         (directory / KV_SCALES).write_bytes(content.getvalue())
         sha256 = hashlib.sha256(content.getvalue()).hexdigest()
         files[KV_SCALES] = {"bytes": len(content.getvalue()), "sha256": sha256}
+    _write_manifest(directory, label, files)
+
+
+def _files(*graphs: Graph) -> Files:
+    return {name: {"bytes": size, "sha256": sha256} for graph in graphs for name, (size, sha256) in graph.files.items()}
+
+
+def _write_manifest(directory: Path, label: Label, files: Files) -> None:
     (directory / MANIFEST).write_text(json.dumps({**label, "files": files}, indent=1) + "\n", "utf-8")
 
 
-def _build_temporary(checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> Graphs:
+def _build_temporary(build: Callable[[Path], None]) -> Graphs:
     """Build the graphs in a temporary folder, which is removed when they are closed."""
     try:
         temporary = tempfile.TemporaryDirectory(prefix="musicgen-")
         try:
-            _build(Path(temporary.name), checkpoint, shape, label, calibrate)
+            build(Path(temporary.name))
         except BaseException:
             temporary.cleanup()
             raise
@@ -202,14 +291,14 @@ def _staging_folder(home: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=home))
 
 
-def _publish(staging: Path, target: Path, label: Label) -> Path:
+def _publish(staging: Path, target: Path, label: Label, graphs: Sequence[str]) -> Path:
     """Rename a complete folder to its final name, replacing a damaged one, and return where the graphs are."""
     try:
         return staging.rename(target)
     except OSError as err:
         if err.errno not in _TARGET_EXISTS:
             raise
-    if is_intact(target, label):  # another process was first
+    if is_intact(target, label, graphs):  # another process was first
         shutil.rmtree(staging, ignore_errors=True)
         return target
     aside = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=target.parent))

@@ -1,0 +1,34 @@
+"""Tells whether a checkpoint can encode sound."""
+
+from __future__ import annotations
+
+from musicgen_cli.checkpoint.checkpoint import Checkpoint
+from musicgen_cli.errors import UsageError
+
+_FIRST_LAYER = "audio_encoder.encoder.layers.0.conv"
+_NORMS = (f"{_FIRST_LAYER}.parametrizations.weight.original0", f"{_FIRST_LAYER}.weight_g")
+
+
+def has_audio_encoder(checkpoint: Checkpoint) -> bool:
+    """
+    Tell whether a checkpoint, one whose weights were kept, has an audio encoder that isn't zero.
+
+    transformers writes no file without one. So nano, whose codec was made without an encoder, has one of zeros.
+
+    Raises:
+        CheckpointError, ModelAbsentError: Its weights can't be read.
+    """
+    tensors = checkpoint.tensors()
+    return any(tensors.read(name, *tensors.shapes[name]).any() for name in _NORMS if name in tensors)
+
+
+def require_audio_encoder(checkpoint: Checkpoint) -> None:
+    """
+    Refuse a checkpoint that has no audio encoder.
+
+    Raises:
+        UsageError: It has none.
+        CheckpointError, ModelAbsentError: As for `has_audio_encoder`.
+    """
+    if not has_audio_encoder(checkpoint):
+        raise UsageError(f"the model {checkpoint.name!r} has no audio encoder, so it can't listen to a sound")
