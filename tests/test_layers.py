@@ -53,7 +53,7 @@ ONLY_IN = {
     "onnx": {"engine/onnx/graph_builder.py"},
     "onnxruntime": {"engine/onnx/session.py", "engine/onnx/decoder.py"},
     "torch": {"engine/torch/"},
-    "transformers": {"engine/torch/model.py"},
+    "transformers": {"engine/torch/model.py", "engine/torch/sound_encoder.py"},
     "fastapi": {"service/"},
     "mcp": {"mcp_server.py"},
     "soundfile": {"audio/encode.py", "audio/decode.py"},

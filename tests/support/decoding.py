@@ -15,10 +15,19 @@ def sampling(**values: Any) -> Sampling:
     return Sampling(**{**defaults, **values})
 
 
-def decode(sequence: Sequence, step: Step) -> Any:
-    """Decode a sequence to its end without a scheduler, and return its codes."""
+def decode(sequence: Sequence, step: Step, *, chunk: int = 128) -> Any:
+    """
+    Decode a sequence to its end without a scheduler, and return its codes.
+
+    Args:
+        step: A decoder, if the sequence has given codes.
+        chunk: How many given steps are read at once.
+    """
     import numpy as np
 
+    while sequence.is_reading:
+        position = sequence.position
+        step.prefill(list(range(sequence.rows)), sequence.read_given(chunk), position)  # type: ignore[attr-defined]
     while not sequence.done:
         sequence.advance(step(sequence.tokens, np.full(sequence.rows, sequence.position)))
     return sequence.codes

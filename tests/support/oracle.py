@@ -117,9 +117,15 @@ def random_model(seed: int, text: Config, decoder: Config, codec: Config) -> Any
     return model
 
 
-def generate(model: Any, prompts: Sequence[Sequence[int]], scale: float, frames: int = FRAMES) -> tuple[Any, Any]:
+def generate(
+    model: Any, prompts: Sequence[Sequence[int]], scale: float, frames: int = FRAMES, sound: Any = None
+) -> tuple[Any, Any]:
     """
     Let transformers generate a greedy clip for each prompt; without prompts, one unconditional clip.
+
+    Args:
+        frames: Of a clip; after `sound`, if there is one.
+        sound: What each clip goes on from, shape (channels, samples); needs prompts.
 
     Returns:
         Codes, shape (clips, codebooks, frames), and samples, shape (clips, channels, samples).
@@ -140,6 +146,8 @@ def generate(model: Any, prompts: Sequence[Sequence[int]], scale: float, frames:
         }
     else:
         inputs = dict(model.get_unconditional_inputs(1))
+    if sound is not None:
+        inputs["input_values"] = torch.tensor(sound)[None].repeat(len(prompts), 1, 1)
     decoder = model.config.decoder
     steps = frames + decoder.num_codebooks // decoder.audio_channels - 1
     model.audio_encoder.decode = record_codes
@@ -147,7 +155,7 @@ def generate(model: Any, prompts: Sequence[Sequence[int]], scale: float, frames:
         samples = model.generate(**inputs, do_sample=False, max_new_tokens=steps)
     finally:
         model.audio_encoder.decode = decode
-    codes = np.empty((len(samples), decoder.num_codebooks, frames), np.int64)
+    codes = np.empty((len(samples), decoder.num_codebooks, codes_by_channel[0].shape[-1]), np.int64)
     for channel, part in enumerate(codes_by_channel):
         codes[:, channel :: len(codes_by_channel)] = part
     return codes, samples.numpy()

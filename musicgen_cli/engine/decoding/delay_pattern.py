@@ -36,9 +36,9 @@ class DelayPattern:
         """Return how many steps a codebook is behind the first one."""
         return codebook // self.channels
 
-    def codebooks_at(self, step: int) -> list[int]:
-        """Return the codebooks that get a code at a step."""
-        return [k for k in range(self.codebooks) if 0 <= step - self.delay(k) < self.frames]
+    def codebooks_at(self, step: int, *, first: int = 0) -> list[int]:
+        """Return the codebooks that get a code at a step, for a frame that isn't before `first`."""
+        return [k for k in range(self.codebooks) if first <= step - self.delay(k) < self.frames]
 
     def align(self, tokens: IntArray) -> IntArray:
         """

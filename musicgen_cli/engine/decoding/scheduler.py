@@ -20,6 +20,8 @@ from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
 from musicgen_cli.engine.decoding.sequence import Sequence
 
+PREFILL_POSITIONS = 128  # read at once: enough for matrices to be used well, and short enough for others to wait
+
 Conditioning = TypeVar("Conditioning")
 ConditioningIn = TypeVar("ConditioningIn", contravariant=True)
 
@@ -36,6 +38,16 @@ class Decoder(Protocol[ConditioningIn]):
 
     def move(self, source: int, target: int, *, positions: int) -> None:
         """Move a row, with its first `positions` cache entries and its conditioning, to another index."""
+
+    def prefill(self, rows: list[int], tokens: IntArray, position: int) -> None:
+        """
+        Read successive positions of some rows, all at once where that is faster; their logits aren't needed.
+
+        Args:
+            rows: Each reads the same tokens, with its own conditioning.
+            tokens: Shape ``(positions, codebooks)``, at most PREFILL_POSITIONS.
+            position: The first one; a row at position 0 starts over.
+        """
 
     def __call__(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         """Advance the first rows by one position, as `sequence.Step` does."""
@@ -136,6 +148,7 @@ class Scheduler(Generic[Conditioning]):
                     if not self._running:
                         self._has_thread = False
                         return
+                self._prefill()
                 self._step()
             except BaseException as err:  # noqa: BLE001  # every waiting caller must get it, whatever it is
                 with self._changed:
@@ -143,8 +156,22 @@ class Scheduler(Generic[Conditioning]):
                         entry.error, entry.finished = err, True
                     self._running.clear()
 
+    def _prefill(self) -> None:
+        """Read the next given codes of sequences that have some, between two steps of the others."""
+        for entry in self._running:
+            position = entry.sequence.position
+            if len(tokens := entry.sequence.read_given(PREFILL_POSITIONS)):
+                self._decoder.prefill(entry.rows, tokens, position)
+
     def _step(self) -> None:
-        """Advance all running sequences by one step."""
+        """
+        Advance all running sequences by one step.
+
+        A sequence whose given codes aren't all read is computed as well, as its rows may lie among the others, but
+        doesn't advance: what the step writes into its KV cache is written again when that position is read.
+        """
+        if all(entry.sequence.is_reading for entry in self._running):
+            return
         tokens = np.empty((self._rows, self._running[0].sequence.pattern.codebooks), np.int64)
         positions = np.empty(self._rows, np.int64)
         for entry in self._running:
@@ -152,6 +179,8 @@ class Scheduler(Generic[Conditioning]):
             positions[entry.rows] = entry.sequence.position
         logits = self._decoder(tokens, positions)
         for entry in self._running:
+            if entry.sequence.is_reading:
+                continue
             try:
                 entry.sequence.advance(logits[entry.rows])
             except BaseException as err:  # noqa: BLE001  # the caller of this sequence gets it

@@ -36,21 +36,44 @@ class Step(Protocol):
 
 
 class Sequence:
-    """One request while it is being decoded: its delay pattern, its position and its codes so far."""
+    """
+    One request while it is being decoded: its delay pattern, its position and its codes so far.
 
-    def __init__(self, pattern: DelayPattern, sampling: Sampling, *, vocab: int) -> None:
+    It may begin with given codes. They are laid into the delay pattern as if they had been generated; the first step at
+    which a codebook's code isn't known is the first one that is generated, and codes that are known stay. The steps
+    before it are read into the KV cache (prefill) and need no logits.
+
+    Source:
+        `LMModel.generate` of audiocraft with `prompt_tokens`.
+    """
+
+    def __init__(
+        self,
+        pattern: DelayPattern,
+        sampling: Sampling,
+        *,
+        vocab: int,
+        given: IntArray | None = None,
+        first_frame: int = 0,
+    ) -> None:
         """
         Start at position 0.
 
         Args:
             vocab: The number of codes in a codebook; the token `vocab` itself is the start and padding token.
+            given: The codes of the first frames, shape ``(codebooks, n)``; None for none.
+            first_frame: The number of the first frame in the whole clip, if this is a part of it. It decides which of
+                the seed's random numbers are used, so that no two parts of a clip share any.
         """
         self.pattern = pattern
         self.position = 0
+        self.given = 0 if given is None else given.shape[1]  # frames, and as many steps
         self._sampling = sampling
         self._start_token = vocab
         self._tokens = np.full((pattern.codebooks, pattern.steps), vocab, np.int64)
-        self._uniforms = uniforms(sampling.seed, pattern.steps, pattern.codebooks)
+        for k in range(pattern.codebooks if given is not None else 0):
+            self._tokens[k, pattern.delay(k) :][: self.given] = given[k]
+        self._uniforms = uniforms(sampling.seed, first_frame + pattern.steps, pattern.codebooks)[first_frame:]
 
     @property
     def rows(self) -> int:
@@ -63,6 +86,11 @@ class Sequence:
         return self.position == self.pattern.steps
 
     @property
+    def is_reading(self) -> bool:
+        """Whether there are given steps that were not read."""
+        return self.position < self.given
+
+    @property
     def codes(self) -> IntArray:
         """The codes of the frames that are complete so far, shape ``(codebooks, frames)``."""
         return self.pattern.align(self._tokens[:, : self.position])
@@ -70,11 +98,27 @@ class Sequence:
     @property
     def tokens(self) -> IntArray:
         """The input of the next decoder step, shape ``(rows, codebooks)``."""
-        if self.position:
-            newest = self._tokens[:, self.position - 1]
-        else:
-            newest = np.full(self.pattern.codebooks, self._start_token, np.int64)
-        return np.tile(newest, (self.rows, 1))
+        return np.tile(self._inputs(1), (self.rows, 1))
+
+    def read_given(self, most: int) -> IntArray:
+        """
+        Go over the next given steps, and return what the decoder reads at them.
+
+        Args:
+            most: Of the steps.
+
+        Returns:
+            Tokens, shape ``(steps, codebooks)``, the same for each row; there are none once all were read.
+        """
+        tokens = self._inputs(max(0, min(most, self.given - self.position)))
+        self.position += len(tokens)
+        return tokens
+
+    def _inputs(self, steps: int) -> IntArray:
+        """Return the tokens that the next steps read, shape ``(steps, codebooks)``: those of the step before each."""
+        start = np.full((1, self.pattern.codebooks), self._start_token, np.int64)
+        newest = self._tokens[:, max(0, self.position - 1) : self.position + steps - 1].T
+        return newest if self.position else np.concatenate([start, newest])[:steps]
 
     def advance(self, logits: FloatArray) -> None:
         """
@@ -86,9 +130,10 @@ class Sequence:
         Raises:
             EngineError: A logit is NaN, infinite or larger than `_MAX_LOGIT`.
         """
+        assert self.position >= self.given, "given steps are read, not generated"
         if not (np.abs(logits) < _MAX_LOGIT).all():
             raise EngineError("the model's output is NaN or infinite", hint="its weights may be damaged")
-        codebooks = self.pattern.codebooks_at(self.position)
+        codebooks = self.pattern.codebooks_at(self.position, first=self.given)
         guided = apply_guidance(logits, self._sampling.guidance_scale)[codebooks]
         if self._sampling.do_sample:
             codes = sample(probabilities(guided, self._sampling), self._uniforms[self.position, codebooks])

@@ -40,7 +40,7 @@ def write_codec_encoder(graph: Graph, shape: CodecShape, tensors: Tensors) -> No
     graph.output("features", ["C", filters, "F"])
 
 
-def write_codec_quantizer(graph: Graph, shape: CodecShape, tensors: Tensors, *, codebooks: int) -> None:
+def write_codec_quantizer(graph: Graph, shape: CodecShape, tensors: Tensors, *, codebooks: int, codes: int) -> None:
     """
     Write the graph of the LSTM and what comes after it.
 
@@ -50,6 +50,7 @@ def write_codec_quantizer(graph: Graph, shape: CodecShape, tensors: Tensors, *, 
 
     Args:
         codebooks: Of one channel.
+        codes: Of each codebook, how many the language model knows.
     """
     encoder = CodecLayers(graph, shape, tensors, "encoder")
     lstm = 1 + len(shape.strides) * (shape.residual_layers + 2)  # the number of its layer
@@ -57,18 +58,19 @@ def write_codec_quantizer(graph: Graph, shape: CodecShape, tensors: Tensors, *, 
     x = encoder.conv(encoder.elu(x), lstm + 2, shape.top_filters, shape.width, shape.last_kernel)
     left = graph.node("Transpose", x, to="latents", perm=[0, 2, 1])  # what no codebook has approximated yet
     graph.output("latents", ["C", "F", shape.width])
-    codes = []
+    columns = []
     for k in range(codebooks):
         vectors = tensors.read(f"audio_encoder.quantizer.layers.{k}.codebook.embed", shape.codes, shape.width)
+        vectors = vectors[:codes]
         # The nearest vector v minimises |x|² - 2 x·v + |v|², of which |x|² is the same for all.
         nearness = graph.node(
             "Sub",
             graph.node("MatMul", left, graph.weight(2 * vectors.T)),
             graph.weight(np.square(vectors).sum(axis=1)),
         )
-        codes.append(graph.node("ArgMax", nearness, axis=-1, keepdims=0))
+        nearest = graph.node("ArgMax", nearness, axis=-1, keepdims=0)
+        columns.append(graph.node("Unsqueeze", nearest, graph.ints(1)))
         if k < codebooks - 1:
-            left = graph.node("Sub", left, graph.node("Gather", graph.weight(vectors), codes[-1]))
-    columns = [graph.node("Unsqueeze", column, graph.ints(1)) for column in codes]
+            left = graph.node("Sub", left, graph.node("Gather", graph.weight(vectors), nearest))
     graph.node("Concat", *columns, to="codes", axis=1)
     graph.output("codes", ["C", codebooks, "F"], INT64)

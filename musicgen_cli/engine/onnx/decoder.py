@@ -93,7 +93,17 @@ class OnnxDecoder:
                     {name: buffer[: len(tokens)] for name, buffer in self._cache.items()},
                     self._scales,
                 )
-            return self._binding.run(tokens, positions)
+            return self._binding.run(tokens[:, None], positions[:, None])
+
+    def prefill(self, rows: list[int], tokens: IntArray, position: int) -> None:
+        """Read given tokens into the KV cache of each of `rows`, one row after the other."""
+        shape = self._shape
+        with translated_errors("read the given codes"):
+            for row in rows:
+                cache = {name: buffer[row : row + 1] for name, buffer in self._cache.items()}
+                conditioning = self._conditioning[row : row + 1]
+                binding = _Binding(self._session, shape, conditioning, cache, self._scales, positions=len(tokens))
+                binding.run(tokens[None], np.arange(position, position + len(tokens))[None])
 
     def kv_peaks(self, positions: int) -> FloatArray:
         """Return the largest magnitude of each channel of an int8 KV cache, in steps; shaped as the scales."""
@@ -103,7 +113,7 @@ class OnnxDecoder:
 
 
 class _Binding:
-    """An IO binding of a batch: ONNX Runtime reads and writes these arrays in place."""
+    """An IO binding of a batch, or of one row's many positions: ONNX Runtime reads and writes these arrays in place."""
 
     def __init__(
         self,
@@ -112,11 +122,13 @@ class _Binding:
         conditioning: list[Conditioning | None],
         cache: KVCache,
         scales: dict[str, FloatArray],
+        *,
+        positions: int = 1,
     ) -> None:
         self.rows = rows = len(conditioning)
         self._session = session
-        self._tokens = np.zeros((rows, shape.codebooks), np.int64)
-        self._positions = np.zeros(rows, np.int64)
+        self._tokens = np.zeros((rows, positions, shape.codebooks), np.int64)
+        self._positions = np.zeros((rows, positions), np.int64)
         self._lengths = np.zeros(rows, np.int32)
         self._longest = np.zeros(1, np.int32)
         self._logits = np.zeros((rows, shape.codebooks, shape.vocab), np.float32)
@@ -143,7 +155,7 @@ class _Binding:
     def run(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         self._tokens[:] = tokens
         self._positions[:] = positions
-        self._lengths[:] = positions
+        self._lengths[:] = positions[:, -1]
         self._longest[0] = positions.max() + 1
         self._session.run_with_iobinding(self._io_binding)
         return self._logits

@@ -2,8 +2,8 @@
 The graph of a decoder step: the newest tokens of a batch → the logits of the next ones.
 
 Each row is at its own position and has its own KV cache, which the caller binds both as input and as output, so that it
-is updated in place. Source: MusicgenForCausalLM (transformers, modeling_musicgen.py); GroupQueryAttention (ONNX
-Runtime, ContribOperators.md).
+is updated in place. One row by itself may read many positions at once, which fills its cache with given tokens. Source:
+MusicgenForCausalLM (transformers, modeling_musicgen.py); GroupQueryAttention (ONNX Runtime, ContribOperators.md).
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ def write_decoder_step(
     """
     Write the graph.
 
-    Inputs: `tokens` (rows, codebooks) int64; `positions` (rows,) int64; `lengths` (rows,) int32, the number of
-    positions already in a row's KV cache, which equals its position; `longest` (1,) int32, the largest length + 1;
-    `text_rows` (n,) int64, the conditional rows; `text_mask` (n, 1, 1, length) float32, 0 or -inf; for each layer i,
-    `cross_key.i` and `cross_value.i` as the text encoder outputs them, with n rows, and the KV cache `key.i` and
-    `value.i` (rows, heads, size, head width).
+    Inputs: `tokens` (rows, n, codebooks) int64, of n successive positions, where n is 1 if there are several rows;
+    `positions` (rows, n) int64; `lengths` (rows,) int32, the last of a row's positions; `longest` (1,) int32, the
+    largest length + 1; `text_rows` (m,) int64, the conditional rows; `text_mask` (m, 1, 1, length) float32, 0 or -inf;
+    for each layer i, `cross_key.i` and `cross_value.i` as the text encoder outputs them, with m rows, and the KV cache
+    `key.i` and `value.i` (rows, heads, size, head width).
     An int8 KV cache has for each layer also `key_scale.i` and `value_scale.i` (1, heads, 1, head width), the scale of
     each channel; codes are clipped to -128 to 127.
-    Outputs: `logits` (rows, codebooks, vocabulary); `new_key.i` and `new_value.i`, to be bound to the same cache.
+    Outputs: `logits` (rows, codebooks, vocabulary), behind the last position; `new_key.i` and `new_value.i`, to be
+    bound to the same cache.
 
     A row that isn't in `text_rows` is unconditional: its text states are zero, and as keys and values have no bias, its
     cross-attention would add exactly zero.
@@ -39,8 +40,8 @@ def write_decoder_step(
         positions: Steps of the longest clip.
         int8_kv: Store keys and values as int8.
     """
-    tokens = graph.input("tokens", INT64, ["R", shape.codebooks])
-    position = graph.input("positions", INT64, ["R"])
+    tokens = graph.input("tokens", INT64, ["R", "L", shape.codebooks])
+    position = graph.input("positions", INT64, ["R", "L"])
     text_rows = graph.input("text_rows", INT64, ["N"])
     graph.input("lengths", INT32, ["R"])
     graph.input("longest", INT32, [1])
@@ -48,12 +49,12 @@ def write_decoder_step(
 
     x = graph.node("Gather", graph.weight(sinusoids(positions, shape.width)), position)
     codes = [f"codes.{k}" for k in range(shape.codebooks)]
-    graph.nodes("Split", tokens, to=codes, axis=1, num_outputs=shape.codebooks)
+    graph.nodes("Split", tokens, to=codes, axis=2, num_outputs=shape.codebooks)
     embedded = [
         graph.node(
             "Gather",
             graph.weight(tensors.read(f"decoder.model.decoder.embed_tokens.{k}.weight", shape.vocab + 1, shape.width)),
-            graph.node("Squeeze", column, graph.ints(1)),
+            graph.node("Squeeze", column, graph.ints(2)),
         )
         for k, column in enumerate(codes)
     ]
@@ -61,6 +62,7 @@ def write_decoder_step(
     scatter_rows = graph.node("Unsqueeze", text_rows, graph.ints(1))
     for i in range(shape.layers):
         x = _layer(graph, shape, tensors, x, i, text_rows, scatter_rows, int8_kv=int8_kv)
+    x = graph.node("Gather", x, graph.weight(np.array(-1)), axis=1)
     x = _norm(graph, shape, tensors, x, "decoder.model.decoder.layer_norm")
     heads = [tensors.read(f"decoder.lm_heads.{k}.weight", shape.vocab, shape.width) for k in range(shape.codebooks)]
     # In 8 bits these alone would cause a third of the error, and they are 2 % of the weights.
@@ -132,7 +134,7 @@ def _layer(
         attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
     attended, *_ = graph.contrib_nodes(
         "GroupQueryAttention",
-        graph.node("Unsqueeze", qkv, graph.ints(1)),
+        qkv,
         "",
         "",
         graph.input(f"key.{i}", kind, cache),
@@ -145,18 +147,19 @@ def _layer(
     )
     graph.output(f"new_key.{i}", cache, kind)
     graph.output(f"new_value.{i}", cache, kind)
-    attended = graph.node("Squeeze", attended, graph.ints(1))
     x = graph.node("Add", x, graph.linear(attended, matrix("self_attn.out_proj")))
 
     h = _norm(graph, shape, tensors, graph.node("Gather", x, text_rows), f"{layer}.encoder_attn_layer_norm")
     query = graph.linear(h, matrix("encoder_attn.q_proj"))
     query = graph.node("Mul", query, graph.scalar(shape.head_width**-0.5))
-    query = graph.node("Reshape", query, graph.ints(-1, shape.heads, 1, shape.head_width))
+    query = graph.node("Reshape", query, graph.ints(0, 0, shape.heads, shape.head_width))
+    query = graph.node("Transpose", query, perm=[0, 2, 1, 3])
     key = graph.input(f"cross_key.{i}", FLOAT, ["N", shape.heads, shape.head_width, "S"])
     value = graph.input(f"cross_value.{i}", FLOAT, ["N", shape.heads, "S", shape.head_width])
     scores = graph.node("Add", graph.node("MatMul", query, key), "text_mask")
     attended = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
-    attended = graph.linear(graph.node("Reshape", attended, graph.ints(-1, width)), matrix("encoder_attn.out_proj"))
+    attended = graph.node("Transpose", attended, perm=[0, 2, 1, 3])
+    attended = graph.linear(graph.node("Reshape", attended, graph.ints(0, 0, width)), matrix("encoder_attn.out_proj"))
     x = graph.node("ScatterND", x, scatter_rows, attended, reduction="add")
 
     h = _norm(graph, shape, tensors, x, f"{layer}.final_layer_norm")

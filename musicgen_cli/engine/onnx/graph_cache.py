@@ -50,7 +50,7 @@ from musicgen_cli.extras import needs
 if TYPE_CHECKING:
     from musicgen_cli.engine.onnx.graph_builder import Graph
 
-GRAPH_FORMAT = 4  # raised with every change of what the graphs compute
+GRAPH_FORMAT = 5  # raised with every change of what the graphs compute
 TEXT_ENCODER, DECODER_STEP, CODEC_LSTM, CODEC_DECODER = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
 ENCODER_FORMAT = 1
 CODEC_ENCODER, CODEC_QUANTIZER = ENCODER_GRAPHS = ("listen.onnx", "codes.onnx")
@@ -220,11 +220,13 @@ def _build_encoder(directory: Path, checkpoint: Checkpoint, shape: Shape, label:
     from musicgen_cli.engine.onnx.codec_encoder import write_codec_encoder, write_codec_quantizer
 
     tensors = checkpoint.tensors()
-    codebooks = shape.decoder.codebooks // shape.decoder.channels
+    decoder = shape.decoder
     with Graph(directory, Path(CODEC_ENCODER).stem) as encoder:
         write_codec_encoder(encoder, shape.codec, tensors)
     with Graph(directory, Path(CODEC_QUANTIZER).stem) as quantizer:
-        write_codec_quantizer(quantizer, shape.codec, tensors, codebooks=codebooks)
+        write_codec_quantizer(
+            quantizer, shape.codec, tensors, codebooks=decoder.codebooks // decoder.channels, codes=decoder.vocab
+        )
     _write_manifest(directory, label, _files(encoder, quantizer))
 
 

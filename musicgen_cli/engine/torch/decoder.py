@@ -78,6 +78,12 @@ class TorchDecoder:
         with self._device.computing("move a sequence"):
             self._blocks[target_block].copy_row(target_row, self._blocks[source_block], source_row, positions=positions)
 
+    def prefill(self, rows: list[int], tokens: IntArray, position: int) -> None:
+        """Read given tokens into the KV cache of each of `rows`, one row after the other."""
+        with self._device.computing("read the given codes"):
+            for row in rows:
+                self._blocks[row // BLOCK_ROWS].prefill(row % BLOCK_ROWS, tokens, position)
+
     def __call__(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         """Advance the first rows by one position."""
         with self._device.computing("run a decoder step"):
@@ -129,6 +135,36 @@ class _Block:
         self._keys[:, :pages, row] = other._keys[:, :pages, source]
         self._values[:, :pages, row] = other._values[:, :pages, source]
         self.set_conditioning(row, other._conditioning[source])
+
+    def prefill(self, row: int, tokens: IntArray, position: int) -> None:
+        """
+        Read tokens, shape (positions, codebooks), into the KV cache of a row.
+
+        Positions stand where a step has rows. What is computed depends on their number and their place alone.
+        """
+        weights, shape = self._weights, self._shape
+        count = len(tokens)
+        positions = torch.arange(position, position + count, device=self._device)
+        page, offset = positions // PAGE, positions % PAGE
+        pages = int(position + count - 1) // PAGE + 1
+        text_pages = len(text.mask) if (text := self._conditioning[row]) else 1
+        future = self._cache_positions[:pages] > positions[:, None]
+        mask = torch.zeros(future.shape, device=self._device).masked_fill_(future, -torch.inf)
+        codes = torch.from_numpy(tokens).to(self._device)
+        x = sum(table(codes[:, k]) for k, table in enumerate(weights.embeddings))
+        x = x + self._position_embeddings[positions]
+        split = (count, -1, shape.heads, shape.head_width)
+        for i, layer in enumerate(weights.layers):
+            query, key, value = linear(layer.self_attn_layer_norm(x), layer.self_attn.qkv).view(split).unbind(1)
+            self._keys[i][page, row, :, offset] = key
+            self._values[i][page, row, :, offset] = value
+            keys, values = self._keys[i][:pages, row], self._values[i][:pages, row]
+            x = x + layer.self_attn.out_proj(_attend_at_once(query, keys, values, mask))
+            query = layer.encoder_attn.q_proj(layer.encoder_attn_layer_norm(x)).view(split)[:, 0]
+            keys, values = self._text_keys[i][:text_pages, row], self._text_values[i][:text_pages, row]
+            text_mask = self._text_mask[:text_pages, row, None]
+            x = x + layer.encoder_attn.out_proj(_attend_at_once(query, keys, values, text_mask))
+            x = x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
 
     def step(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         count = len(tokens)
@@ -209,3 +245,21 @@ def _attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask:
     for page in range(1, len(keys)):
         total, attended = total + sums[page], attended + parts[page]
     return (attended / total).to(values.dtype).flatten(1)
+
+
+def _attend_at_once(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """
+    Compute attention of many positions to the pages of their row.
+
+    Args:
+        query: Shape ``(positions, heads, width)``.
+        keys: Shape ``(pages, heads, page, width)``, as the values.
+        mask: Shape ``(pages, 1, positions or 1, page)``, 0 or -inf.
+
+    Returns:
+        Shape ``(positions, heads * width)``.
+    """
+    scores = (query.transpose(0, 1) @ keys.mT).float() * query.shape[-1] ** -0.5 + mask
+    weights = (scores - scores.amax((0, 3), keepdim=True)).exp()
+    attended = (weights.to(values.dtype) @ values).float().sum(0) / weights.sum((0, 3))[..., None]
+    return attended.to(values.dtype).transpose(0, 1).flatten(1)

@@ -1,4 +1,4 @@
-"""A torch device: which one is used, one computation at a time, and its errors."""
+"""A torch device: which one is used, one computation at a time, its errors, and exact convolutions."""
 
 from __future__ import annotations
 
@@ -45,3 +45,10 @@ class ExclusiveDevice:
                 ) from err
             except RuntimeError as err:
                 raise EngineError(f"torch couldn't {task}: {short_reason(err)}") from err
+
+
+@contextmanager
+def exact_cudnn() -> Iterator[None]:
+    """Make cuDNN compute in float32, not in TF32, and deterministically."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

@@ -15,6 +15,7 @@ from musicgen_cli.engine.local import LocalEngine
 from musicgen_cli.engine.torch.decoder import BLOCK_ROWS, PAGE, TEXT_PAGE, Conditioning
 from musicgen_cli.engine.torch.device import select_device
 from musicgen_cli.engine.torch.model import TorchModel
+from musicgen_cli.engine.torch.sound_encoder import TorchSoundEncoder
 from musicgen_cli.errors import ModelAbsentError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -27,6 +28,7 @@ class TorchEngine(LocalEngine[Conditioning]):
     """Generates clips with PyTorch; requests from several threads are decoded as one batch."""
 
     model: TorchModel
+    sound_encoder: TorchSoundEncoder
 
     def __init__(
         self,
@@ -67,11 +69,12 @@ class TorchEngine(LocalEngine[Conditioning]):
         blocks = -(-2 * self.slots // BLOCK_ROWS)
         self._check_memory(torch_device, precision, blocks * -(-longest.steps // PAGE) * PAGE, free)
         self.model = TorchModel(checkpoint, self.shape, torch_device, _DTYPES[precision])
+        self.sound_encoder = TorchSoundEncoder(checkpoint, self.shape, self.model.device)
         self._scheduler = Scheduler(self.model.decoder(rows=2 * self.slots, steps=longest.steps), self.slots)
 
     def close(self) -> None:
         """Free the model; the engine can't be used any more."""
-        del self.model, self._scheduler
+        del self.model, self.sound_encoder, self._scheduler
         if self.origin.device == "cuda":
             torch.cuda.empty_cache()
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch.nn.functional import linear
@@ -19,7 +16,7 @@ from musicgen_cli.engine import hardware
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
 from musicgen_cli.engine.torch.decoder import TEXT_PAGE, Conditioning, DecoderWeights, TorchDecoder
-from musicgen_cli.engine.torch.device import ExclusiveDevice
+from musicgen_cli.engine.torch.device import ExclusiveDevice, exact_cudnn
 from musicgen_cli.errors import CheckpointError, short_reason
 
 
@@ -37,9 +34,9 @@ class TorchModel:
             CheckpointError: transformers can't read the checkpoint, or weights are missing.
             EngineError: PyTorch can't move it to the device.
         """
-        self._shape, self._device = shape, ExclusiveDevice(device)
+        self._shape, self.device = shape, ExclusiveDevice(device)
         model = _load(checkpoint)
-        with self._device.computing("load the model"):
+        with self.device.computing("load the model"):
             self._text_encoder = model.text_encoder.to(device)
             self._projection = model.enc_to_dec_proj.to(device) if shape.projected else torch.nn.Identity()
             # Compute the weights from their weight norm parametrization once, not for every chunk of audio.
@@ -65,13 +62,13 @@ class TorchModel:
 
     def encode_text(self, ids: list[int]) -> Conditioning:
         """Encode the prompt, given as token ids, once into cross-attention keys and values."""
-        shape, device, pages = self._shape.decoder, self._device.torch_device, -(-len(ids) // TEXT_PAGE)
+        shape, device, pages = self._shape.decoder, self.device.torch_device, -(-len(ids) // TEXT_PAGE)
 
         def paged(weight: torch.Tensor) -> torch.Tensor:
             projected: torch.Tensor = linear(states, weight).view(pages, TEXT_PAGE, shape.heads, shape.head_width)
             return projected.transpose(1, 2)
 
-        with self._device.computing("encode the prompt"):
+        with self.device.computing("encode the prompt"):
             encoded = self._projection(
                 self._text_encoder(input_ids=torch.tensor([ids], device=device)).last_hidden_state
             )
@@ -88,7 +85,7 @@ class TorchModel:
 
     def decoder(self, *, rows: int, steps: int) -> TorchDecoder:
         """Return a decoder with a KV cache of `rows` rows and `steps` positions."""
-        return TorchDecoder(self._decoder, self._shape.decoder, self._device, rows=rows, steps=steps)
+        return TorchDecoder(self._decoder, self._shape.decoder, self.device, rows=rows, steps=steps)
 
     def audio_stream(self) -> AudioStream:
         """Return the codec decoder of one clip, which turns codes into samples while more codes come."""
@@ -98,8 +95,8 @@ class TorchModel:
         self, codes: IntArray, start: int, end: int, lstm_state: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Continue through the LSTM; see `audio_stream.Codec`."""
-        device = self._device.torch_device
-        with self._device.computing("decode the codes"), _exact_cudnn():
+        device = self.device.torch_device
+        with self.device.computing("decode the codes"), exact_cudnn():
             by_codebook = torch.from_numpy(np.ascontiguousarray(codes)).to(device).transpose(0, 1)
             x = self._first_convolution(self._quantizer.decode(by_codebook))[:, :, start:end].permute(2, 0, 1)
             state = torch.from_numpy(lstm_state).to(device)  # of each layer the hidden state, then the cell state
@@ -110,8 +107,8 @@ class TorchModel:
 
     def run_codec_decoder(self, features: FloatArray) -> FloatArray:
         """Decode features into samples; see `audio_stream.Codec`."""
-        with self._device.computing("decode the codes"), _exact_cudnn():
-            x = torch.from_numpy(features).to(self._device.torch_device)
+        with self.device.computing("decode the codes"), exact_cudnn():
+            x = torch.from_numpy(features).to(self.device.torch_device)
             for layer in self._after_lstm:
                 x = layer(x)
             samples: FloatArray = x[:, 0].cpu().numpy()
@@ -141,10 +138,3 @@ def _load(checkpoint: Checkpoint) -> MusicgenForConditionalGeneration:
     if missing := sorted(name for name in report["missing_keys"] if name.startswith(hardware.USED_WEIGHTS)):
         raise CheckpointError(f"the checkpoint has no tensor {missing[0]!r}", hint=DOWNLOAD_AGAIN)
     return model.eval()
-
-
-@contextmanager
-def _exact_cudnn() -> Iterator[None]:
-    """Make cuDNN compute in float32, not in TF32, and deterministically."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
-from musicgen_cli.engine.decoding.scheduler import Scheduler
+from musicgen_cli.engine.decoding.scheduler import PREFILL_POSITIONS, Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
 from tests.support.decoding import decode, sampling
 
@@ -28,10 +28,11 @@ class FakeDecoder:
     """A decoder whose logits depend on a row's conditioning and on every token that it has read."""
 
     def __init__(self, rows: int) -> None:
-        self.cache = np.zeros((rows, 64, CODEBOOKS), np.int64)
+        self.cache = np.zeros((rows, 400, CODEBOOKS), np.int64)
         self.conditioning: list[int | None] = [None] * rows
         self.conditionings_set: list[int | None] = []
         self.batch_sizes: list[int] = []
+        self.prefills: list[tuple[int, int]] = []  # position and number of each
         self.before_step: Callable[[], object] = lambda: None
 
     def set_conditioning(self, row: int, conditioning: int | None) -> None:
@@ -41,6 +42,12 @@ class FakeDecoder:
     def move(self, source: int, target: int, *, positions: int) -> None:
         self.cache[target, :positions] = self.cache[source, :positions]
         self.conditioning[target] = self.conditioning[source]
+
+    def prefill(self, rows: list[int], tokens: Any, position: int) -> None:
+        assert 0 < len(tokens) <= PREFILL_POSITIONS
+        self.prefills.append((position, len(tokens)))
+        for row in rows:
+            self.cache[row, position : position + len(tokens)] = tokens
 
     def __call__(self, tokens: Any, positions: Any) -> Any:
         self.before_step()
@@ -67,19 +74,27 @@ class PausedDecoder(FakeDecoder):
         assert self.proceed.wait(TIMEOUT_S)
 
 
-def new_sequence(seed: int, *, frames: int = 12, scale: float = 3.0) -> Sequence:
-    return Sequence(DelayPattern(CODEBOOKS, 1, frames), sampling(guidance_scale=scale, seed=seed), vocab=VOCAB)
+def new_sequence(seed: int, *, frames: int = 12, scale: float = 3.0, given: Any = None) -> Sequence:
+    pattern = DelayPattern(CODEBOOKS, 1, frames)
+    return Sequence(pattern, sampling(guidance_scale=scale, seed=seed), vocab=VOCAB, given=given)
 
 
 def ignore(done: int, total: int) -> None:
     """Ignore the progress."""
 
 
-def decoded_alone(seed: int, conditioning: int | None, *, frames: int = 12, scale: float = 3.0) -> Any:
+def given_codes(seed: int, frames: int) -> Any:
+    """Return random codes to begin with; None for none."""
+    return np.random.default_rng(seed).integers(0, VOCAB, (CODEBOOKS, frames)) if frames else None
+
+
+def decoded_alone(
+    seed: int, conditioning: int | None, *, frames: int = 12, scale: float = 3.0, given: Any = None
+) -> Any:
     """Return the codes of a sequence that has a decoder for itself."""
     decoder = FakeDecoder(2)
     decoder.set_conditioning(0, conditioning)
-    return decode(new_sequence(seed, frames=frames, scale=scale), decoder).tolist()
+    return decode(new_sequence(seed, frames=frames, scale=scale, given=given), decoder).tolist()
 
 
 def test_sequences_from_many_threads_are_what_they_are_alone() -> None:
@@ -111,6 +126,66 @@ def test_sequences_from_many_threads_are_what_they_are_alone() -> None:
         assert codes == (None if cancel else decoded_alone(seed, conditioning, frames=frames, scale=scale))
     assert max(decoder.batch_sizes) <= 6
     assert max(decoder.batch_sizes) > 2
+
+
+def test_sequences_with_given_codes_are_what_they_are_alone() -> None:
+    """They are read in several parts, while others run; some are cancelled while they are read."""
+    decoder = FakeDecoder(6)
+    scheduler = Scheduler(decoder, 3)
+    rng = random.Random(2)
+    jobs = [
+        (seed, rng.choice([None, 5]), rng.choice([0, 1, 127, 128, 129, 300]), rng.choice([1.0, 3.0]), seed % 6 == 5)
+        for seed in range(30)
+    ]
+
+    def run(job: tuple[int, int | None, int, float, bool]) -> Any:
+        seed, conditioning, given, scale, cancel = job
+
+        def on_step(done: int, total: int) -> None:
+            if cancel:
+                raise KeyboardInterrupt
+
+        try:
+            sequence = new_sequence(seed, frames=given + 9, scale=scale, given=given_codes(seed, given))
+            return scheduler.run(sequence, conditioning, on_step).tolist()
+        except KeyboardInterrupt:
+            return None
+
+    with ThreadPoolExecutor(10) as pool:
+        results = list(pool.map(run, jobs))
+
+    for (seed, conditioning, given, scale, cancel), codes in zip(jobs, results, strict=True):
+        begin = given_codes(seed, given)
+        assert codes == (
+            None if cancel else decoded_alone(seed, conditioning, frames=given + 9, scale=scale, given=begin)
+        )
+    assert {(0, 128), (128, 128), (256, 44), (128, 1), (0, 127), (0, 1)} <= set(decoder.prefills)
+
+
+def test_others_go_on_while_given_codes_are_read() -> None:
+    """One step between two parts, so that a long beginning holds nobody up."""
+    decoder = FakeDecoder(4)
+    scheduler = Scheduler(decoder, 2)
+    steps_at: list[int] = []
+    prefill = decoder.prefill
+
+    def recorded(rows: list[int], tokens: Any, position: int) -> None:
+        steps_at.append(len(decoder.batch_sizes))
+        prefill(rows, tokens, position)
+
+    decoder.prefill = recorded  # type: ignore[method-assign]
+    reading = new_sequence(2, frames=310, given=given_codes(2, 300))
+    with ThreadPoolExecutor(1) as pool:
+        decoder.before_step = lambda: wait_until(lambda: scheduler.num_running + scheduler.num_waiting == 2)
+        other = pool.submit(scheduler.run, new_sequence(1, frames=50), 7, ignore)
+        wait_until(lambda: scheduler.num_running == 1)
+        decoder.before_step = lambda: None
+        codes = scheduler.run(reading, 5, ignore).tolist()
+        assert other.result(TIMEOUT_S).tolist() == decoded_alone(1, 7, frames=50)
+
+    assert codes == decoded_alone(2, 5, frames=310, given=given_codes(2, 300))
+    assert len(steps_at) == 3
+    assert steps_at == [steps_at[0], steps_at[0] + 1, steps_at[0] + 2]
 
 
 def test_a_lone_sequence_computes_only_its_own_rows() -> None:

@@ -23,6 +23,10 @@ class FakeStep:
         self.codebooks = codebooks
         self.tokens: list[Any] = []
         self.positions: list[Any] = []
+        self.read: list[tuple[int, list[int]]] = []  # positions and their tokens
+
+    def prefill(self, rows: list[int], tokens: Any, position: int) -> None:
+        self.read += [(position + i, row.tolist()) for i, row in enumerate(tokens)]
 
     def __call__(self, tokens: Any, positions: Any) -> Any:
         self.tokens.append(tokens.copy())
@@ -127,3 +131,42 @@ def test_greedy_decoding_takes_the_first_of_equal_codes_whatever_the_seed() -> N
         sequence = Sequence(DelayPattern(1, 1, 1), parameters, vocab=VOCAB)
         sequence.advance(logits)
         assert sequence.codes.tolist() == [[5]]
+
+
+@pytest.mark.parametrize(("codebooks", "channels"), [(4, 1), (8, 2)])
+@pytest.mark.parametrize("given", [1, 2, 5, 11])
+def test_a_sequence_goes_on_from_given_codes_as_from_its_own(codebooks: int, channels: int, given: int) -> None:
+    """
+    Given its first frames, it makes the others again.
+
+    It begins with the first step at which a codebook's code isn't known, and codes that are known stay.
+    """
+    pattern = DelayPattern(codebooks, channels, 12)
+
+    def decoded(step: FakeStep, given: Any) -> Any:
+        return decode(Sequence(pattern, sampling(seed=3), vocab=VOCAB, given=given), step, chunk=4)
+
+    whole, again = FakeStep(codebooks), FakeStep(codebooks)
+    codes = decoded(whole, None)
+
+    assert np.array_equal(decoded(again, codes[:, :given]), codes)
+    assert [int(positions[0]) for positions in again.positions] == list(range(given, pattern.steps))
+    assert again.read == [(i, whole.tokens[i][0].tolist()) for i in range(given)]
+
+
+def test_parts_of_a_clip_share_no_random_number() -> None:
+    """The first frame of a part is counted from the clip's beginning: with it, a part has the whole's numbers."""
+    seed = sampling(seed=3)
+    flat = np.zeros((1, 4, VOCAB), np.float32)
+
+    def generated(sequence: Sequence) -> Any:
+        while sequence.is_reading:
+            sequence.read_given(3)
+        while not sequence.done:
+            sequence.advance(flat)
+        return sequence.codes
+
+    whole = generated(Sequence(DelayPattern(4, 1, 40), seed, vocab=VOCAB))
+    part = Sequence(DelayPattern(4, 1, 20), seed, vocab=VOCAB, given=whole[:, 20:25], first_frame=20)
+
+    assert np.array_equal(generated(part), whole[:, 20:])

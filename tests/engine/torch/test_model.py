@@ -27,6 +27,8 @@ from musicgen_cli.engine.onnx.engine import OnnxEngine, OnnxModel
 from musicgen_cli.engine.onnx.graph_cache import prepare_graphs
 from musicgen_cli.engine.torch.engine import TorchEngine
 from musicgen_cli.engine.torch.model import TorchModel
+from musicgen_cli.engine.torch.sound_encoder import TorchSoundEncoder
+from tests.support.decoding import decode as decode_by_steps
 from tests.support.decoding import sampling
 from tests.support.oracle import (
     MODELS,
@@ -180,6 +182,48 @@ def test_a_row_is_the_same_in_any_batch(stereo: StereoModel, dtype: Any) -> None
         newest = tokens[1 + rng.integers(0, 4, rows), at]
         newest[row] = tokens[0, at]
         assert np.array_equal(batch(newest, positions)[row], expected[at][0]), at
+
+
+@pytest.mark.parametrize("scale", [3.0, 1.0])
+def test_a_continuation_is_that_of_transformers(stereo: StereoModel, scale: float) -> None:
+    """Its codes, and those of the sound that it goes on from, over two pages of the KV cache."""
+    model, shape = load(stereo.checkpoint), stereo.shape
+    sound = np.random.default_rng(5).normal(size=(2, 300 * shape.codec.hop)).astype(np.float32) * np.float32(0.3)
+    (expected,), _ = generate(stereo.theirs, PROMPTS[:1], scale, frames=60, sound=sound)
+    given = TorchSoundEncoder(stereo.checkpoint, shape, model.device).encode(sound)
+    pattern = DelayPattern(8, 2, 360)
+    greedy = sampling(guidance_scale=scale, do_sample=False)
+    sequence = Sequence(pattern, greedy, vocab=shape.decoder.vocab, given=expected[:, :300])
+    decoder = model.decoder(rows=sequence.rows, steps=pattern.steps)
+    decoder.set_conditioning(0, model.encode_text(PROMPTS[0]))
+
+    assert (given == expected[:, :300]).all(axis=0).mean() >= 0.99
+    assert np.array_equal(decode_by_steps(sequence, decoder), expected)
+    assert num_distinct(expected[:, 300:]) >= 60
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_given_codes_are_read_the_same_in_any_row(stereo: StereoModel, dtype: Any) -> None:
+    """To the bit: in another block, beside other prompts; and nearly as step by step."""
+    model = load(stereo.checkpoint, dtype=dtype)
+    tokens = np.random.default_rng(0).integers(0, 256, (301, 8))
+    short, long = model.encode_text(PROMPTS[0]), model.encode_text(PROMPTS[1] * 12)
+    alone, among, steps = (model.decoder(rows=12, steps=600) for _ in range(3))
+    for row in range(12):
+        among.set_conditioning(row, long)
+    for decoder, row in ((alone, 0), (among, 9), (steps, 0)):
+        decoder.set_conditioning(row, short)
+    for first in range(0, 300, 128):
+        part = tokens[first : min(first + 128, 300)]
+        alone.prefill([0], part, first)
+        among.prefill([4, 9, 10], part, first)
+    for at in range(300):
+        steps(tokens[at : at + 1], np.array([at]))
+    expected = alone(tokens[300:], np.array([300]))
+
+    assert np.array_equal(among(np.repeat(tokens[300:], 12, 0), np.full(12, 300))[9], expected[0])
+    by_steps = steps(tokens[300:], np.array([300]))
+    assert np.abs(by_steps - expected).max() <= (1e-4 if dtype is torch.float32 else 0.1) * expected.std()
 
 
 def test_bf16_predicts_as_fp32_does(torch_engine: TorchEngine, nano: Checkpoint) -> None:
