@@ -55,6 +55,16 @@ FRAMES_PER_SECOND = SAMPLE_RATE // CODEC_STRIDE  # 50
 # DURATION may not exceed it. Caches and graphs are built for it, so changing it means building all graphs again.
 CONTEXT_S = 30.0
 
+# A take that is longer than the context is made in windows, each of which begins with the end of the one before it.
+LONGEST_S = 600.0  # of the new sound
+OVERLAP = Range(1.0, 25.0, default=12.0, unit="s")  # audiocraft's extend_stride of 18 s leaves 12 s of 30
+
+# A sound that a take is made from.
+SOURCE_LEAST_S, SOURCE_MOST_S = 0.5, 600.0
+SOURCE_LEAST_RATE, SOURCE_MOST_RATE = 4_000, 192_000  # Hz
+SOURCE_MOST_CHANNELS = 8
+SOURCE_BYTES = 500_000_000  # of the file: ten minutes at 96 kHz in stereo, as 32-bit float, have 461 MB
+
 # The wire.
 DEFAULT_URL = "http://127.0.0.1:2006"
 DEFAULT_PORT = 2006

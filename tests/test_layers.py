@@ -58,6 +58,7 @@ ONLY_IN = {
     "mcp": {"mcp_server.py"},
     "soundfile": {"audio/encode.py", "audio/decode.py"},
     "sounddevice": {"audio/speaker.py"},
+    "soxr": {"audio/source.py"},
     "prometheus_client": {"service/metrics.py"},
     "ray": {"service/cluster.py"},
     "typer": {"cli/"},

@@ -10,8 +10,8 @@ from array import array
 from musicgen_cli.audio.wav import WavInfo, inspect, read_info, rebuilt, to_wav
 from musicgen_cli.errors import InvalidWavError, MissingExtraError, short_reason
 from musicgen_cli.extras import needs
-from musicgen_cli.limits import SOUND_BYTES
-from musicgen_cli.text import size
+from musicgen_cli.limits import SOUND_BYTES, SOURCE_BYTES
+from musicgen_cli.text import number, size
 
 ENDINGS = (".flac", ".ogg", ".oga", ".mp3")
 
@@ -44,29 +44,30 @@ def can_decode() -> bool:
     return True
 
 
-def decode(data: bytes, kind: str) -> tuple[bytes, str]:
+def decode(data: bytes, kind: str, *, longest_s: float | None = None) -> tuple[bytes, str]:
     """
     Decode a file.
 
     Args:
         data: Its bytes.
         kind: As `kind_of` returns it.
+        longest_s: A longer sound is refused, before it is decoded to its end; None bounds its size alone.
 
     Returns:
         A WAV of 16 bits, or of 24 if a FLAC has more than 16; and the file's comment, "" if it has none.
 
     Raises:
-        InvalidWavError: The file is damaged, or longer than a WAV can be.
+        InvalidWavError: The file is damaged, or too long.
         MissingExtraError: Neither soundfile nor ffmpeg is here.
     """
     try:
         with needs("audio"):
-            wav, comment = _by_soundfile(data, kind)
+            wav, comment = _by_soundfile(data, kind, longest_s)
     except MissingExtraError as err:
         if (program := shutil.which("ffmpeg")) is None:
             text = f"{kind.upper()} needs the extra 'audio' or ffmpeg, and neither is here"
             raise MissingExtraError(text, hint=err.hint) from err
-        wav, comment = _by_ffmpeg(data, kind, program)
+        wav, comment = _by_ffmpeg(data, kind, program, longest_s)
     if kind == "flac":
         frames, (_, stated) = inspect(wav).frames, _flac_header(data)
         if stated and stated != frames:  # decoders shorten a file that was cut off
@@ -74,7 +75,7 @@ def decode(data: bytes, kind: str) -> tuple[bytes, str]:
     return wav, comment
 
 
-def _by_soundfile(data: bytes, kind: str) -> tuple[bytes, str]:
+def _by_soundfile(data: bytes, kind: str, longest_s: float | None) -> tuple[bytes, str]:
     import soundfile
 
     class Stream(soundfile.SoundFile):  # type: ignore[misc]  # it has no types
@@ -87,6 +88,9 @@ def _by_soundfile(data: bytes, kind: str) -> tuple[bytes, str]:
         with Stream(io.BytesIO(data)) as file:
             bits = 24 if file.subtype in {"PCM_24", "PCM_32"} else 16
             form, width = ("int32", 4) if bits == 24 else ("int16", 2)
+            most = _most_bytes(longest_s)
+            if longest_s is not None:
+                most = min(most, round(longest_s * file.samplerate) * file.channels * width)
             space = bytearray(_BLOCK_FRAMES * file.channels * width)
             total = 0
             blocks: list[bytes] = []
@@ -97,8 +101,8 @@ def _by_soundfile(data: bytes, kind: str) -> tuple[bytes, str]:
                     block = file.read(_BLOCK_FRAMES, dtype="float32")
                     blocks.append((block * 32768).round().clip(-32768, 32767).astype("=i2").tobytes())
                 total += len(blocks[-1])
-                if total > SOUND_BYTES:
-                    raise _too_long(kind)
+                if total > most:
+                    raise _too_long(kind, longest_s)
             if not total:
                 raise InvalidWavError(f"the {kind.upper()} has no samples")
             info = WavInfo(file.samplerate, file.channels, 0, bits, False, 0)
@@ -109,13 +113,15 @@ def _by_soundfile(data: bytes, kind: str) -> tuple[bytes, str]:
         ) from err
 
 
-def _by_ffmpeg(data: bytes, kind: str, program: str) -> tuple[bytes, str]:
+def _by_ffmpeg(data: bytes, kind: str, program: str, longest_s: float | None) -> tuple[bytes, str]:
     """Decode with ffmpeg, which gets the bytes alone: no name, and no way to open other files or addresses."""
     codec = "pcm_s24le" if kind == "flac" and _flac_header(data)[0] > 16 else "pcm_s16le"
     words = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "pipe", "-f", kind, "-i", "pipe:0"]
     if kind == "ogg":
         words += ["-map_metadata:g", "0:s:0"]  # an Ogg's tags are its stream's
-    words += ["-map", "0:a:0", "-c:a", codec, "-fs", str(SOUND_BYTES + 1), "-f", "wav", "pipe:1"]
+    if longest_s is not None:
+        words += ["-t", str(longest_s + 1)]  # what is one second longer is seen to be too long
+    words += ["-map", "0:a:0", "-c:a", codec, "-fs", str(_most_bytes(longest_s) + 1), "-f", "wav", "pipe:1"]
     try:
         done = subprocess.run(  # noqa: S603  # our own list of arguments
             words, input=data, capture_output=True, timeout=_FFMPEG_S, check=False
@@ -125,9 +131,10 @@ def _by_ffmpeg(data: bytes, kind: str, program: str) -> tuple[bytes, str]:
     if done.returncode or not done.stdout:
         reason = short_reason(Exception(done.stderr.decode(errors="replace"))) or "it says nothing"
         raise InvalidWavError(f"ffmpeg can't read it as {kind.upper()}: {reason}")
-    if len(done.stdout) > SOUND_BYTES:
-        raise _too_long(kind)
-    return rebuilt(done.stdout), read_info(done.stdout).get("ICMT", "")
+    wav = rebuilt(done.stdout) if len(done.stdout) <= _most_bytes(longest_s) else b""
+    if not wav or (longest_s is not None and inspect(wav).frames > longest_s * inspect(wav).sample_rate):
+        raise _too_long(kind, longest_s)
+    return wav, read_info(done.stdout).get("ICMT", "")
 
 
 def _flac_header(data: bytes) -> tuple[int, int]:
@@ -143,5 +150,12 @@ def _flac_header(data: bytes) -> tuple[int, int]:
     return (fields >> 36 & 0x1F) + 1, fields & 0xF_FFFF_FFFF
 
 
-def _too_long(kind: str) -> InvalidWavError:
-    return InvalidWavError(f"the {kind.upper()} has more than {size(SOUND_BYTES)} of samples")
+def _most_bytes(longest_s: float | None) -> int:
+    return SOUND_BYTES if longest_s is None else SOURCE_BYTES
+
+
+def _too_long(kind: str, longest_s: float | None) -> InvalidWavError:
+    bound = f"more than {size(_most_bytes(longest_s))} of samples"
+    if longest_s is not None:
+        bound = f"more than {number(longest_s)} s, or {bound}"
+    return InvalidWavError(f"the {kind.upper()} has {bound}")

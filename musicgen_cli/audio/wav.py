@@ -81,9 +81,12 @@ def streaming_header(*, sample_rate: int, channels: int) -> bytes:
     return bytes(header)
 
 
-def inspect(wav: bytes) -> WavInfo:
+def inspect(wav: bytes, *, finite: bool = True) -> WavInfo:
     """
     Read the header of a WAV and check it against the file's bytes.
+
+    Args:
+        finite: Also look for float samples that are NaN or infinite, which reads all of them.
 
     Raises:
         InvalidWavError: Not RIFF/WAVE, sizes in the header that don't match the file, no samples, NaN or infinite
@@ -107,7 +110,7 @@ def inspect(wav: bytes) -> WavInfo:
         elif name == b"data":
             if fmt is None:
                 raise InvalidWavError(_NO_FORMAT)
-            return _info(fmt, wav, start, size)
+            return _info(fmt, wav, start, size, finite=finite)
         offset = start + size + size % 2
     raise InvalidWavError("the WAV has no data chunk")
 
@@ -283,7 +286,7 @@ def _wav(data: bytes, tag: int, rate: int, channels: int, bits: int) -> bytes:
     )
 
 
-def _info(fmt: bytes, wav: bytes, start: int, size: int) -> WavInfo:
+def _info(fmt: bytes, wav: bytes, start: int, size: int, *, finite: bool = True) -> WavInfo:
     if len(fmt) < 16:
         raise InvalidWavError("the WAV's format chunk is cut short")
     tag, channels, rate, _, align, bits = struct.unpack_from("<HHIIHH", fmt)
@@ -300,7 +303,7 @@ def _info(fmt: bytes, wav: bytes, start: int, size: int) -> WavInfo:
     if size % align:
         raise InvalidWavError(f"the WAV's {size} bytes of samples are not a multiple of its frame size, {align}")
     info = WavInfo(rate, channels, size // align, bits, tag == _FLOAT, start)
-    if info.is_float and not _finite(wav[start : start + size], bits):
+    if finite and info.is_float and not _finite(wav[start : start + size], bits):
         raise InvalidWavError("the WAV has samples that are NaN or infinite")
     return info
 

@@ -71,8 +71,8 @@ class Sequence:
         self._sampling = sampling
         self._start_token = vocab
         self._tokens = np.full((pattern.codebooks, pattern.steps), vocab, np.int64)
-        for k in range(pattern.codebooks if given is not None else 0):
-            self._tokens[k, pattern.delay(k) :][: self.given] = given[k]
+        for k, codes in enumerate(() if given is None else given):
+            self._tokens[k, pattern.delay(k) :][: self.given] = codes
         self._uniforms = uniforms(sampling.seed, first_frame + pattern.steps, pattern.codebooks)[first_frame:]
 
     @property
