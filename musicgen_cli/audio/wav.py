@@ -74,6 +74,12 @@ def pcm16_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
     return _wav(samples, _PCM, sample_rate, channels, 16)
 
 
+def set_sizes(wav: bytearray) -> None:
+    """Write the sizes into the header of a WAV that `pcm16_wav` made, after more samples were appended to it."""
+    wav[4:8] = (len(wav) - 8).to_bytes(4, "little")
+    wav[40:44] = (len(wav) - _HEADER.size).to_bytes(4, "little")
+
+
 def streaming_header(*, sample_rate: int, channels: int) -> bytes:
     """Make the header of a 16-bit PCM stream of unknown length: its sizes are the largest possible ones."""
     header = bytearray(pcm16_wav(b"", sample_rate=sample_rate, channels=channels))

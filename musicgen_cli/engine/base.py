@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from musicgen_cli import limits
 from musicgen_cli.audio.wav import WavInfo
 from musicgen_cli.contract import GenerateRequest
 
@@ -27,6 +28,14 @@ class Origin:
     precision: str | None = None  # such as "int8"
     device: str | None = None  # such as "cpu"
     url: str | None = None  # of the service, without user info and query
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a clip is made from beside its request."""
+
+    continue_wav: bytes | None = None  # a sound file that the clip begins with, and the new sound goes on from
+    overlap: float = limits.OVERLAP.default  # seconds; of a clip that takes several windows of the model
 
 
 @dataclass(frozen=True, slots=True)

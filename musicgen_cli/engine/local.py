@@ -1,5 +1,5 @@
 """
-What the engines in this process share: request → sequence → codes → samples → clip.
+What the engines in this process share: request → sequences → codes → samples → clip.
 
 A backend subclasses `LocalEngine` and brings a `Model` and a `Scheduler` over its decoder.
 """
@@ -17,20 +17,22 @@ from tokenizers import Tokenizer
 
 from musicgen_cli import limits
 from musicgen_cli.audio import wav
+from musicgen_cli.audio.source import read_source
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Origin, ProgressListener
-from musicgen_cli.engine.decoding import pcm
+from musicgen_cli.engine.base import Clip, Inputs, Origin, ProgressListener
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
-from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames, num_samples
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray, num_frames, num_samples
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
 from musicgen_cli.engine.decoding.scheduler import Scheduler
-from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.decoding.sound_encoder import SoundEncoder
+from musicgen_cli.engine.decoding.windows import Window
+from musicgen_cli.engine.take import TakeInProgress, plan_take
 from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
 from musicgen_cli.errors import CheckpointError, short_reason
+
+NO_INPUTS = Inputs()
 
 _CACHED_PROMPTS = 4  # a prompt is mostly repeated at once, with other seeds
 
@@ -72,35 +74,35 @@ class LocalEngine(Generic[Conditioning]):
         self._encoding = threading.Lock()  # guards the cache; held while encoding, so that no prompt is encoded twice
         self._prompts: OrderedDict[str, Conditioning] = OrderedDict()  # least recently used first
 
-    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         """
         Generate one clip. Safe to call from any number of threads at once.
 
-        A request without a seed gets a random one, which the clip records. The same request with the same seed gives
-        the same bytes, whatever else is generated meanwhile.
+        A request without a seed gets a random one, which the clip records. The same request and inputs with the same
+        seed give the same bytes, whatever else is generated meanwhile. The duration of the request, at most
+        `limits.LONGEST_S`, is that of the new sound; the clip of a continuation is longer by the sound that it goes on
+        from. Of `extra`, `windows` and `overlap` say that there were several windows, and `context_s` how much of that
+        sound the model has read.
 
         Raises:
             EngineError: The model fails, or its output is NaN or infinite.
+            InvalidValueError: The duration or an input is out of range or can't be used.
+            UsageError: The model has no audio encoder to continue a sound with.
         """
         started = time.perf_counter()
         seed = secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed
-        samples, pattern = self._plan(request.duration)
+        rate, channels, hop = self.shape.codec.rate, self.shape.decoder.channels, self.shape.codec.hop
+        source = None
+        if inputs.continue_wav is not None:
+            source = read_source(inputs.continue_wav, rate=rate, channels=channels)
+        plan = plan_take(self.shape, request.duration, inputs.overlap, source)
+        codes = self.sound_encoder.encode(plan.context_samples(hop)) if source else None
         conditioning = self._encode(request.prompt) if request.prompt else None
-        sequence = Sequence(pattern, Sampling.of(request, seed), vocab=self.shape.decoder.vocab)
-        rate, channels = self.shape.codec.rate, self.shape.decoder.channels
-        stream, recording = self.model.audio_stream(), pcm.Recording(samples, sample_rate=rate, channels=channels)
-
-        def record(audio: FloatArray) -> None:
-            if chunk := recording.add(audio):
-                listener.sound(chunk, rate, channels)
-
-        def on_step(done: int, total: int) -> None:
-            listener.step(done, total)
-            record(stream.push(sequence.codes[:, stream.frames :]))
-
-        self._scheduler.run(sequence, conditioning, on_step)
-        record(stream.end())
-        content, warnings = recording.wav()
+        take = TakeInProgress(plan, self.shape, self.model.audio_stream(), listener)
+        for window in plan.windows:
+            given = None if codes is None else codes[:, codes.shape[1] - window.given :]
+            codes = self._decode(take, window, Sampling.of(request, seed), conditioning, given)
+        content, warnings = take.end()
         return Clip(
             wav=content,
             info=wav.inspect(content),
@@ -108,9 +110,26 @@ class LocalEngine(Generic[Conditioning]):
             elapsed_s=round(time.perf_counter() - started, 3),
             seed=seed,
             license=self.license,
-            extra={"checkpoint": self._checkpoint.digest, "sampler": SAMPLER_VERSION},
+            extra={
+                "checkpoint": self._checkpoint.digest,
+                "sampler": SAMPLER_VERSION,
+                **({"context_s": round(plan.context * hop / rate, 3)} if source else {}),
+                **({"windows": len(plan.windows), "overlap": inputs.overlap} if len(plan.windows) > 1 else {}),
+            },
             warnings=(*warnings, *self._unknown_words(request.prompt)),
         )
+
+    def _decode(
+        self,
+        take: TakeInProgress,
+        window: Window,
+        sampling: Sampling,
+        conditioning: Conditioning | None,
+        given: IntArray | None,
+    ) -> IntArray:
+        """Decode one window, and return its codes, those included that it begins with."""
+        sequence = take.new_sequence(window, sampling, given)
+        return self._scheduler.run(sequence, conditioning, lambda _done, _total: take.advance(window, sequence))
 
     def tokenize(self, prompt: str) -> list[int]:
         """

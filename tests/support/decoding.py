@@ -27,7 +27,9 @@ def decode(sequence: Sequence, step: Step, *, chunk: int = 128) -> Any:
 
     while sequence.is_reading:
         position = sequence.position
-        step.prefill(list(range(sequence.rows)), sequence.read_given(chunk), position)  # type: ignore[attr-defined]
+        tokens = sequence.read_given(chunk)
+        for row in range(sequence.rows):
+            step.prefill(row, position, tokens=tokens)  # type: ignore[attr-defined]
     while not sequence.done:
         sequence.advance(step(sequence.tokens, np.full(sequence.rows, sequence.position)))
     return sequence.codes

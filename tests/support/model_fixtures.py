@@ -66,3 +66,20 @@ def engine(nano: Checkpoint, session_cache: Path) -> Iterator[OnnxEngine]:
     loaded = OnnxEngine(nano, cache_dir=session_cache, threads=1, slots=4)  # test processes share the cores
     yield loaded
     loaded.close()
+
+
+@pytest.fixture
+def listening(nano: Checkpoint, nano_tensors: Mapping[str, Any], write: Write, tmp_path: Path) -> Checkpoint:
+    """Write nano with an audio encoder of random weights, under the name `mine`."""
+    import numpy as np
+
+    from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+
+    rng = np.random.default_rng(1)
+    encoder = {
+        # An LSTM with large weights would make noise of rounding.
+        name: (rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float16)
+        for name, shape in nano.tensors().shapes.items()
+        if name.startswith("audio_encoder.encoder.")
+    }
+    return find_checkpoint(str(write("mine", tensors={**nano_tensors, **encoder})), tmp_path)

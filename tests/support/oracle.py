@@ -118,14 +118,21 @@ def random_model(seed: int, text: Config, decoder: Config, codec: Config) -> Any
 
 
 def generate(
-    model: Any, prompts: Sequence[Sequence[int]], scale: float, frames: int = FRAMES, sound: Any = None
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    scale: float,
+    frames: int = FRAMES,
+    *,
+    sound: Any = None,
+    codes: Any = None,
 ) -> tuple[Any, Any]:
     """
     Let transformers generate a greedy clip for each prompt; without prompts, one unconditional clip.
 
     Args:
-        frames: Of a clip; after `sound`, if there is one.
+        frames: Of a clip; after `sound` or `codes`, if there are any.
         sound: What each clip goes on from, shape (channels, samples); needs prompts.
+        codes: The same as codes, shape (clips, codebooks, frames).
 
     Returns:
         Codes, shape (clips, codebooks, frames), and samples, shape (clips, channels, samples).
@@ -148,6 +155,8 @@ def generate(
         inputs = dict(model.get_unconditional_inputs(1))
     if sound is not None:
         inputs["input_values"] = torch.tensor(sound)[None].repeat(len(prompts), 1, 1)
+    if codes is not None:
+        inputs["decoder_input_ids"] = torch.tensor(codes.reshape(-1, codes.shape[2]))
     decoder = model.config.decoder
     steps = frames + decoder.num_codebooks // decoder.audio_channels - 1
     model.audio_encoder.decode = record_codes
@@ -155,10 +164,10 @@ def generate(
         samples = model.generate(**inputs, do_sample=False, max_new_tokens=steps)
     finally:
         model.audio_encoder.decode = decode
-    codes = np.empty((len(samples), decoder.num_codebooks, codes_by_channel[0].shape[-1]), np.int64)
+    made = np.empty((len(samples), decoder.num_codebooks, codes_by_channel[0].shape[-1]), np.int64)
     for channel, part in enumerate(codes_by_channel):
-        codes[:, channel :: len(codes_by_channel)] = part
-    return codes, samples.numpy()
+        made[:, channel :: len(codes_by_channel)] = part
+    return made, samples.numpy()
 
 
 def logits_of(model: Any, ids: Sequence[int], tokens: Any) -> Any:

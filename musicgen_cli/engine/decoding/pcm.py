@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgen_cli.audio import wav
+from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.errors import EngineError
 
 _FULL_SCALE = 32_767  # not 32768, so that +1.0 and -1.0 stay symmetric
@@ -23,12 +24,11 @@ class Recording:
             sample_rate: In Hz.
         """
         self._remaining = samples
-        self._rate, self._channels = sample_rate, channels
-        self._chunks: list[bytes] = []
+        self._wav = bytearray(wav.pcm16_wav(b"", sample_rate=sample_rate, channels=channels))
         self._clipped = 0
         self._silent = True
 
-    def add(self, audio: NDArray[np.float32]) -> bytes:
+    def add(self, audio: FloatArray) -> bytes:
         """
         Add the next samples.
 
@@ -48,8 +48,26 @@ class Recording:
         self._clipped += int((np.abs(audio) > 1).sum())
         samples = np.rint(np.clip(audio, -1, 1) * _FULL_SCALE).astype("<i2")
         self._silent = self._silent and not samples.any()
-        self._chunks.append(samples.T.tobytes())
-        return self._chunks[-1]
+        return self._append(samples.T.tobytes())
+
+    def keep(self, pcm: NDArray[np.int16]) -> bytes:
+        """
+        Add samples as they are.
+
+        Args:
+            pcm: Shape ``(channels, samples)``.
+
+        Returns:
+            The bytes that they add to the WAV.
+        """
+        self._remaining -= pcm.shape[1]
+        self._silent = self._silent and not pcm.any()
+        return self._append(pcm.astype("<i2").T.tobytes())
+
+    @staticmethod
+    def as_floats(pcm: NDArray[np.int16]) -> FloatArray:
+        """Return the samples that `add` would write as these."""
+        return pcm.astype(np.float32) / np.float32(_FULL_SCALE)
 
     def wav(self) -> tuple[bytes, tuple[str, ...]]:
         """Return the WAV, and a warning each for clipped samples and for silence."""
@@ -59,5 +77,9 @@ class Recording:
             warnings.append(f"{self._clipped} {were} louder than full scale and clipped")
         if self._silent:
             warnings.append("the sound is silent")
-        content = wav.pcm16_wav(b"".join(self._chunks), sample_rate=self._rate, channels=self._channels)
-        return content, tuple(warnings)
+        wav.set_sizes(self._wav)
+        return bytes(self._wav), tuple(warnings)
+
+    def _append(self, pcm: bytes) -> bytes:
+        self._wav += pcm
+        return pcm

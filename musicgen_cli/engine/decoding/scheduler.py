@@ -39,14 +39,14 @@ class Decoder(Protocol[ConditioningIn]):
     def move(self, source: int, target: int, *, positions: int) -> None:
         """Move a row, with its first `positions` cache entries and its conditioning, to another index."""
 
-    def prefill(self, rows: list[int], tokens: IntArray, position: int) -> None:
+    def prefill(self, row: int, start: int, *, tokens: IntArray) -> object:
         """
-        Read successive positions of some rows, all at once where that is faster; their logits aren't needed.
+        Read successive positions of one row, all at once where that is faster; the result isn't used.
 
         Args:
-            rows: Each reads the same tokens, with its own conditioning.
+            row: Other rows are untouched.
+            start: The first position; a row at position 0 starts over.
             tokens: Shape ``(positions, codebooks)``, at most PREFILL_POSITIONS.
-            position: The first one; a row at position 0 starts over.
         """
 
     def __call__(self, tokens: IntArray, positions: IntArray) -> FloatArray:
@@ -161,7 +161,8 @@ class Scheduler(Generic[Conditioning]):
         for entry in self._running:
             position = entry.sequence.position
             if len(tokens := entry.sequence.read_given(PREFILL_POSITIONS)):
-                self._decoder.prefill(entry.rows, tokens, position)
+                for row in entry.rows:
+                    self._decoder.prefill(row, position, tokens=tokens)
 
     def _step(self) -> None:
         """

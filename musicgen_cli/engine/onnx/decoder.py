@@ -95,15 +95,13 @@ class OnnxDecoder:
                 )
             return self._binding.run(tokens[:, None], positions[:, None])
 
-    def prefill(self, rows: list[int], tokens: IntArray, position: int) -> None:
-        """Read given tokens into the KV cache of each of `rows`, one row after the other."""
-        shape = self._shape
+    def prefill(self, row: int, start: int, *, tokens: IntArray) -> None:
+        """Read given tokens, shape (positions, codebooks), into the KV cache of one row."""
+        cache = {name: buffer[row : row + 1] for name, buffer in self._cache.items()}
+        conditioning = self._conditioning[row : row + 1]
         with translated_errors("read the given codes"):
-            for row in rows:
-                cache = {name: buffer[row : row + 1] for name, buffer in self._cache.items()}
-                conditioning = self._conditioning[row : row + 1]
-                binding = _Binding(self._session, shape, conditioning, cache, self._scales, positions=len(tokens))
-                binding.run(tokens[None], np.arange(position, position + len(tokens))[None])
+            binding = _Binding(self._session, self._shape, conditioning, cache, self._scales, positions=len(tokens))
+            binding.run(tokens[None], np.arange(start, start + len(tokens))[None])
 
     def kv_peaks(self, positions: int) -> FloatArray:
         """Return the largest magnitude of each channel of an int8 KV cache, in steps; shaped as the scales."""

@@ -78,11 +78,10 @@ class TorchDecoder:
         with self._device.computing("move a sequence"):
             self._blocks[target_block].copy_row(target_row, self._blocks[source_block], source_row, positions=positions)
 
-    def prefill(self, rows: list[int], tokens: IntArray, position: int) -> None:
-        """Read given tokens into the KV cache of each of `rows`, one row after the other."""
+    def prefill(self, row: int, start: int, *, tokens: IntArray) -> None:
+        """Read given tokens, shape (positions, codebooks), into the KV cache of one row."""
         with self._device.computing("read the given codes"):
-            for row in rows:
-                self._blocks[row // BLOCK_ROWS].prefill(row % BLOCK_ROWS, tokens, position)
+            self._blocks[row // BLOCK_ROWS].prefill(row % BLOCK_ROWS, start, tokens)
 
     def __call__(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         """Advance the first rows by one position."""
@@ -136,7 +135,7 @@ class _Block:
         self._values[:, :pages, row] = other._values[:, :pages, source]
         self.set_conditioning(row, other._conditioning[source])
 
-    def prefill(self, row: int, tokens: IntArray, position: int) -> None:
+    def prefill(self, row: int, start: int, tokens: IntArray) -> None:
         """
         Read tokens, shape (positions, codebooks), into the KV cache of a row.
 
@@ -144,9 +143,9 @@ class _Block:
         """
         weights, shape = self._weights, self._shape
         count = len(tokens)
-        positions = torch.arange(position, position + count, device=self._device)
+        positions = torch.arange(start, start + count, device=self._device)
         page, offset = positions // PAGE, positions % PAGE
-        pages = int(position + count - 1) // PAGE + 1
+        pages = (start + count - 1) // PAGE + 1
         text_pages = len(text.mask) if (text := self._conditioning[row]) else 1
         future = self._cache_positions[:pages] > positions[:, None]
         mask = torch.zeros(future.shape, device=self._device).masked_fill_(future, -torch.inf)

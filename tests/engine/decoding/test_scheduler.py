@@ -43,11 +43,10 @@ class FakeDecoder:
         self.cache[target, :positions] = self.cache[source, :positions]
         self.conditioning[target] = self.conditioning[source]
 
-    def prefill(self, rows: list[int], tokens: Any, position: int) -> None:
+    def prefill(self, row: int, start: int, *, tokens: Any) -> None:
         assert 0 < len(tokens) <= PREFILL_POSITIONS
-        self.prefills.append((position, len(tokens)))
-        for row in rows:
-            self.cache[row, position : position + len(tokens)] = tokens
+        self.prefills.append((start, len(tokens)))
+        self.cache[row, start : start + len(tokens)] = tokens
 
     def __call__(self, tokens: Any, positions: Any) -> Any:
         self.before_step()
@@ -169,9 +168,10 @@ def test_others_go_on_while_given_codes_are_read() -> None:
     steps_at: list[int] = []
     prefill = decoder.prefill
 
-    def recorded(rows: list[int], tokens: Any, position: int) -> None:
-        steps_at.append(len(decoder.batch_sizes))
-        prefill(rows, tokens, position)
+    def recorded(row: int, start: int, *, tokens: Any) -> None:
+        if row % 2:
+            steps_at.append(len(decoder.batch_sizes))
+        prefill(row, start, tokens=tokens)
 
     decoder.prefill = recorded  # type: ignore[method-assign]
     reading = new_sequence(2, frames=310, given=given_codes(2, 300))

@@ -25,8 +25,8 @@ class FakeStep:
         self.positions: list[Any] = []
         self.read: list[tuple[int, list[int]]] = []  # positions and their tokens
 
-    def prefill(self, rows: list[int], tokens: Any, position: int) -> None:
-        self.read += [(position + i, row.tolist()) for i, row in enumerate(tokens)]
+    def prefill(self, row: int, start: int, *, tokens: Any) -> None:
+        self.read += [(start + i, newest.tolist()) for i, newest in enumerate(tokens)]
 
     def __call__(self, tokens: Any, positions: Any) -> Any:
         self.tokens.append(tokens.copy())

@@ -17,6 +17,7 @@ from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
+from musicgen_cli.engine.decoding.windows import plan_windows
 from musicgen_cli.engine.onnx import calibrate
 from musicgen_cli.engine.onnx.engine import OnnxModel
 from musicgen_cli.engine.onnx.graph_cache import prepare_graphs
@@ -122,8 +123,9 @@ def test_positions_read_at_once_are_those_read_one_by_one(pair: tuple[Any, Check
     at_once, one_by_one = (model.decoder(rows=2, steps=200) for _ in range(2))
     for decoder in (at_once, one_by_one):
         decoder.set_conditioning(0, conditioning)
-    at_once.prefill([0, 1], tokens[:100], 0)
-    at_once.prefill([0, 1], tokens[100:], 100)
+    for row in (0, 1):
+        at_once.prefill(row, 0, tokens=tokens[:100])
+        at_once.prefill(row, 100, tokens=tokens[100:])
     for position, newest in enumerate(tokens):
         one_by_one(np.stack([newest, newest]), np.full(2, position))
     ours, expected = (
@@ -131,3 +133,30 @@ def test_positions_read_at_once_are_those_read_one_by_one(pair: tuple[Any, Check
     )
 
     assert np.abs(ours - expected).max() <= 1e-4 * expected.std()
+
+
+def test_windows_are_those_of_transformers(pair: tuple[Any, Checkpoint]) -> None:
+    """Greedily: three windows, each made by transformers from the end of the one before it."""
+    theirs, checkpoint = pair
+    model, shape = load(checkpoint), Shape.of(checkpoint.config)
+    conditioning = model.encode_text(list(PROMPTS[0]))
+    greedy = sampling(guidance_scale=3.0, do_sample=False)
+    expected, _ = generate(theirs, PROMPTS[:1], 3.0, frames=90)
+    codes = np.empty((shape.decoder.codebooks, 0), np.int64)
+    for window in plan_windows(190, longest=90, overlap=30):
+        if window.start:
+            expected, _ = generate(theirs, PROMPTS[:1], 3.0, frames=window.frames - 30, codes=expected[:, :, -30:])
+        known = codes[:, window.start :] if window.start else None
+        sequence = Sequence(
+            window.pattern(shape.decoder.codebooks, shape.decoder.channels),
+            greedy,
+            vocab=shape.decoder.vocab,
+            given=known,
+            first_frame=window.start,
+        )
+        made = decode(sequence, model.decoder_for(sequence, conditioning))
+        assert np.array_equal(made, expected[0])
+        codes = np.concatenate([codes[:, : window.start], made], axis=1)
+
+    assert codes.shape[1] == 190
+    assert num_distinct(codes) >= 100

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,6 @@ from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.onnx.sound_encoder import OnnxSoundEncoder
 from musicgen_cli.errors import ModelAbsentError, UsageError
 from tests.support.model_fixtures import Write
-
-
-@pytest.fixture
-def listening(nano: Checkpoint, nano_tensors: Mapping[str, Any], write: Write, tmp_path: Path) -> Checkpoint:
-    """Write nano with an audio encoder of random weights."""
-    return find_checkpoint(str(write("mine", tensors={**nano_tensors, **encoder_tensors(nano)})), tmp_path)
-
-
-def encoder_tensors(nano: Checkpoint) -> dict[str, Any]:
-    rng = np.random.default_rng(1)
-    return {
-        name: (rng.normal(size=shape) * 0.3).astype(np.float16)
-        for name, shape in nano.tensors().shapes.items()
-        if name.startswith("audio_encoder.encoder.")
-    }
 
 
 def encoder_of(

@@ -215,8 +215,9 @@ def test_given_codes_are_read_the_same_in_any_row(stereo: StereoModel, dtype: An
         decoder.set_conditioning(row, short)
     for first in range(0, 300, 128):
         part = tokens[first : min(first + 128, 300)]
-        alone.prefill([0], part, first)
-        among.prefill([4, 9, 10], part, first)
+        alone.prefill(0, first, tokens=part)
+        for row in (4, 9, 10):
+            among.prefill(row, first, tokens=part)
     for at in range(300):
         steps(tokens[at : at + 1], np.array([at]))
     expected = alone(tokens[300:], np.array([300]))
