@@ -150,8 +150,7 @@ def _layer(
     x = graph.node("Add", x, graph.linear(attended, matrix("self_attn.out_proj")))
 
     h = _norm(graph, shape, tensors, graph.node("Gather", x, text_rows), f"{layer}.encoder_attn_layer_norm")
-    query = graph.linear(h, matrix("encoder_attn.q_proj"))
-    query = graph.node("Mul", query, graph.scalar(shape.head_width**-0.5))
+    query = graph.node("Mul", graph.linear(h, matrix("encoder_attn.q_proj")), graph.scalar(shape.head_width**-0.5))
     query = graph.node("Reshape", query, graph.ints(0, 0, shape.heads, shape.head_width))
     query = graph.node("Transpose", query, perm=[0, 2, 1, 3])
     key = graph.input(f"cross_key.{i}", FLOAT, ["N", shape.heads, shape.head_width, "S"])

@@ -93,9 +93,7 @@ class OnnxEngine(LocalEngine[Conditioning]):
             self._graphs.close()
             raise
         self._scheduler = Scheduler(decoder, self.slots)
-        self.sound_encoder = OnnxSoundEncoder(
-            checkpoint, self.shape, cache_dir=cache_dir, threads=self._threads, note=note
-        )
+        self.sound_encoder = OnnxSoundEncoder(checkpoint, self.shape, cache_dir, self._threads, note)
 
     def close(self) -> None:
         """Free the model; the engine can't be used any more."""

@@ -20,7 +20,7 @@ class OnnxSoundEncoder:
     """A `decoding.sound_encoder.SoundEncoder` that encodes one at a time; between two, its graphs are on disk alone."""
 
     def __init__(
-        self, checkpoint: Checkpoint, shape: Shape, *, cache_dir: Path, threads: int, note: Callable[[str], None]
+        self, checkpoint: Checkpoint, shape: Shape, cache_dir: Path, threads: int, note: Callable[[str], None]
     ) -> None:
         """
         Load nothing yet.
