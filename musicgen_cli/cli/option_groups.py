@@ -3,14 +3,21 @@ Groups of options: a command takes one object for each group instead of a parame
 
     def command(prompt: ..., engine: options.EngineOptions, json_: options.Json = False) -> None: ...
 
-`grouped` presents the options of each group to Typer as separate parameters.
+`grouped` presents the options of each group to Typer as separate parameters. `with_numbers` has the
+numbers of every option read as `whole_number` and `any_number` do.
 """
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from functools import wraps
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
+
+import typer
+from typer.models import OptionInfo
+
+_MOST_DIGITS = 30  # more than any range allows
 
 
 class OptionGroup:
@@ -54,3 +61,50 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return run
+
+
+def with_numbers(command: Callable[..., None]) -> Callable[..., None]:
+    """Have the options of a command that take numbers read them as `whole_number` and `any_number` do."""
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        type_, *annotations = get_args(parameter.annotation) or (None,)
+        types = {type_, *get_args(type_)}  # those of `int | None`, too
+        for info in annotations:
+            if isinstance(info, OptionInfo) and not types.isdisjoint({int, float}):
+                info.parser = whole_number if int in types else any_number
+                info.metavar = info.metavar or "N"
+    return command
+
+
+def any_number(text: str | float) -> float:
+    """
+    Read a number.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    try:
+        return float(text)
+    except ValueError as err:
+        raise typer.BadParameter(f"must be a number such as 0.5, got {text!r:.40}") from err
+
+
+def whole_number(text: str | int) -> int:
+    """
+    Read a whole number; `2.0` is one, as many programs write every number as a float.
+
+    Raises:
+        typer.BadParameter: It is another number, or none.
+    """
+    with suppress(ValueError):
+        return int(text)
+    from decimal import Decimal, InvalidOperation  # a float would round the larger ones
+
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if number.is_infinite() or (number.is_finite() and number.adjusted() >= _MOST_DIGITS):
+        raise typer.BadParameter(f"is far too large: {text!r:.40}")
+    if number.is_nan() or number != number.to_integral_value():
+        raise typer.BadParameter(f"must be a whole number, got {text!r:.40}")
+    return int(number)

@@ -12,6 +12,9 @@ from typer.models import TyperPath
 
 from musicgen_cli.cli.app import ALIASES
 from musicgen_cli.cli.completion import SHELLS
+from musicgen_cli.cli.option_groups import any_number, whole_number
+
+_NUMBERS = {any_number.__name__, whole_number.__name__}  # what Typer calls the types of options that these read
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ def _value(parameter: TyperOption | TyperArgument, path: tuple[str, ...]) -> Val
             return replace(value, title=title)
     if isinstance(parameter.type, TyperPath):
         return Value(title, paths="files")
-    return Value(title) if parameter.type.name.lower().startswith(("int", "float")) else None
+    return Value(own_title) if parameter.type.name in _NUMBERS else None
 
 
 def _name(parameter: TyperOption | TyperArgument) -> str:
