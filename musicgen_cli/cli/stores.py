@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 _TAKES = "Takes: ids, unique starts of ids, `last` for the newest, or ids of variation sets."
 
-TakeIds = Annotated[list[str], typer.Argument(metavar="ID…", help=_TAKES)]
+TakeIds = Annotated[list[str], typer.Argument(metavar="ID...", help=_TAKES)]
 TakeIdsOrLast = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID…]", help=f"{_TAKES} [last]", show_default=False)
+    list[str] | None, typer.Argument(metavar="[ID...]", help=f"{_TAKES} [last]", show_default=False)
 ]
 
 

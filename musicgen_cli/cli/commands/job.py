@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 JobIds = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID…]", help="Jobs to wait for. [all that haven't ended]", show_default=False),
+    typer.Argument(metavar="[ID...]", help="Jobs to wait for. [all that haven't ended]", show_default=False),
 ]
 
 
@@ -130,7 +130,7 @@ def wait(
 
 def cancel(
     ids: Annotated[
-        list[str], typer.Argument(metavar="ID…", help="Jobs: ids, unique starts of ids, or `last` for the newest.")
+        list[str], typer.Argument(metavar="ID...", help="Jobs: ids, unique starts of ids, or `last` for the newest.")
     ],
     store_path: options.StoreOption = None,
     json_: options.Json = False,
