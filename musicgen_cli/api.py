@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_cli import settings as configuration
-from musicgen_cli.actions.batch.batch import Batch, Outcome
+from musicgen_cli.actions.batch.batch import Batch, Outcome, check_numbers
 from musicgen_cli.actions.batch.parents import find_parents
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
@@ -25,6 +25,7 @@ from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.request_fields import FIELDS
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Store
+from musicgen_cli.text import as_whole
 
 _log = logging.getLogger("musicgen")
 _reporter = LogReporter(_log.info, _log.warning)
@@ -36,9 +37,9 @@ def generate(
     variations: int = 1,
     tags: str | Sequence[str] = (),
     creator: str | None = None,
-    parent_id: str | None = None,
+    parent_id: str | Artifact | None = None,
     variation_set_id: str | None = None,
-    from_id: str | None = None,
+    from_id: str | Artifact | None = None,
     local: bool | None = None,
     model: str | None = None,
     url: str | None = None,
@@ -53,9 +54,9 @@ def generate(
         variations: The number of takes, of one variation set, with seeds counting up.
         tags: Tags of each take; a text is one tag.
         creator: Recorded with each take; None means the setting.
-        parent_id: The take that these come from: an id, the start of one, or `last`.
+        parent_id: The take that these come from: itself, its id, the start of one, or `last`.
         variation_set_id: The variation set that they join.
-        from_id: A take whose prompt and parameters are the defaults.
+        from_id: A take whose prompt and parameters are the defaults, named in the same way.
         local: Run the model in this process; None means the setting.
         model: Name or folder of a local model. A published model that isn't on this machine is pulled first.
         url: Address of the service; None means the setting.
@@ -74,14 +75,14 @@ def generate(
         creator=settings.creator,
         tags=[tags] if isinstance(tags, str) else tags,
         variations=variations,
-        parent_id=parent_id,
+        parent_id=_id_of(parent_id),
         variation_set_id=variation_set_id and configuration.label("variation_set_id", variation_set_id),
-        from_id=from_id,
+        from_id=_id_of(from_id),
     )
     planned_takes = plan(options, archive)
     archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     config = configure(settings)
-    with closing(open_engine(config, _reporter, api_key=settings.api_key, clips=variations)) as engine:
+    with closing(open_engine(config, _reporter, api_key=settings.api_key, clips=len(planned_takes))) as engine:
         takes = make_all(planned_takes, engine, archive, _listener, jobs=engine.slots)
         return [_logged(take) for take in takes]
 
@@ -119,18 +120,22 @@ def batch(
         store: The store's folder; None means the setting.
 
     Raises:
-        TypeError: `rows` is one row, or a text.
-        InvalidValueError: Rows are wrong, and nothing was made.
+        TypeError: `rows` is one row, or not of mappings.
+        InvalidValueError: A number is out of its range, or rows are wrong, and nothing was made.
         MusicgenError: As `Batch.run`.
     """
     if isinstance(rows, Mapping | str):
         raise TypeError(f"rows must be a list of mappings, got one {type(rows).__name__}")
+    jobs, retry, max_failures = map(as_whole, (jobs, retry, max_failures))
+    check_numbers(jobs=jobs, retry=retry, max_failures=max_failures)
     sweep, urls = ([each] if isinstance(each, str) else each for each in (sweep, urls))
     settings = _settings(local=local, model=model, url=urls[0] if urls else None, store=store)
     archive = Store(settings.store, warn=_log.warning)
     with closing(Worklist({"creator": settings.creator}, Sweep(sweep))) as worklist:
         wrong = []
         for line, row in enumerate(rows, 1):
+            if not isinstance(row, Mapping):
+                raise TypeError(f"rows must be a list of mappings, and row {line} is a {type(row).__name__}")
             try:
                 worklist.add(line, dict(row))
             except InvalidValueError as err:
@@ -145,6 +150,11 @@ def batch(
         work = Batch(worklist, archive, model=engine.origin.model, run=run, parents=parents, redo=redo, force=force)
         with closing(engine), work.exclusive_lock():
             yield from work.run(engine, _BatchLog(), jobs=jobs or engine.slots, retry=retry, max_failures=max_failures)
+
+
+def _id_of(take: str | Artifact | None) -> str | None:
+    """Return the id of a take that was named by itself, or by an id."""
+    return take.id if isinstance(take, Artifact) else take
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from musicgen_cli.engine.base import Clip, Engine, ProgressListener
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.request_fields import PARAMETERS
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, check_tag
-from musicgen_cli.text import number
+from musicgen_cli.text import as_whole, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +60,28 @@ def plan(options: GenerateOptions, store: Store) -> list[PlannedTake]:
         ArtifactNotFoundError, AmbiguousIdError: The parent or the take to start from isn't in the store.
         UsageError: The take to start from was imported, and has no prompt and no parameters.
     """
-    if options.variations not in limits.VARIATIONS:
-        raise InvalidValueError(f"variations must be a whole number, {limits.VARIATIONS}, got {options.variations}")
+    variations = as_whole(options.variations)
+    if type(variations) is not int or variations not in limits.VARIATIONS:
+        raise InvalidValueError(f"variations must be a whole number, {limits.VARIATIONS}, got {variations!r:.40}")
     tags = all_tags(options.tags)
     fields = dict(options.fields)
     parent_id = options.parent_id and find_take(options.parent_id, store).id
     if options.from_id:
         source = find_take(options.from_id, store)
-        fields = _fields_from(source, variations=options.variations) | fields
+        fields = _fields_from(source, variations=variations) | fields
         parent_id = parent_id or source.id
     if fields.get("seed") is None:
-        fields["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - options.variations)
+        fields["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - variations)
     first = GenerateRequest.checked(fields)
     assert first.seed is not None
-    if first.seed + options.variations - 1 not in limits.SEED:
+    if first.seed + variations - 1 not in limits.SEED:
         raise InvalidValueError(
-            f"seed must be {limits.SEED} for every variation, got {first.seed} with {options.variations} variations"
+            f"seed must be {limits.SEED} for every variation, got {first.seed} with {variations} variations"
         )
     set_id, index = options.variation_set_id, 0
     if set_id is not None:
         index = store.next_variation_index(set_id)
-    elif options.variations > 1:
+    elif variations > 1:
         set_id = f"set_{secrets.token_hex(6)}"
     return [
         planned_take(
@@ -91,7 +92,7 @@ def plan(options: GenerateOptions, store: Store) -> list[PlannedTake]:
             variation_set_id=set_id,
             variation_index=None if set_id is None else index + i,
         )
-        for i in range(options.variations)
+        for i in range(variations)
     ]
 
 

@@ -36,6 +36,7 @@ from musicgen_cli.actions.library.export import ExportTarget
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.engine.base import Engine, ProgressListener
 from musicgen_cli.errors import (
+    InvalidValueError,
     MusicgenError,
     NoServiceError,
     ServiceError,
@@ -50,6 +51,8 @@ from musicgen_cli.store import Artifact, Store
 _FINGERPRINT_VERSION = "1"
 _AFTER_FAMILY = re.compile(r"-([0-9a-f]{32})-(\d{1,18})")
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_JOBS = 256  # requests at once, at most
+_RETRIES = 1000
 _RETRIED = (TryAgainError, ServiceError)  # failures that may be temporary
 
 
@@ -111,6 +114,25 @@ class BatchListener(Protocol):
 
     def making(self, item: BatchItem) -> AbstractContextManager[ProgressListener]:
         """Return the listener of one take, entered while it is made."""
+
+
+def check_numbers(*, jobs: int | None, retry: int, max_failures: int | None) -> None:
+    """
+    Check the numbers of `Batch.run`.
+
+    Raises:
+        InvalidValueError: One is out of its range.
+    """
+    for name, number, low, high in (
+        ("jobs", jobs, 1, _JOBS),
+        ("retry", retry, 0, _RETRIES),
+        ("max_failures", max_failures, 1, None),
+    ):
+        allowed = f"{low} or more" if high is None else f"{low}-{high}"
+        if number is None and name != "retry":
+            continue
+        if type(number) is not int or number < low or (high is not None and number > high):
+            raise InvalidValueError(f"{name} must be a whole number, {allowed}, got {number!r:.40}")
 
 
 class Batch:

@@ -20,7 +20,7 @@ from musicgen_cli.errors import InvalidValueError, MusicgenError
 from musicgen_cli.limits import CREATOR, SEED, VARIATIONS
 from musicgen_cli.request_fields import FIELDS
 from musicgen_cli.settings import label
-from musicgen_cli.text import nearest
+from musicgen_cli.text import as_whole, nearest
 
 RowFields = dict[str, Any]  # column → value as it was given
 
@@ -68,6 +68,7 @@ class CheckedRow:
             InvalidValueError: The row is invalid; the message lists everything that is wrong.
         """
         wrong = [unknown_column(name) for name in row if name not in COLUMNS]
+        row = row | {name: as_whole(row[name]) for name in (*_NUMBERS, "variations") if name in row}
         fields = {field.name: row[field.name] for field in FIELDS if field.name in row} | sweep[0]
         first = GenerateRequest()
         try:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from musicgen_cli.settings import Settings
     from musicgen_cli.store import Store
 
-_JOBS = 256
-
 
 @dataclass(frozen=True)
 class RowOptions(OptionGroup):
@@ -104,13 +102,9 @@ class RunOptions(OptionGroup):
         Raises:
             InvalidValueError: One is out of its range.
         """
-        for name, number, low, high in (
-            ("--jobs", self.jobs, 1, _JOBS),
-            ("--retry", self.retry, 0, 1000),
-            ("--max-failures", self.max_failures, 1, None),
-        ):
-            if number is not None and (number < low or (high is not None and number > high)):
-                raise InvalidValueError(f"{name} must be {low}{'-' + str(high) if high else ' or more'}, got {number}")
+        from musicgen_cli.actions.batch.batch import check_numbers
+
+        check_numbers(jobs=self.jobs, retry=self.retry, max_failures=self.max_failures)
 
 
 @dataclass(frozen=True)
