@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_cli import settings as configuration
-from musicgen_cli.actions.batch.batch import Batch, Outcome, check_numbers
+from musicgen_cli.actions.batch.batch import Batch, check_numbers
+from musicgen_cli.actions.batch.outcome import Outcome
 from musicgen_cli.actions.batch.parents import find_parents
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
@@ -22,7 +23,7 @@ from musicgen_cli.actions.engines import LogReporter, configure, open_engine, op
 from musicgen_cli.actions.generate import GenerateOptions, StoredTake, expected_bytes, make_all, plan
 from musicgen_cli.engine.base import LogListener, ProgressListener
 from musicgen_cli.errors import InvalidValueError, UsageError
-from musicgen_cli.request_fields import FIELDS
+from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Store
 from musicgen_cli.text import as_whole
@@ -61,7 +62,8 @@ def generate(
         model: Name or folder of a local model. A published model that isn't on this machine is pulled first.
         url: Address of the service; None means the setting.
         store: The store's folder; None means the setting.
-        fields: Further fields of the request: `duration` in seconds, `seed`, `temperature`, …
+        fields: Further fields of the request: `duration` in seconds (or `bars`, and `bpm` unless the prompt names the
+            tempo), `seed`, `temperature`, …
 
     Raises:
         TypeError: There is no such field.
@@ -79,7 +81,7 @@ def generate(
         variation_set_id=variation_set_id and configuration.label("variation_set_id", variation_set_id),
         from_id=_id_of(from_id),
     )
-    planned_takes = plan(options, archive)
+    planned_takes = plan(options, archive, note=_log.info)
     archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     config = configure(settings)
     with closing(open_engine(config, _reporter, api_key=settings.api_key, clips=len(planned_takes))) as engine:
@@ -164,7 +166,7 @@ def _check_fields(fields: Mapping[str, Any]) -> None:
     Raises:
         TypeError: There is no such field; the message names the nearest argument, or all fields.
     """
-    names = [field.name for field in FIELDS]
+    names = [field.name for field in (*FIELDS, *LENGTH_FIELDS)]
     arguments = [*names, *(generate.__kwdefaults__ or {})]
     for name in fields:
         if name not in names:

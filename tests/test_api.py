@@ -106,6 +106,7 @@ def test_numbers_and_takes_are_understood_as_a_program_has_them(store_path: Path
     numpy = pytest.importorskip("numpy", reason="needs the extra local")
     takes = generate("rain", duration=0.5, variations=2.0, seed=numpy.int64(7))  # type: ignore[arg-type]
     assert [take.seed for take in takes] == [7, 8]
+    assert generate("house 120 bpm", bars=1.0)[0].requested_duration == 2.0
     (child,) = generate(from_id=takes[0], parent_id=takes[1])
     assert (child.seed, child.parent_id) == (7, takes[1].id)
     rows = [{"prompt": "snow", "duration": 0.5, "seed": numpy.float64(3), "variations": numpy.int32(2)}]

@@ -11,6 +11,7 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli._version import __version__
+from musicgen_cli.actions.bars import overridden, with_duration
 from musicgen_cli.actions.library.takes import find_take, takes_of_set
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.contract import GenerateRequest
@@ -25,7 +26,7 @@ from musicgen_cli.text import as_whole, number
 class GenerateOptions:
     """What a user requests: the fields of the request that are set, and values of the takes' records."""
 
-    fields: Mapping[str, Any]  # prompt, duration, … as given; a missing one gets its default
+    fields: Mapping[str, Any]  # prompt, duration (or bars and bpm), … as given; a missing one gets its default
     creator: str = limits.CREATOR
     tags: Sequence[str] = ()  # the user's own
     variations: int = 1
@@ -51,14 +52,17 @@ class StoredTake:
     warnings: tuple[str, ...] = field(default=())
 
 
-def plan(options: GenerateOptions, store: Store) -> list[PlannedTake]:
+def plan(options: GenerateOptions, store: Store, *, note: Callable[[str], None] = lambda _: None) -> list[PlannedTake]:
     """
     Check every value and plan one take for each variation, before anything is loaded or sent.
+
+    Args:
+        note: Called with a line about a duration that was given in bars.
 
     Raises:
         InvalidValueError: A value is out of range or of the wrong form.
         ArtifactNotFoundError, AmbiguousIdError: The parent or the take to start from isn't in the store.
-        UsageError: The take to start from was imported, and has no prompt and no parameters.
+        UsageError: The take to start from was imported, and has no prompt and no parameters; bars and a duration.
     """
     variations = as_whole(options.variations)
     if type(variations) is not int or variations not in limits.VARIATIONS:
@@ -68,12 +72,15 @@ def plan(options: GenerateOptions, store: Store) -> list[PlannedTake]:
     parent_id = options.parent_id and find_take(options.parent_id, store).id
     if options.from_id:
         source = find_take(options.from_id, store)
-        fields = _fields_from(source, variations=variations) | fields
+        fields = overridden(_fields_from(source, variations=variations), fields)
         parent_id = parent_id or source.id
+    fields, length = with_duration(fields)
     if fields.get("seed") is None:
         fields["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - variations)
     first = GenerateRequest.checked(fields)
     assert first.seed is not None
+    if length:
+        note(length)
     if first.seed + variations - 1 not in limits.SEED:
         raise InvalidValueError(
             f"seed must be {limits.SEED} for every variation, got {first.seed} with {variations} variations"

@@ -25,7 +25,8 @@ from musicgen_cli.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from musicgen_cli.actions.batch.batch import Batch, Tally
+    from musicgen_cli.actions.batch.batch import Batch
+    from musicgen_cli.actions.batch.outcome import Tally
     from musicgen_cli.actions.batch.worklist import Worklist
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.base import Engine
@@ -142,6 +143,10 @@ def command(
             show_default=False,
         ),
     ] = None,
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="Cut each exported file into a loop: of --bars, or of all whole bars that fit."),
+    ] = False,
     force: options.Force = False,
     store: options.StoreOption = None,
     json_: options.Json = False,
@@ -167,7 +172,8 @@ def command(
     if settings.local and (run.jobs or services.url):
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
     archive = Store(settings.store, warn=out.warn)
-    worklist = Worklist(_defaults(request, record, settings, archive, output), Sweep(rows.sweep or ()))
+    defaults = _defaults(request, record, settings, archive, output) | ({"loop": True} if loop else {})
+    worklist = Worklist(defaults, Sweep(rows.sweep or ()))
     parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
     if run.failed is not None:
         _check_failures(run.failed, file)
@@ -192,6 +198,7 @@ def _defaults(
     output: str | None,
 ) -> dict[str, Any]:
     """Collect the options of a take as the defaults of rows."""
+    from musicgen_cli.actions.bars import overridden
     from musicgen_cli.actions.batch.outputs import as_folder
     from musicgen_cli.actions.generate import fields_of
 
@@ -208,7 +215,7 @@ def _defaults(
     defaults = request.fields | {name: value for name, value in columns.items() if value is not None}
     if record.from_:
         source = archive.get(record.from_)
-        defaults = fields_of(source) | {"parent_id": source.id} | defaults
+        defaults = overridden(fields_of(source) | {"parent_id": source.id}, defaults)
     return defaults
 
 

@@ -72,7 +72,7 @@ def command(
     settings = local.load_settings(store=store, creator=record.creator, **service.settings)
     options_ = _options(_prompt(prompt or []), request, record, settings)
     archive = Store(settings.store, warn=out.warn)
-    planned_takes = plan(options_, archive)
+    planned_takes = plan(options_, archive, note=out.note)
     archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     config = local.configure(settings)
     if detach:
