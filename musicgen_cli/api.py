@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_cli import settings as configuration
-from musicgen_cli.actions.batch.batch import Batch, check_numbers
+from musicgen_cli.actions.batch.batch import Batch, checked_numbers
 from musicgen_cli.actions.batch.outcome import Outcome
 from musicgen_cli.actions.batch.parents import find_parents
 from musicgen_cli.actions.batch.sweep import Sweep
@@ -26,7 +26,6 @@ from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Store
-from musicgen_cli.text import as_whole
 
 _log = logging.getLogger("musicgen")
 _reporter = LogReporter(_log.info, _log.warning)
@@ -128,18 +127,15 @@ def batch(
     """
     if isinstance(rows, Mapping | str):
         raise TypeError(f"rows must be a list of mappings, got one {type(rows).__name__}")
-    jobs, retry, max_failures = map(as_whole, (jobs, retry, max_failures))
-    check_numbers(jobs=jobs, retry=retry, max_failures=max_failures)
+    jobs, retry, max_failures = checked_numbers(jobs, retry, max_failures)
     sweep, urls = ([each] if isinstance(each, str) else each for each in (sweep, urls))
     settings = _settings(local=local, model=model, url=urls[0] if urls else None, store=store)
     archive = Store(settings.store, warn=_log.warning)
     with closing(Worklist({"creator": settings.creator}, Sweep(sweep))) as worklist:
         wrong = []
         for line, row in enumerate(rows, 1):
-            if not isinstance(row, Mapping):
-                raise TypeError(f"rows must be a list of mappings, and row {line} is a {type(row).__name__}")
             try:
-                worklist.add(line, dict(row))
+                worklist.add(line, _as_dict(line, row))
             except InvalidValueError as err:
                 wrong.append(f"row {line}: {err}")
         parents, missing = find_parents(worklist, archive)
@@ -152,6 +148,18 @@ def batch(
         work = Batch(worklist, archive, model=engine.origin.model, run=run, parents=parents, redo=redo, force=force)
         with closing(engine), work.exclusive_lock():
             yield from work.run(engine, _BatchLog(), jobs=jobs or engine.slots, retry=retry, max_failures=max_failures)
+
+
+def _as_dict(line: int, row: object) -> dict[str, Any]:
+    """
+    Return a row of a batch as a dictionary.
+
+    Raises:
+        TypeError: It is something else, such as a prompt alone.
+    """
+    if not isinstance(row, Mapping):
+        raise TypeError(f"rows must be a list of mappings, and row {line} is a {type(row).__name__}")
+    return dict(row)
 
 
 def _id_of(take: str | Artifact | None) -> str | None:

@@ -44,6 +44,7 @@ from musicgen_cli.errors import (
     TryAgainError,
 )
 from musicgen_cli.store import Artifact, Store
+from musicgen_cli.text import as_whole
 
 _FINGERPRINT_VERSION = "1"
 _AFTER_FAMILY = re.compile(r"-([0-9a-f]{32})-(\d{1,18})")
@@ -63,23 +64,23 @@ class BatchListener(Protocol):
         """Return the listener of one take, entered while it is made."""
 
 
-def check_numbers(*, jobs: int | None, retry: int, max_failures: int | None) -> None:
+def checked_numbers(jobs: int | None, retry: int, max_failures: int | None) -> tuple[int | None, int, int | None]:
     """
-    Check the numbers of `Batch.run`.
+    Check the numbers of `Batch.run`, and return them; 2.0 is 2.
 
     Raises:
         InvalidValueError: One is out of its range.
     """
-    for name, number, low, high in (
-        ("jobs", jobs, 1, _JOBS),
+    jobs, retry, max_failures = map(as_whole, (jobs, retry, max_failures))
+    for name, value, low, high in (
+        ("jobs", 1 if jobs is None else jobs, 1, _JOBS),
         ("retry", retry, 0, _RETRIES),
-        ("max_failures", max_failures, 1, None),
+        ("max_failures", 1 if max_failures is None else max_failures, 1, None),
     ):
-        allowed = f"{low} or more" if high is None else f"{low}-{high}"
-        if number is None and name != "retry":
-            continue
-        if type(number) is not int or number < low or (high is not None and number > high):
-            raise InvalidValueError(f"{name} must be a whole number, {allowed}, got {number!r:.40}")
+        if type(value) is not int or value < low or (high is not None and value > high):
+            allowed = f"{low} or more" if high is None else f"{low}-{high}"
+            raise InvalidValueError(f"{name} must be a whole number, {allowed}, got {value!r:.40}")
+    return jobs, retry, max_failures
 
 
 class Batch:

@@ -103,9 +103,30 @@ class RunOptions(OptionGroup):
         Raises:
             InvalidValueError: One is out of its range.
         """
-        from musicgen_cli.actions.batch.batch import check_numbers
+        from musicgen_cli.actions.batch.batch import checked_numbers
 
-        check_numbers(jobs=self.jobs, retry=self.retry, max_failures=self.max_failures)
+        checked_numbers(self.jobs, self.retry, self.max_failures)
+
+
+@dataclass(frozen=True)
+class FileOptions(OptionGroup):
+    """Where takes are exported to, and how."""
+
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="PATH",
+            help="Export each take as well, to a folder; outputs of rows are below it.",
+            show_default=False,
+        ),
+    ] = None
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="Cut each exported file into a loop: of --bars, or of all whole bars that fit."),
+    ] = False
+    force: options.Force = False
 
 
 @dataclass(frozen=True)
@@ -133,21 +154,7 @@ def command(
     record: take_options.RecordOptions,
     local: engine_options.LocalOptions,
     services: ServicesOptions,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="Export each take as well, to a folder; outputs of rows are below it.",
-            show_default=False,
-        ),
-    ] = None,
-    loop: Annotated[
-        bool,
-        typer.Option("--loop", help="Cut each exported file into a loop: of --bars, or of all whole bars that fit."),
-    ] = False,
-    force: options.Force = False,
+    files: FileOptions,
     store: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -172,13 +179,12 @@ def command(
     if settings.local and (run.jobs or services.url):
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
     archive = Store(settings.store, warn=out.warn)
-    defaults = _defaults(request, record, settings, archive, output) | ({"loop": True} if loop else {})
-    worklist = Worklist(defaults, Sweep(rows.sweep or ()))
+    worklist = Worklist(_defaults(request, record, settings, archive, files), Sweep(rows.sweep or ()))
     parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
     if run.failed is not None:
         _check_failures(run.failed, file)
     config = local.configure(settings)
-    batch_of = partial(Batch, worklist, archive, run=rows.run, parents=parents, redo=rows.redo, force=force)
+    batch_of = partial(Batch, worklist, archive, run=rows.run, parents=parents, redo=rows.redo, force=files.force)
     if run.dry_run:
         model = model_name(config, out, api_key=settings.api_key, urls=services.url or ())
         preview(batch_of(model=model), worklist.takes, out)
@@ -195,14 +201,14 @@ def _defaults(
     record: take_options.RecordOptions,
     settings: "Settings",
     archive: "Store",
-    output: str | None,
+    files: FileOptions,
 ) -> dict[str, Any]:
     """Collect the options of a take as the defaults of rows."""
     from musicgen_cli.actions.bars import overridden
     from musicgen_cli.actions.batch.outputs import as_folder
     from musicgen_cli.actions.generate import fields_of
 
-    if output == "-":
+    if files.output == "-":
         raise UsageError("-o of a batch is a folder, got '-'", hint="`-q` puts the ids of the takes on stdout")
     columns: dict[str, Any] = {
         "variations": record.variations,
@@ -210,7 +216,8 @@ def _defaults(
         "creator": settings.creator,
         "parent_id": record.parent and archive.get(record.parent).id,
         "variation_set_id": record.variation_set,
-        "output": None if output is None else as_folder(output),
+        "output": None if files.output is None else as_folder(files.output),
+        "loop": files.loop or None,
     }
     defaults = request.fields | {name: value for name, value in columns.items() if value is not None}
     if record.from_:
