@@ -242,6 +242,20 @@ def test_variations_models_formats_and_removal_are_there_for_assistants(
     session(run)
 
 
+def test_an_assistant_hears_what_is_wrong_with_a_take(service: HTTPServer, store_path: Path) -> None:
+    """Wherever it sees the result of a job."""
+    service.clear()
+    service.expect_request("/predict", method="POST").respond_with_handler(fakes.shorter)
+
+    async def run(_: Any, call: Call) -> None:
+        job = (await call("musicgen_generate", duration=2))["job_id"]
+        polled = await call("job_poll", job_ids=[job], timeout_ms=30_000)
+        assert polled["results"][job]["warnings"] == ["requested 2 s, got 0.5 s"]
+        assert (await call("job_list"))["jobs"][0]["result"]["warnings"] == ["requested 2 s, got 0.5 s"]
+
+    session(run)
+
+
 def test_an_assistant_can_name_a_length_in_bars(service: HTTPServer, store_path: Path) -> None:
     """The answer says what it comes to."""
 

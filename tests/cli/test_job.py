@@ -132,6 +132,22 @@ def test_wait_has_no_bound_and_prints_the_takes(musicgen: Run, service: HTTPServ
     assert musicgen("job", "show", "-q").lines == [ids[1]]
 
 
+def test_what_is_wrong_with_a_take_is_said_wherever_its_job_is_shown(musicgen: Run, service: HTTPServer) -> None:
+    """Nobody sees what the runner prints: on stderr, or in the object where there is one."""
+    service.clear()
+    service.expect_request("/predict", method="POST").respond_with_handler(fakes.shorter)
+    (id_,) = musicgen("generate", "x", "-d", "2", "--detach").lines
+    said = "requested 2 s, got 0.5 s"
+    for words in (["wait", id_], ["wait", id_, "-q"], ["poll", id_, "-q"], ["show"], ["show", id_, "-q"]):
+        assert musicgen("job", *words).err == f"warning: {said}\n"
+    assert json.loads(musicgen("job", "wait", id_, "--json").err) == {"warning": {"message": said}}
+    assert json.loads(musicgen("job", "poll", id_).out)["results"][id_]["warnings"] == [said]
+    for words in (["show"], ["list"]):
+        assert json.loads(musicgen("job", *words, "--json").out)["result"]["warnings"] == [said]
+    _, shown = on_terminal("-m", "musicgen_cli", "job", "show")
+    assert re.search(rf"result\.warnings:\s+{said}", shown)
+
+
 def test_wait_is_exit_1_if_a_job_failed(musicgen: Run, service: HTTPServer) -> None:
     """What was made beside it is printed; an unknown job has failed, too."""
     service.clear()

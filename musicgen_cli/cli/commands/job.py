@@ -1,7 +1,7 @@
 """`musicgen job`: manages takes that are made in the background."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,8 @@ from musicgen_cli.errors import JobFailedError, StillPendingError
 from musicgen_cli.text import number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from musicgen_cli.actions.jobs.jobs import Jobs
     from musicgen_cli.actions.jobs.poll import Polled
     from musicgen_cli.cli.output import Output
@@ -59,6 +61,8 @@ def show(
         out.pairs(flat(as_object(job)))
     else:
         show_jobs([job], out)
+        if not json_:
+            _warn([job.result], out)
 
 
 def poll(
@@ -90,6 +94,7 @@ def poll(
     result = poll_jobs(_jobs(store_path, out).reconcile, ids or (), timeout_ms=timeout_ms, mode=mode)
     if quiet:
         out.ids(result.completed)
+        _warn(result.results.values(), out)
     else:
         out.json(asdict(result))
     if result.reason == "timeout":
@@ -122,9 +127,7 @@ def wait(
     result = poll_jobs(jobs.reconcile, ids or (), timeout_ms=None, mode="all")
     made = [result.results[name] for name in result.completed]
     out.artifacts(open_store(store_path, out).get_many([each["artifact_id"] for each in made]))
-    for each in made:
-        for text in each.get("warnings", ()):
-            out.warn(text)
+    _warn(made, out)
     _raise_failure(result)
 
 
@@ -149,6 +152,13 @@ def cancel(
             out.note(f"{job.id} will stop as soon as it can")
         elif job.state != CANCELLED:
             out.note(f"{job.id} has ended already: {job.state}")
+
+
+def _warn(results: "Iterable[Mapping[str, Any] | None]", out: "Output") -> None:
+    """Print the warnings of complete jobs, as `generate` does."""
+    for result in results:
+        for text in (result or {}).get("warnings", ()):
+            out.warn(text)
 
 
 def _raise_failure(result: "Polled") -> None:
