@@ -105,7 +105,7 @@ _musicgen_takes() {
     'generate --creator' | 'batch --creator' | 'list --creator' | 'ls --creator' | 'import --creator' | 'gallery --creator')
       stored=creators
       ;;
-    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'ls --parent' | 'play @'* | 'export @'* | 'tag @'* | 'name @0' | 'rm @'* | 'undo @'* | 'gallery --parent')
+    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'ls --parent' | 'play @'* | 'export @'* | 'tag @'* | 'name @0' | 'gallery --parent')
       stored=takes
       ;;
     'generate --variation-set' | 'batch --variation-set' | 'list --set' | 'ls --set' | 'gallery --set')
@@ -140,6 +140,12 @@ _musicgen_takes() {
       ;;
     'export --format')
       choices='wav flac ogg mp3'
+      ;;
+    'rm @'*)
+      stored=removable
+      ;;
+    'undo @'*)
+      stored=removed
       ;;
     'job show @0' | 'job poll @'* | 'job wait @'* | 'job cancel @'*)
       stored=jobs

@@ -204,7 +204,7 @@ complete -c musicgen -n '__musicgen_at name' -l json -d 'Print JSON Lines; error
 complete -c musicgen -n '__musicgen_at name' -s q -l quiet -d 'Print ids alone, and no progress or notes.'
 complete -c musicgen -n '__musicgen_at name' -s h -l help -d 'Show help and exit.'
 
-complete -c musicgen -n '__musicgen_at rm' -f -k -a '(__musicgen_stored takes)'
+complete -c musicgen -n '__musicgen_at rm' -f -k -a '(__musicgen_stored removable)'
 complete -c musicgen -n '__musicgen_at rm' -l yes -d 'Remove; otherwise only list what would be removed.'
 complete -c musicgen -n '__musicgen_at rm' -l undo -d 'Restore removed takes.'
 complete -c musicgen -n '__musicgen_at rm' -l store -r -f -a '(__fish_complete_directories (commandline -ct))' -d 'The store\'s folder; else MUSICGEN_STORE.'
@@ -212,7 +212,7 @@ complete -c musicgen -n '__musicgen_at rm' -l json -d 'Print JSON Lines; errors 
 complete -c musicgen -n '__musicgen_at rm' -s q -l quiet -d 'Print ids alone, and no progress or notes.'
 complete -c musicgen -n '__musicgen_at rm' -s h -l help -d 'Show help and exit.'
 
-complete -c musicgen -n '__musicgen_at undo' -f -k -a '(__musicgen_stored takes)'
+complete -c musicgen -n '__musicgen_at undo' -f -k -a '(__musicgen_stored removed)'
 complete -c musicgen -n '__musicgen_at undo' -l store -r -f -a '(__fish_complete_directories (commandline -ct))' -d 'The store\'s folder; else MUSICGEN_STORE.'
 complete -c musicgen -n '__musicgen_at undo' -l json -d 'Print JSON Lines; errors are JSON, too.'
 complete -c musicgen -n '__musicgen_at undo' -s q -l quiet -d 'Print ids alone, and no progress or notes.'

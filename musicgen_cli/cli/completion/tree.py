@@ -55,6 +55,8 @@ VALUES = {
     "ids": TAKES,
     "parent": TAKES,
     "from": TAKES,
+    "undo ids": Value(stored="removed"),
+    "rm ids": Value(stored="removable"),
     "show id_": Value(stored="takes,sets"),
     "job id_": JOBS,
     "job ids": JOBS,
