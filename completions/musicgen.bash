@@ -105,7 +105,7 @@ _musicgen_takes() {
     'generate --creator' | 'batch --creator' | 'list --creator' | 'ls --creator' | 'import --creator' | 'gallery --creator')
       stored=creators
       ;;
-    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'ls --parent' | 'play @'* | 'export @'* | 'tag @'* | 'name @0' | 'gallery --parent')
+    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'ls --parent' | 'name @0' | 'gallery --parent')
       stored=takes
       ;;
     'generate --variation-set' | 'batch --variation-set' | 'list --set' | 'ls --set' | 'gallery --set')
@@ -135,14 +135,14 @@ _musicgen_takes() {
     'list --model' | 'ls --model' | 'gallery --model')
       stored=makers
       ;;
-    'show @0')
+    'show @0' | 'play @'* | 'export @'* | 'tag @'*)
       stored=takes,sets
       ;;
     'export --format')
       choices='wav flac ogg mp3'
       ;;
     'rm @'*)
-      stored=removable
+      stored=removable,sets
       ;;
     'undo @'*)
       stored=removed

@@ -167,14 +167,14 @@ complete -c musicgen -n '__musicgen_at show' -l json -d 'Print JSON Lines; error
 complete -c musicgen -n '__musicgen_at show' -s q -l quiet -d 'Print ids alone, and no progress or notes.'
 complete -c musicgen -n '__musicgen_at show' -s h -l help -d 'Show help and exit.'
 
-complete -c musicgen -n '__musicgen_at play' -f -k -a '(__musicgen_stored takes)'
+complete -c musicgen -n '__musicgen_at play' -f -k -a '(__musicgen_stored takes,sets)'
 complete -c musicgen -n '__musicgen_at play' -l loop -d 'Repeat until Ctrl-C, without gaps if the player can read raw samples.'
 complete -c musicgen -n '__musicgen_at play' -l store -r -f -a '(__fish_complete_directories (commandline -ct))' -d 'The store\'s folder; else MUSICGEN_STORE.'
 complete -c musicgen -n '__musicgen_at play' -l json -d 'Print JSON Lines; errors are JSON, too.'
 complete -c musicgen -n '__musicgen_at play' -s q -l quiet -d 'Print ids alone, and no progress or notes.'
 complete -c musicgen -n '__musicgen_at play' -s h -l help -d 'Show help and exit.'
 
-complete -c musicgen -n '__musicgen_at export' -f -k -a '(__musicgen_stored takes)'
+complete -c musicgen -n '__musicgen_at export' -f -k -a '(__musicgen_stored takes,sets)'
 complete -c musicgen -n '__musicgen_at export' -s o -l output -r -F -d 'Write to this file or folder, or to stdout if -. [current folder]'
 complete -c musicgen -n '__musicgen_at export' -l name -r -f -d 'Template of file names in a folder. [{prompt_slug}-{seed}-{id}]'
 complete -c musicgen -n '__musicgen_at export' -l format -r -f -a 'wav flac ogg mp3' -d 'Format of the files; all but wav need the extra audio or ffmpeg. [by the suffix, else wav]'
@@ -190,7 +190,7 @@ complete -c musicgen -n '__musicgen_at export' -l json -d 'Print JSON Lines; err
 complete -c musicgen -n '__musicgen_at export' -s q -l quiet -d 'Print ids alone, and no progress or notes.'
 complete -c musicgen -n '__musicgen_at export' -s h -l help -d 'Show help and exit.'
 
-complete -c musicgen -n '__musicgen_at tag' -f -k -a '(__musicgen_stored takes)'
+complete -c musicgen -n '__musicgen_at tag' -f -k -a '(__musicgen_stored takes,sets)'
 complete -c musicgen -n '__musicgen_at tag' -l add -r -f -k -a '(__musicgen_stored tags)' -d 'Add this tag (repeatable).'
 complete -c musicgen -n '__musicgen_at tag' -l rm -r -f -k -a '(__musicgen_stored tags)' -d 'Remove this tag (repeatable).'
 complete -c musicgen -n '__musicgen_at tag' -l store -r -f -a '(__fish_complete_directories (commandline -ct))' -d 'The store\'s folder; else MUSICGEN_STORE.'
@@ -204,7 +204,7 @@ complete -c musicgen -n '__musicgen_at name' -l json -d 'Print JSON Lines; error
 complete -c musicgen -n '__musicgen_at name' -s q -l quiet -d 'Print ids alone, and no progress or notes.'
 complete -c musicgen -n '__musicgen_at name' -s h -l help -d 'Show help and exit.'
 
-complete -c musicgen -n '__musicgen_at rm' -f -k -a '(__musicgen_stored removable)'
+complete -c musicgen -n '__musicgen_at rm' -f -k -a '(__musicgen_stored removable,sets)'
 complete -c musicgen -n '__musicgen_at rm' -l yes -d 'Remove; otherwise only list what would be removed.'
 complete -c musicgen -n '__musicgen_at rm' -l undo -d 'Restore removed takes.'
 complete -c musicgen -n '__musicgen_at rm' -l store -r -f -a '(__fish_complete_directories (commandline -ct))' -d 'The store\'s folder; else MUSICGEN_STORE.'

@@ -43,6 +43,7 @@ class Value:
 FREE = Value()
 FILES, DIRS = Value(paths="files"), Value(paths="dirs")
 TAKES, TAGS, SETS = Value(stored="takes"), Value(stored="tags"), Value(stored="sets")
+TAKES_OR_SETS = Value(stored="takes,sets")
 JOBS, CREATORS = Value(stored="jobs"), Value(stored="creators")
 MODELS = Value(stored="models", paths="dirs")
 
@@ -52,12 +53,12 @@ MODELS = Value(stored="models", paths="dirs")
 VALUES = {
     "show-completion": Value(choices=SHELLS),
     "id_": TAKES,
-    "ids": TAKES,
+    "ids": TAKES_OR_SETS,
     "parent": TAKES,
     "from": TAKES,
     "undo ids": Value(stored="removed"),
-    "rm ids": Value(stored="removable"),
-    "show id_": Value(stored="takes,sets"),
+    "rm ids": Value(stored="removable,sets"),
+    "show id_": TAKES_OR_SETS,
     "job id_": JOBS,
     "job ids": JOBS,
     "tag": TAGS,
