@@ -97,6 +97,8 @@ def _store(config: "Settings") -> tuple[str, str]:
         existing = existing.parent
     if not os.access(existing, os.W_OK):
         return "broken", f"{existing} can't be written"
+    if not root.is_dir():
+        return "absent", f"{root}: the first take creates it"
     return "ok", f"{root}: {stats.artifacts} takes, {size(stats.blob_bytes)} of audio"
 
 

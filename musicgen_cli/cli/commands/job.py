@@ -1,5 +1,6 @@
 """`musicgen job`: manages takes that are made in the background."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import options
-from musicgen_cli.cli.stores import open_store
+from musicgen_cli.cli.stores import find_store, open_store
 from musicgen_cli.errors import JobFailedError, StillPendingError
 from musicgen_cli.text import number
 
@@ -126,7 +127,8 @@ def wait(
         out.note(f"waiting for {waiting} {'job' if waiting == 1 else 'jobs'}" if waiting else "no job is pending")
     result = poll_jobs(jobs.reconcile, ids or (), timeout_ms=None, mode="all")
     made = [result.results[name] for name in result.completed]
-    out.artifacts(open_store(store_path, out).get_many([each["artifact_id"] for each in made]))
+    ids = [each["artifact_id"] for each in made]
+    out.artifacts(open_store(store_path, out).get_many(ids) if ids else ())
     _warn(made, out)
     _raise_failure(result)
 
@@ -172,8 +174,13 @@ def _raise_failure(result: "Polled") -> None:
 def _jobs(store_path: Path | None, out: "Output") -> "Jobs":
     from musicgen_cli import settings
     from musicgen_cli.actions.jobs.jobs import Jobs
+    from musicgen_cli.store import Store
 
-    return Jobs(open_store(store_path, out), settings.state_dir())
+    store = Store(settings.load({"store": store_path}).store, warn=out.warn)
+    jobs = Jobs(store, settings.state_dir())
+    if not os.path.isdir(jobs.folder):  # noqa: PTH112  # it never raises
+        find_store(store_path, out)  # before its first take, a store with jobs is no mistake
+    return jobs
 
 
 commands = {"list": list_, "show": show, "poll": poll, "wait": wait, "cancel": cancel}
