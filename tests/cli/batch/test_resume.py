@@ -46,7 +46,11 @@ def test_another_model_makes_takes_of_its_own(batch: RunRows) -> None:
 
 
 def test_rows_that_are_changed_after_a_kill_get_their_files(tmp_path: Path, store_path: Path) -> None:
-    """Of 400 rows with outputs, killed at 70 and ten of them changed, each file has the sound of its row in the end, and nothing is in the way."""
+    """
+    The loop of a game's developer: 400 rows, killed at 70, ten of them changed, run again.
+
+    In the end each file has the sound of its row, nothing is in the way, and no hint says otherwise.
+    """
     rows, out = tmp_path / "cues.csv", tmp_path / "out"
     seeds = {f"{i % 3}/cue{i}.wav": i for i in range(400)}
 
