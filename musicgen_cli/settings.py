@@ -24,7 +24,7 @@ LABEL_CHARS = 128  # of a creator's or a variation set's name
 NO_HOME = Path(os.devnull)  # where the user's folders would be if there were a home directory
 
 _NAME_STORE = "`--store DIR` or MUSICGEN_STORE names a folder"
-_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +189,8 @@ def _checked(name: str, value: Any, source: str) -> Any:
     if name == "local":
         if isinstance(value, bool):
             return value
-        if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
-            return value.lower() in _TRUE
+        if isinstance(value, str) and value.lower() in TRUE | FALSE:
+            return value.lower() in TRUE
         raise InvalidValueError(f"local must be true or false, got {value!r}{suffix}")
     if value is None and name in {"api_key", "export_dir", "store"}:
         return None

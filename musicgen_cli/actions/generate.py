@@ -72,7 +72,7 @@ def plan(options: GenerateOptions, store: Store, *, note: Callable[[str], None] 
     parent_id = options.parent_id and find_take(options.parent_id, store).id
     if options.from_id:
         source = find_take(options.from_id, store)
-        fields = overridden(_fields_from(source, variations=variations), fields)
+        fields = overridden(fields_from(source, variations=variations), fields)
         parent_id = parent_id or source.id
     fields, length = with_duration(fields)
     if fields.get("seed") is None:
@@ -242,7 +242,7 @@ def fields_of(artifact: Artifact) -> dict[str, Any]:
     return fields
 
 
-def _fields_from(source: Artifact, *, variations: int) -> dict[str, Any]:
+def fields_from(source: Artifact, *, variations: int = 1) -> dict[str, Any]:
     """
     Return the fields of a request for takes like another one; without its seed for a set, which would repeat its sound.
 

@@ -41,6 +41,7 @@ COLUMNS = (
 NOT_TEXT = frozenset(  # columns whose cells in a CSV file are numbers or booleans
     {field.name for field in (*FIELDS, *LENGTH_FIELDS) if field.type is not str} | {*_NUMBERS, "variations", "loop"}
 )
+BOOLEANS = frozenset({field.name for field in FIELDS if field.type is bool} | {"loop"})
 
 
 def unknown_column(name: str) -> str:

@@ -206,7 +206,8 @@ def _defaults(
     """Collect the options of a take as the defaults of rows."""
     from musicgen_cli.actions.bars import overridden
     from musicgen_cli.actions.batch.outputs import as_folder
-    from musicgen_cli.actions.generate import fields_of
+    from musicgen_cli.actions.generate import fields_from
+    from musicgen_cli.actions.library.takes import find_take
 
     if files.output == "-":
         raise UsageError("-o of a batch is a folder, got '-'", hint="`-q` puts the ids of the takes on stdout")
@@ -214,15 +215,15 @@ def _defaults(
         "variations": record.variations,
         "tags": record.tag,
         "creator": settings.creator,
-        "parent_id": record.parent and archive.get(record.parent).id,
+        "parent_id": record.parent and find_take(record.parent, archive).id,
         "variation_set_id": record.variation_set,
         "output": None if files.output is None else as_folder(files.output),
         "loop": files.loop or None,
     }
     defaults = request.fields | {name: value for name, value in columns.items() if value is not None}
     if record.from_:
-        source = archive.get(record.from_)
-        defaults = overridden(fields_of(source) | {"parent_id": source.id}, defaults)
+        source = find_take(record.from_, archive)
+        defaults = overridden(fields_from(source, variations=record.variations) | {"parent_id": source.id}, defaults)
     return defaults
 
 
