@@ -24,6 +24,7 @@ from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.jobs.poll import MODES, poll
 from musicgen_cli.actions.library.export import FORMATS, export, resolve_target
 from musicgen_cli.actions.library.loops import LoopOptions
+from musicgen_cli.actions.library.takes import find_take, restored, take_ids
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError, system_reason
 from musicgen_cli.mcp_arguments import Arguments, flag, number, required_texts, text, texts, typed, whole_number
 from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS, RequestField
@@ -164,7 +165,7 @@ class Tools:
         """Remove takes, or restore removed ones."""
         ids = required_texts(arguments, "artifact_ids")
         is_undo = flag(arguments, "undo")
-        artifacts = [self.store.restore(id_) for id_ in ids] if is_undo else self.store.remove(ids)
+        artifacts = [*restored(ids, self.store)] if is_undo else self.store.remove([*take_ids(ids, self.store)])
         return Answer({"artifacts": [artifact.record for artifact in artifacts]})
 
     def artifact_export(self, arguments: Arguments) -> Answer:
@@ -197,7 +198,7 @@ class Tools:
         artifact_id = text(arguments, "artifact_id")
         if not artifact_id:
             raise InvalidValueError("artifact_id is missing")
-        return self.store.get(artifact_id)
+        return find_take(artifact_id, self.store)
 
 
 def _job(job: Job) -> dict[str, Any]:
@@ -355,7 +356,7 @@ TOOLS = {
             "artifact_remove",
             "Remove takes, or restore removed ones; their audio stays until the user cleans up the store.",
             {
-                "artifact_ids": _strings("Ids of takes, the starts of ids, or `last`.", minItems=1),
+                "artifact_ids": _strings("Ids of takes or sets, the starts of ids, or `last`.", minItems=1),
                 "undo": _boolean("Restore these takes."),
             },
             required=("artifact_ids",),

@@ -233,6 +233,10 @@ def test_variations_models_formats_and_removal_are_there_for_assistants(
         assert gap["notes"][0].startswith("mp3 adds silence at both ends")
         assert "format must be one of" in await call("artifact_export", artifact_id=id_, format="midi")
 
+        set_id = started["variation_set_id"]
+        assert len((await call("artifact_remove", artifact_ids=[set_id]))["artifacts"]) == 3
+        assert len((await call("artifact_remove", artifact_ids=[set_id], undo=True))["artifacts"]) == 3
+        assert "it is a variation set" in await call("artifact_get", artifact_id=set_id)
         removed = await call("artifact_remove", artifact_ids=[id_])
         assert [take["id"] for take in removed["artifacts"]] == [id_]
         assert "no take matches" in await call("artifact_get", artifact_id=id_)
