@@ -77,7 +77,7 @@ def generate(
         tags=[tags] if isinstance(tags, str) else tags,
         variations=variations,
         parent_id=_id_of(parent_id),
-        variation_set_id=variation_set_id and configuration.label("variation_set_id", variation_set_id),
+        variation_set_id=None if (name := variation_set_id) is None else configuration.label("variation_set_id", name),
         from_id=_id_of(from_id),
     )
     planned_takes = plan(options, archive, note=_log.info)
@@ -163,7 +163,14 @@ def _as_dict(line: int, row: object) -> dict[str, Any]:
 
 
 def _id_of(take: str | Artifact | None) -> str | None:
-    """Return the id of a take that was named by itself, or by an id."""
+    """
+    Return the id of a take that was named by itself, or by an id.
+
+    Raises:
+        InvalidValueError: It is empty.
+    """
+    if take == "":
+        raise InvalidValueError("an id must not be empty: None stands for no take")
     return take.id if isinstance(take, Artifact) else take
 
 

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from musicgen_cli._version import __version__
-from musicgen_cli.cli.option_groups import grouped, with_numbers
+from musicgen_cli.cli.option_groups import checked, grouped
 from musicgen_cli.errors import MusicgenError, StoppedError, UsageError, system_reason
 
 # The first line of each command's help; the rest is in its docstring. A command's name is that of its module in
@@ -102,7 +102,7 @@ def build_app(names: Container[str]) -> typer.Typer:
 
 def _presented(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command as Typer gets it."""
-    return report_errors(with_numbers(grouped(command)))
+    return report_errors(checked(grouped(command)))
 
 
 def _help(summary: str, command: Callable[..., None]) -> str:

@@ -3,8 +3,8 @@ Groups of options: a command takes one object for each group instead of a parame
 
     def command(prompt: ..., engine: options.EngineOptions, json_: options.Json = False) -> None: ...
 
-`grouped` presents the options of each group to Typer as separate parameters. `with_numbers` has the
-numbers of every option read as `whole_number` and `any_number` do.
+`grouped` presents the options of each group to Typer as separate parameters. `checked` has every
+option and argument of a command read and checked in the same way.
 """
 
 import inspect
@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields
 from functools import wraps
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import typer
-from typer.models import OptionInfo
+from typer.models import ParameterInfo
 
+_MAY_BE_EMPTY = {"prompt", "search", "words"}  # no prompt, any text, no name
 _MOST_DIGITS = 30  # more than any range allows
 
 
@@ -63,16 +65,47 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def with_numbers(command: Callable[..., None]) -> Callable[..., None]:
-    """Have the options of a command that take numbers read them as `whole_number` and `any_number` do."""
+def checked(command: Callable[..., None]) -> Callable[..., None]:
+    """
+    Have the options and arguments of a command read by `whole_number`, `any_number` and `path`, and empty ones refused.
+
+    What a script passes is empty where its variable isn't set: `rm "$id"` must not be anything else than an error.
+    """
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         type_, *annotations = get_args(parameter.annotation) or (None,)
-        types = {type_, *get_args(type_)}  # those of `int | None`, too
+        types = _types_in(type_)
         for info in annotations:
-            if isinstance(info, OptionInfo) and not types.isdisjoint({int, float}):
+            if not isinstance(info, ParameterInfo):
+                continue
+            if not types.isdisjoint({int, float}):
                 info.parser = whole_number if int in types else any_number
                 info.metavar = info.metavar or "N"
+            elif Path in types:
+                info.parser = path
+            elif str in types and parameter.name not in _MAY_BE_EMPTY:
+                info.callback = _not_empty
     return command
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    """Return a type and those that it is made of: of `list[int] | None` also `int`."""
+    return {annotation}.union(*map(_types_in, get_args(annotation)))
+
+
+def _not_empty(value: Any) -> Any:
+    if "" in (value if isinstance(value, list) else [value]):
+        raise typer.BadParameter("must not be empty")
+    return value
+
+
+def path(text: str | Path) -> Path:
+    """
+    Read a path.
+
+    Raises:
+        typer.BadParameter: It is empty, which would be the current folder.
+    """
+    return Path(_not_empty(text))
 
 
 def any_number(text: str | float) -> float:

@@ -100,7 +100,7 @@ def _options(
         tags=record.tag or (),
         variations=record.variations,
         parent_id=record.parent,
-        variation_set_id=record.variation_set and label("variation_set", record.variation_set),
+        variation_set_id=None if (name := record.variation_set) is None else label("variation_set", name),
         from_id=record.from_,
     )
 
