@@ -129,6 +129,10 @@ def test_wait_has_no_bound_and_prints_the_takes(musicgen: Run, service: HTTPServ
     again = musicgen("job", "wait", ids[1], "--json")
     assert [json.loads(line)["client_job_id"] for line in again.lines] == [ids[1]]
     assert musicgen("job", "wait").err == "no job is pending\n"
+    musicgen("rm", "last", "--yes")
+    removed = musicgen("job", "wait", *ids, "-q")
+    assert (removed.code, removed.lines) == (0, done.lines[:1])
+    assert removed.err == f"warning: {done.lines[1]} was removed: `musicgen undo {done.lines[1]}` restores it\n"
     assert musicgen("job", "show", "-q").lines == [ids[1]]
 
 

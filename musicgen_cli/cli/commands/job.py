@@ -9,15 +9,16 @@ import typer
 from musicgen_cli import limits
 from musicgen_cli.cli import options
 from musicgen_cli.cli.stores import find_store, open_store
-from musicgen_cli.errors import JobFailedError, StillPendingError
+from musicgen_cli.errors import ArtifactNotFoundError, JobFailedError, StillPendingError
 from musicgen_cli.text import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from musicgen_cli.actions.jobs.jobs import Jobs
     from musicgen_cli.actions.jobs.poll import Polled
     from musicgen_cli.cli.output import Output
+    from musicgen_cli.store import Artifact, Store
 
 
 JobIds = Annotated[
@@ -127,8 +128,8 @@ def wait(
         out.note(f"waiting for {waiting} {'job' if waiting == 1 else 'jobs'}" if waiting else "no job is pending")
     result = poll_jobs(jobs.reconcile, ids or (), timeout_ms=None, mode="all")
     made = [result.results[name] for name in result.completed]
-    ids = [each["artifact_id"] for each in made]
-    out.artifacts(open_store(store_path, out).get_many(ids) if ids else ())
+    if made:
+        out.artifacts(_takes([each["artifact_id"] for each in made], open_store(store_path, out), out))
     _warn(made, out)
     _raise_failure(result)
 
@@ -154,6 +155,15 @@ def cancel(
             out.note(f"{job.id} will stop as soon as it can")
         elif job.state != CANCELLED:
             out.note(f"{job.id} has ended already: {job.state}")
+
+
+def _takes(ids: "Iterable[str]", store: "Store", out: "Output") -> "Iterator[Artifact]":
+    """Yield the takes of jobs that are still stored, and say which were removed since."""
+    for id_ in ids:
+        try:
+            yield store.get(id_)
+        except ArtifactNotFoundError:
+            out.warn(f"{id_} was removed: `musicgen undo {id_}` restores it")
 
 
 def _warn(results: "Iterable[Mapping[str, Any] | None]", out: "Output") -> None:
