@@ -9,16 +9,15 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli.errors import InvalidValueError
+from musicgen_cli.text import as_whole
 
 Arguments = Mapping[str, Any]
 
 
 def typed(value: object, type_: str) -> object:
     """Return a value that arrived as text in the JSON type of its schema; what isn't of that type stays as it is."""
-    if type_ == "integer" and isinstance(value, float) and value.is_integer():
-        return int(value)
     if not isinstance(value, str) or type_ == "string":
-        return value
+        return as_whole(value) if type_ == "integer" else value
     text = value.strip()
     if not text:
         return None
@@ -32,7 +31,7 @@ def typed(value: object, type_: str) -> object:
         return parsed if isinstance(parsed, list) else [value]
     if isinstance(parsed, bool) or not isinstance(parsed, int | float) or not math.isfinite(parsed):
         return value
-    return int(parsed) if type_ == "integer" and parsed == int(parsed) else parsed
+    return as_whole(parsed) if type_ == "integer" else parsed
 
 
 def text(arguments: Arguments, name: str) -> str | None:

@@ -24,9 +24,10 @@ from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.actions.jobs.poll import MODES, poll
 from musicgen_cli.actions.library.export import FORMATS, export, resolve_target
 from musicgen_cli.actions.library.loops import LoopOptions
+from musicgen_cli.actions.library.takes import find_take, restored, take_ids
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError, system_reason
 from musicgen_cli.mcp_arguments import Arguments, flag, number, required_texts, text, texts, typed, whole_number
-from musicgen_cli.request_fields import FIELDS, RequestField
+from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS, RequestField
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Filter, Store
 
@@ -99,8 +100,9 @@ class Tools:
     def musicgen_generate(self, arguments: Arguments) -> Answer:
         """Queue takes."""
         engine_config = self._engine_config(text(arguments, "model"))
+        names = [field.name for field in (*_REQUEST_FIELDS, *LENGTH_FIELDS)]
         options = GenerateOptions(
-            {field.name: arguments[field.name] for field in _REQUEST_FIELDS if arguments.get(field.name) is not None},
+            {name: arguments[name] for name in names if arguments.get(name) is not None},
             creator=configuration.label("creator", text(arguments, "creator") or self.settings.creator),
             tags=texts(arguments, "tags"),
             variations=whole_number(arguments, "variations", limits.VARIATIONS),
@@ -108,14 +110,15 @@ class Tools:
             variation_set_id=(name := text(arguments, "variation_set_id"))
             and configuration.label("variation_set_id", name),
         )
-        planned_takes = plan(options, self.store)
+        notes: list[str] = []
+        planned_takes = plan(options, self.store, note=notes.append)
         self.store.check_free_space(sum(map(expected_bytes, planned_takes)))
         jobs = self.jobs.add(planned_takes, engine_config)
         content: dict[str, Any] = {"job_id": jobs[0].id, "status": jobs[0].state, "message": _STARTED}
         if len(jobs) > 1:
             set_id = planned_takes[0].draft.variation_set_id
             content |= {"job_ids": [job.id for job in jobs], "variation_set_id": set_id}
-        return Answer(content)
+        return Answer(content | ({"notes": notes} if notes else {}))
 
     def job_poll(self, arguments: Arguments) -> Answer:
         """Wait for jobs."""
@@ -162,7 +165,7 @@ class Tools:
         """Remove takes, or restore removed ones."""
         ids = required_texts(arguments, "artifact_ids")
         is_undo = flag(arguments, "undo")
-        artifacts = [self.store.restore(id_) for id_ in ids] if is_undo else self.store.remove(ids)
+        artifacts = [*restored(ids, self.store)] if is_undo else self.store.remove([*take_ids(ids, self.store)])
         return Answer({"artifacts": [artifact.record for artifact in artifacts]})
 
     def artifact_export(self, arguments: Arguments) -> Answer:
@@ -179,7 +182,7 @@ class Tools:
             format_=text(arguments, "format"),
             loop=_loop(arguments),
         )
-        notes: list[str] = []
+        notes = [*target.warnings]
         exported = export(artifact, self.store, target, set(), note=notes.append)
         return Answer({"artifact_id": artifact.id, "path": str(exported)} | ({"notes": notes} if notes else {}))
 
@@ -195,7 +198,7 @@ class Tools:
         artifact_id = text(arguments, "artifact_id")
         if not artifact_id:
             raise InvalidValueError("artifact_id is missing")
-        return self.store.get(artifact_id)
+        return find_take(artifact_id, self.store)
 
 
 def _job(job: Job) -> dict[str, Any]:
@@ -274,7 +277,7 @@ def _whole_number(description: str, allowed: limits.Range) -> dict[str, Any]:
 
 def _request_field(field: RequestField) -> dict[str, Any]:
     """Return the JSON schema of a request field."""
-    schema: dict[str, Any] = {"type": _JSON_TYPES[field.type], "description": f"{field.meaning}."}
+    schema: dict[str, Any] = {"type": _JSON_TYPES[field.type], "description": f"{field.meaning.replace('--', '')}."}
     if field.type is str:
         schema["maxLength"] = limits.PROMPT_CHARS
     if field.range is not None:
@@ -289,7 +292,7 @@ TOOLS = {
         Tool(
             "musicgen_generate",
             "Start making music from text. Answers at once with a job's id, or `job_ids`; job_poll waits for them.",
-            {field.name: _request_field(field) for field in _REQUEST_FIELDS}
+            {field.name: _request_field(field) for field in (*_REQUEST_FIELDS, *LENGTH_FIELDS)}
             | {
                 "variation_set_id": _string(
                     "The variation set to join.", minLength=1, maxLength=configuration.LABEL_CHARS
@@ -353,7 +356,7 @@ TOOLS = {
             "artifact_remove",
             "Remove takes, or restore removed ones; their audio stays until the user cleans up the store.",
             {
-                "artifact_ids": _strings("Ids of takes, the starts of ids, or `last`.", minItems=1),
+                "artifact_ids": _strings("Ids of takes or sets, the starts of ids, or `last`.", minItems=1),
                 "undo": _boolean("Restore these takes."),
             },
             required=("artifact_ids",),

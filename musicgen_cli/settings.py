@@ -24,7 +24,7 @@ LABEL_CHARS = 128  # of a creator's or a variation set's name
 NO_HOME = Path(os.devnull)  # where the user's folders would be if there were a home directory
 
 _NAME_STORE = "`--store DIR` or MUSICGEN_STORE names a folder"
-_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +85,23 @@ def load(options: Mapping[str, object] | None = None) -> Settings:
     return Settings(store_folder=values.pop("store"), **values, sources=sources)
 
 
-def label(name: str, value: str) -> str:
+def label(name: str, value: object, suffix: str = "") -> str:
     """
     Check a creator's or a variation set's name.
 
+    Args:
+        suffix: The end of the message, such as where the value comes from.
+
     Raises:
-        InvalidValueError: It is empty, longer than 128 characters, has control characters, or begins or ends with white
-            space.
+        InvalidValueError: It is no text, is empty or longer than 128 characters, has control characters, or begins or
+            ends with white space.
     """
+    if not isinstance(value, str):
+        raise InvalidValueError(f"{name} must be text, got {value!r:.40}{suffix}")
     if problem := undecoded(value):
-        raise InvalidValueError(f"{name} {problem}")
+        raise InvalidValueError(f"{name} {problem}{suffix}")
     if not value or len(value) > LABEL_CHARS or not value.isprintable() or value != value.strip():
-        raise InvalidValueError(f"{name} must be 1-{LABEL_CHARS} printable characters, got {value[:40]!r}")
+        raise InvalidValueError(f"{name} must be 1-{LABEL_CHARS} printable characters, got {value[:40]!r}{suffix}")
     return value
 
 
@@ -184,8 +189,8 @@ def _checked(name: str, value: Any, source: str) -> Any:
     if name == "local":
         if isinstance(value, bool):
             return value
-        if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
-            return value.lower() in _TRUE
+        if isinstance(value, str) and value.lower() in TRUE | FALSE:
+            return value.lower() in TRUE
         raise InvalidValueError(f"local must be true or false, got {value!r}{suffix}")
     if value is None and name in {"api_key", "export_dir", "store"}:
         return None
@@ -194,7 +199,7 @@ def _checked(name: str, value: Any, source: str) -> Any:
     if name in {"store", "export_dir"}:
         return _folder(Path(value), name)
     if name == "creator":
-        return label("creator", str(value))
+        return label("creator", str(value), suffix)
     if name == "api_key" and not (str(value).isascii() and str(value).isprintable() and " " not in str(value)):
         raise InvalidValueError(f"api_key must be printable ASCII without spaces{suffix}")  # never shown
     return str(value)

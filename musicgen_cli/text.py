@@ -7,8 +7,10 @@ Prompts, tags, paths and messages of servers are data, and may contain character
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Iterable
+from typing import Any
 
 # C0, DEL, C1; line and paragraph separators; bidi controls; lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -60,6 +62,21 @@ def number(value: float) -> str:
     """Write a number without needless decimals: `31`, not `31.0`."""
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value)) if whole else str(value)
+
+
+def as_whole(value: Any) -> Any:
+    """
+    Return a whole number as an `int` where a program wrote it as a float, as `2.0`, or as a number of numpy.
+
+    Anything else stays as it is, for a check to refuse it.
+    """
+    if isinstance(value, bool):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        is_integer = getattr(value, "is_integer", None)
+        return int(value) if is_integer is not None and is_integer() else value
 
 
 def plural(count: int, noun: str) -> str:

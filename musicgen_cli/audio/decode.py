@@ -13,7 +13,7 @@ from musicgen_cli.extras import needs
 from musicgen_cli.limits import SOUND_BYTES
 from musicgen_cli.text import size
 
-ENDINGS = (".flac", ".ogg", ".oga", ".mp3")
+ENDINGS = (".flac", ".ogg", ".oga", ".opus", ".mp3")
 
 _BLOCK_FRAMES = 1 << 16
 _FFMPEG_S = 600.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -85,3 +86,19 @@ def make_directory(path: Path) -> None:
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     atomic.sync_directory(path.parent, follow=True)
+
+
+def keeps_modes(folder: Path) -> bool:
+    """
+    Tell whether the file system of a folder keeps permissions; CIFS, FAT and mounts of a bucket don't.
+
+    It is tried with a file, which is removed again. Where none can be made, the file system counts as one that does.
+    """
+    path = folder / f"{atomic.TEMPORARY}{os.getpid()}-modes"
+    try:
+        atomic.write_new(path, b"", mode=atomic.READ_ONLY, durable=False)
+        return stat.S_IMODE(path.lstat().st_mode) == atomic.READ_ONLY
+    except OSError:
+        return True
+    finally:
+        atomic.discard(path)

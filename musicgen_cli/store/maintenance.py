@@ -264,6 +264,7 @@ def _unused_files(root: Path, blobs: Blobs, live: set[bytes]) -> Iterator[tuple[
 def _repair_layout(root: Path, quarantine: _Quarantine, *, dry_run: bool) -> int:
     """Move paths of a wrong type to `quarantine`, and set modes; return how many modes were wrong."""
     wrong = 0
+    has_modes: bool | None = None  # it is tried if one is wrong
     for path, is_directory, mode in layout(root):
         try:
             status = path.stat() if path == root else path.lstat()
@@ -276,6 +277,10 @@ def _repair_layout(root: Path, quarantine: _Quarantine, *, dry_run: bool) -> int
             with _locked_if(not dry_run, root):
                 quarantine.move(path)
         elif hasattr(os, "geteuid") and stat.S_IMODE(status.st_mode) & 0o777 != mode:
+            if has_modes is None:
+                has_modes = files.keeps_modes(root)
+            if not has_modes:
+                continue
             with suppress(PermissionError):  # another user's file
                 if not dry_run:  # parents come first, so that no other user can put a link here meanwhile
                     path.chmod(mode)

@@ -12,6 +12,7 @@ from musicgen_cli.actions.jobs.job import COMPLETE, Job
 from musicgen_cli.actions.jobs.jobs import find_job
 from musicgen_cli.errors import InvalidValueError, JobNotFoundError
 from musicgen_cli.limits import POLL_MS
+from musicgen_cli.text import as_whole
 
 MODES = ("any", "all")
 _POLL_S, _LONGEST_POLL_S = 0.1, 1.0
@@ -50,8 +51,8 @@ def poll(
         InvalidValueError: A value is out of range.
         AmbiguousIdError: An id matches several jobs.
     """
-    is_bounded = timeout_ms is not None
-    if is_bounded and (isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or timeout_ms not in POLL_MS):
+    timeout_ms = as_whole(timeout_ms)
+    if timeout_ms is not None and (type(timeout_ms) is not int or timeout_ms not in POLL_MS):
         raise InvalidValueError(f"timeout_ms must be a whole number, {POLL_MS}, got {timeout_ms!r}"[:200])
     if mode not in MODES:
         raise InvalidValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}"[:200])

@@ -42,6 +42,13 @@ class ExportTarget:
     loop: LoopOptions | None = None  # cut the clip into a loop
     metadata: bool = True  # write the record into each file
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with what was asked for, although it can be done."""
+        if self.loop is not None and self.format_ == "mp3":
+            return ("mp3 adds silence at both ends, so a loop has a gap; wav, flac and ogg have none",)
+        return ()
+
 
 def resolve_target(
     output: str | None,
@@ -153,8 +160,6 @@ def convert(
     if loop is not None:
         result = cut_loop(sound, artifact.prompt, loop)
         note(f"loop: {result.description}")
-        if format_ == "mp3":
-            note("mp3 adds silence at both ends, so the loop has a gap; wav, flac and ogg have none")
         sound = result.wav
     if format_ != "wav":
         from musicgen_cli.audio.encode import encode

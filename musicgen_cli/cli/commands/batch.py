@@ -25,14 +25,13 @@ from musicgen_cli.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from musicgen_cli.actions.batch.batch import Batch, Tally
+    from musicgen_cli.actions.batch.batch import Batch
+    from musicgen_cli.actions.batch.outcome import Tally
     from musicgen_cli.actions.batch.worklist import Worklist
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.base import Engine
     from musicgen_cli.settings import Settings
     from musicgen_cli.store import Store
-
-_JOBS = 256
 
 
 @dataclass(frozen=True)
@@ -104,13 +103,30 @@ class RunOptions(OptionGroup):
         Raises:
             InvalidValueError: One is out of its range.
         """
-        for name, number, low, high in (
-            ("--jobs", self.jobs, 1, _JOBS),
-            ("--retry", self.retry, 0, 1000),
-            ("--max-failures", self.max_failures, 1, None),
-        ):
-            if number is not None and (number < low or (high is not None and number > high)):
-                raise InvalidValueError(f"{name} must be {low}{'-' + str(high) if high else ' or more'}, got {number}")
+        from musicgen_cli.actions.batch.batch import checked_numbers
+
+        checked_numbers(self.jobs, self.retry, self.max_failures)
+
+
+@dataclass(frozen=True)
+class FileOptions(OptionGroup):
+    """Where takes are exported to, and how."""
+
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="PATH",
+            help="Export each take as well, to a folder; outputs of rows are below it.",
+            show_default=False,
+        ),
+    ] = None
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="Cut each exported file into a loop: of --bars, or of all whole bars that fit."),
+    ] = False
+    force: options.Force = False
 
 
 @dataclass(frozen=True)
@@ -138,17 +154,7 @@ def command(
     record: take_options.RecordOptions,
     local: engine_options.LocalOptions,
     services: ServicesOptions,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="Export each take as well, to a folder; outputs of rows are below it.",
-            show_default=False,
-        ),
-    ] = None,
-    force: options.Force = False,
+    files: FileOptions,
     store: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -173,12 +179,12 @@ def command(
     if settings.local and (run.jobs or services.url):
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
     archive = Store(settings.store, warn=out.warn)
-    worklist = Worklist(_defaults(request, record, settings, archive, output), Sweep(rows.sweep or ()))
+    worklist = Worklist(_defaults(request, record, settings, archive, files), Sweep(rows.sweep or ()))
     parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
     if run.failed is not None:
         _check_failures(run.failed, file)
     config = local.configure(settings)
-    batch_of = partial(Batch, worklist, archive, run=rows.run, parents=parents, redo=rows.redo, force=force)
+    batch_of = partial(Batch, worklist, archive, run=rows.run, parents=parents, redo=rows.redo, force=files.force)
     if run.dry_run:
         model = model_name(config, out, api_key=settings.api_key, urls=services.url or ())
         preview(batch_of(model=model), worklist.takes, out)
@@ -195,26 +201,29 @@ def _defaults(
     record: take_options.RecordOptions,
     settings: "Settings",
     archive: "Store",
-    output: str | None,
+    files: FileOptions,
 ) -> dict[str, Any]:
     """Collect the options of a take as the defaults of rows."""
+    from musicgen_cli.actions.bars import overridden
     from musicgen_cli.actions.batch.outputs import as_folder
-    from musicgen_cli.actions.generate import fields_of
+    from musicgen_cli.actions.generate import fields_from
+    from musicgen_cli.actions.library.takes import find_take
 
-    if output == "-":
+    if files.output == "-":
         raise UsageError("-o of a batch is a folder, got '-'", hint="`-q` puts the ids of the takes on stdout")
     columns: dict[str, Any] = {
         "variations": record.variations,
         "tags": record.tag,
         "creator": settings.creator,
-        "parent_id": record.parent and archive.get(record.parent).id,
+        "parent_id": record.parent and find_take(record.parent, archive).id,
         "variation_set_id": record.variation_set,
-        "output": None if output is None else as_folder(output),
+        "output": None if files.output is None else as_folder(files.output),
+        "loop": files.loop or None,
     }
     defaults = request.fields | {name: value for name, value in columns.items() if value is not None}
     if record.from_:
-        source = archive.get(record.from_)
-        defaults = fields_of(source) | {"parent_id": source.id} | defaults
+        source = find_take(record.from_, archive)
+        defaults = overridden(fields_from(source, variations=record.variations) | {"parent_id": source.id}, defaults)
     return defaults
 
 

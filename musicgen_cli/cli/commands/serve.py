@@ -20,7 +20,7 @@ def command(
     precision: engine_options.Precision = None,
     slots: Annotated[
         int | None,
-        typer.Option(min=1, help="Clips that are made at once.", show_default="up to 8, as memory allows"),
+        typer.Option(help="Clips that are made at once.", show_default="up to 8, as memory allows"),
     ] = None,
     queue: Annotated[
         int, typer.Option(help="Requests that may wait; further ones are answered with 429.")
@@ -48,6 +48,8 @@ def command(
         from musicgen_cli.service import server
 
     _check_host(host)
+    if slots is not None and slots < 1:
+        raise InvalidValueError(f"--slots must be 1 or more, got {slots}")
     out = Output()
     loaded = settings.load({"model": model, "api_key": api_key})
     config = configure_local(loaded.model, engine=engine, device=device, precision=precision)
