@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from musicgen_cli import limits
+from musicgen_cli import foreign, limits
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.text import nearest, undecoded
 
 NAMES = ("url", "store", "model", "local", "creator", "timeout", "max_wait", "api_key", "export_dir")
+_CONFIG_BYTES = 1 << 20
 LABEL_CHARS = 128  # of a creator's or a variation set's name
 
 NO_HOME = Path(os.devnull)  # where the user's folders would be if there were a home directory
@@ -155,7 +156,7 @@ def _default(name: str) -> object:
 def _config() -> tuple[dict[str, Any], Path]:
     path = config_file()
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # Windows programs begin a file with a BOM
+        text = foreign.read(path, _CONFIG_BYTES).decode("utf-8-sig")  # Windows programs begin a file with a BOM
     except (FileNotFoundError, NotADirectoryError):
         return {}, path
     except (OSError, UnicodeDecodeError) as err:
@@ -165,7 +166,7 @@ def _config() -> tuple[dict[str, Any], Path]:
 
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
+    except (ValueError, RecursionError) as err:  # a ValueError for a number of thousands of digits, too
         raise UsageError(f"{path} is not TOML: {err}") from err
     for key in values:
         if key not in NAMES:
@@ -219,6 +220,6 @@ def _number(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
