@@ -83,7 +83,7 @@ def replacing(path: Path, *, overwrite: bool = True, prefix: str = TEMPORARY) ->
         OSError: `path` is neither a file nor a symbolic link, but for instance a device.
     """
     if overwrite:
-        _refuse_special(path)
+        refuse_special(path)
     temporary = path.with_name(f"{prefix}{os.getpid()}-{os.urandom(8).hex()}")
     with _removed_on_failure(temporary):
         yield temporary
@@ -164,10 +164,7 @@ def open_fd(path: Path, flags: int, mode: int = PRIVATE) -> int:
 
 
 def open_private(path: Path, mode: str = "wb") -> BinaryIO:
-    """
-    Open a file of this program's own for writing, as `open` does with the same mode; a new one is readable by its owner
-    alone, whatever the umask.
-    """
+    """Open a file for writing, as `open` does with this mode; if it is new, only its owner can read it."""
     return cast("BinaryIO", open(path, mode, opener=lambda _, flags: open_fd(path, flags)))
 
 
@@ -206,6 +203,14 @@ def sync_directory(path: Path, *, follow: bool = False) -> None:
         os.close(fd)
 
 
+def refuse_special(path: Path) -> None:
+    """Raise `OSError` if `path` is a device, a pipe or a socket: a rename would remove what programs rely on."""
+    with suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):  # a rename refuses a directory itself
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 def replace(source: Path, target: Path) -> None:
     """Rename `source` to `target` in one step, replacing what had that name."""
     deadline = time.monotonic() + _REPLACE_S
@@ -234,14 +239,6 @@ def discard(path: Path) -> None:
     """Remove a file if it exists; a failure is ignored."""
     with suppress(OSError):
         remove(path)
-
-
-def _refuse_special(path: Path) -> None:
-    """Raise `OSError` if `path` is a device, a pipe or a socket: a rename would remove what programs rely on."""
-    with suppress(FileNotFoundError):
-        mode = os.lstat(path).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):  # a rename refuses a directory itself
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def _set_mode(fd: int, mode: int) -> None:

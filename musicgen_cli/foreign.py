@@ -22,6 +22,7 @@ for _name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
     _FLAGS |= getattr(os, _name, 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
+ROOT = 0  # the user id of the one who can change any file anyway
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 

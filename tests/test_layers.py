@@ -50,7 +50,9 @@ ENGINES_ARE_OPENED_IN = {"actions/engines.py"}
 SEAM = {"musicgen_cli.engine.base", "musicgen_cli.engine.fleet"}
 
 ONLY_IN = {
-    "httpx": {"network.py", "engine/client.py", "engine/responses.py", "checkpoint/hub.py"},
+    "httpx": {
+        *("network.py", "engine/client.py", "engine/responses.py", "checkpoint/hub.py", "checkpoint/hub_transport.py"),
+    },
     "huggingface_hub": {"checkpoint/hub.py"},
     "stamina": {"engine/retry.py"},
     "onnx": {"engine/onnx/graph_builder.py"},

@@ -178,13 +178,14 @@ def _has_types(op: str, names: tuple[str, ...], types: tuple[type, ...]) -> bool
 
 def _are_in_range(put: Record) -> bool:
     """Tell whether the numbers that describe the sound can be numbers of a sound: 1e999 and 10**400 can't."""
-    return (
+    is_sound: bool = (
         0 <= put["bytes"] <= WAV_BYTES
         and 0 <= put["frames"] <= WAV_BYTES
         and 0 <= put["duration"] <= WAV_BYTES
         and 0 <= put["sample_rate"] <= WAV_BYTES
         and 0 <= put["channels"] <= WAV_BYTES
     )
+    return is_sound
 
 
 def _are_strings(values: list[Any]) -> bool:
