@@ -170,7 +170,7 @@ def _config() -> tuple[dict[str, Any], Path]:
         raise UsageError(f"{path} is not TOML: {err}") from err
     for key in values:
         if key not in NAMES:
-            raise UsageError(f"unknown setting {key!r} in {path}", hint=nearest(key, NAMES))
+            raise UsageError(f"unknown setting {key[:80]!r} in {path}", hint=nearest(key, NAMES))
     return values, path
 
 

@@ -9,7 +9,6 @@ the rewriting of words that the bundled model begins with.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,13 +17,13 @@ from typing import Any
 from pydantic_core import from_json
 
 from musicgen_cli import foreign
+from musicgen_cli.checkpoint import character_map
 from musicgen_cli.checkpoint.bounds import TOKENIZER_BYTES
 from musicgen_cli.errors import CheckpointError, system_reason
 
 _BUNDLED = Path(__file__).parents[1] / "models" / "nano" / "tokenizer.json"
 _MOST_PARTS = 16  # of a sequence
 _MOST_TOKENS = 10_000  # that are added to a vocabulary; T5 has 103
-_LONGEST_NORMALIZED = 256  # bytes that one character may become; Unicode's own tables need 33
 
 _PLAIN_NORMALIZERS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip"})
 # Of T5: runs of spaces become one, and a space is written as the sign that the vocabulary has for it.
@@ -108,29 +107,10 @@ def _is_table(part: Any) -> bool:
 
 def _is_normalizer(part: Any) -> bool:
     if _is_table(part):
-        return _has_short_values(part.get("precompiled_charsmap"))
+        return character_map.is_sound(part.get("precompiled_charsmap"))
     if _kind(part) == "Replace":
         return (part.get("pattern"), part.get("content")) in _REPLACEMENTS
     return _kind(part) in _PLAIN_NORMALIZERS
-
-
-def _has_short_values(table: Any) -> bool:
-    """
-    Tell whether a character map of SentencePiece makes no long text of a character.
-
-    Source:
-        sentencepiece, src/normalizer.cc (EncodePrecompiledCharsMap): the size of a trie as a little-endian uint32, the
-        trie, and the texts that it leads to, each ended by NUL.
-    """
-    if table is None or table == "":
-        return True
-    try:
-        blob = base64.b64decode(table, validate=True)
-    except (ValueError, TypeError):
-        return False
-    size = int.from_bytes(blob[:4], "little")
-    texts = blob[4 + size :].split(b"\0")
-    return len(blob) > 4 and size % 4 == 0 and 4 + size <= len(blob) and max(map(len, texts)) <= _LONGEST_NORMALIZED
 
 
 def _is_template(part: Any) -> bool:

@@ -232,7 +232,7 @@ def _staging_folder(home: Path) -> Path:
         raise OSError(errno.EPERM, reason, str(home))
     for leftover in home.glob(f"{_STAGING_PREFIX}*"):
         with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > _STALE_AFTER_S:
+            if time.time() - leftover.lstat().st_mtime > _STALE_AFTER_S:
                 shutil.rmtree(leftover, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=home))
 
@@ -251,6 +251,8 @@ def _publish(staging: Path, target: Path, label: Label) -> Path:
     with suppress(FileNotFoundError):  # another process moved it first
         target.rename(aside)  # within the same folder, which is allowed even if it is another user's
     shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):
+        aside.unlink()  # it was no folder
     return staging.rename(target)
 
 
