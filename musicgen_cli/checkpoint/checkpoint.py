@@ -65,7 +65,7 @@ class Checkpoint:
         gigabyte from the page cache and 3 s from a disk; the result is cached until one of the files changes.
 
         Raises:
-            CheckpointError: A file can't be read.
+            CheckpointError: A file can't be read, or doesn't hold tensors.
         """
         if self.manifest:
             return self.manifest.checkpoint
@@ -74,6 +74,7 @@ class Checkpoint:
             state = fingerprint(files) if self.cache_dir else None
             if state and self.cache_dir and (cached := read_cached(self.cache_dir, "digests", state)):
                 return cached
+            self.tensors()  # what is no checkpoint is refused before gigabytes of it are read
             digest = _digest(files)
         except OSError as err:
             raise CheckpointError(f"can't read {err.filename}: {err.strerror}") from err
