@@ -180,18 +180,18 @@ def _checked(name: str, value: Any, source: str) -> Any:
         number = _number(value)
         if number is None or number < 0 or (name == "timeout" and number == 0):
             least = "more than 0" if name == "timeout" else "0 or more"
-            raise InvalidValueError(f"{name} must be {least} seconds, got {value!r}{suffix}")
+            raise InvalidValueError(f"{name} must be {least} seconds, got {value!r:.80}{suffix}")
         return number
     if name == "local":
         if isinstance(value, bool):
             return value
         if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
             return value.lower() in _TRUE
-        raise InvalidValueError(f"local must be true or false, got {value!r}{suffix}")
+        raise InvalidValueError(f"local must be true or false, got {value!r:.80}{suffix}")
     if value is None and name in {"api_key", "export_dir", "store"}:
         return None
     if not isinstance(value, str | Path) or not str(value):
-        raise InvalidValueError(f"{name} must be text, got {value!r}{suffix}")
+        raise InvalidValueError(f"{name} must be text, got {value!r:.80}{suffix}")
     if name in {"store", "export_dir"}:
         return _folder(Path(value), name)
     if name == "creator":

@@ -26,11 +26,9 @@ _IS_VALUE = np.uint32(1 << 31)
 
 def is_sound(table: object) -> bool:
     """Tell whether a `precompiled_charsmap` leads nowhere but to short texts of its own."""
-    if table is None or table == "":
-        return True
     try:
-        blob = base64.b64decode(table, validate=True)  # type: ignore[arg-type]  # TypeError for anything but text
-    except (ValueError, TypeError):
+        blob = base64.b64decode(table, validate=True) if isinstance(table, str) else b""
+    except ValueError:
         return False
     size = int.from_bytes(blob[:4], "little")
     if len(blob) < 4 or 4 + size > len(blob) or size == 0 or size % (4 * _BLOCK):

@@ -55,7 +55,7 @@ class HubTransport(network.EnvironmentTransport):
             OutOfTimeError: The head of the answer, or enough of its body, doesn't come in time.
             MusicgenError: As `EnvironmentTransport.handle_request`.
         """
-        self._check_target(request.url)
+        self.check_target(request.url)
         response = _within(HEAD_S, lambda: super(HubTransport, self).handle_request(request), self._slow)
         is_content = response.status_code in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}
         if is_content and response.headers.get("content-encoding", "identity") != "identity":
@@ -66,7 +66,13 @@ class HubTransport(network.EnvironmentTransport):
         response.stream = _Bounded(response, response.stream, limit, self._endpoint, self._slow)
         return response
 
-    def _check_target(self, url: httpx.URL) -> None:
+    def check_target(self, url: httpx.URL) -> None:
+        """
+        Check an address that is about to be asked.
+
+        Raises:
+            BadAnswerError: A hub doesn't lead there.
+        """
         endpoint = httpx.URL(self._endpoint)
         if url.netloc == endpoint.netloc and url.scheme == endpoint.scheme:
             return

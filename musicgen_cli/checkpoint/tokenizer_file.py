@@ -51,7 +51,7 @@ def read_tokenizer(path: Path) -> bytes:
         tokenizer = from_json(content, cache_strings="none")  # ten times as fast as json, and bounded in depth
     except ValueError as err:
         raise CheckpointError(f"{path} can't be read: it is not JSON") from err
-    problem = next(_problems(tokenizer), None) if isinstance(tokenizer, dict) else "it is not a JSON object"
+    problem = next(_problems(tokenizer, content), None) if isinstance(tokenizer, dict) else "it is not a JSON object"
     if problem is not None:
         raise CheckpointError(
             f"{path} can't be read: {problem}", hint="models of the type musicgen have the tokenizer of T5"
@@ -59,7 +59,7 @@ def read_tokenizer(path: Path) -> bytes:
     return content
 
 
-def _problems(tokenizer: Mapping[str, Any]) -> Iterator[str]:
+def _problems(tokenizer: Mapping[str, Any], content: bytes) -> Iterator[str]:
     """Yield what is not as the models have it."""
     added = tokenizer.get("added_tokens")
     if added is not None and (not isinstance(added, list) or len(added) > _MOST_TOKENS):
@@ -70,8 +70,10 @@ def _problems(tokenizer: Mapping[str, Any]) -> Iterator[str]:
     if normalizer is not None and not _all_known(normalizer, "normalizers", _is_normalizer):
         if normalizer != json.loads(_BUNDLED.read_bytes())["normalizer"]:
             yield "its normalizer is of a kind that isn't supported"
-    elif isinstance(normalizer, dict) and len([*filter(_is_table, _parts(normalizer, "normalizers"))]) > 1:
-        yield "its normalizer has more than one table"
+    else:
+        tables = [part["precompiled_charsmap"] for part in _parts(normalizer, "normalizers") if _is_table(part)]
+        if len(tables) > 1 or any(table.encode() not in content for table in tables):  # the library reads no escapes
+            yield "its normalizer has more than one table, or an escaped one"
     pre_tokenizer = tokenizer.get("pre_tokenizer")
     if pre_tokenizer is not None and not _all_known(
         pre_tokenizer, "pretokenizers", lambda part: _kind(part) in _PLAIN_PRE_TOKENIZERS
@@ -121,4 +123,15 @@ def _is_template(part: Any) -> bool:
     if not isinstance(pieces, list) or len(pieces) > _MOST_PARTS or not isinstance(tokens, dict):
         return False
     ids = [token.get("ids") if isinstance(token, dict) else None for token in tokens.values()]
-    return len(ids) <= _MOST_PARTS and all(isinstance(each, list) and len(each) <= _MOST_PARTS for each in ids)
+    if len(ids) > _MOST_PARTS or not all(isinstance(each, list) and len(each) <= _MOST_PARTS for each in ids):
+        return False
+    return all(_is_piece(piece, tokens) for piece in pieces)
+
+
+def _is_piece(piece: Any, tokens: Mapping[str, Any]) -> bool:
+    """Tell whether a piece of a template is the text itself, or one of its tokens."""
+    if not isinstance(piece, dict) or len(piece) != 1:
+        return False
+    ((kind, value),) = piece.items()
+    id_ = value.get("id") if isinstance(value, dict) else None
+    return (kind, id_) == ("Sequence", "A") or (kind == "SpecialToken" and isinstance(id_, str) and id_ in tokens)

@@ -151,7 +151,7 @@ def _tokenizer(folder: Path, data: bytes) -> None:
         tokenizer.encode("calm  piano in a minor, é 日本 \u202e a\x00b " * 40)
 
 
-def _small_tokenizer() -> bytes:
+def small_tokenizer() -> bytes:
     tokenizer = json.loads((_NANO / "tokenizer.json").read_bytes())
     t5 = {
         "normalizer": {
@@ -335,7 +335,7 @@ def _sound_job() -> bytes:
 TARGETS = {
     "config": Target(lambda: (_NANO / "config.json").read_bytes(), True, _config),
     "safetensors": Target(_header, True, _with_values),
-    "tokenizer": Target(_small_tokenizer, True, _tokenizer),
+    "tokenizer": Target(small_tokenizer, True, _tokenizer),
     "manifest": Target(_sound_manifest, True, _manifest),
     "card": Target(lambda: b"---\nlicense: mit\ntags:\n- music\n---\n# A model\n", False, _card),
     "index": Target(_record, True, _index),
