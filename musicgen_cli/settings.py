@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from musicgen_cli import limits
+from musicgen_cli import foreign, limits
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.text import nearest, undecoded
 
 NAMES = ("url", "store", "model", "local", "creator", "timeout", "max_wait", "api_key", "export_dir")
+_CONFIG_BYTES = 1 << 20
 LABEL_CHARS = 128  # of a creator's or a variation set's name
 
 NO_HOME = Path(os.devnull)  # where the user's folders would be if there were a home directory
@@ -160,7 +161,7 @@ def _default(name: str) -> object:
 def _config() -> tuple[dict[str, Any], Path]:
     path = config_file()
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # Windows programs begin a file with a BOM
+        text = foreign.read(path, _CONFIG_BYTES).decode("utf-8-sig")  # Windows programs begin a file with a BOM
     except (FileNotFoundError, NotADirectoryError):
         return {}, path
     except (OSError, UnicodeDecodeError) as err:
@@ -170,11 +171,11 @@ def _config() -> tuple[dict[str, Any], Path]:
 
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
+    except (ValueError, RecursionError) as err:  # a ValueError for a number of thousands of digits, too
         raise UsageError(f"{path} is not TOML: {err}") from err
     for key in values:
         if key not in NAMES:
-            raise UsageError(f"unknown setting {key!r} in {path}", hint=nearest(key, NAMES))
+            raise UsageError(f"unknown setting {key[:80]!r} in {path}", hint=nearest(key, NAMES))
     return values, path
 
 
@@ -184,18 +185,18 @@ def _checked(name: str, value: Any, source: str) -> Any:
         number = _number(value)
         if number is None or number < 0 or (name == "timeout" and number == 0):
             least = "more than 0" if name == "timeout" else "0 or more"
-            raise InvalidValueError(f"{name} must be {least} seconds, got {value!r}{suffix}")
+            raise InvalidValueError(f"{name} must be {least} seconds, got {value!r:.80}{suffix}")
         return number
     if name == "local":
         if isinstance(value, bool):
             return value
         if isinstance(value, str) and value.lower() in TRUE | FALSE:
             return value.lower() in TRUE
-        raise InvalidValueError(f"local must be true or false, got {value!r}{suffix}")
+        raise InvalidValueError(f"local must be true or false, got {value!r:.80}{suffix}")
     if value is None and name in {"api_key", "export_dir", "store"}:
         return None
     if not isinstance(value, str | Path) or not str(value):
-        raise InvalidValueError(f"{name} must be text, got {value!r}{suffix}")
+        raise InvalidValueError(f"{name} must be text, got {value!r:.80}{suffix}")
     if name in {"store", "export_dir"}:
         return _folder(Path(value), name)
     if name == "creator":
@@ -224,6 +225,6 @@ def _number(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

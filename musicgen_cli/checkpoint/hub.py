@@ -32,8 +32,10 @@ from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in an __all__
 from pydantic import BaseModel, Field, ValidationError
 
-from musicgen_cli import atomic, network
+from musicgen_cli import atomic, foreign, network
 from musicgen_cli._version import __version__
+from musicgen_cli.checkpoint.bounds import most_bytes
+from musicgen_cli.checkpoint.hub_transport import BODY_BYTES, MOST_BYTES, HubTransport
 from musicgen_cli.errors import (
     BadAnswerError,
     InvalidValueError,
@@ -48,7 +50,9 @@ from musicgen_cli.errors import (
 
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)  # before each new attempt; from the start again once an attempt brought bytes
 
-_TIMEOUT = httpx.Timeout(30, connect=10)  # s, for each read; a download as a whole has none
+_TIMEOUT = httpx.Timeout(30, connect=10)  # s, for each read; `HubTransport` has a least speed
+_MOST_FILES = 50_000  # of a repository
+_PROGRESS_BYTES, _MOST_POOR = 1 << 16, 50  # an attempt that brings fewer bytes is poor; so many may follow each other
 _HASH = re.compile(r'(?:W/)?"?([0-9a-f]{64}|[0-9a-f]{40})"?')  # SHA-256, or Git's SHA-1, as an ETag
 _CONTINUE = "`musicgen model pull` again continues the download"
 
@@ -58,15 +62,15 @@ class _Lfs(BaseModel):
 
 
 class _Sibling(BaseModel):
-    rfilename: str
-    size: int | None = None
+    rfilename: str = Field(max_length=1000)
+    size: int | None = Field(None, ge=0, lt=1 << 63)
     blobId: str | None = None  # noqa: N815  # the hub's field name
     lfs: _Lfs | None = None
 
 
 class _ModelInfo(BaseModel):
     sha: str = Field(pattern="^[0-9a-f]{40,64}$")
-    siblings: list[_Sibling]
+    siblings: list[_Sibling] = Field(max_length=_MOST_FILES)
     cardData: dict[str, Any] | None = None  # noqa: N815
 
 
@@ -92,7 +96,7 @@ class RemoteFile:
         """
         if not path.is_file() or path.stat().st_size != self.size:
             return False
-        with path.open("rb") as file:
+        with foreign.open_file(path) as file:
             return self.matches(file)
 
     def matches(self, content: BinaryIO) -> bool:
@@ -141,7 +145,7 @@ class Hub:
         if not "".join(headers.values()).isascii():
             raise InvalidValueError("HF_TOKEN is not a valid token: it must be ASCII")  # never shown
         self._client = httpx.Client(
-            transport=network.EnvironmentTransport(),
+            transport=HubTransport(constants.ENDPOINT),
             follow_redirects=True,
             timeout=_TIMEOUT,
             headers={**headers, "accept-encoding": "identity"},
@@ -271,7 +275,7 @@ class Hub:
         """
         partial = file.partial(directory)
         try:
-            with partial.open("ab") as out:
+            with atomic.open_private(partial, "ab") as out:
                 received(out.tell())
                 self._download(repository, file, out, received=received, note=note)
                 out.flush()
@@ -294,14 +298,21 @@ class Hub:
         note: Callable[[str], None],
     ) -> None:
         """Append the missing bytes of a file, trying again after failures for as long as bytes keep coming."""
+        if file.size > (most := most_bytes(file.name)):
+            raise BadAnswerError(f"{file.name} of {repository.id} has {file.size} bytes, at most {most} are read")
         waits = iter(RETRY_WAITS_S)
+        poor = 0
         while (start := out.tell()) < file.size:
             try:
                 self._append(repository, file, out, received)
+            except BadAnswerError:
+                raise
             except (ServiceUnreachableError, TryAgainError, ServiceError) as err:
-                if out.tell() > start:
+                gained = out.tell() - start
+                poor = 0 if gained >= _PROGRESS_BYTES else poor + 1
+                if gained >= (_PROGRESS_BYTES if isinstance(err, OutOfTimeError) else 1):
                     waits = iter(RETRY_WAITS_S)
-                if (wait_s := next(waits, None)) is None:
+                if (wait_s := next(waits, None)) is None or poor > _MOST_POOR:
                     raise
                 note(f"{err}; trying again in {wait_s:g} s")
                 time.sleep(wait_s)
@@ -313,7 +324,8 @@ class Hub:
         url = hf_hub_url(repository.id, file.name, revision=repository.commit)
         start = out.tell()
         headers = {"range": f"bytes={start}-"} if start else {}
-        with _translated(), self._client.stream("GET", url, headers=headers) as response:
+        limit = {MOST_BYTES: file.size + BODY_BYTES}  # a little more is told from the checksum
+        with _translated(), self._client.stream("GET", url, headers=headers, extensions=limit) as response:
             if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return  # the hub's file is shorter than it says; the checksum will be wrong
             _check(response, repository.id, repository.commit)

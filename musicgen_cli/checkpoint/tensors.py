@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgen_cli import foreign
+from musicgen_cli.checkpoint.bounds import JSON_BYTES, MOST_SHARDS
+from musicgen_cli.checkpoint.safetensors_header import LENGTH_BYTES, header_length, parse_header
 from musicgen_cli.errors import CheckpointError, ModelAbsentError
 
 FloatArray = NDArray[np.float32]
@@ -26,8 +29,8 @@ WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})  # never loaded: unpickling can run code
 
-_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_ITEM_SIZES = {name: dtype.itemsize for name, dtype in _DTYPES.items()}
 DOWNLOAD_AGAIN = "download the model's files again"
 
 
@@ -102,19 +105,17 @@ class Tensors:
 
     def _open(self, path: Path) -> None:
         try:
-            content = np.memmap(path, np.uint8, "r")
-            start, header = _header(content)
+            with foreign.open_file(path) as file:
+                content = np.memmap(file, np.uint8, "r")
+            start = LENGTH_BYTES + header_length(content[:LENGTH_BYTES].tobytes(), content.size)
             end = start
-            for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-                dtype, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-                _check_range(name, dtype, shape, first, last, end - start)
-                self._entries[name] = _Entry(path, dtype, shape, start + first)
-                end = start + last
+            for entry in parse_header(content[LENGTH_BYTES:start].tobytes(), _ITEM_SIZES):
+                self._entries[entry.name] = _Entry(path, entry.dtype, entry.shape, start + entry.first)
+                end = start + entry.last
         except OSError as err:
             raise CheckpointError(f"can't read {path}: {err.strerror}") from err
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as err:
-            reason = str(err) if type(err) is ValueError else "its header can't be read"
-            raise CheckpointError(f"{path} is not a complete safetensors file: {reason}", hint=DOWNLOAD_AGAIN) from err
+        except ValueError as err:
+            raise CheckpointError(f"{path} is not a complete safetensors file: {err}", hint=DOWNLOAD_AGAIN) from err
         if end != content.size:
             raise CheckpointError(
                 f"{path} is damaged: it should have {end} bytes and has {content.size}", hint=DOWNLOAD_AGAIN
@@ -155,7 +156,8 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
         return (directory / WEIGHTS_FILE,)
     if (directory / WEIGHTS_INDEX).is_file():
         try:
-            shards = parse_shard_index((directory / WEIGHTS_INDEX).read_bytes(), str(directory / WEIGHTS_INDEX))
+            index = foreign.read(directory / WEIGHTS_INDEX, JSON_BYTES)
+            shards = parse_shard_index(index, str(directory / WEIGHTS_INDEX))
         except OSError as err:
             raise CheckpointError(f"can't read {directory / WEIGHTS_INDEX}", hint=DOWNLOAD_AGAIN) from err
         for shard in shards:
@@ -184,29 +186,9 @@ def parse_shard_index(index: bytes, file_name: str) -> list[str]:
     """
     try:
         shards = sorted(set(json.loads(index)["weight_map"].values()))
-        foreign = [shard for shard in shards if Path(shard).name != shard or not shard.endswith(".safetensors")]
+        elsewhere = [shard for shard in shards if Path(shard).name != shard or not shard.endswith(".safetensors")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
         raise CheckpointError(f"can't read {file_name}", hint=DOWNLOAD_AGAIN) from err
-    if not shards or foreign:
+    if not shards or elsewhere or len(shards) > MOST_SHARDS:
         raise CheckpointError(f"{file_name} doesn't name safetensors files in its own folder")
     return shards
-
-
-def _header(content: NDArray[np.uint8]) -> tuple[int, dict[str, Any]]:
-    """Return the offset of the tensors' bytes, and the header's entries by name."""
-    if content.size < 8:
-        raise ValueError("it is truncated")
-    length = int.from_bytes(content[:8].tobytes(), "little")
-    if length > min(_MAX_HEADER_BYTES, content.size - 8):
-        raise ValueError("it is truncated, or of another format")
-    header = json.loads(content[8 : 8 + length].tobytes())
-    header.pop("__metadata__", None)
-    return 8 + length, header
-
-
-def _check_range(name: str, dtype: str, shape: tuple[int, ...], first: int, last: int, previous_end: int) -> None:
-    """Check that a tensor begins where the previous one ends, and has as many bytes as its shape needs."""
-    if first != previous_end or last < first:
-        raise ValueError(f"tensor {name!r} doesn't begin where the one before it ends")
-    if dtype in _DTYPES and math.prod(shape) * _DTYPES[dtype].itemsize != last - first:
-        raise ValueError(f"tensor {name!r} doesn't have as many bytes as its shape needs")

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
-from musicgen_cli import atomic
+from musicgen_cli import atomic, foreign
 from musicgen_cli.errors import StoreError, system_reason
 
 OTHER_STORE = "`--store DIR` or MUSICGEN_STORE names another store"
@@ -42,8 +42,8 @@ def explained(action: str, root: Path, *, hint: str = OTHER_STORE) -> Iterator[N
 
 
 def open_to_read(path: Path) -> BufferedReader:
-    """Open `path`, which must not be a symbolic link, for reading."""
-    return open(path, "rb", opener=lambda _, flags: atomic.open_fd(path, flags))
+    """Open `path`, which must be a regular file and no symbolic link, for reading."""
+    return foreign.open_file(path, follow=False)
 
 
 def names(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import chain, count, islice
 from pathlib import Path
 
-from musicgen_cli import atomic
+from musicgen_cli import atomic, foreign
 from musicgen_cli.audio.wav import WavInfo, inspect
 from musicgen_cli.errors import DamagedError, InvalidWavError
 from musicgen_cli.limits import CREATOR
@@ -118,7 +118,7 @@ def gc(root: Path, *, yes: bool = False) -> Garbage:
     count_by_kind = [0, 0]  # blobs, temporaries
     bytes_by_kind = [0, 0]
     with files.explained("write to" if yes else "read", root):
-        atomic.refuse_link(root / "blobs")
+        foreign.refuse_link(root / "blobs")
         if os.path.lexists(root):
             with _locked_if(yes, root):
                 live = _live_hashes(Journal(root, ignore), blobs)

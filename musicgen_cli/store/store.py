@@ -300,7 +300,7 @@ class Store:
             DamagedError: The audio is missing or damaged.
         """
         with files.explained("read", self.root):
-            return self._blobs.read(artifact.digest)
+            return self._blobs.read(artifact.digest, artifact.bytes)
 
     def stats(self) -> Stats:
         """Count what is in the store; every line is read and checked."""

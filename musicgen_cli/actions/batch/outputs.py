@@ -15,12 +15,14 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
+from musicgen_cli import foreign
 from musicgen_cli.actions.library.export import FORMATS, ExportTarget, convert, export, file_name, resolve_target
 from musicgen_cli.actions.library.loops import LoopOptions
 from musicgen_cli.actions.library.metadata import embedded_record, record_in
 from musicgen_cli.audio.decode import decode, kind_of
 from musicgen_cli.audio.wav import without_last_info
 from musicgen_cli.errors import InvalidValueError, MusicgenError, TargetError, system_reason
+from musicgen_cli.limits import SOUND_BYTES
 from musicgen_cli.store import Artifact, Store, from_record
 from musicgen_cli.text import printable
 
@@ -189,13 +191,13 @@ def _record_of(path: Path) -> dict[str, Any] | None:
     """Return the record in a file's metadata, if it is a sound with one."""
     if not path.is_file() or not path.stat().st_size:
         return None
-    with path.open("rb") as file:
+    with foreign.open_file(path) as file:
         kind = kind_of(file.read(_HEAD_BYTES))
         if not kind:
             with mmap(file.fileno(), 0, access=ACCESS_READ) as wav:  # a WAV's metadata are a small part of it
                 return embedded_record(wav)
     try:
-        return record_in(decode(path.read_bytes(), kind)[1])
+        return record_in(decode(foreign.read(path, SOUND_BYTES), kind)[1])
     except MusicgenError:
         return None
 
@@ -205,7 +207,7 @@ def _is_unchanged(target: ExportTarget, artifact: Artifact, store: Store, loop: 
     try:
         sound = store.read_blob(artifact)
         exported = convert(sound, artifact, format_=target.format_, loop=loop, metadata=False)
-        return _samples(target.path.read_bytes()) == _samples(exported)
+        return _samples(foreign.read(target.path, SOUND_BYTES)) == _samples(exported)
     except (MusicgenError, OSError, ValueError, TypeError):  # among them what a record of somebody else may hold
         return False
 

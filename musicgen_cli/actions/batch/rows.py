@@ -48,7 +48,8 @@ def read_rows(
     Raises:
         UsageError: Something is wrong for all rows: the header, or the encoding.
     """
-    lines = _lines(file)
+    shown = "the batch file" if name in {"", "-"} else repr(name)
+    lines = _lines(file, shown)
     beginning: list[Line] = []
     first = None  # the first line that says something
     size = 0
@@ -59,7 +60,7 @@ def read_rows(
         size += len(line or b"") + 1
         if first is not None and size > _BEGINNING_BYTES:
             break
-    _check_text(b"\n".join(line or b"" for _, line in beginning), "the batch file" if name in {"", "-"} else repr(name))
+    _check_text(b"\n".join(line or b"" for _, line in beginning), shown)
     if first is None:
         return
     text = first.decode(errors="replace")
@@ -90,12 +91,20 @@ def _check_text(beginning: bytes, name: str) -> None:
         raise UsageError(f"{name} is not text", hint="rows are JSON Lines, CSV with a header, or one prompt a line")
 
 
-def _lines(file: BinaryIO) -> Iterator[Line]:
+def _lines(file: BinaryIO, name: str) -> Iterator[Line]:
+    """
+    Yield the lines; of one that is too long only that it is.
+
+    Raises:
+        UsageError: A line that is too long is no text: it may be as long as a disk.
+    """
     for number in count(1):
         line = file.readline(ROW_BYTES + 1)
         if not line:
             return
         is_whole = len(line) <= ROW_BYTES
+        if not is_whole:
+            _check_text(line, name)
         while not is_whole and line and not line.endswith(b"\n"):
             line = file.readline(ROW_BYTES)
         if number == 1:

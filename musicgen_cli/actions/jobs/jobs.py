@@ -13,8 +13,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from musicgen_cli import settings
 from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.generate import PlannedTake
+from musicgen_cli.actions.jobs.api_key import proof
 from musicgen_cli.actions.jobs.folder import job_folder
 from musicgen_cli.actions.jobs.job import PENDING, RUNNING, Job, new_job
 from musicgen_cli.actions.jobs.job_files import JobFiles
@@ -63,7 +65,7 @@ class Jobs:
                 index = planned.draft.variation_index
                 if index is not None and shift > 0:  # queued jobs of the same set have these indices
                     planned = replace(planned, draft=replace(planned.draft, variation_index=index + shift))
-                added.append(self._files.write(new_job(planned, engine_config, place=place + i)))
+                added.append(self._files.write(_with_proof(new_job(planned, engine_config, place=place + i))))
         self.reconcile()
         return added
 
@@ -168,6 +170,12 @@ def find_job(jobs: Collection[Job], id_: str) -> Job:
     if len(matches) > 1:
         raise AmbiguousIdError(id_, [job.id for job in matches])
     return matches[0]
+
+
+def _with_proof(job: Job) -> Job:
+    """Return a job with a proof that this process has an API key, if it has one."""
+    api_key, url = settings.load().api_key, job.engine_config.url
+    return job if api_key is None or url is None else replace(job, key_proof=proof(api_key, job.id, url))
 
 
 def _named(ids: Sequence[str], jobs: Sequence[Job]) -> list[Job]:

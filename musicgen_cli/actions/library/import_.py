@@ -11,10 +11,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from musicgen_cli import foreign
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.library.metadata import embedded_record, record_in, without_metadata
 from musicgen_cli.audio.wav import inspect, rebuilt
 from musicgen_cli.errors import (
+    DamagedError,
     InvalidValueError,
     InvalidWavError,
     MissingExtraError,
@@ -22,7 +24,7 @@ from musicgen_cli.errors import (
     UsageError,
     system_reason,
 )
-from musicgen_cli.limits import MAX_TAGS
+from musicgen_cli.limits import MAX_TAGS, SOUND_BYTES
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, as_draft, check_tag
 from musicgen_cli.store.digest import Digest
 from musicgen_cli.store.names import name_in, tag_of_file
@@ -176,7 +178,7 @@ class Importer:
         try:
             if path.exists() and not path.is_file():  # reading a pipe could block forever
                 return ImportFailure(str(path), MusicgenError("not a file"))
-            wav, record = _sound(path.read_bytes())
+            wav, record = _sound(foreign.read(path, SOUND_BYTES))
         except OSError as err:
             return ImportFailure(str(path), _unreadable(err))
         except (InvalidWavError, MissingExtraError) as err:
@@ -213,7 +215,7 @@ class Importer:
         try:
             if not path.is_file():
                 return None
-            with path.open("rb") as file:
+            with foreign.open_file(path) as file:
                 data = file.read(_SIDECAR_BYTES + 1)
             record = json.loads(data) if len(data) <= _SIDECAR_BYTES else None
             draft = as_draft(record) if isinstance(record, dict) else None
@@ -267,6 +269,8 @@ class Importer:
                 yield Duplicate(source, duplicate[0])
                 continue
             try:
+                if take.bytes > SOUND_BYTES:
+                    raise DamagedError(f"it has {take.bytes} bytes, at most {SOUND_BYTES} can be imported")
                 wav = other.read_blob(take)
             except MusicgenError as err:
                 yield ImportFailure(source, err)

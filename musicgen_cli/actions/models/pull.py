@@ -8,16 +8,17 @@ pull is interrupted they stay there, and the next one downloads only what is mis
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from musicgen_cli import foreign
 from musicgen_cli.actions.models import inventory
 from musicgen_cli.actions.models.fidelity import REFERENCE
 from musicgen_cli.actions.models.model_files import CONFIG, is_weights, local_files, remote_files
 from musicgen_cli.actions.models.prepare import Provenance, install
-from musicgen_cli.actions.models.staging import Staging, link_or_copy
+from musicgen_cli.actions.models.staging import Staging, copy, link_or_copy
+from musicgen_cli.checkpoint.bounds import CONFIG_BYTES
 from musicgen_cli.checkpoint.checkpoint import (
     Checkpoint,
     hub_repository,
@@ -161,7 +162,7 @@ class _Pull:
                 if path in source.weights and not self.keep_weights:
                     link_or_copy(path, self.staging.directory / path.name)  # only read, and removed again
                 else:
-                    shutil.copyfile(path, self.staging.directory / path.name)
+                    copy(path, self.staging.directory / path.name)
             return self._install(provenance)
 
     def _download_files(
@@ -191,7 +192,7 @@ class _Pull:
                 hub.fetch(repository, file, self.staging.directory, received=received, note=self.listener.note)
                 self.listener.note(f"downloaded {file.name}, {size(file.size)}")
             if file.name == CONFIG:
-                config = (self.staging.directory / CONFIG).read_bytes()
+                config = foreign.read(self.staging.directory / CONFIG, CONFIG_BYTES)
                 Shape.of(parse_config(config, f"{CONFIG} of {repository.id}"))
 
     def _install(self, provenance: Provenance) -> Checkpoint:

@@ -1,5 +1,7 @@
 """`musicgen batch`: the rows of a file become stored takes; takes that are stored already are not made again."""
 
+import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from musicgen_cli import foreign
 from musicgen_cli.cli import engine_options, options, take_options
 from musicgen_cli.cli.option_groups import OptionGroup
 from musicgen_cli.errors import (
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from musicgen_cli.engine.base import Engine
     from musicgen_cli.settings import Settings
     from musicgen_cli.store import Store
+
+_INHERITED = re.compile(r"/dev/(?:null|stdin|fd/\d+)$|/proc/self/fd/\d+$")  # the shell's <(COMMAND) is /dev/fd/63
 
 
 @dataclass(frozen=True)
@@ -285,10 +290,12 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        source = Path(file).open("rb")  # noqa: SIM115  # errors in the block below must not be caught here
+        # Errors in the block below must not be caught here.
+        source = Path(file).open("rb") if _INHERITED.match(file) else foreign.open_file(Path(file))  # noqa: SIM115
     except (OSError, ValueError) as err:  # a ValueError for NUL in the name
         reason = err.strerror if isinstance(err, OSError) else None
-        raise UsageError(f"can't read {file[:200]!r}: {(reason or str(err)).lower()}") from err
+        hint = "`musicgen batch -` reads rows from a pipe" if reason == "not a regular file" else None
+        raise UsageError(f"can't read {file[:200]!r}: {(reason or str(err)).lower()}", hint=hint) from err
     with source:
         yield source
 
@@ -302,7 +309,7 @@ def _failures(path: Path | None) -> Iterator["Callable[[Mapping[str, Any]], None
     import json
 
     with _writing(path):
-        file = path.open("w", encoding="utf-8")
+        file = open(path, "w", encoding="utf-8", opener=_without_waiting)  # noqa: SIM115
 
     def write(row: "Mapping[str, Any]") -> None:
         with _writing(path):
@@ -332,6 +339,14 @@ def _check_failures(path: Path, batch: str) -> None:
             _, row = next(read_rows(old, "jsonl"), (0, {}))
     if not isinstance(row, dict) or not row.keys() <= set(COLUMNS):
         raise TargetError(f"{path} exists already, and doesn't hold rows", hint="`--failed` names another file")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody reads is an error."""
+    fd = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(fd, True)
+    return fd
 
 
 @contextmanager

@@ -132,14 +132,14 @@ def _jobs(words: Sequence[str]) -> Candidates:
     """Read the files of jobs directly: the class Jobs loads far more, and may start a runner."""
     import json
 
-    from musicgen_cli import settings
+    from musicgen_cli import foreign, settings
     from musicgen_cli.actions.jobs.folder import is_job_id, job_folder
 
     folder = job_folder(_store(words), settings.state_dir())
     files = [path for path in folder.iterdir() if path.suffix == ".json" and is_job_id(path.stem)]
     for i, path in enumerate(sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)[:NEWEST]):
         try:
-            job = json.loads(path.read_bytes())
+            job = json.loads(foreign.read(path, 1 << 20, follow=False))
             hint = f"{job['state']}: {job['request']['prompt']}"
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             hint = ""  # damaged, or just removed; `job show` reports it
