@@ -88,7 +88,7 @@ def resolve_target(
     target = ExportTarget(path, is_folder, template, force, sidecar, format_, loop, metadata)
     if not is_folder and not force:
         for file in _files(target, path):
-            if file.is_symlink() or _is_folder(file) or file.exists():
+            if _is_folder(file) or file.is_symlink() or file.exists():
                 raise _exists(file)
     return target
 
