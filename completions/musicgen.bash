@@ -40,7 +40,7 @@ _musicgen_knows() {
       commands='' options='-o --output -n -t --tag --creator --set --parent --model --search --since --until --embed --open --force --store --json -q --quiet -h --help'
       ;;
     serve)
-      commands='' options='--host --port --model --engine --device --precision --slots --queue --api-key --allow-host --max-duration --log-prompts -h --help'
+      commands='' options='--host --port --model --engine --device --precision --slots --queue --api-key --api-key-file --allow-host --max-duration --log-prompts -h --help'
       ;;
     mcp)
       commands='' options='--local --no-local --model --engine --device --precision --url --timeout --max-wait --store -h --help'
@@ -123,7 +123,7 @@ _musicgen_takes() {
     'generate --precision' | 'batch --precision' | 'serve --precision' | 'mcp --precision' | 'model pull --precision')
       choices='int8 fp32 bf16'
       ;;
-    'generate -o' | 'generate --output' | 'batch --failed' | 'batch -o' | 'batch --output' | 'batch @0' | 'export -o' | 'export --output' | 'import @'* | 'gallery -o' | 'gallery --output')
+    'generate -o' | 'generate --output' | 'batch --failed' | 'batch -o' | 'batch --output' | 'batch @0' | 'export -o' | 'export --output' | 'import @'* | 'gallery -o' | 'gallery --output' | 'serve --api-key-file')
       paths=files
       ;;
     'generate --store' | 'batch --store' | 'list --store' | 'ls --store' | 'show --store' | 'play --store' | 'export --store' | 'tag --store' | 'name --store' | 'rm --store' | 'undo --store' | 'import --store' | 'gallery --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job wait --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')

@@ -9,9 +9,27 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.text import as_whole
+from musicgen_cli.text import as_whole, is_encodable
 
 Arguments = Mapping[str, Any]
+
+TEXT_CHARS = 100_000  # of an argument: a list of 2,000 ids, for clients that send lists as text
+
+
+def check_texts(name: str, value: object) -> None:
+    """
+    Check that an argument, or each item of a list, can be a prompt, a name or a path.
+
+    Raises:
+        InvalidValueError: A text has NUL or a lone surrogate, or is too long.
+    """
+    for text in value if isinstance(value, list) else [value]:
+        if not isinstance(text, str):
+            continue
+        if len(text) > TEXT_CHARS:
+            raise InvalidValueError(f"{name} must have at most {TEXT_CHARS:,} characters, got {len(text):,}")
+        if "\0" in text or not is_encodable(text, "utf-8"):
+            raise InvalidValueError(f"{name} must be Unicode text without NUL, got {_shown(text)}")
 
 
 def typed(value: object, type_: str) -> object:

@@ -7,8 +7,10 @@ Takes are made as jobs, which go on after the assistant has disconnected.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,13 +22,23 @@ from musicgen_cli import settings as configuration
 from musicgen_cli.actions.engines import EngineConfig, for_jobs
 from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, plan
 from musicgen_cli.actions.jobs.job import Job
-from musicgen_cli.actions.jobs.jobs import Jobs
-from musicgen_cli.actions.jobs.poll import MODES, poll
+from musicgen_cli.actions.jobs.jobs import CANCEL_POLL_S, CANCEL_WAIT_S, Jobs
+from musicgen_cli.actions.jobs.poll import MODES, Poll
 from musicgen_cli.actions.library.export import FORMATS, export, resolve_target
 from musicgen_cli.actions.library.loops import LoopOptions
 from musicgen_cli.actions.library.takes import find_take, restored, take_ids
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError, system_reason
-from musicgen_cli.mcp_arguments import Arguments, flag, number, required_texts, text, texts, typed, whole_number
+from musicgen_cli.mcp_arguments import (
+    Arguments,
+    check_texts,
+    flag,
+    number,
+    required_texts,
+    text,
+    texts,
+    typed,
+    whole_number,
+)
 from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS, RequestField
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Filter, Store
@@ -75,7 +87,7 @@ class Tool:
         Many clients send everything as text: "0.5" for a number, '["a"]' for a list, "" for what is absent.
 
         Raises:
-            InvalidValueError: The tool has no argument of that name.
+            InvalidValueError: The tool has no argument of that name, or one holds text that nothing can store.
         """
         for name in arguments:
             if name not in self.properties:
@@ -84,13 +96,19 @@ class Tool:
                     f"{self.name} has no argument {name[:40]!r}",
                     hint=f"the nearest is {nearest[0]!r}" if nearest else f"it has {', '.join(self.properties)}",
                 )
+        for name, value in arguments.items():
+            check_texts(name, value)
         parsed = {name: typed(value, self.properties[name]["type"]) for name, value in arguments.items()}
         return {name: value for name, value in parsed.items() if value is not None and value != ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The tools: each method is one, and takes the arguments that `Tool.parse` returns."""
+    """
+    The tools: each method is one, and takes the arguments that `Tool.parse` returns.
+
+    Those that wait are coroutines, so that waiting takes no thread; the others are to be called in a thread.
+    """
 
     settings: Settings
     engine_config: EngineConfig
@@ -120,20 +138,28 @@ class Tools:
             content |= {"job_ids": [job.id for job in jobs], "variation_set_id": set_id}
         return Answer(content | ({"notes": notes} if notes else {}))
 
-    def job_poll(self, arguments: Arguments) -> Answer:
+    async def job_poll(self, arguments: Arguments) -> Answer:
         """Wait for jobs."""
         timeout_ms = whole_number(arguments, "timeout_ms", limits.POLL_MS)
         mode = text(arguments, "mode") or MODES[0]
-        polled = poll(self.jobs.list, texts(arguments, "job_ids"), timeout_ms=timeout_ms, mode=mode)
-        return Answer(asdict(polled))
+        waiting = Poll(self.jobs.list, texts(arguments, "job_ids"), timeout_ms=timeout_ms, mode=mode)
+        while isinstance(result := await asyncio.to_thread(waiting.look), float):
+            await asyncio.sleep(result)
+        return Answer(asdict(result))
 
     def job_list(self, _: Arguments) -> Answer:
         """List all jobs."""
         return Answer({"jobs": [_job(job) for job in reversed(self.jobs.list())]})
 
-    def job_cancel(self, arguments: Arguments) -> Answer:
-        """Cancel jobs."""
-        return Answer({"jobs": [_job(job) for job in self.jobs.cancel(required_texts(arguments, "job_ids"))]})
+    async def job_cancel(self, arguments: Arguments) -> Answer:
+        """Cancel jobs, and wait for running ones to stop, as `Jobs.cancel` does."""
+        deadline = time.monotonic() + CANCEL_WAIT_S
+        ids = await asyncio.to_thread(self.jobs.request_cancel, required_texts(arguments, "job_ids"))
+        while True:
+            jobs = await asyncio.to_thread(self.jobs.named, ids)
+            if all(job.has_ended for job in jobs) or time.monotonic() > deadline:
+                return Answer({"jobs": [_job(job) for job in jobs]})
+            await asyncio.sleep(CANCEL_POLL_S)
 
     def artifact_list(self, arguments: Arguments) -> Answer:
         """List stored takes."""

@@ -24,6 +24,8 @@ LABEL_CHARS = 128  # of a creator's or a variation set's name
 
 NO_HOME = Path(os.devnull)  # where the user's folders would be if there were a home directory
 
+KEY_FILE_BYTES = 64 * 1024
+
 _NAME_STORE = "`--store DIR` or MUSICGEN_STORE names a folder"
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
@@ -104,6 +106,29 @@ def label(name: str, value: object, suffix: str = "") -> str:
     if not value or len(value) > LABEL_CHARS or not value.isprintable() or value != value.strip():
         raise InvalidValueError(f"{name} must be 1-{LABEL_CHARS} printable characters, got {value[:40]!r}{suffix}")
     return value
+
+
+def read_keys(path: Path) -> list[str]:
+    """
+    Read the API keys of a service from a file: one a line; empty lines and those that begin with # don't count.
+
+    Raises:
+        UsageError: The file can't be read, is too large, or holds no key.
+        InvalidValueError: A line is no key.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(KEY_FILE_BYTES + 1)
+        lines = data.decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        reason = err.strerror if isinstance(err, OSError) else "it is not UTF-8"
+        raise UsageError(f"can't read the API keys in {path}: {reason}") from err
+    if len(data) > KEY_FILE_BYTES:
+        raise UsageError(f"{path} is too large for a file of API keys: more than {KEY_FILE_BYTES} bytes")
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys:
+        raise UsageError(f"{path} holds no API key", hint="write one key a line")
+    return [_checked("api_key", key, str(path)) for key in keys]
 
 
 def config_file() -> Path:

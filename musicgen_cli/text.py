@@ -15,6 +15,8 @@ from typing import Any
 # C0, DEL, C1; line and paragraph separators; bidi controls; lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _BYTES = re.compile("[\udc80-\udcff]")  # those that Python's error handler `surrogateescape` makes of bytes
+_USER_INFO = re.compile(r"(^|//)[^/?#]*@")
+_MALFORMED_USER_INFO = re.compile(r"(^(?![\w+.-]+://)|//)[^@]*:[^/@][^@]*@")  # with /, ? or # in the password
 _BLANKS = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
 
 
@@ -31,6 +33,15 @@ def one_line(text: str) -> str:
 def escaped_json(text: str) -> str:
     r"""Escape the control characters that JSON allows unescaped but a terminal obeys: C1, DEL, bidi (`\u009b`)."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def without_user_info(url: str) -> str:
+    """
+    Return a URL without its user name and password, for whatever is printed or recorded; also one that can't be parsed.
+
+    A path with an @ after a port is cut off, too: it can't be told from a password with a slash.
+    """
+    return _MALFORMED_USER_INFO.sub(r"\1", _USER_INFO.sub(r"\1", url))
 
 
 def undecoded(text: str) -> str | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -25,11 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
-from huggingface_hub import constants, hf_hub_url
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in an __all__
 from pydantic import BaseModel, Field, ValidationError
 
 from musicgen_cli import atomic, foreign, network
@@ -46,7 +45,16 @@ from musicgen_cli.errors import (
     ServiceUnreachableError,
     TryAgainError,
     UnknownModelError,
+    UsageError,
 )
+from musicgen_cli.text import without_user_info
+
+try:
+    _PORT = urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # the library parses it when it is imported, and prints it
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in an __all__
+except ValueError as err:
+    raise UsageError("HF_ENDPOINT is not an address", hint="such as https://huggingface.co") from err
 
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)  # before each new attempt; from the start again once an attempt brought bytes
 
@@ -183,7 +191,7 @@ class Hub:
         try:
             info = _ModelInfo.model_validate_json(response.content)
         except ValidationError as err:
-            raise BadAnswerError(f"{constants.ENDPOINT} answered with something that is not a repository") from err
+            raise BadAnswerError(f"{_endpoint()} answered with something that is not a repository") from err
         license_ = (info.cardData or {}).get("license")
         return Repository(
             name,
@@ -223,7 +231,7 @@ class Hub:
             size = size or _parse_size(headers.get("x-linked-size") or length)
         if hash_ is None or size is None:
             raise BadAnswerError(
-                f"{constants.ENDPOINT} gives no hash of {name}, so a download of {repository.id} can't be checked",
+                f"{_endpoint()} gives no hash of {name}, so a download of {repository.id} can't be checked",
                 hint="HF_ENDPOINT names another hub; a checkpoint's folder can be pulled, too",
             )
         is_sha256 = len(hash_[1]) == 64
@@ -352,10 +360,15 @@ def _wrong_checksum(repository: Repository, file: RemoteFile) -> BadAnswerError:
     )
 
 
+def _endpoint() -> str:
+    """Return the hub's address for messages."""
+    return without_user_info(constants.ENDPOINT)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn httpx's errors into ours."""
-    endpoint = constants.ENDPOINT
+    endpoint = _endpoint()
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol) as err:
@@ -385,16 +398,16 @@ def _check(response: httpx.Response, name: str, revision: str | None) -> None:
         raise UnknownModelError(f"{name} has no revision {revision!r}")
     if code == "RepoNotFound" or (status == httpx.codes.NOT_FOUND and code is None):
         raise UnknownModelError(
-            f"{constants.ENDPOINT} has no model {name!r}", hint="check the name; a private model needs HF_TOKEN"
+            f"{_endpoint()} has no model {name!r}", hint="check the name; a private model needs HF_TOKEN"
         )
     if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         raise ModelAbsentError(
-            f"{name} is not public: {constants.ENDPOINT} answered {status}",
-            hint=f"accept its terms at {constants.ENDPOINT}/{name}, and set HF_TOKEN to a token that may read it",
+            f"{name} is not public: {_endpoint()} answered {status}",
+            hint=f"accept its terms at {_endpoint()}/{name}, and set HF_TOKEN to a token that may read it",
         )
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        raise ServiceBusyError(f"{constants.ENDPOINT} received too many requests", hint="try again in a few minutes")
-    who, hint = constants.ENDPOINT, "try again later"
+        raise ServiceBusyError(f"{_endpoint()} received too many requests", hint="try again in a few minutes")
+    who, hint = _endpoint(), "try again later"
     proxy = network.proxy_for(response.request.url)
     if proxy is not None and proxy.answers_for(response.request.url) and code is None:
         who, hint = f"{who}, or {proxy} before it,", proxy.hint(response.request.url.host)

@@ -14,7 +14,34 @@ from musicgen_cli.engine.base import ProgressListener
 from musicgen_cli.errors import TargetError
 from musicgen_cli.text import clock, one_line
 
+_NOTED = 500_000  # takes: without a terminal, their number is noted every so many
 _PROMPT_CHARS = 28  # beside a take's bar
+
+
+class PreparationView:
+    """Shows how many takes a batch's rows have come to, once they are many: with a sweep that takes a while."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._exit = ExitStack()
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> PreparationView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def added(self, takes: int) -> None:
+        """Show the number of takes so far: beside a bar, or now and then in a line."""
+        bars = self._out.bars()
+        if bars is None:
+            if takes % _NOTED == 0:
+                self._out.note(f"{takes:,} takes so far")
+            return
+        if self._bar is None:
+            self._bar = self._exit.enter_context(bars.bar("reading the rows"))
+        self._bar.update(takes, None, text=f"{takes:,} takes")
 
 
 class BatchView:

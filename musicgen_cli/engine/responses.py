@@ -26,6 +26,7 @@ from musicgen_cli.errors import (
     ServiceError,
     ServiceUnreachableError,
 )
+from musicgen_cli.text import without_user_info
 
 JSON_BYTES = 64 * 1024  # at most, for the body of an error, a health check or a progress report
 
@@ -90,7 +91,7 @@ async def status_error(
     """
     status, url = response.status_code, response.request.url
     if 300 <= status < 400:
-        target = response.headers.get("location", "nowhere")[: limits.DETAIL_CHARS]
+        target = without_user_info(response.headers.get("location", "nowhere"))[: limits.DETAIL_CHARS]
         message = f"the service answered {status}: it has moved to {target}"
         return _StatusError(message, status, hint="pass that address with `--url`")
     detail = await _detail(response)

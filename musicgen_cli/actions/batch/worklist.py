@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -26,6 +26,7 @@ from musicgen_cli.limits import BATCH_TAKES, TAGS
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # `json.dumps` would make one for each row
 _OF_LOOPS = {"loop", "bars", "bpm"}
+_REPORTED = 10_000  # takes: after so many, the progress is reported again
 _CACHE_KIB = 16 * 1024  # SQLite's page cache
 _TABLES = """
     PRAGMA journal_mode = OFF;
@@ -87,14 +88,16 @@ class Worklist:
         defaults: For columns that a row doesn't have; `tags` are added to the row's own, and a row's own `output` is
             below that of the defaults.
         sweep: Multiplies each row; its values take precedence over the row's.
+        on_added: Called with the number of takes so far, every 10,000 of them: a sweep may have millions.
 
     Raises:
         UsageError: The defaults are invalid.
     """
 
-    def __init__(self, defaults: RowFields, sweep: Sweep) -> None:
+    def __init__(self, defaults: RowFields, sweep: Sweep, on_added: Callable[[int], None] = lambda _: None) -> None:
         self._defaults = defaults
         self._sweep = sweep
+        self._on_added = on_added
         self._db = sqlite3.connect("")  # a file without a name
         self._db.executescript(f"PRAGMA cache_size = -{_CACHE_KIB};{_TABLES}")
         self._digest = blake2b(digest_size=16)
@@ -132,7 +135,9 @@ class Worklist:
                         (inserted.lastrowid, combination, variation, key, occurrence),
                     )
                     self._digest.update(key + b"%d\n" % occurrence)
-        self.takes += count
+                    self.takes += 1
+                    if self.takes % _REPORTED == 0:
+                        self._on_added(self.takes)
         self.audio_s += count * checked.request(self._sweep, 0, 0).duration
 
     @property

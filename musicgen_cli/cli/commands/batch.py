@@ -173,7 +173,7 @@ def command(
     from musicgen_cli.actions.batch.sweep import Sweep
     from musicgen_cli.actions.batch.worklist import Worklist
     from musicgen_cli.actions.engines import model_name, open_fleet
-    from musicgen_cli.cli.batch_view import preview
+    from musicgen_cli.cli.batch_view import PreparationView, preview
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -184,8 +184,10 @@ def command(
     if settings.local and (run.jobs or services.url):
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
     archive = Store(settings.store, warn=out.warn)
-    worklist = Worklist(_defaults(request, record, settings, archive, files), Sweep(rows.sweep or ()))
-    parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
+    defaults, sweep = _defaults(request, record, settings, archive, files), Sweep(rows.sweep or ())
+    with PreparationView(out) as view:
+        worklist = Worklist(defaults, sweep, view.added)
+        parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
     if run.failed is not None:
         _check_failures(run.failed, file)
     config = local.configure(settings)

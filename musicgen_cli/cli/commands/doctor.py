@@ -11,6 +11,7 @@ import typer
 from musicgen_cli._version import __version__
 from musicgen_cli.cli import options
 from musicgen_cli.errors import MusicgenError
+from musicgen_cli.text import without_user_info
 
 if TYPE_CHECKING:
     from musicgen_cli.settings import Settings
@@ -64,6 +65,8 @@ def _findings(config: "Settings") -> Iterator[tuple[str, str, str]]:
     for name, source in config.sources.items():
         value = getattr(config, "store_folder" if name == "store" else name)
         shown = ("set" if value else "not set") if name == "api_key" else value
+        if name == "url":
+            shown = without_user_info(value)
         yield f"setting {name}", "ok", f"{shown} ({source})"
     for variable, text in _unknown_variables():
         yield f"variable {variable}", "absent", text

@@ -75,6 +75,7 @@ VALUES = {
     "store": DIRS,
     "output": FILES,
     "file": FILES,
+    "api-key-file": FILES,
     **dict.fromkeys(("prompt", "search", "since", "until", "export name", "sweep", "run", "words"), FREE),
     **dict.fromkeys(("url", "host", "allow-host", "api-key", "revision"), FREE),
 }
