@@ -108,7 +108,7 @@ def who_else(status: os.stat_result, *, trusted: Iterable[int] = ()) -> str | No
     if status.st_uid not in {os.geteuid(), *trusted}:
         return f"it belongs to user {status.st_uid}"
     if status.st_mode & _OTHERS_MAY_WRITE:
-        return f"other users can write to it (mode {stat.S_IMODE(status.st_mode):04o})"
+        return f"other users can write to it (mode {stat.S_IMODE(status.st_mode):04o}; `chmod go-w` changes that)"
     return None
 
 

@@ -59,7 +59,6 @@ except ValueError as err:
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)  # before each new attempt; from the start again once an attempt brought bytes
 
 _TIMEOUT = httpx.Timeout(30, connect=10)  # s, for each read; `HubTransport` has a least speed
-_MOST_FILES = 50_000  # of a repository
 _PROGRESS_BYTES, _MOST_POOR = 1 << 16, 50  # an attempt that brings fewer bytes is poor; so many may follow each other
 _HASH = re.compile(r'(?:W/)?"?([0-9a-f]{64}|[0-9a-f]{40})"?')  # SHA-256, or Git's SHA-1, as an ETag
 _CONTINUE = "`musicgen model pull` again continues the download"
@@ -78,7 +77,7 @@ class _Sibling(BaseModel):
 
 class _ModelInfo(BaseModel):
     sha: str = Field(pattern="^[0-9a-f]{40,64}$")
-    siblings: list[_Sibling] = Field(max_length=_MOST_FILES)
+    siblings: list[_Sibling] = Field(max_length=50_000)
     cardData: dict[str, Any] | None = None  # noqa: N815
 
 
@@ -308,8 +307,7 @@ class Hub:
         """Append the missing bytes of a file, trying again after failures for as long as bytes keep coming."""
         if file.size > (most := most_bytes(file.name)):
             raise BadAnswerError(f"{file.name} of {repository.id} has {file.size} bytes, at most {most} are read")
-        waits = iter(RETRY_WAITS_S)
-        poor = 0
+        waits, poor = iter(RETRY_WAITS_S), 0
         while (start := out.tell()) < file.size:
             try:
                 self._append(repository, file, out, received)

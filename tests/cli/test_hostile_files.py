@@ -197,7 +197,9 @@ def test_a_file_of_a_model(plant: Plant, model: Path, store_path: Path, name: st
     else:
         assert done.code != 0
         assert name in done.err, done.err
-    assert musicgen("model", "show", model).code == (0 if name in {"README.md", "tokenizer.json"} else done.code)
+    shown = musicgen("model", "show", model)
+    if name != "tokenizer.json":  # which is needed only if the difference between precisions isn't cached
+        assert shown.code == done.code
 
 
 @pytest.mark.parametrize(

@@ -95,12 +95,17 @@ class Staging:
 
     def has(self, file: RemoteFile) -> bool:
         """Tell whether a file is complete here; one that the installed model has is taken from there."""
-        if not file.is_at(self.directory / file.name):
-            source = self.installed / file.name
+        target, source = self.directory / file.name, self.installed / file.name
+        if not file.is_at(target):
             if not file.is_at(source):
                 return False
-            (self.directory / file.name).unlink(missing_ok=True)
-            link_or_copy(source, self.directory / file.name)
+            if foreign.who_else(source.stat()) is None:
+                target.unlink(missing_ok=True)
+                link_or_copy(source, target)
+            else:  # a link could still be written by whoever else can
+                copy(source, target)
+                if not file.is_at(target):
+                    return False
         file.partial(self.directory).unlink(missing_ok=True)
         return True
 

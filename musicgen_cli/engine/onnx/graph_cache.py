@@ -115,6 +115,9 @@ def prepare_graphs(
             hint="a copy of the model's folder that belongs to you alone can be used, and so can a new pull",
         )
     note(f"preparing {checkpoint.name} for ONNX Runtime, once")
+    if home.is_dir() and (reason := foreign.who_else(home.stat(), trusted=(foreign.ROOT,))) is not None:
+        note(f"{home} is not used: {reason}; the prepared model is for this run only")
+        return _build_temporary(checkpoint, shape, label, calibrate)
     try:
         staging = _staging_folder(home)
     except OSError as err:
@@ -221,15 +224,8 @@ def _build_temporary(checkpoint: Checkpoint, shape: Shape, label: Label, calibra
 
 
 def _staging_folder(home: Path) -> Path:
-    """
-    Create a folder to build in, and remove those that killed processes left behind.
-
-    Raises:
-        OSError: It can't be created, or others could replace what is in `home`.
-    """
+    """Create a folder to build in, and remove those that killed processes left behind."""
     atomic.make_private_folder(home)
-    if (reason := foreign.who_else(home.stat(), trusted=(foreign.ROOT,))) is not None:
-        raise OSError(errno.EPERM, reason, str(home))
     for leftover in home.glob(f"{_STAGING_PREFIX}*"):
         with suppress(OSError):
             if time.time() - leftover.lstat().st_mtime > _STALE_AFTER_S:
