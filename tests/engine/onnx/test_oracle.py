@@ -26,10 +26,10 @@ from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence, Step
-from musicgen_cli.engine.onnx import calibrate
 from musicgen_cli.engine.onnx.decoder import Conditioning
-from musicgen_cli.engine.onnx.engine import OnnxModel
+from musicgen_cli.engine.onnx.engine import OnnxModel, encode_text
 from musicgen_cli.engine.onnx.graph_cache import prepare_graphs
+from musicgen_cli.engine.quantization.float_decoder import forward
 from tests.support.decoding import decode, sampling
 from tests.support.oracle import (
     FRAMES,
@@ -66,7 +66,7 @@ def load(checkpoint: Checkpoint, cache: Path, precision: str) -> OnnxModel:
         positions=2000,
         cache_dir=cache / "oracle",
         precision=precision,
-        calibrate=lambda folder, kv_bounds: calibrate.coarse_scales(kv_bounds),
+        encode_prompts=lambda graph: [encode_text(graph, list(ids), 1) for ids in PROMPTS[:2]],
         note=lambda text: None,
     )
     return OnnxModel(graphs.directory, shape, threads=1, scales=graphs.scales())
@@ -291,6 +291,18 @@ def test_samples_of_any_length_are_equal(pair: Pair, frames: int) -> None:
         )
 
     assert relative_to_peak(samples_of(pair.ours, codes), theirs) <= 3e-6
+
+
+def test_the_float_decoder_is_equal(pair: Pair) -> None:
+    """Its logits of both rows, over random tokens, as far as weights with a large variance allow."""
+    shape = pair.shape.decoder
+    tokens = np.random.default_rng(1).integers(0, shape.vocab + 1, (shape.codebooks, 40))
+    tokens = np.stack([tokens, tokens])
+    expected = logits_of(pair.theirs, PROMPTS[1], tokens)
+    text = pair.ours.encode_text(PROMPTS[1]).values
+    ours = forward(shape, pair.checkpoint.tensors(), tokens, [text, None])
+
+    assert np.abs(ours - expected).max() <= 1e-3 * expected.std()
 
 
 def test_logits_of_a_larger_model_are_equal(tmp_path: Path) -> None:
