@@ -73,6 +73,7 @@ def test_int8_that_was_asked_for_is_prepared_however_far_it_is(musicgen: Run, fa
     assert shown(musicgen, "far")["default_precision"] == "int8"
     take = musicgen("generate", "--local", "--model", "far", "-d", "0.5", "x", "--json")
     assert json.loads(take.out)["origin"]["precision"] == "int8"
+    assert "int8 wrong" in musicgen("model", "check", "far").out
 
 
 def test_int8_stays_where_float32_has_no_room(musicgen: Run, far: Path, monkeypatch: pytest.MonkeyPatch) -> None:

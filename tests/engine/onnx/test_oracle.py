@@ -7,6 +7,7 @@ large variance, so that a greedy clip goes through many codes instead of repeati
 
 from __future__ import annotations
 
+import shutil
 from collections import abc
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,12 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the oracle needs torch")
 transformers = pytest.importorskip("transformers", reason="the oracle needs transformers")
 
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from musicgen_cli.actions.models.examine import examine
+from musicgen_cli.actions.models.published import PublishedClip
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
@@ -30,12 +37,14 @@ from musicgen_cli.engine.onnx.decoder import Conditioning
 from musicgen_cli.engine.onnx.engine import OnnxModel, encode_text
 from musicgen_cli.engine.onnx.graph_cache import prepare_graphs
 from musicgen_cli.engine.quantization.float_decoder import forward
+from musicgen_cli.settings import cache_dir
 from tests.support.decoding import decode, sampling
 from tests.support.oracle import (
     FRAMES,
     MODELS,
     PROMPTS,
     generate,
+    greedy_samples,
     logits_of,
     num_distinct,
     quiet,  # noqa: F401  # a fixture
@@ -254,6 +263,29 @@ def test_a_mistake_would_be_noticed(pair: Pair, mistake: Mapping[str, Any]) -> N
 
     assert np.array_equal(our_codes(pair, PROMPTS[0], 3.0), codes[0])
     assert not np.array_equal(our_codes(pair, PROMPTS[0], 3.0, **mistake), codes[0])
+
+
+@pytest.mark.parametrize("case", ["guided", "unguided", "unconditional", "too short for the delays"])
+def test_published_values_are_compared_as_they_were_made(pair: Pair, case: str, tmp_path: Path) -> None:
+    """What transformers makes of a random model counts as equal; the same with another prompt doesn't."""
+    prompt = None if case in ("unconditional", "too short for the delays") else "5 9 44 3"
+    scale = 3.0 if case == "guided" else 1.0
+    steps = 5 if case == "too short for the delays" else 12
+    tokenizer = Tokenizer(WordLevel({str(number): number for number in range(64)}, unk_token="0"))
+    tokenizer.pre_tokenizer = Whitespace()
+    folder = tmp_path / "model"
+    shutil.copytree(pair.checkpoint.directory, folder, ignore=shutil.ignore_patterns("cache"))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    ids = tokenizer.encode(prompt).ids if prompt else []
+    samples = greedy_samples(pair.theirs, ids, scale, steps)
+    checkpoint = find_checkpoint(str(folder), folder)
+
+    def state(values: Any) -> str:
+        clip = PublishedClip(prompt, scale, steps, values[:, :16].tolist())
+        return list(examine(checkpoint, (clip,), cache_dir(), lambda _: None))[-1].state
+
+    assert state(samples) == "ok"
+    assert state(samples + 0.001) == "wrong"
 
 
 def test_old_names_of_weights_are_equal(tmp_path: Path) -> None:
