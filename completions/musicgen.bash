@@ -55,7 +55,7 @@ _musicgen_knows() {
       commands='' options='--timeout-ms --mode --store --json -q --quiet -h --help'
       ;;
     model)
-      commands='pull list show rm' options='-h --help'
+      commands='pull list show check rm' options='-h --help'
       ;;
     'model pull')
       commands='' options='--revision --precision --keep-weights --json -q --quiet -h --help'
@@ -65,6 +65,9 @@ _musicgen_knows() {
       ;;
     'model show')
       commands='' options='--check --json -h --help'
+      ;;
+    'model check')
+      commands='' options='--json -h --help'
       ;;
     'model rm')
       commands='' options='--yes --json -q --quiet -h --help'
@@ -156,7 +159,7 @@ _musicgen_takes() {
     'model pull @0')
       stored=published paths=dirs
       ;;
-    'model show @0')
+    'model show @0' | 'model check @0')
       stored=here paths=dirs
       ;;
     'model rm @'*)

@@ -317,6 +317,7 @@ complete -c musicgen -n '__musicgen_at job cancel' -s h -l help -d 'Show help an
 complete -c musicgen -n '__musicgen_at_group model' -a pull -d 'Download a model and prepare it.'
 complete -c musicgen -n '__musicgen_at_group model' -a list -d 'List the models on this machine, and the precisions that are prepared.'
 complete -c musicgen -n '__musicgen_at_group model' -a show -d 'Show a model\'s licence, origin, sizes, files and precisions.'
+complete -c musicgen -n '__musicgen_at_group model' -a check -d 'Check that a model is complete and makes what it should; exit 1 if not.'
 complete -c musicgen -n '__musicgen_at_group model' -a rm -d 'Remove models from this machine.'
 complete -c musicgen -n '__musicgen_at_group model' -s h -l help -d 'Show help and exit.'
 
@@ -336,6 +337,10 @@ complete -c musicgen -n '__musicgen_at model show' -f -k -a '(__musicgen_stored 
 complete -c musicgen -n '__musicgen_at model show' -l check -d 'Check every file first; exit 7 if one is damaged.'
 complete -c musicgen -n '__musicgen_at model show' -l json -d 'Print JSON Lines; errors are JSON, too.'
 complete -c musicgen -n '__musicgen_at model show' -s h -l help -d 'Show help and exit.'
+
+complete -c musicgen -n '__musicgen_at model check' -f -k -a '(__musicgen_stored here dirs)'
+complete -c musicgen -n '__musicgen_at model check' -l json -d 'Print JSON Lines; errors are JSON, too.'
+complete -c musicgen -n '__musicgen_at model check' -s h -l help -d 'Show help and exit.'
 
 complete -c musicgen -n '__musicgen_at model rm' -f -k -a '(__musicgen_stored pulled)'
 complete -c musicgen -n '__musicgen_at model rm' -l yes -d 'Remove; otherwise only list what would be removed.'

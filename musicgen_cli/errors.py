@@ -254,13 +254,13 @@ class NewerStoreError(StoreError):
 
 
 class ProblemsFoundError(MusicgenError):
-    """A check of the store found something wrong."""
+    """A check found something wrong."""
 
     code = "problems-found"
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, hint: str) -> None:
         problems = "1 problem was" if count == 1 else f"{count} problems were"
-        super().__init__(f"{problems} found", hint="`musicgen store repair` repairs what can be repaired")
+        super().__init__(f"{problems} found", hint=hint)
 
 
 class ModelsFolderError(MusicgenError):

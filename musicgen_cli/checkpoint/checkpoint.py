@@ -101,6 +101,11 @@ class Checkpoint:
         """Return the folder that holds `graphs/`: the model's own if it was pulled, else the cache."""
         return self.directory if self.manifest else cache_dir
 
+    @property
+    def precision(self) -> str | None:
+        """The precision in which the model is loaded where none is asked for; None is the engine's default."""
+        return self.manifest.precision if self.manifest else None
+
     def tensors(self) -> Tensors:
         """Open the weights; if they weren't kept, only the shapes of the tensors are available."""
         if self.manifest and not self.manifest.weights_kept:

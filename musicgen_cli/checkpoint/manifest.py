@@ -24,6 +24,7 @@ _FORMAT = 1
 
 _FileName = Annotated[str, Field(pattern=r"^[^/\\\x00]{1,255}$")]  # in the model's own folder
 _Dimension = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
+_Precision = Annotated[str, Field(pattern="^(int8|fp32)$")]
 _Nats = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -60,7 +61,8 @@ class Manifest(BaseModel):
     weights_kept: bool
     files: Mapping[_FileName, FileRecord]
     tensors: Mapping[str, tuple[_Dimension, ...]]  # name → shape
-    fidelity: Mapping[str, _Nats]  # precision → mean KL to float32, in nats
+    fidelity: Mapping[str, _Nats]  # precision → mean KL to float32, in nats; also of one that wasn't kept for it
+    precision: _Precision | None = None  # in which it is loaded; None is the engine's default
 
     def write(self, directory: Path) -> None:
         """Write the manifest into a model's folder."""

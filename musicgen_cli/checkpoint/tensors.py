@@ -144,6 +144,31 @@ class DroppedTensors(Tensors):
         )
 
 
+class WrappedTensors(Tensors):
+    """Other tensors; subclasses change what is read of them."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        super().__init__(())
+        self._tensors = tensors
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether there is a tensor of that name."""
+        return name in self._tensors
+
+    def read(self, name: str, *shape: int) -> FloatArray:
+        """Return one tensor; see `Tensors.read`."""
+        return self._tensors.read(name, *shape)
+
+    def float32_bytes(self, *prefixes: str) -> int:
+        """Return the bytes, as float32, of the tensors whose names begin with one of the prefixes."""
+        return self._tensors.float32_bytes(*prefixes)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor."""
+        return self._tensors.shapes
+
+
 def weight_files(directory: Path) -> tuple[Path, ...]:
     """
     Find the safetensors files of a checkpoint: one, or the shards that an index names.

@@ -30,6 +30,7 @@ from musicgen_cli.engine.tokenizer import explained, load_tokenizer
 from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
 from musicgen_cli.errors import CheckpointError
 
+_TRAINED_TOKENS = 512  # of a text: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 3.1.2
 _CACHED_PROMPTS = 4  # a prompt is mostly repeated at once, with other seeds
 
 Conditioning = TypeVar("Conditioning")
@@ -106,7 +107,7 @@ class LocalEngine(Generic[Conditioning]):
             seed=seed,
             license=self.license,
             extra={"checkpoint": self._checkpoint.digest, "sampler": SAMPLER_VERSION},
-            warnings=(*warnings, *self._unknown_words(request.prompt)),
+            warnings=(*warnings, *self._length(request.prompt), *self._unknown_words(request.prompt)),
         )
 
     def tokenize(self, prompt: str) -> list[int]:
@@ -121,6 +122,14 @@ class LocalEngine(Generic[Conditioning]):
         if not ids or max(ids) >= self.shape.text.vocab:
             raise CheckpointError(f"the tokenizer.json of {self._checkpoint.name} doesn't fit its model")
         return ids
+
+    def _length(self, prompt: str) -> Iterator[str]:
+        """Yield a sentence about a prompt that is longer than what the text encoder was trained on."""
+        if (tokens := len(self.tokenize(prompt))) > _TRAINED_TOKENS:
+            yield (
+                f"the prompt has {tokens} tokens, all of which are used; the text encoder was trained on at most "
+                f"{_TRAINED_TOKENS}, so what comes late in the prompt may have little effect"
+            )
 
     def _unknown_words(self, prompt: str) -> Iterator[str]:
         """Yield a sentence about the words of a prompt that the model doesn't know, if there are any."""

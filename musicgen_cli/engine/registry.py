@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Note = Callable[[str], None]
 
 _PULL_ADVICE = ", the small one that comes with musicgen; for full quality: musicgen model pull small"
+DEFAULT_PRECISION = "int8"  # of DEFAULT_BACKEND
 _DAY_S = 24 * 60 * 60
 
 
@@ -63,7 +64,7 @@ def _load_onnx(model: str, options: LoadOptions, note: Note) -> Engine:
     return OnnxEngine(
         checkpoint,
         cache_dir=checkpoint.graph_cache_dir(cache_dir()),
-        precision=options.precision or "int8",
+        precision=options.precision or checkpoint.precision or DEFAULT_PRECISION,
         threads=options.threads,
         slots=options.slots,
         clips=options.clips,
@@ -137,7 +138,8 @@ def open_local(
         model: A name or the path of a checkpoint.
         engine: One of ENGINES; None means onnx.
         device: One of DEVICES; None means auto.
-        precision: One of PRECISIONS; None means int8 with onnx, and with torch bf16 on CUDA, else fp32.
+        precision: One of PRECISIONS; None means with onnx what the model's pull chose, else int8, and with torch bf16
+            on CUDA, else fp32.
         slots: Clips that are made at once; None leaves it to the engine.
         clips: The most that will be wanted at once: `note` says what they take; None is unknown.
         threads: For one operation of onnx; None means `hardware.cores`. Torch has settings of its own.

@@ -153,6 +153,18 @@ def generate(model: Any, prompts: Sequence[Sequence[int]], scale: float, frames:
     return codes, samples.numpy()
 
 
+def greedy_samples(model: Any, ids: Sequence[int], scale: float, steps: int) -> Any:
+    """
+    Let transformers generate a greedy clip of so many new tokens, as its own tests do.
+
+    Returns:
+        Samples, shape (channels, samples).
+    """
+    inputs = {"input_ids": torch.tensor([ids]), "guidance_scale": scale} if ids else model.get_unconditional_inputs(1)
+    samples = model.generate(**inputs, do_sample=False, max_new_tokens=steps)[0]
+    return samples.numpy().reshape(model.config.decoder.audio_channels, -1)
+
+
 def logits_of(model: Any, ids: Sequence[int], tokens: Any) -> Any:
     """
     Let transformers compute the logits of both rows of a guided clip.

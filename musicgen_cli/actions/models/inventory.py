@@ -18,6 +18,7 @@ from musicgen_cli.checkpoint.names import NANO, installed_names, is_valid_name
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, MANIFEST_BYTES, who_else
 from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
+from musicgen_cli.engine.registry import DEFAULT_PRECISION
 from musicgen_cli.errors import (
     CheckpointError,
     DamagedError,
@@ -103,11 +104,14 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
     """Return all fields that are shown of one model."""
     shapes = Shape.of(checkpoint.config)
     manifest = checkpoint.manifest
+    graphs = prepared_graphs(checkpoint, cache_dir)
     files = (
         {name: file.bytes for name, file in manifest.files.items()}
         if manifest
         else {path.name: path.stat().st_size for path in sorted(checkpoint.directory.iterdir()) if path.is_file()}
     )
+    fidelity = manifest.fidelity if manifest else {}
+    rejected = {precision: {"mean_kl": kl} for precision, kl in fidelity.items() if precision not in graphs}
     return summary(checkpoint, cache_dir) | {
         **({"about": _ABOUT_NANO} if checkpoint.name == NANO else {}),
         "revision": manifest.revision if manifest else None,
@@ -121,10 +125,9 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
         "sample_rate": shapes.codec.rate,
         "parameters": sum(math.prod(shape) for shape in checkpoint.tensors().shapes.values()),
         "files": files,
-        "precisions": {
-            precision: {"size_bytes": folder.size_bytes}
-            for precision, folder in prepared_graphs(checkpoint, cache_dir).items()
-        },
+        "default_precision": checkpoint.precision or DEFAULT_PRECISION,
+        "precisions": {precision: {"size_bytes": folder.size_bytes} for precision, folder in graphs.items()},
+        **({"too_far_from_float32": rejected} if rejected else {}),
     }
 
 

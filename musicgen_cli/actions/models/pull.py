@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from musicgen_cli import foreign
 from musicgen_cli.actions.models import inventory
@@ -125,7 +125,7 @@ class _Pull:
 
     staging: Staging
     listener: ProgressListener
-    precision: str
+    precision: str | None
     keep_weights: bool
 
     def download(self, hub: Hub, repository_id: str, revision: str | None) -> Checkpoint:
@@ -197,7 +197,12 @@ class _Pull:
 
     def _install(self, provenance: Provenance) -> Checkpoint:
         return install(
-            self.staging, provenance, self.precision, keep_weights=self.keep_weights, note=self.listener.note
+            self.staging,
+            provenance,
+            self.precision or registry.DEFAULT_PRECISION,
+            keep_weights=self.keep_weights,
+            fall_back=self.precision is None,
+            note=self.listener.note,
         )
 
     def _up_to_date(self, repository: Repository) -> Checkpoint | None:
@@ -208,7 +213,7 @@ class _Pull:
             if not manifest or (manifest.source, manifest.revision) != (repository.id, repository.commit):
                 return None
             graphs = inventory.prepared_graphs(installed, installed.directory)
-            if self.precision not in graphs or (self.keep_weights and not installed.weights):
+            if (self.precision or installed.precision) not in graphs or (self.keep_weights and not installed.weights):
                 return None
             self.listener.note(f"{installed.name} is on this machine already; checking its files")
             inventory.check(installed, installed.directory)
@@ -217,8 +222,13 @@ class _Pull:
         return installed
 
     def _graphs_size(self, weights: int) -> int:
-        """Bound the bytes of the graphs that are written: those of a precision take at most as much as the weights."""
-        return weights * (1 if self.precision == REFERENCE else 2)  # REFERENCE is made too, to compare with
+        """
+        Bound the bytes of the graphs that are written.
+
+        Those of a precision take at most as much as the weights, and so does the text encoder in float32, with which
+        another precision is measured.
+        """
+        return weights * (1 if self.precision == REFERENCE else 2)
 
 
 def _check_importable(name: str, revision: str | None) -> None:
@@ -264,19 +274,15 @@ def _open_hub() -> Hub:
     return Hub()
 
 
-def _usable_precision(precision: str | None) -> str:
+def _usable_precision(precision: str | None) -> str | None:
     """
-    Return the precision that will be prepared; None stands for this machine's default.
-
-    The bundled model is opened in it first, so that a model which can't run here isn't downloaded.
+    Return the precision, if a model can be opened in it here, so that none is downloaded in vain.
 
     Raises:
         AbsentError: This version has no such precision.
     """
-    options: dict[str, Any] = {} if precision is None else {"precision": precision}
-    engine = registry.open_local("nano", note=lambda _: None, **options)
-    engine.close()
-    return str(engine.origin.precision)
+    registry.open_local("nano", precision=precision, note=lambda _: None).close()
+    return precision
 
 
 def _license_terms(license_: str | None) -> str:

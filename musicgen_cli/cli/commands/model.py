@@ -1,4 +1,4 @@
-"""`musicgen model`: pull, list, show and remove models."""
+"""`musicgen model`: pull, list, show, check and remove models."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,6 +101,45 @@ def show(
         out.pairs(flat(details))
 
 
+def check(
+    name: Annotated[str, typer.Argument(metavar="[NAME|PATH]", help="A model's name or folder.")] = "auto",
+    json_: options.Json = False,
+) -> None:
+    """
+    Check that a model is complete and makes what it should; exit 1 if not.
+
+    Files, tokenizer, tensors, a take of 2 s, and how near each precision is to float32. The published small and
+    stereo-small are also compared with what transformers is known to make of them; that needs --keep-weights when they
+    are pulled. The last line is a summary to paste into a report.
+    """
+    from musicgen_cli import settings
+    from musicgen_cli.cli.output import Output
+    from musicgen_cli.errors import ProblemsFoundError
+
+    out = Output(as_json=json_)
+    cache = settings.cache_dir()
+    with needs("local"):
+        from musicgen_cli.actions.models.examine import OK, WRONG, examine, summary
+        from musicgen_cli.actions.models.published import clips_of
+        from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+    model = find_checkpoint(name, settings.models_dir(), cache)
+    findings = []
+    for finding in examine(model, clips_of(model), cache, out.note):
+        findings.append(finding)
+        if json_:
+            out.json({"name": finding.name, "state": finding.state, "text": finding.text})
+        else:
+            out.pairs({finding.name: finding.text if finding.state == OK else f"{finding.state}: {finding.text}"})
+    report = summary(model, findings)
+    if json_:
+        out.json({"summary": report})
+    else:
+        out.line(report)
+    problems = sum(finding.state == WRONG for finding in findings)
+    if problems:
+        raise ProblemsFoundError(problems, hint="the summary says which; send it along if you report them")
+
+
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `musicgen model list` shows them.")],
     yes: Annotated[bool, typer.Option("--yes", help="Remove; otherwise only list what would be removed.")] = False,
@@ -150,4 +189,4 @@ def _show_all(out: "Output", models: "list[Checkpoint]") -> None:
             out.line("\t".join(one_line(str(field)) for field in fields.values()))
 
 
-commands = {"pull": pull, "list": list_, "show": show, "rm": rm}
+commands = {"pull": pull, "list": list_, "show": show, "check": check, "rm": rm}

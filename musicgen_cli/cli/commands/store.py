@@ -65,7 +65,7 @@ def check(
         else:
             out.line("\t".join(map(one_line, (problem.kind, problem.where, problem.message))))
     if count:
-        raise ProblemsFoundError(count)
+        raise ProblemsFoundError(count, hint="`musicgen store repair` repairs what can be repaired")
     out.note("no problem was found")
 
 

@@ -71,6 +71,7 @@ VALUES = {
     "gallery model": Value(stored="makers"),
     "model pull name": Value(stored="published", paths="dirs"),
     "model show name": Value(stored="here", paths="dirs"),
+    "model check name": Value(stored="here", paths="dirs"),
     "model names": Value(stored="pulled"),
     "store": DIRS,
     "output": FILES,

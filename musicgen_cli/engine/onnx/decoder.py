@@ -95,12 +95,6 @@ class OnnxDecoder:
                 )
             return self._binding.run(tokens, positions)
 
-    def kv_peaks(self, positions: int) -> FloatArray:
-        """Return the largest magnitude of each channel of an int8 KV cache, in steps; shaped as the scales."""
-        shape = self._shape
-        peaks = [np.abs(buffer[:, :, :positions].astype(np.int16)).max((0, 2)) for buffer in self._cache.values()]
-        return np.array(peaks, np.float32).reshape(shape.layers, 2, shape.heads, shape.head_width)
-
 
 class _Binding:
     """An IO binding of a batch: ONNX Runtime reads and writes these arrays in place."""

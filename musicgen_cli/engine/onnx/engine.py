@@ -17,13 +17,14 @@ from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import Origin
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
-from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray
+from musicgen_cli.engine.decoding.delay_pattern import IntArray
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.local import LocalEngine
-from musicgen_cli.engine.onnx import calibrate
 from musicgen_cli.engine.onnx.decoder import Conditioning, OnnxDecoder, translated_errors
 from musicgen_cli.engine.onnx.graph_cache import CODEC_DECODER, CODEC_LSTM, DECODER_STEP, TEXT_ENCODER, prepare_graphs
+from musicgen_cli.engine.quantization import calibration
+from musicgen_cli.engine.quantization.float_decoder import Text
 
 _MASK_MULTIPLE = 64  # tokens; the mask of a prompt is padded to a multiple of it
 
@@ -79,7 +80,7 @@ class OnnxEngine(LocalEngine[Conditioning]):
             positions=longest.steps,
             cache_dir=cache_dir,
             precision=precision,
-            calibrate=self._calibrate,
+            encode_prompts=self._encode_prompts,
             note=note,
         )
         try:
@@ -97,15 +98,9 @@ class OnnxEngine(LocalEngine[Conditioning]):
         del self.model, self._scheduler
         self._graphs.close()
 
-    def _calibrate(self, directory: Path, kv_bounds: FloatArray) -> FloatArray:
-        """Find the scales of the int8 KV cache by decoding a few clips."""
-        shape = self.shape.decoder
-        pattern = DelayPattern(shape.codebooks, shape.channels, calibrate.FRAMES)
-        model = OnnxModel(directory, self.shape, threads=self._threads, scales=calibrate.coarse_scales(kv_bounds))
-        conditionings = [model.encode_text(self.tokenize(prompt)) for prompt in calibrate.PROMPTS]
-        decoder = model.decoder(rows=2 * len(conditionings), steps=pattern.steps)
-        calibrate.decode_prompts(decoder, conditionings, pattern, vocab=shape.vocab)
-        return calibrate.calibrated_scales(kv_bounds, decoder.kv_peaks(pattern.steps))
+    def _encode_prompts(self, text_encoder: Path) -> list[Text]:
+        """Encode the prompts of the calibration."""
+        return [encode_text(text_encoder, self.tokenize(prompt), self._threads) for prompt in calibration.PROMPTS]
 
 
 class OnnxModel:
@@ -136,23 +131,11 @@ class OnnxModel:
             self._codec_decoder = _session(directory / CODEC_DECODER, threads, keep_memory=True, spin=False)
 
     def encode_text(self, ids: list[int]) -> Conditioning:
-        """
-        Encode the prompt, given as token ids, once into cross-attention keys and values.
-
-        The graph is loaded for this and freed afterwards, so that the KV caches can use its memory. Its weights are
-        memory-mapped and used in place, so that loading takes some 10 ms.
-        """
+        """Encode the prompt, given as token ids, once into cross-attention keys and values."""
         mask = np.zeros((1, 1, 1, len(ids)), np.float32)
         mask = np.pad(mask, [(0, 0)] * 3 + [(0, -len(ids) % _MASK_MULTIPLE)], constant_values=-np.inf)
-
-        def run() -> Conditioning:
-            session = _session(self._text_encoder, self._threads, keep_memory=False, single_run=True)
-            names = [output.name for output in session.get_outputs()]
-            values = session.run(names, {"ids": np.array([ids], np.int64)})
-            return Conditioning(mask, dict(zip(names, values, strict=True)))
-
-        with translated_errors("encode the prompt"):
-            return self._text_executor.submit(run).result()
+        values = self._text_executor.submit(encode_text, self._text_encoder, ids, self._threads).result()
+        return Conditioning(mask, values)
 
     def decoder(self, *, rows: int, steps: int) -> OnnxDecoder:
         """Return a decoder with a KV cache of `rows` rows and `steps` positions."""
@@ -187,6 +170,19 @@ class OnnxModel:
         with self._codec_lock, translated_errors("decode the codes"):
             samples: FloatArray = self._codec_decoder.run(["sound"], {"states": features})[0]
         return samples
+
+
+def encode_text(text_encoder: Path, ids: list[int], threads: int) -> dict[str, FloatArray]:
+    """
+    Encode a prompt, given as token ids, into the keys and values that `write_text_encoder` describes.
+
+    The graph is loaded for this and freed afterwards, so that the KV caches can use its memory. Its weights are
+    memory-mapped and used in place, so that loading takes some 10 ms.
+    """
+    with translated_errors("encode the prompt"):
+        session = _session(text_encoder, threads, keep_memory=False, single_run=True)
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, {"ids": np.array([ids], np.int64)}), strict=True))
 
 
 def _session(

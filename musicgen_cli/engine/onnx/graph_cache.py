@@ -37,24 +37,25 @@ from musicgen_cli import atomic, foreign
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.checkpoint.tensors import FloatArray
+from musicgen_cli.checkpoint.tensors import FloatArray, Tensors, WrappedTensors
 from musicgen_cli.engine.hardware import has_vnni
+from musicgen_cli.engine.quantization.float_decoder import Text
 from musicgen_cli.errors import CheckpointError, EngineError
 from musicgen_cli.extras import needs
 
-GRAPH_FORMAT = 4  # raised with every change of what the graphs compute
+GRAPH_FORMAT = 5  # raised with every change of what the graphs compute
 TEXT_ENCODER, DECODER_STEP, CODEC_LSTM, CODEC_DECODER = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
 KV_SCALES, MANIFEST = "scales.npy", "manifest.json"
 MANIFEST_BYTES = 1 << 16
 _FILES = {KV_SCALES, *GRAPHS, *(f"{Path(name).stem}.data" for name in GRAPHS)}
 
-_STAGING_PREFIX = ".making-"
+STAGING_PREFIX = ".making-"
 _STALE_AFTER_S = 24 * 3600.0  # no process builds a folder for as long as this
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TARGET_EXISTS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 Label = Mapping[str, str | int]  # what a folder was built from
-Calibrate = Callable[[Path, FloatArray], FloatArray]  # folder of the graphs, bounds of keys and values → scales
+EncodePrompts = Callable[[Path], list[Text]]  # the text encoder's graph → the texts of `calibration.PROMPTS`
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def prepare_graphs(
     positions: int,
     cache_dir: Path,
     precision: str,
-    calibrate: Calibrate,
+    encode_prompts: EncodePrompts,
     note: Callable[[str], None],
 ) -> Graphs:
     """
@@ -91,7 +92,7 @@ def prepare_graphs(
     Args:
         positions: Steps of the longest clip.
         precision: "int8" or "fp32", of the language model; the codec is always float32.
-        calibrate: Finds the scales of the int8 KV cache by running the new graphs.
+        encode_prompts: Runs the new text encoder, for the calibration of int8.
         note: Called with a line when graphs are being built, and when they can't be cached.
 
     Raises:
@@ -117,16 +118,16 @@ def prepare_graphs(
     note(f"preparing {checkpoint.name} for ONNX Runtime, once")
     if home.is_dir() and (reason := foreign.who_else(home.stat(), trusted=(foreign.ROOT,))) is not None:
         note(f"{home} is not used: {reason}; the prepared model is for this run only")
-        return _build_temporary(checkpoint, shape, label, calibrate)
+        return _build_temporary(checkpoint, shape, label, encode_prompts)
     try:
         staging = _staging_folder(home)
     except OSError as err:
         if err.errno in _DISK_FULL:
             raise _disk_error(home, err) from err
         note(f"can't write to {home} ({err.strerror}): the prepared model is for this run only")
-        return _build_temporary(checkpoint, shape, label, calibrate)
+        return _build_temporary(checkpoint, shape, label, encode_prompts)
     try:
-        _build(staging, checkpoint, shape, label, calibrate)
+        _build(staging, checkpoint, shape, label, encode_prompts)
         return Graphs(_publish(staging, folder, label))
     except BaseException as err:
         shutil.rmtree(staging, ignore_errors=True)
@@ -173,23 +174,78 @@ def who_else(directory: Path) -> str | None:
     return None
 
 
-def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> None:
+def build_text_encoder(directory: Path, shape: Shape, tensors: Tensors) -> Path:
+    """Write the graph of the text encoder in float32, alone, into a folder, and return its path."""
+    with needs("local"):
+        from musicgen_cli.engine.onnx.graph_builder import Graph
+    from musicgen_cli.engine.onnx.text_encoder import write_text_encoder
+
+    with Graph(directory, Path(TEXT_ENCODER).stem) as graph:
+        write_text_encoder(graph, shape, tensors)
+    return directory / TEXT_ENCODER
+
+
+def read_every_tensor(shape: Shape, tensors: Tensors) -> int:
+    """
+    Read each tensor from which graphs are built, and return how many there are.
+
+    Raises:
+        CheckpointError: One is missing, has another shape, or has a value that is infinite or NaN.
+    """
+    with needs("local"):
+        from musicgen_cli.engine.onnx.graph_builder import UnwrittenGraph
+    from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
+    from musicgen_cli.engine.onnx.decoder_step import write_decoder_step
+    from musicgen_cli.engine.onnx.text_encoder import write_text_encoder
+
+    names: set[str] = set()
+    recorded = _RecordedTensors(tensors, names)
+    codebooks = shape.decoder.codebooks // shape.decoder.channels
+    write_text_encoder(UnwrittenGraph(), shape, recorded)
+    write_decoder_step(UnwrittenGraph(), shape.decoder, recorded, positions=1)
+    write_codec_lstm(UnwrittenGraph(), shape.codec, recorded, codebooks=codebooks)
+    write_codec_decoder(UnwrittenGraph(), shape.codec, recorded)
+    return len(names)
+
+
+class _RecordedTensors(WrappedTensors):
+    """Tensors that note which of them are read."""
+
+    def __init__(self, tensors: Tensors, names: set[str]) -> None:
+        super().__init__(tensors)
+        self._names = names
+
+    def read(self, name: str, *shape: int) -> FloatArray:
+        self._names.add(name)
+        return super().read(name, *shape)
+
+
+def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, encode_prompts: EncodePrompts) -> None:
     """Write all graphs, the scales and the manifest into a folder."""
     with needs("local"):  # imports onnx, which nothing but building graphs needs
         from musicgen_cli.engine.onnx.graph_builder import Graph
     from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
-    from musicgen_cli.engine.onnx.decoder_step import kv_bounds, write_decoder_step
+    from musicgen_cli.engine.onnx.decoder_step import write_decoder_step
     from musicgen_cli.engine.onnx.text_encoder import write_text_encoder
+    from musicgen_cli.engine.quantization.calibration import Calibration, calibrate
 
     tensors = checkpoint.tensors()
-    int8 = label["precision"] == "int8"
+    int8, steps = label["precision"] == "int8", int(label["positions"])
+    calibration: Calibration | None = None
     # Run once per prompt, the text encoder needn't be fast, and in 8 bits it alone would cause a quarter of the error.
     with Graph(directory, Path(TEXT_ENCODER).stem, weight_bits=16 if int8 else 32) as text_encoder:
         write_text_encoder(text_encoder, shape, tensors)
     with Graph(
         directory, Path(DECODER_STEP).stem, weight_bits=8 if int8 else 32, signed_weights=has_vnni()
     ) as decoder_step:
-        write_decoder_step(decoder_step, shape.decoder, tensors, positions=int(label["positions"]), int8_kv=int8)
+        if int8:
+            calibration = calibrate(shape.decoder, tensors, encode_prompts(directory / TEXT_ENCODER))
+            quantized, in_blocks = calibration.tensors, calibration.in_blocks
+            write_decoder_step(
+                decoder_step, shape.decoder, quantized, positions=steps, int8_kv=True, in_blocks=in_blocks
+            )
+        else:
+            write_decoder_step(decoder_step, shape.decoder, tensors, positions=steps)
     with Graph(directory, Path(CODEC_LSTM).stem) as codec_lstm:
         write_codec_lstm(codec_lstm, shape.codec, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)
     with Graph(directory, Path(CODEC_DECODER).stem) as codec_decoder:
@@ -199,9 +255,9 @@ def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, 
         for graph in (text_encoder, decoder_step, codec_lstm, codec_decoder)
         for name, (size, sha256) in graph.files.items()
     }
-    if int8:
+    if calibration:
         content = io.BytesIO()
-        np.save(content, calibrate(directory, kv_bounds(shape.decoder, tensors)))
+        np.save(content, calibration.kv_scales)
         atomic.write_new(directory / KV_SCALES, content.getvalue(), durable=False)
         sha256 = hashlib.sha256(content.getvalue()).hexdigest()
         files[KV_SCALES] = {"bytes": len(content.getvalue()), "sha256": sha256}
@@ -209,12 +265,12 @@ def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, 
     atomic.write_new(directory / MANIFEST, manifest.encode(), durable=False)
 
 
-def _build_temporary(checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> Graphs:
+def _build_temporary(checkpoint: Checkpoint, shape: Shape, label: Label, encode_prompts: EncodePrompts) -> Graphs:
     """Build the graphs in a temporary folder, which is removed when they are closed."""
     try:
         temporary = tempfile.TemporaryDirectory(prefix="musicgen-")
         try:
-            _build(Path(temporary.name), checkpoint, shape, label, calibrate)
+            _build(Path(temporary.name), checkpoint, shape, label, encode_prompts)
         except BaseException:
             temporary.cleanup()
             raise
@@ -226,11 +282,11 @@ def _build_temporary(checkpoint: Checkpoint, shape: Shape, label: Label, calibra
 def _staging_folder(home: Path) -> Path:
     """Create a folder to build in, and remove those that killed processes left behind."""
     atomic.make_private_folder(home)
-    for leftover in home.glob(f"{_STAGING_PREFIX}*"):
+    for leftover in home.glob(f"{STAGING_PREFIX}*"):
         with suppress(OSError):
             if time.time() - leftover.lstat().st_mtime > _STALE_AFTER_S:
                 shutil.rmtree(leftover, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=home))
+    return Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=home))
 
 
 def _publish(staging: Path, target: Path, label: Label) -> Path:
@@ -243,7 +299,7 @@ def _publish(staging: Path, target: Path, label: Label) -> Path:
     if is_intact(target, label):  # another process was first
         shutil.rmtree(staging, ignore_errors=True)
         return target
-    aside = target.with_name(f"{_STAGING_PREFIX}{os.urandom(8).hex()}")
+    aside = target.with_name(f"{STAGING_PREFIX}{os.urandom(8).hex()}")
     with suppress(FileNotFoundError):  # another process moved it first
         target.rename(aside)  # within the same folder, which is allowed even if it is another user's
     shutil.rmtree(aside, ignore_errors=True)
