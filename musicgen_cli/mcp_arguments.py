@@ -9,6 +9,7 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli.errors import InvalidValueError
+from musicgen_cli.settings import truth
 from musicgen_cli.text import as_whole, is_encodable
 
 Arguments = Mapping[str, Any]
@@ -40,7 +41,7 @@ def typed(value: object, type_: str) -> object:
     if not text:
         return None
     if type_ == "boolean":
-        return {"true": True, "false": False}.get(text.lower(), value)
+        return value if (answer := truth(text)) is None else answer
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):

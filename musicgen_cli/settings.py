@@ -27,7 +27,7 @@ NO_HOME = Path(os.devnull)  # where the user's folders would be if there were a 
 KEY_FILE_BYTES = 64 * 1024
 
 _NAME_STORE = "`--store DIR` or MUSICGEN_STORE names a folder"
-TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,12 @@ def load(options: Mapping[str, object] | None = None) -> Settings:
         values[name] = _checked(name, value, source)
         sources[name] = source
     return Settings(store_folder=values.pop("store"), **values, sources=sources)
+
+
+def truth(text: str) -> bool | None:
+    """Return what a word such as `yes` or `0` says, None if it is no such word."""
+    word = text.strip().lower()
+    return True if word in _TRUE else False if word in _FALSE else None
 
 
 def label(name: str, value: object, suffix: str = "") -> str:
@@ -215,8 +221,8 @@ def _checked(name: str, value: Any, source: str) -> Any:
     if name == "local":
         if isinstance(value, bool):
             return value
-        if isinstance(value, str) and value.lower() in TRUE | FALSE:
-            return value.lower() in TRUE
+        if isinstance(value, str) and (answer := truth(value)) is not None:
+            return answer
         raise InvalidValueError(f"local must be true or false, got {value!r:.80}{suffix}")
     if value is None and name in {"api_key", "export_dir", "store"}:
         return None

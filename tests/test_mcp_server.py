@@ -136,7 +136,7 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
             ({"duration": "long"}, "duration must be 0.5-30 s, got 'long'"),
             ({"top_k": 1.5}, "top_k must be a whole number, 0-1000, got 1.5"),
             ({"seed": 2**53}, "seed must be a whole number, 0-9007199254740991, got 9007199254740992"),
-            ({"do_sample": "yes"}, "do_sample must be true or false, got 'yes'"),
+            ({"do_sample": "maybe"}, "do_sample must be true or false, got 'maybe'"),
             ({"prompt": 5}, "prompt must be text, got 5"),
             ({"prompt": "x" * 2001}, "prompt must be at most 2000 characters, got 2001"),
             ({"tags": [5]}, "tags must be a list of texts, got [5]"),
@@ -159,7 +159,7 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
         assert "at least one" in await call("job_cancel")
         assert "limit must be a whole number, 1-1000, got 0" in await call("artifact_list", limit=0)
         assert "limit must be a whole number, 1-1000, got 'x'" in await call("artifact_list", limit="x")
-        assert "audio must be true or false, got 'yes'" in await call("artifact_get", artifact_id="x", audio="yes")
+        assert "audio must be true or false, got 'maybe'" in await call("artifact_get", artifact_id="x", audio="maybe")
         assert "at least one" in await call("artifact_remove", artifact_ids=[""])
         assert await call("artifact_get") == "artifact_id is missing"
         assert "there is no folder to export to" in await call("artifact_export", artifact_id="last")
@@ -180,7 +180,7 @@ def test_arguments_that_arrive_as_text_are_read_by_their_schema(service: HTTPSer
         for sent, fields in (
             ({"duration": "0.5", "seed": "9007199254740991", "top_k": "50", "do_sample": "False"},
              {"duration": 0.5, "seed": 2**53 - 1, "top_k": 50, "do_sample": False}),
-            ({"duration": " 1 ", "seed": 7.0, "top_k": "3.0", "temperature": "1e0", "do_sample": "true"},
+            ({"duration": " 1 ", "seed": 7.0, "top_k": "3.0", "temperature": "1e0", "do_sample": "yes"},
              {"duration": 1.0, "seed": 7, "top_k": 3, "temperature": 1.0, "do_sample": True}),
             ({"duration": "0.5", "seed": "3", "top_k": "", "prompt": "", "temperature": None},
              {"duration": 0.5, "seed": 3, "top_k": 250, "temperature": 1.0}),

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from musicgen_cli.actions.batch.checked_row import BOOLEANS, COLUMNS, NOT_TEXT, RowFields, unknown_column
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.limits import ROW_BYTES
-from musicgen_cli.settings import FALSE, TRUE
+from musicgen_cli.settings import truth
 
 FORMS = ("jsonl", "csv", "text")
 _FORMS_OF_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv"}
@@ -246,7 +246,7 @@ def _value(name: str, cell: str, delimiter: str) -> Any:
     if name not in NOT_TEXT:
         return cell
     if name in BOOLEANS:
-        return {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}.get(cell.strip().lower(), cell)
+        return cell if (answer := truth(cell)) is None else answer
     if delimiter != "," and _DECIMAL_COMMA.fullmatch(cell.strip()):  # as spreadsheets of many countries write both
         cell = cell.replace(",", ".")
     try:
