@@ -73,7 +73,7 @@ def check_layout(root: Path) -> Iterator[Problem]:
         return
     if not stat.S_ISDIR(root_status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root))
-    has_modes: bool | None = None  # it is tried if one is wrong
+    has_modes: bool | None = None  # it is tried with a file, which is removed again, if one is wrong
     for path, is_directory, mode in layout(root):
         try:
             status = root_status if path == root else path.lstat()

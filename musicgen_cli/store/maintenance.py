@@ -264,7 +264,7 @@ def _unused_files(root: Path, blobs: Blobs, live: set[bytes]) -> Iterator[tuple[
 def _repair_layout(root: Path, quarantine: _Quarantine, *, dry_run: bool) -> int:
     """Move paths of a wrong type to `quarantine`, and set modes; return how many modes were wrong."""
     wrong = 0
-    has_modes: bool | None = None  # it is tried if one is wrong
+    has_modes = True if dry_run else None  # it is tried with a file if one is wrong
     for path, is_directory, mode in layout(root):
         try:
             status = path.stat() if path == root else path.lstat()
