@@ -21,6 +21,12 @@ from tests.support.model_fixtures import Write
 Run = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Give each test a cache of its own: what is prepared there is examined, too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def findings_of(folder: Path, clips: tuple[PublishedClip, ...] = ()) -> dict[str, Finding]:
     checkpoint = find_checkpoint(str(folder), folder)
     return {finding.name: finding for finding in examine(checkpoint, clips, cache_dir(), lambda _: None)}
