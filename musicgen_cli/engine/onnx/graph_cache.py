@@ -36,6 +36,7 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
+from musicgen_cli.engine.decoder_tensors import kv_bounds
 from musicgen_cli.engine.hardware import has_vnni
 from musicgen_cli.errors import EngineError
 from musicgen_cli.extras import needs
@@ -148,7 +149,7 @@ def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, 
     with needs("local"):  # imports onnx, which nothing but building graphs needs
         from musicgen_cli.engine.onnx.graph_builder import Graph
     from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
-    from musicgen_cli.engine.onnx.decoder_step import kv_bounds, write_decoder_step
+    from musicgen_cli.engine.onnx.decoder_step import write_decoder_step
     from musicgen_cli.engine.onnx.text_encoder import write_text_encoder
 
     tensors = checkpoint.tensors()

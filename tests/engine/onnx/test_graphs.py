@@ -16,7 +16,7 @@ onnx = pytest.importorskip("onnx", reason="needs the extra local")
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine.onnx.decoder_step import sinusoids
+from musicgen_cli.engine.decoder_tensors import sinusoids
 from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, GRAPHS, MANIFEST, Graphs, prepare_graphs
 from musicgen_cli.engine.onnx.text_encoder import position_buckets
 from musicgen_cli.errors import CheckpointError, EngineError

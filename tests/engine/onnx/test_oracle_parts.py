@@ -15,8 +15,8 @@ transformers = pytest.importorskip("transformers", reason="the oracle needs tran
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape, TextShape
+from musicgen_cli.engine.decoder_tensors import sinusoids
 from musicgen_cli.engine.decoding.sampling import apply_guidance, probabilities
-from musicgen_cli.engine.onnx.decoder_step import sinusoids
 from musicgen_cli.engine.onnx.engine import OnnxEngine
 from musicgen_cli.engine.onnx.text_encoder import position_buckets
 from tests.support.decoding import sampling
