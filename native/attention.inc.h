@@ -5,7 +5,7 @@
  * are rounded to 16 and 15 bits, and multiplied as two rows of bytes: exactly, like any other product.
  */
 
-enum { QUERY_MOST = 32000, NUMERATOR_MOST = 32512, BLOCKS_AHEAD = 4, WIDEST_HEAD = 256 };
+enum { QUERY_MOST = 32000, NUMERATOR_MOST = 32512, BLOCKS_AHEAD = 8, WIDEST_HEAD = 256 };
 #define NEVER -3e38f /* the score of what isn't attended to */
 
 /* One head of one row-position. */
@@ -27,13 +27,12 @@ static void fetch_tile(const uint8_t *tile, int bytes) {
     for (int i = 0; i < bytes; i += 64) FETCH(tile + i);
 }
 
-/* Fetch what the first steps of attention read and write. */
-static void fetch_head(const mg_decoder *d, const head *h) {
-    const int bytes = (int)d->tile, last = h->position / TILE;
-    uint8_t *block = h->tiles + (size_t)last * d->block_stride;
+/* Fetch the lines to which the next key and value are written. */
+static void fetch_last_block(const mg_decoder *d, const head *h) {
+    const int bytes = (int)d->tile;
+    uint8_t *block = h->tiles + (size_t)(h->position / TILE) * d->block_stride;
     for (int i = 0; i < bytes; i += 64) FETCH_TO_WRITE(block + i);
     for (int i = h->position % TILE / 4 * 64; i < bytes; i += 4 * 64) FETCH_TO_WRITE(block + bytes + i);
-    for (int b = 0; b < BLOCKS_AHEAD && b < last; b++) fetch_tile(h->tiles + (size_t)b * d->block_stride, bytes);
 }
 
 /* Write a key and a value to the cache. */
@@ -95,12 +94,14 @@ static float score(const mg_decoder *d, const head *h, float *scores) {
 
 /* Sums over all positions for `panels` panels of channels: (panels, 2, 16), high and low. */
 INLINE void value_sums(const int panels, const mg_decoder *d, const uint8_t *values, int blocks, const code *a,
-                       int32_t *sums) {
+                       const uint8_t *then, int32_t *sums) {
     enum { PART_BYTES = 64 / PARTS, PART_OUTPUTS = PANEL / PARTS };
     vi c[4 * 2 * 4];
     UNROLL for (int i = 0; i < panels * PARTS * 2; i++) c[i] = vzero();
     for (int b = 0; b < blocks; b++, values += d->block_stride) {
-        const uint8_t *ahead = values + (b + BLOCKS_AHEAD < blocks ? BLOCKS_AHEAD * d->block_stride : 0);
+        const int left = blocks - b;
+        const uint8_t *ahead = BLOCKS_AHEAD < left ? values + BLOCKS_AHEAD * d->block_stride
+                                                   : then + (size_t)(BLOCKS_AHEAD - left) * d->block_stride;
         UNROLL for (int k = 0; k < TILE / 4; k++, a += 8) {
             const vi high = load_codes(a), low = load_codes(a + 4);
             UNROLL for (int p = 0; p < panels; p++) {
@@ -120,7 +121,7 @@ INLINE void value_sums(const int panels, const mg_decoder *d, const uint8_t *val
     }
 }
 
-static void attend(const mg_decoder *d, const head *h, scratch *mine, float *to) {
+static void attend(const mg_decoder *d, const head *h, const uint8_t *then, scratch *mine, float *to) {
     const int panels = d->model->head_width / PANEL, blocks = h->position / TILE + 1;
     float *numbers = mine->scores;
     code *codes = mine->split;
@@ -137,9 +138,9 @@ static void attend(const mg_decoder *d, const head *h, scratch *mine, float *to)
         const uint8_t *values = h->tiles + d->tile + (size_t)p * 4 * 64;
         n = panels - p >= VALUE_PANELS ? VALUE_PANELS : 1;
         if (n > 1)
-            value_sums(VALUE_PANELS, d, values, blocks, codes, sums);
+            value_sums(VALUE_PANELS, d, values, blocks, codes, then + (size_t)p * 4 * 64, sums);
         else
-            value_sums(1, d, values, blocks, codes, sums);
+            value_sums(1, d, values, blocks, codes, then + (size_t)p * 4 * 64, sums);
         for (int i = 0; i < n * PANEL; i += LANES) {
             const int32_t *of_panel = sums + i / PANEL * 2 * PANEL + i % PANEL;
             const vf v = vfma(vints(of_panel, OFFSET * high), vset(256.0f), vints(of_panel + PANEL, OFFSET * low));
@@ -151,6 +152,7 @@ static void attend(const mg_decoder *d, const head *h, scratch *mine, float *to)
 /* Attend with every head of every row-position, and end the phase. A task is one head of the positions of one row: they
  * come one after the other, and read what the task has written. */
 static void self_attention(mg_decoder *d, team *team, int layer) {
+    if (has_left(team)) return;
     const int heads = d->model->sizes.heads, width = d->model->sizes.width, tasks = d->groups * heads;
     int victim = 0, task, end;
     while (take(team, tasks, 1, &victim, &task, &end)) {
@@ -159,14 +161,13 @@ static void self_attention(mg_decoder *d, team *team, int layer) {
             const head h = head_of(d, layer, i, task % heads);
             remember(d, &h);
         }
-        if (task + 1 < tasks) {
-            const head then = head_of(d, layer, d->group[(task + 1) / heads].first, (task + 1) % heads);
-            fetch_head(d, &then);
-        }
+        const int next = task + 1 < tasks ? task + 1 : task;
+        const head then = head_of(d, layer, d->group[next / heads].first, next % heads);
+        fetch_last_block(d, &then);
         for (int i = g->first; i < g->first + g->count; i++) {
             const head h = head_of(d, layer, i, task % heads);
             float *to = d->h + (size_t)i * (size_t)width + (size_t)(task % heads) * (size_t)d->model->head_width;
-            attend(d, &h, &d->scratch[team->thread], to);
+            attend(d, &h, then.tiles, &d->scratch[team->thread], to);
         }
     }
     end_phase(team);
@@ -175,7 +176,7 @@ static void self_attention(mg_decoder *d, team *team, int layer) {
 /* The same over a text, in float32: query is (head width), keys (head width, length), values (length, head width). */
 static void attend_text(const text *t, const float *query, size_t keys_at, int width, float *scores, float *to) {
     const float *keys = t->keys + keys_at, *values = t->values + keys_at, scale = 1.0f / sqrtf((float)width);
-    vf best = vset(NEVER), sum = vset(0.0f);
+    vf best = vset(NEVER);
     for (int i = 0; i < t->length; i += LANES) {
         vf s = vset(0.0f);
         for (int c = 0; c < width; c++)
@@ -187,19 +188,23 @@ static void attend_text(const text *t, const float *query, size_t keys_at, int w
     best = vset(vgreatest(best));
     for (int i = 0; i < t->length; i += LANES) vstore(scores + i, vexp(vsub(vload(scores + i), best)));
     for (int i = t->used; i < t->length; i++) scores[i] = 0.0f;
-    for (int i = 0; i < t->length; i += LANES) sum = vadd(sum, vload(scores + i));
-    const vf share = vset(1.0f / vsum(sum));
+    vf sum[VECTORS];
+    for (int j = 0; j < VECTORS; j++) sum[j] = vset(0.0f);
+    for (int i = 0; i < t->length; i += PANEL)
+        for (int j = 0; j < VECTORS; j++) sum[j] = vadd(sum[j], vload(scores + i + j * LANES));
+    const vf share = vset(1.0f / sum16(sum));
     for (int c = 0; c < width; c += PANEL) {
-        vf v[PANEL / LANES];
-        for (int j = 0; j < PANEL / LANES; j++) v[j] = vset(0.0f);
+        vf v[VECTORS];
+        for (int j = 0; j < VECTORS; j++) v[j] = vset(0.0f);
         for (int i = 0; i < t->used; i++)
-            for (int j = 0; j < PANEL / LANES; j++)
+            for (int j = 0; j < VECTORS; j++)
                 v[j] = vfma(vset(scores[i]), vload(values + (size_t)i * (size_t)width + c + j * LANES), v[j]);
-        for (int j = 0; j < PANEL / LANES; j++) vstore(to + c + j * LANES, vmul(v[j], share));
+        for (int j = 0; j < VECTORS; j++) vstore(to + c + j * LANES, vmul(v[j], share));
     }
 }
 
 static void cross_attention(mg_decoder *d, team *team, int layer) {
+    if (has_left(team)) return;
     const mg_sizes *s = &d->model->sizes;
     const int width = d->model->head_width;
     int victim = 0, task, end;

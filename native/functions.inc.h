@@ -1,4 +1,10 @@
-/* Functions of vectors of floats. */
+/*
+ * Functions of vectors of floats.
+ *
+ * Sums go over 16 lanes, however many a vector has, so that every instruction set gives the same bits.
+ */
+
+enum { VECTORS = 16 / LANES };
 
 /* Cephes' expf, which is within 2 units in the last place; not for infinities. */
 INLINE vf vexp(vf x) {
@@ -44,16 +50,28 @@ INLINE vf activate(int activation, vf x) {
     return vmax(x, vset(0.0f));
 }
 
+/* The sum of 16 lanes */
+static float sum16(const vf v[VECTORS]) {
+    float lanes[16];
+    for (int j = 0; j < VECTORS; j++) vstore(lanes + j * LANES, v[j]);
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
 /* torch.nn.LayerNorm */
 static void normalise(const float *x, const norm *norm, int width, float *to) {
-    vf sum = vset(0.0f), squares = vset(0.0f);
-    for (int i = 0; i < width; i += LANES) sum = vadd(sum, vload(x + i));
-    const vf mean = vset(vsum(sum) / (float)width);
-    for (int i = 0; i < width; i += LANES) {
-        const vf v = vsub(vload(x + i), mean);
-        squares = vfma(v, v, squares);
-    }
-    const vf scale = vset(1.0f / sqrtf(vsum(squares) / (float)width + 1e-5f));
+    vf sum[VECTORS], squares[VECTORS];
+    for (int j = 0; j < VECTORS; j++) sum[j] = squares[j] = vset(0.0f);
+    for (int i = 0; i < width; i += 16)
+        UNROLL for (int j = 0; j < VECTORS; j++) sum[j] = vadd(sum[j], vload(x + i + j * LANES));
+    const vf mean = vset(sum16(sum) / (float)width);
+    for (int i = 0; i < width; i += 16)
+        UNROLL for (int j = 0; j < VECTORS; j++) {
+            const vf v = vsub(vload(x + i + j * LANES), mean);
+            squares[j] = vfma(v, v, squares[j]);
+        }
+    const vf scale = vset(1.0f / sqrtf(sum16(squares) / (float)width + 1e-5f));
     for (int i = 0; i < width; i += LANES) {
         const vf v = vmul(vsub(vload(x + i), mean), scale);
         vstore(to + i, vfma(v, vload(norm->weight + i), vload(norm->bias + i)));

@@ -5,7 +5,6 @@ enum { HEAD_ROWS = 4 };
 /* Multiply rows by a number of panels: (panels, rows, 16). Each result is one chain of sums, in the order of inputs. */
 INLINE void head_panels(const int rows, const int panels, int inputs, const uint16_t *w, const float *const *x,
                         float *to) {
-    enum { VECTORS = PANEL / LANES };
     const size_t size = (size_t)inputs * PANEL;
     vf c[16];
     UNROLL for (int i = 0; i < rows * panels * VECTORS; i++) c[i] = vset(0.0f);
@@ -62,6 +61,7 @@ static void compute_logits(mg_decoder *d, team *team) {
         normalise(d->x + (size_t)(d->count - d->wanted + i) * width, &d->model->last_norm, (int)width,
                   d->h + (size_t)i * width);
     end_phase(team);
+    if (has_left(team)) return;
     victim = 0;
     while (take(team, d->model->head_panels, 1, &victim, &i, &end))
         for (int first = 0, rows; first < d->wanted; first += rows) {

@@ -50,8 +50,12 @@ MG_API int mg_abi(void);
 /* Return whether this build and this processor have an instruction set. */
 MG_API int mg_has_isa(int isa);
 
-/* Threads: the caller of `mg_run` and `threads - 1` others, which sleep while there is nothing to do. */
-MG_API int mg_pool_new(int threads, mg_pool **pool);
+/*
+ * Threads: the caller of `mg_run` and `threads - 1` others, which sleep while there is nothing to do.
+ *
+ * patient: compute with all of them even where other programs use the processors, and they wait for each other.
+ */
+MG_API int mg_pool_new(int threads, int patient, mg_pool **pool);
 MG_API void mg_pool_free(mg_pool *pool);
 
 /* Describe the `bytes` bytes of a weight file at `file`, aligned to 64 bytes, which must outlive the model. */

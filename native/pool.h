@@ -5,7 +5,10 @@
  * takes in small portions, so that it reads one stream of memory; a thread that is done takes portions of the others'
  * ranges, so that a thread whose processor is taken away delays the phase by one portion only.
  *
- * A thread that waits spins for as long as the others usually take, then yields its processor, then sleeps.
+ * A thread that waits spins for as long as the others usually take, then yields its processor, then sleeps. If it waits
+ * for much longer, other programs use the processors: then all but the caller's thread leave the job at the end of the
+ * phase, and the caller does some further jobs alone, before it tries again with all threads. So a machine that is busy
+ * costs a wait now and then, and not one in every phase.
  */
 #ifndef POOL_H
 #define POOL_H
@@ -28,7 +31,7 @@ typedef struct {
 /* What one thread knows of the job that it works on. */
 typedef struct {
     mg_pool *pool;
-    int thread, threads;
+    int thread, threads; /* a thread has left the job if its number is not below `threads` */
     int phase;
 } team;
 
@@ -40,7 +43,9 @@ struct mg_pool {
     lonely_int phases;     /* that have ended */
     lonely_int sleepers;
     claims claims[MAX_THREADS];
-    int threads;
+    lonely_int late;       /* whether somebody waited long in this job */
+    int alone, pause;      /* jobs that the caller still does alone, and how many it did the last time */
+    int threads, patient;
     job_fn run;
     void *job;
     atomic_int ending;
@@ -50,11 +55,19 @@ struct mg_pool {
     os_thread handles[MAX_THREADS];
 };
 
-/* Have all threads do a job, and return when it is done. */
+/* Whether this thread has left the job, and must not read what the others go on to change. */
+static inline int has_left(const team *team) { return team->thread >= team->threads; }
+
+/* Have the threads do a job, and return when it is done. */
 void pool_run(mg_pool *pool, job_fn run, void *job);
 
-/* End a phase: wait until all threads have ended it. What they wrote before is visible afterwards. */
+/*
+ * End a phase: wait until all threads have ended it. What they wrote before is visible afterwards.
+ *
+ * Threads may leave here: see has_left.
+ */
 void end_phase(team *team);
+
 
 /*
  * Take the next portion of a phase's tasks.
@@ -63,6 +76,7 @@ void end_phase(team *team);
  * Returns 0 if there are none left; else the portion is from *from up to *to.
  */
 static inline int take(team *team, int tasks, int portion, int *victim, int *from, int *to) {
+    if (has_left(team)) return 0;
     for (; *victim < team->threads; ++*victim) {
         const int owner = (team->thread + *victim) % team->threads;
         const int first = (int)((long long)tasks * owner / team->threads);

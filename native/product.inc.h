@@ -178,6 +178,7 @@ static rounded round_many(mg_decoder *d, team *team, const input *in, int size) 
     memset(mine->partial_sums, 0, (size_t)in->rows * sizeof(int32_t));
     measure_rows(d, team, in, size);
     end_phase(team);
+    const int threads = team->threads; /* that make codes; fewer may be left after that */
     int victim = 0, share, end;
     while (take(team, (size + SHARE - 1) / SHARE, 1, &victim, &share, &end)) {
         const int first = share * SHARE, length = size - first < SHARE ? size - first : SHARE;
@@ -193,9 +194,10 @@ static rounded round_many(mg_decoder *d, team *team, const input *in, int size) 
         }
     }
     end_phase(team);
+    if (has_left(team)) return (rounded){NULL, NULL, NULL};
     for (int r = 0; r < in->rows; r++) {
         mine->sums[r] = 0;
-        for (int t = 0; t < team->threads; t++) mine->sums[r] += d->scratch[t].partial_sums[r];
+        for (int t = 0; t < threads; t++) mine->sums[r] += d->scratch[t].partial_sums[r];
     }
     return (rounded){d->codes, d->steps, mine->sums};
 }
@@ -221,7 +223,9 @@ INLINE void finish(const matrix *m, int p, const int32_t *sums, float step, int3
 /* Multiply, and end the phase. */
 static void multiply(mg_decoder *d, team *team, const matrix *m, const input *in, const output *out,
                      const int32_t *fc2_sums) {
+    if (has_left(team)) return;
     const rounded a = in->rows <= FEW ? round_few(d, team, in, m->inputs) : round_many(d, team, in, m->inputs);
+    if (has_left(team)) return;
     const int chunks = chunks_of(in->rows), activation = d->model->sizes.activation;
     int32_t sums[16 * PANEL] __attribute__((aligned(64)));
     int victim = 0, p, end;

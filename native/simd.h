@@ -5,7 +5,7 @@
  *   LANES, vf        floats that one vector holds
  *   vhalf            LANES values of float16
  *   vscale2(a, n)    a times 2 to the power of n, which are whole numbers
- *   vsum, vgreatest  over the lanes, in a fixed order
+ *   vgreatest        over the lanes
  *
  *   code             the type of activations' codes
  *   store_codes(v, to, stride, sum)

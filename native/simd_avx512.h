@@ -23,7 +23,6 @@ INLINE vf vmax(vf a, vf b) { return _mm512_max_ps(a, b); }
 INLINE vf vmin(vf a, vf b) { return _mm512_min_ps(a, b); }
 INLINE vf vabs(vf a) { return _mm512_abs_ps(a); }
 INLINE vf vround(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-INLINE float vsum(vf a) { return _mm512_reduce_add_ps(a); }
 INLINE float vgreatest(vf a) { return _mm512_reduce_max_ps(a); }
 INLINE vf vscale2(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 INLINE vf vcopysign(vf size, vf sign) {

@@ -27,7 +27,6 @@ INLINE vf vmax(vf a, vf b) { return vmaxq_f32(a, b); }
 INLINE vf vmin(vf a, vf b) { return vminq_f32(a, b); }
 INLINE vf vabs(vf a) { return vabsq_f32(a); }
 INLINE vf vround(vf a) { return vrndnq_f32(a); }
-INLINE float vsum(vf a) { return vaddvq_f32(a); }
 INLINE float vgreatest(vf a) { return vmaxvq_f32(a); }
 INLINE vf vscale2(vf a, vf n) { /* adds to the exponent; the result is neither subnormal nor infinite */
     return vreinterpretq_f32_s32(vaddq_s32(vshlq_n_s32(vcvtnq_s32_f32(n), 23), vreinterpretq_s32_f32(a)));

@@ -32,29 +32,32 @@ static void embed(mg_decoder *d, team *team) {
 static void run_layer(mg_decoder *d, team *team, int number) {
     const layer *l = &d->model->layers[number];
     const size_t width = (size_t)d->model->sizes.width, ffn = (size_t)d->model->sizes.ffn;
+    const int32_t *sums = l->fc2_sums;
     const int all = d->count, texted = d->texted;
-    const output residual = {d->x, width, NULL, ADD};
-
+    /* What a thread needs that has left, and goes through the rest of the layer without doing anything, is read here. */
     const input normed = {d->x, width, NULL, all, &l->self_norm, 0}, attended = {d->h, width, NULL, all, NULL, 0};
-    multiply(d, team, &l->qkv, &normed, &(output){d->y, 3 * width, NULL, STORE}, NULL);
+    const input asking = {d->x, width, d->text_rows, texted, &l->cross_norm, 0};
+    const input answered = {d->h, width, NULL, texted, NULL, 0};
+    const input inner = {d->x, width, NULL, all, &l->ffn_norm, 0}, active = {d->wide, ffn, NULL, all, NULL, 1};
+    const output qkv = {d->y, 3 * width, NULL, STORE}, query = {d->y, width, NULL, STORE};
+    const output wide = {d->wide, ffn, NULL, ACTIVATE};
+    const output residual = {d->x, width, NULL, ADD}, text_residual = {d->x, width, d->text_rows, ADD};
+
+    multiply(d, team, &l->qkv, &normed, &qkv, NULL);
     self_attention(d, team, number);
     multiply(d, team, &l->out, &attended, &residual, NULL);
-
     if (texted) { /* other rows look at keys and values of zero, and add nothing */
-        const input asked = {d->x, width, d->text_rows, texted, &l->cross_norm, 0};
-        const input answered = {d->h, width, NULL, texted, NULL, 0};
-        multiply(d, team, &l->cross_query, &asked, &(output){d->y, width, NULL, STORE}, NULL);
+        multiply(d, team, &l->cross_query, &asking, &query, NULL);
         cross_attention(d, team, number);
-        multiply(d, team, &l->cross_out, &answered, &(output){d->x, width, d->text_rows, ADD}, NULL);
+        multiply(d, team, &l->cross_out, &answered, &text_residual, NULL);
     }
-
-    const input inner = {d->x, width, NULL, all, &l->ffn_norm, 0}, wide = {d->wide, ffn, NULL, all, NULL, 1};
-    multiply(d, team, &l->fc1, &inner, &(output){d->wide, ffn, NULL, ACTIVATE}, NULL);
-    multiply(d, team, &l->fc2, &wide, &residual, l->fc2_sums);
+    multiply(d, team, &l->fc1, &inner, &wide, NULL);
+    multiply(d, team, &l->fc2, &active, &residual, sums);
 }
 
 static void step(mg_decoder *d, team *team) {
+    const int layers = d->model->sizes.layers;
     embed(d, team);
-    for (int i = 0; i < d->model->sizes.layers; i++) run_layer(d, team, i);
-    if (d->wanted) compute_logits(d, team);
+    for (int i = 0; i < layers && !has_left(team); i++) run_layer(d, team, i);
+    if (!has_left(team) && d->wanted) compute_logits(d, team);
 }

@@ -73,6 +73,8 @@ static uint64_t read_model(const uint8_t *file, const mg_sizes *s, mg_model *mod
     return r.at;
 }
 
+uint64_t weight_file_bytes(const mg_sizes *sizes) { return read_model(NULL, sizes, NULL); }
+
 static int within(int32_t value, int32_t least, int32_t most) { return least <= value && value <= most; }
 
 /* The kernels work on 16 values at a time; heads of more than 256 would overflow the sums of a product of a query. */
@@ -91,7 +93,7 @@ int mg_model_new(const void *file, size_t bytes, mg_model **result) {
     if (bytes < HEADER || memcmp(file, "musicgen", 8)) return MG_BAD_FILE;
     memcpy(&version, (const uint8_t *)file + 8, sizeof version);
     memcpy(&sizes, (const uint8_t *)file + 12, sizeof sizes);
-    if (version != MG_ABI || !valid(&sizes) || read_model(NULL, &sizes, NULL) != bytes) return MG_BAD_FILE;
+    if (version != MG_ABI || !valid(&sizes) || weight_file_bytes(&sizes) != bytes) return MG_BAD_FILE;
     mg_model *model = malloc(sizeof *model + (size_t)sizes.layers * sizeof *model->layers);
     if (!model) return MG_NO_MEMORY;
     read_model(file, &sizes, model);

@@ -59,4 +59,7 @@ struct mg_model {
     layer layers[];
 };
 
+/* Return the size of the file of a model; its sizes must be valid. */
+uint64_t weight_file_bytes(const mg_sizes *sizes);
+
 #endif

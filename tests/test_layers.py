@@ -35,7 +35,8 @@ BELOW = {
     "engine/torch": GROUND | {"checkpoint", "engine", "engine/decoding"},
     "engine/registry": GROUND | {"checkpoint", "engine", "engine/native", "engine/onnx", "engine/torch"},
     "actions": GROUND | {"actions/models", "audio", "checkpoint", "contract", "engine", "engine/registry", "store"},
-    "actions/models": GROUND | {"checkpoint", "engine", "engine/decoding", "engine/onnx", "engine/registry"},
+    "actions/models": GROUND
+    | {"checkpoint", "engine", "engine/decoding", "engine/native", "engine/onnx", "engine/registry"},
     "service": GROUND | {"audio", "contract", "engine"},
     "service/cluster": GROUND | {"actions", "engine", "service"},
     "mcp_arguments": GROUND,

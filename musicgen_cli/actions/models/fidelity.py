@@ -24,7 +24,7 @@ from musicgen_cli.engine import hardware, registry
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray
 from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance
 from musicgen_cli.engine.decoding.sequence import Sequence, Step
-from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, Graphs
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, NATIVE_STEP, NATIVE_VARIANT, Graphs
 
 REFERENCE = "fp32"
 FIDELITY_VERSION = 1  # raised with every change of what is measured
@@ -34,9 +34,9 @@ SEED, GUIDANCE, TOP_K = 2006, 3.0, 250
 _FRAMES = 150  # 3 s at 50 frames a second
 
 
-def fidelity_of(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: Callable[[str], None]) -> float | None:
+def fidelity_of(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Callable[[str], None]) -> float | None:
     """
-    Return the mean KL divergence of a precision from float32.
+    Return the mean KL divergence of a variant (`graph_cache.variant`) from float32.
 
     That of a pulled model was measured by the pull; that of any other is measured now, and cached.
 
@@ -49,32 +49,35 @@ def fidelity_of(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: C
     Raises:
         EngineError: The model can't be prepared or run.
     """
-    if precision == REFERENCE:
+    if variant == REFERENCE:
         return 0.0
     if checkpoint.manifest:
-        return checkpoint.manifest.fidelity.get(precision)
-    key = f"{checkpoint.digest} {precision} {GRAPH_FORMAT} {FIDELITY_VERSION}"
+        return checkpoint.manifest.fidelity.get(variant)
+    key = f"{checkpoint.digest} {variant} {GRAPH_FORMAT} {FIDELITY_VERSION}"
     if cached := read_cached(cache_dir, "fidelity", key):
         return float(cached)
-    divergence = measure(checkpoint, precision, cache_dir, note)
+    divergence = measure(checkpoint, variant, cache_dir, note)
     write_cached(cache_dir, "fidelity", key, repr(divergence))
     return divergence
 
 
-def measure(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: Callable[[str], None]) -> float:
+def measure(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Callable[[str], None]) -> float:
     """
-    Measure the mean KL divergence of a precision from float32, in nats.
+    Measure the mean KL divergence of a variant (`graph_cache.variant`) from float32, in nats.
 
     Raises:
         EngineError: The model can't be prepared or run.
     """
-    if precision == REFERENCE:
+    if variant == REFERENCE:
         return 0.0
-    for needed in (REFERENCE, precision):  # builds the graphs that aren't cached
-        registry.open_local(str(checkpoint.directory.resolve()), precision=needed, note=note).close()
-    note(f"measuring the difference of {precision} from {REFERENCE}")
+    for needed in (REFERENCE, variant):  # builds the graphs that aren't cached
+        engine = "native" if needed == NATIVE_VARIANT else "onnx"
+        precision = "int8" if needed == NATIVE_VARIANT else needed
+        name = str(checkpoint.directory.resolve())
+        registry.open_local(name, engine=engine, precision=precision, note=note).close()
+    note(f"measuring the difference of {variant} from {REFERENCE}")
     graphs = prepared_graphs(checkpoint, cache_dir)
-    return mean_kl(checkpoint, graphs[REFERENCE].directory, graphs[precision].directory, threads=hardware.cores())
+    return mean_kl(checkpoint, graphs[REFERENCE].directory, graphs[variant].directory, threads=hardware.cores())
 
 
 def mean_kl(checkpoint: Checkpoint, reference: Path, other: Path, *, threads: int, frames: int = _FRAMES) -> float:
@@ -140,11 +143,18 @@ def _teacher_forced(
 
 def _start(directory: Path, shape: Shape, ids: list[int], *, threads: int, frames: int) -> tuple[Sequence, Step]:
     """Load the graphs in a folder, and begin the clip with them."""
-    from musicgen_cli.engine.onnx.engine import OnnxModel  # imports onnxruntime, which reading a result doesn't need
+    # These import onnxruntime, which reading a result doesn't need.
+    from musicgen_cli.engine.native.engine import NativeModel
+    from musicgen_cli.engine.onnx.engine import OnnxModel
 
-    model = OnnxModel(directory, shape, threads=threads, scales=Graphs(directory).scales())
+    scales = Graphs(directory).scales()
     sampling = Sampling(temperature=1.0, top_k=TOP_K, top_p=1.0, guidance_scale=GUIDANCE, do_sample=True, seed=SEED)
     sequence = Sequence(_pattern(shape, frames), sampling, vocab=shape.decoder.vocab)
+    if (directory / NATIVE_STEP).exists():
+        assert scales is not None
+        native = NativeModel(directory, shape, threads=threads, scales=scales)
+        return sequence, native.decoder_for(sequence, native.encode_text(ids))
+    model = OnnxModel(directory, shape, threads=threads, scales=scales)
     return sequence, model.decoder_for(sequence, model.encode_text(ids))
 
 

@@ -14,7 +14,7 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, loca
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.names import NANO, installed_names, is_valid_name
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, variant
 from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
 from musicgen_cli.errors import (
     CheckpointError,
@@ -31,7 +31,7 @@ _ABOUT_NANO = (
 
 @dataclass(frozen=True, slots=True)
 class GraphFolder:
-    """The prepared graphs of a model in one precision."""
+    """The prepared graphs of a model in one precision for one decoder."""
 
     directory: Path
     files: dict[str, tuple[int, str]]  # name → size in bytes and SHA-256
@@ -47,7 +47,12 @@ class GraphFolder:
 
 
 def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphFolder]:
-    """Return the graphs of a checkpoint that this version can use, by precision; their content isn't checked."""
+    """
+    Return the graphs of a checkpoint that this version can use; their content isn't checked.
+
+    Returns:
+        By the variant: the precision, or that and the decoder if it is not on ONNX Runtime.
+    """
     folders = {}
     graphs = checkpoint.graph_cache_dir(cache_dir) / "graphs"
     try:
@@ -59,7 +64,7 @@ def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphF
             label = json.loads(path.read_bytes())
             files = {name: (entry["bytes"], entry["sha256"]) for name, entry in label["files"].items()}
             if label["checkpoint"] == checkpoint.digest and label["format"] == GRAPH_FORMAT:
-                folders[str(label["precision"])] = GraphFolder(path.parent, files)
+                folders[variant(label)] = GraphFolder(path.parent, files)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue  # an unusable folder is made again when its precision is needed
     return folders

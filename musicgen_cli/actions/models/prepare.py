@@ -19,6 +19,7 @@ from musicgen_cli.actions.models.staging import Staging, link_or_copy
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, open_checkpoint
 from musicgen_cli.checkpoint.manifest import FileRecord, Manifest, size_and_sha256
 from musicgen_cli.engine import registry
+from musicgen_cli.engine.onnx.graph_cache import NATIVE, NATIVE_VARIANT
 from musicgen_cli.errors import CheckpointError, MemoryNeededError
 
 
@@ -32,12 +33,19 @@ class Provenance:
 
 
 def install(
-    staging: Staging, provenance: Provenance, precision: str, *, keep_weights: bool, note: Callable[[str], None]
+    staging: Staging,
+    provenance: Provenance,
+    precision: str,
+    *,
+    engine: str | None,
+    keep_weights: bool,
+    note: Callable[[str], None],
 ) -> Checkpoint:
     """
     Prepare the model in a staging folder, and install it.
 
     Args:
+        engine: For which it is prepared; None is the default of this machine.
         note: Called with one line about each step that takes long.
 
     Raises:
@@ -63,8 +71,9 @@ def install(
     for folder in graphs.values():
         target = staging.directory / folder.directory.relative_to(staging.installed)
         shutil.copytree(folder.directory, target, copy_function=link_or_copy)
-    registry.open_local(str(staging.directory), precision=precision, note=note).close()
-    fidelity = _with_fidelity(open_checkpoint(staging.name, staging.directory), precision, note)
+    variant = needed_variant(draft, precision, engine)
+    registry.open_local(str(staging.directory), engine=engine, precision=precision, note=note).close()
+    fidelity = _with_fidelity(open_checkpoint(staging.name, staging.directory), variant, note)
     manifest.model_copy(update={"weights_kept": keep_weights, "fidelity": fidelity}).write(staging.directory)
     if not keep_weights:
         for path in draft.weights:
@@ -73,16 +82,22 @@ def install(
     return find_checkpoint(staging.name, staging.models_dir)
 
 
-def _with_fidelity(draft: Checkpoint, precision: str, note: Callable[[str], None]) -> Mapping[str, float]:
-    """Return the measured precisions with this one; graphs that only the measurement needed are removed again."""
+def needed_variant(checkpoint: Checkpoint, precision: str, engine: str | None) -> str:
+    """Return the variant (`graph_cache.variant`) of a model that an engine uses; None is the default one."""
+    backend = registry.BACKENDS[engine] if engine else registry.default_backend(checkpoint, precision)
+    return NATIVE_VARIANT if backend.name == NATIVE else precision
+
+
+def _with_fidelity(draft: Checkpoint, variant: str, note: Callable[[str], None]) -> Mapping[str, float]:
+    """Return the measured variants with this one; graphs that only the measurement needed are removed again."""
     measured = draft.manifest.fidelity if draft.manifest else {}
-    if precision in measured:
+    if variant in measured:
         return measured
     before = prepared_graphs(draft, draft.directory)
     try:
-        return {**measured, precision: measure(draft, precision, draft.directory, note)}
+        return {**measured, variant: measure(draft, variant, draft.directory, note)}
     except MemoryNeededError as err:
-        note(f"the difference of {precision} from {REFERENCE} can't be measured: {err}")
+        note(f"the difference of {variant} from {REFERENCE} can't be measured: {err}")
         return measured
     finally:
         for prepared, graphs in prepared_graphs(draft, draft.directory).items():

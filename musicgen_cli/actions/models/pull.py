@@ -11,12 +11,12 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from musicgen_cli.actions.models import inventory
 from musicgen_cli.actions.models.fidelity import REFERENCE
 from musicgen_cli.actions.models.model_files import CONFIG, is_weights, local_files, remote_files
-from musicgen_cli.actions.models.prepare import Provenance, install
+from musicgen_cli.actions.models.prepare import Provenance, install, needed_variant
 from musicgen_cli.actions.models.staging import Staging, link_or_copy
 from musicgen_cli.checkpoint.checkpoint import (
     Checkpoint,
@@ -55,6 +55,7 @@ def pull(
     *,
     revision: str | None = None,
     precision: str | None = None,
+    engine: str | None = None,
     keep_weights: bool = False,
 ) -> Checkpoint:
     """
@@ -65,6 +66,7 @@ def pull(
         listener: Gets the bytes of a download as its steps, and a note on each thing that is done.
         revision: A branch, a tag or a commit on the hub; None is the main branch.
         precision: The one to prepare; None is the default of this machine.
+        engine: The one to prepare the model for; None is the default of this machine.
         keep_weights: Whether the weights stay after the graphs were made from them.
 
     Raises:
@@ -84,7 +86,7 @@ def pull(
         folder = folder.resolve()
         _check_importable(folder.name, revision)
         staging = Staging(folder.name, models_dir)
-        return _Pull(staging, listener, _usable_precision(precision), keep_weights).import_folder(folder)
+        return _Pull(staging, listener, _usable(precision, engine), engine, keep_weights).import_folder(folder)
     repository_id = hub_repository(name)
     if repository_id is None:
         raise UnknownModelError(
@@ -92,13 +94,19 @@ def pull(
             hint=f"name one of {', '.join(PUBLISHED)}, OWNER/REPO, or a folder",
         )
     staging = Staging(local_name(repository_id), models_dir)
-    task = _Pull(staging, listener, _usable_precision(precision), keep_weights)
+    task = _Pull(staging, listener, _usable(precision, engine), engine, keep_weights)
     with _open_hub() as hub:
         return task.download(hub, repository_id, revision)
 
 
 def pull_absent(
-    name: str, models_dir: Path, listener: ProgressListener, *, precision: str | None = None, keep_weights: bool = False
+    name: str,
+    models_dir: Path,
+    listener: ProgressListener,
+    *,
+    precision: str | None = None,
+    engine: str | None = None,
+    keep_weights: bool = False,
 ) -> None:
     """
     Pull a model that a command needs and that isn't installed.
@@ -109,7 +117,7 @@ def pull_absent(
         MusicgenError: As for `pull`.
     """
     try:
-        pull(name, models_dir, listener, precision=precision, keep_weights=keep_weights)
+        pull(name, models_dir, listener, precision=precision, engine=engine, keep_weights=keep_weights)
     except (ServiceUnreachableError, ServiceError, UnknownModelError) as err:
         if isinstance(err, UnknownModelError) and name not in PUBLISHED:
             raise
@@ -125,6 +133,7 @@ class _Pull:
     staging: Staging
     listener: ProgressListener
     precision: str
+    engine: str | None  # None: the default of this machine
     keep_weights: bool
 
     def download(self, hub: Hub, repository_id: str, revision: str | None) -> Checkpoint:
@@ -196,7 +205,12 @@ class _Pull:
 
     def _install(self, provenance: Provenance) -> Checkpoint:
         return install(
-            self.staging, provenance, self.precision, keep_weights=self.keep_weights, note=self.listener.note
+            self.staging,
+            provenance,
+            self.precision,
+            engine=self.engine,
+            keep_weights=self.keep_weights,
+            note=self.listener.note,
         )
 
     def _up_to_date(self, repository: Repository) -> Checkpoint | None:
@@ -207,7 +221,9 @@ class _Pull:
             if not manifest or (manifest.source, manifest.revision) != (repository.id, repository.commit):
                 return None
             graphs = inventory.prepared_graphs(installed, installed.directory)
-            if self.precision not in graphs or (self.keep_weights and not installed.weights):
+            if needed_variant(installed, self.precision, self.engine) not in graphs or (
+                self.keep_weights and not installed.weights
+            ):
                 return None
             self.listener.note(f"{installed.name} is on this machine already; checking its files")
             inventory.check(installed, installed.directory)
@@ -263,7 +279,7 @@ def _open_hub() -> Hub:
     return Hub()
 
 
-def _usable_precision(precision: str | None) -> str:
+def _usable(precision: str | None, engine: str | None) -> str:
     """
     Return the precision that will be prepared; None stands for this machine's default.
 
@@ -272,10 +288,9 @@ def _usable_precision(precision: str | None) -> str:
     Raises:
         AbsentError: This version has no such precision.
     """
-    options: dict[str, Any] = {} if precision is None else {"precision": precision}
-    engine = registry.open_local("nano", note=lambda _: None, **options)
-    engine.close()
-    return str(engine.origin.precision)
+    nano = registry.open_local("nano", precision=precision, engine=engine, note=lambda _: None)
+    nano.close()
+    return str(nano.origin.precision)
 
 
 def _license_terms(license_: str | None) -> str:

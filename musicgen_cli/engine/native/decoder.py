@@ -55,15 +55,18 @@ class Text:
 class Pool:
     """Threads of the C library, which sleep while there is nothing to do."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, patient: bool = False) -> None:
         """
         Start them.
+
+        Args:
+            patient: Compute with all of them even where other programs use the processors.
 
         Raises:
             MemoryNeededError: The system has no room for them.
         """
         self.handle = c.c_void_p()
-        check(load().mg_pool_new(threads, c.byref(self.handle)), f"start {threads} threads")
+        check(load().mg_pool_new(threads, int(patient), c.byref(self.handle)), f"start {threads} threads")
         weakref.finalize(self, load().mg_pool_free, self.handle)
 
 
@@ -194,11 +197,11 @@ class NativeDecoder:
             )
         return logits
 
-    def kv_peaks(self, rows: int, positions: int) -> FloatArray:
-        """Return the largest magnitude of each channel of the KV cache, in steps; shaped as the scales."""
+    def kv_peaks(self, positions: int) -> FloatArray:
+        """Return the largest magnitude of each channel in the first positions of all rows, in steps; as the scales."""
         shape = self._shape
         peaks = np.empty((shape.layers, 2, shape.heads, shape.head_width), np.float32)
-        check(self._library.mg_kv_peaks(self._handle, rows, positions, peaks.ctypes.data), "read the KV cache")
+        check(self._library.mg_kv_peaks(self._handle, self._rows, positions, peaks.ctypes.data), "read the KV cache")
         return peaks
 
     def _run(

@@ -28,7 +28,7 @@ _OK, _NO_MEMORY, _BAD_ARGUMENT, _BAD_FILE, _UNSUPPORTED = range(5)
 _SIGNATURES = {
     "mg_abi": (),
     "mg_has_isa": (c.c_int,),
-    "mg_pool_new": (c.c_int, c.POINTER(c.c_void_p)),
+    "mg_pool_new": (c.c_int, c.c_int, c.POINTER(c.c_void_p)),
     "mg_model_new": (c.c_void_p, c.c_size_t, c.POINTER(c.c_void_p)),
     "mg_decoder_new": (
         *(c.c_void_p, c.c_void_p, c.c_int, c.c_int, c.c_int, c.c_int, c.c_void_p),
