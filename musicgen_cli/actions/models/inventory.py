@@ -14,6 +14,7 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, loca
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.names import NANO, installed_names, is_valid_name
 from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.engine import registry
 from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, variant
 from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
 from musicgen_cli.errors import (
@@ -115,6 +116,7 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
         "checkpoint": checkpoint.digest,
         "directory": str(checkpoint.directory),
         "weights_kept": bool(checkpoint.weights),
+        "decoder": _decoder(checkpoint),
         "layers": shapes.decoder.layers,
         "width": shapes.decoder.width,
         "codebooks": shapes.decoder.codebooks,
@@ -127,6 +129,12 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
             for precision, folder in prepared_graphs(checkpoint, cache_dir).items()
         },
     }
+
+
+def _decoder(checkpoint: Checkpoint) -> str:
+    """Say which engine computes the decoder's steps in int8 here if none is named, and why it isn't native."""
+    obstacle = registry.native_obstacle(checkpoint)
+    return f"onnx: {obstacle}" if obstacle else "native"
 
 
 def check(checkpoint: Checkpoint, cache_dir: Path) -> None:

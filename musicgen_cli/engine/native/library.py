@@ -46,14 +46,18 @@ class UnavailableError(Exception):
     """The native decoder can't be used here; the message is the rest of a sentence that begins with "because"."""
 
 
-@cache
-def load(path: Path = LIBRARY) -> c.CDLL:
+def load() -> c.CDLL:
     """
     Return the library.
 
     Raises:
         UnavailableError: It isn't there, can't be loaded, or is of another version.
     """
+    return _load(LIBRARY)
+
+
+@cache
+def _load(path: Path) -> c.CDLL:
     if not path.exists():
         raise UnavailableError("this installation has no native library")
     try:
