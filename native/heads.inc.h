@@ -2,37 +2,19 @@
 
 enum { HEAD_ROWS = 4 };
 
-/* Multiply rows by a number of panels: (panels, rows, 16). Each result is one chain of sums, in the order of inputs. */
-INLINE void head_panels(const int rows, const int panels, int inputs, const uint16_t *w, const float *const *x,
-                        float *to) {
-    const size_t size = (size_t)inputs * PANEL;
-    vf c[16];
-    UNROLL for (int i = 0; i < rows * panels * VECTORS; i++) c[i] = vset(0.0f);
+/* Multiply rows by a panel: (rows, 16). Each result is one chain of sums, in the order of inputs. */
+INLINE void head_panel(const int rows, int inputs, const uint16_t *w, const float *const *x, float *to) {
+    vf c[HEAD_ROWS * VECTORS];
+    UNROLL for (int i = 0; i < rows * VECTORS; i++) c[i] = vset(0.0f);
     for (int k = 0; k < inputs; k++, w += PANEL) {
-        UNROLL for (int p = 0; p < panels; p++) {
-            FETCH(w + (size_t)p * size + 1024);
-            UNROLL for (int j = 0; j < VECTORS; j++) {
-                const vf part = vhalf(w + (size_t)p * size + j * LANES);
-                UNROLL for (int r = 0; r < rows; r++) {
-                    vf *sum = &c[(p * rows + r) * VECTORS + j];
-                    *sum = vfma(vset(x[r][k]), part, *sum);
-                }
-            }
+        FETCH(w + 1024);
+        UNROLL for (int j = 0; j < VECTORS; j++) {
+            const vf part = vhalf(w + j * LANES);
+            UNROLL for (int r = 0; r < rows; r++) c[r * VECTORS + j] = vfma(vset(x[r][k]), part, c[r * VECTORS + j]);
         }
     }
-    UNROLL for (int i = 0; i < rows * panels * VECTORS; i++) vstore(to + i * LANES, c[i]);
+    UNROLL for (int i = 0; i < rows * VECTORS; i++) vstore(to + i * LANES, c[i]);
 }
-
-#define DEFINE(rows, panels) \
-    static __attribute__((noinline)) void heads_##rows##_##panels(int inputs, const uint16_t *w, \
-                                                                  const float *const *x, float *to) { \
-        head_panels(rows, panels, inputs, w, x, to); \
-    }
-#define DEFINE_HEADS(rows, panels) DEFINE(rows, panels)
-DEFINE_HEADS(1, 1)
-DEFINE_HEADS(2, 1)
-DEFINE_HEADS(4, 1)
-#undef DEFINE
 
 /* Logits of up to HEAD_ROWS rows and one panel. */
 static void store_logits(const mg_decoder *d, int first, int rows, int p, const float *const *x) {
@@ -41,11 +23,11 @@ static void store_logits(const mg_decoder *d, int first, int rows, int p, const 
     const uint16_t *w = d->model->heads + (size_t)p * PANEL * (size_t)s->width;
     float results[HEAD_ROWS * PANEL];
     if (rows == 1)
-        heads_1_1(s->width, w, x, results);
+        head_panel(1, s->width, w, x, results);
     else if (rows == 2)
-        heads_2_1(s->width, w, x, results);
+        head_panel(2, s->width, w, x, results);
     else
-        heads_4_1(s->width, w, x, results);
+        head_panel(4, s->width, w, x, results);
     for (int r = 0; r < rows; r++) {
         float *to = results + r * PANEL;
         for (int j = 0; j < PANEL; j += LANES)

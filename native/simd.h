@@ -3,6 +3,8 @@
  * written once.
  *
  *   LANES, vf        floats that one vector holds
+ *   begin_floats     set the modes of rounding and of tiny numbers that a thread has by default, and return those
+ *                    that it had, for end_floats
  *   vhalf            LANES values of float16
  *   vscale2(a, n)    a times 2 to the power of n, which are whole numbers
  *   vgreatest        over the lanes
@@ -27,7 +29,6 @@
  *   MOST_ROWS              of a product
  *   PARTS_AT_ONCE(rows)
  *   CHAINS(rows)           sums of alternate inputs, so that no sum waits for the one before
- *   HEAD_PANELS(rows)      panels of the float product
  *   VALUE_PANELS           panels of values in attention
  */
 #include <stddef.h>

@@ -8,10 +8,16 @@
 
 #define LANES 8
 #define OFFSET 128 /* codes of weights are unsigned in the dot product, and so 128 more than they mean */
-#define HEAD_PANELS(rows) ((rows) == 4 ? 1 : 2)
 
 typedef __m256 vf;
 typedef __m256i vi;
+
+INLINE uint64_t begin_floats(void) {
+    const uint64_t before = _mm_getcsr();
+    _mm_setcsr(0x1F80);
+    return before;
+}
+INLINE void end_floats(uint64_t before) { _mm_setcsr((unsigned)before); }
 
 INLINE vf vload(const float *p) { return _mm256_loadu_ps(p); }
 INLINE void vstore(float *p, vf v) { _mm256_storeu_ps(p, v); }

@@ -4,12 +4,18 @@
 #define LANES 16
 #define OFFSET 128 /* codes of weights are unsigned in the dot product, and so 128 more than they mean */
 #define MOST_ROWS 16
-#define HEAD_PANELS(rows) ((rows) == 4 ? 2 : 4)
 #define VALUE_PANELS 4
 
 typedef __m512 vf;
 typedef __m512i vi;
 typedef int8_t code;
+
+INLINE uint64_t begin_floats(void) {
+    const uint64_t before = _mm_getcsr();
+    _mm_setcsr(0x1F80);
+    return before;
+}
+INLINE void end_floats(uint64_t before) { _mm_setcsr((unsigned)before); }
 
 INLINE vf vload(const float *p) { return _mm512_loadu_ps(p); }
 INLINE void vstore(float *p, vf v) { _mm512_storeu_ps(p, v); }

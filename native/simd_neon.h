@@ -8,12 +8,18 @@
 #define LANES 4
 #define OFFSET 0 /* codes of weights get their sign back in a register: sdot multiplies signed by signed bytes */
 #define MOST_ROWS 16
-#define HEAD_PANELS(rows) 1
 #define VALUE_PANELS 2
 
 typedef float32x4_t vf;
 typedef int32x4_t vi;
 typedef int8_t code;
+
+INLINE uint64_t begin_floats(void) {
+    uint64_t before;
+    __asm__ volatile("mrs %0, fpcr\n\tmsr fpcr, xzr" : "=r"(before));
+    return before;
+}
+INLINE void end_floats(uint64_t before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
 
 INLINE vf vload(const float *p) { return vld1q_f32(p); }
 INLINE void vstore(float *p, vf v) { vst1q_f32(p, v); }

@@ -17,7 +17,9 @@ from musicgen_cli.engine.native import library
 
 SOURCES = Path(__file__).parents[3] / "native"
 DIGEST = "digest 8b086dcca46cc6a9, 0 failures"  # of the logits of the self-test, on every processor
-TIMEOUT_S = 110.0
+TIMEOUT_S = 500.0  # compiling takes long on a busy machine
+
+pytestmark = pytest.mark.timeout(600)
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("make") is None or shutil.which("cc") is None, reason="needs make and a C compiler"
@@ -36,11 +38,11 @@ def run(*words: str | Path, cwd: Path) -> str:
 
 
 @needs_compiler
-@pytest.mark.parametrize("flags", ["", "-fsanitize=address,undefined -O1 -g", "-fsanitize=thread -O1 -g"])
+@pytest.mark.parametrize("flags", ["-O1", "-O1 -g -fsanitize=address,undefined", "-O1 -g -fsanitize=thread"])
 def test_the_library_passes_its_own_tests(tmp_path: Path, flags: str) -> None:
     """With every instruction set of this processor; and without errors of memory, of arithmetic or among threads."""
     folder = copied(tmp_path)
-    recover = " -fno-sanitize-recover=all" if flags else ""
+    recover = " -fno-sanitize-recover=all" if "sanitize" in flags else ""
     run("make", "selftest", f"CFLAGS={flags}{recover}", cwd=folder)
 
     assert run(folder / "selftest", cwd=folder).splitlines()[-1] == DIGEST
@@ -54,7 +56,7 @@ def test_the_library_passes_its_own_tests_on_arm(tmp_path: Path) -> None:
         pytest.skip("needs qemu-user-static and the package ziglang")
     folder = copied(tmp_path)
     compiler = f"{sys.executable} -m ziglang cc -target aarch64-linux-musl -static"
-    run("make", "selftest", "ARCH=aarch64", f"CC={compiler}", cwd=folder)
+    run("make", "selftest", "ARCH=aarch64", f"CC={compiler}", "CFLAGS=-O1", cwd=folder)
 
     assert run(qemu, folder / "selftest", cwd=folder).splitlines()[-1] == DIGEST
 
@@ -84,7 +86,7 @@ def test_a_library_of_another_version_is_a_reason(monkeypatch: pytest.MonkeyPatc
     folder, other = copied(tmp_path), tmp_path / "other.so"
     header = folder / "musicgen.h"
     header.write_text(header.read_text().replace("#define MG_ABI 1 ", "#define MG_ABI 2 "))
-    run("make", f"OUT={other}", other, cwd=folder)
+    run("make", f"OUT={other}", "CFLAGS=-O1", other, cwd=folder)
 
     assert reason(monkeypatch, other) == "other.so has version 2, this program needs 1"
 
