@@ -44,7 +44,8 @@ def fidelity_of(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Cal
         note: Called with a line before measuring, which can take a minute.
 
     Returns:
-        Nats; None if a pull neither measured it nor kept the weights that are needed to measure it.
+        Nats; None if a pull neither measured it nor kept the weights that are needed to measure it, or if this machine
+        can't run it.
 
     Raises:
         EngineError: The model can't be prepared or run.
@@ -56,6 +57,8 @@ def fidelity_of(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Cal
     key = f"{checkpoint.digest} {variant} {GRAPH_FORMAT} {FIDELITY_VERSION}"
     if cached := read_cached(cache_dir, "fidelity", key):
         return float(cached)
+    if variant == NATIVE_VARIANT and registry.native_obstacle(checkpoint):
+        return None
     divergence = measure(checkpoint, variant, cache_dir, note)
     write_cached(cache_dir, "fidelity", key, repr(divergence))
     return divergence

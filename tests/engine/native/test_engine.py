@@ -22,7 +22,7 @@ try:
 except library.UnavailableError as err:
     pytest.skip(f"{err}: `make -C native` builds it", allow_module_level=True)
 
-from musicgen_cli.actions.models.fidelity import kl_divergence
+from musicgen_cli.actions.models.fidelity import fidelity_of, kl_divergence
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine import registry
@@ -35,6 +35,7 @@ from musicgen_cli.engine.native.weights import unsupported, write_weights
 from musicgen_cli.engine.onnx.engine import OnnxEngine
 from musicgen_cli.engine.onnx.graph_cache import DECODER_STEP, NATIVE_STEP, NATIVE_VARIANT, graph_folder
 from musicgen_cli.errors import AbsentError, EngineError
+from musicgen_cli.settings import cache_dir
 from tests.support.clips import request
 from tests.support.decoding import sampling
 from tests.support.native import RandomTensors, small_shape
@@ -163,9 +164,11 @@ def test_it_is_the_default_for_int8() -> None:
 
 def test_without_the_library_onnx_runtime_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Unless the engine was asked for by name, which is exit code 8."""
+    assert opened("nano") == "native"
     monkeypatch.setattr(library, "LIBRARY", tmp_path / "removed")
 
     assert opened("nano") == "onnx"
+    assert fidelity_of(find_checkpoint("nano", tmp_path), NATIVE_VARIANT, cache_dir(), lambda _: None) is None
     with pytest.raises(AbsentError, match="can't compute nano here: this installation has no native library") as caught:
         opened("nano", engine="native")
     assert (caught.value.exit_code, caught.value.hint) == (8, "use `--engine onnx`")
