@@ -2,7 +2,7 @@
 One subject that `benchmarks.engine` measures, in a process of its own.
 
     python -m benchmarks.engine_worker memory
-    python -m benchmarks.engine_worker musicgen MODEL PRECISION
+    python -m benchmarks.engine_worker musicgen MODEL PRECISION ENGINE [THREADS]
     python -m benchmarks.engine_worker transformers MODEL KIND
 
 A request is a line of JSON on stdin, `{"method": NAME, ...}` with the arguments of the method; its answer is a line of
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -90,8 +91,14 @@ class TimingListener:
 class Musicgen:
     """The engine of this project."""
 
-    def __init__(self, model: str, precision: str) -> None:
-        self._engine: Any = open_local(model, precision=precision, note=lambda text: print(text, file=sys.stderr))
+    def __init__(self, model: str, precision: str, engine: str, threads: str | None = None) -> None:
+        self._engine: Any = open_local(
+            model,
+            engine=engine,
+            precision=precision,
+            threads=int(threads) if threads else None,
+            note=lambda text: print(text, file=sys.stderr),
+        )
 
     def clips(self, prompts: list[str], duration: float) -> Answer:
         """Make a clip of each prompt, all at once."""
@@ -108,6 +115,32 @@ class Musicgen:
             "latency_s": listeners[0].latency_s(),
             "sha256": hashlib.sha256(clips[0].wav).hexdigest(),
         }
+
+    def step(self, rows: int, position: int, count: int) -> Answer:
+        """Return the median time of a step of `rows` rows, every other one with a prompt, at a position."""
+        model, shape = self._engine.model, self._engine.shape.decoder
+        decoder = model.decoder(rows=rows, steps=position + 1)
+        conditioning = model.encode_text(self._engine.tokenize("calm ambient piano"))
+        for row in range(0, rows, 2):
+            decoder.set_conditioning(row, conditioning)
+        tokens = np.random.default_rng(0).integers(0, shape.vocab, (rows, shape.codebooks))
+        for at in range(0, position, 16):  # touches the memory of the KV cache
+            decoder(tokens, np.full(rows, at))
+        times = []
+        for _ in range(count):
+            started = time.perf_counter()
+            decoder(tokens, np.full(rows, position))
+            times.append(time.perf_counter() - started)
+        return {"seconds": float(np.median(times))}
+
+    def busy_clip(self, prompts: list[str], duration: float) -> Answer:
+        """Make a clip while another process keeps one core busy."""
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            return self.clips(prompts, duration)
+        finally:
+            other.kill()
+            other.wait()
 
     def logits(self, prompt: str, steps: int, tokens: str, to: str) -> Answer:
         """

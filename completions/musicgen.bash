@@ -118,7 +118,7 @@ _musicgen_takes() {
       stored=models paths=dirs
       ;;
     'generate --engine' | 'batch --engine' | 'serve --engine' | 'mcp --engine')
-      choices='onnx torch'
+      choices='onnx native torch'
       ;;
     'generate --device' | 'batch --device' | 'serve --device' | 'mcp --device')
       choices='auto cpu cuda mps'

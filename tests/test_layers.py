@@ -35,12 +35,13 @@ BELOW = {
     "engine/decoding": GROUND | {"audio", "checkpoint", "contract"},
     "engine/quantization": GROUND | {"checkpoint", "engine", "engine/decoding"},
     "engine/onnx": GROUND | {"checkpoint", "engine", "engine/decoding", "engine/quantization"},
+    "engine/native": GROUND | {"checkpoint", "engine", "engine/decoding", "engine/onnx", "engine/quantization"},
     "engine/torch": GROUND | {"checkpoint", "engine", "engine/decoding"},
-    "engine/registry": GROUND | {"checkpoint", "engine", "engine/onnx", "engine/torch"},
+    "engine/registry": GROUND | {"checkpoint", "engine", "engine/native", "engine/onnx", "engine/torch"},
     "actions": GROUND | {"actions/models", "audio", "checkpoint", "contract", "engine", "engine/registry", "store"},
     "actions/models": GROUND
-    | {"audio", "checkpoint", "contract", "engine", "engine/decoding", "engine/onnx", "engine/quantization"}
-    | {"engine/registry"},
+    | {"audio", "checkpoint", "contract", "engine", "engine/decoding", "engine/native", "engine/onnx"}
+    | {"engine/quantization", "engine/registry"},
     "service": GROUND | {"audio", "contract", "engine"},
     "service/cluster": GROUND | {"actions", "engine", "service"},
     "mcp_arguments": GROUND,

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,13 @@ class _Entry:
     dtype: str
     shape: tuple[int, ...]
     start: int  # offset of its first byte in the file
+
+
+class TensorSource(Protocol):
+    """Reads tensors: those of a checkpoint, or such as were made from them."""
+
+    def read(self, name: str, *shape: int) -> FloatArray:
+        """Return one tensor as float32, as `Tensors.read` does."""
 
 
 class Tensors:

@@ -72,6 +72,25 @@ def _load_onnx(model: str, options: LoadOptions, note: Note) -> Engine:
     )
 
 
+def _load_native(model: str, options: LoadOptions, note: Note) -> Engine:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as for onnx, which computes all but the decoder
+    with needs("local"):
+        from musicgen_cli.engine.native.engine import NativeEngine
+    checkpoint = resolve_model(model, note)
+    if obstacle := native_obstacle(checkpoint):
+        raise AbsentError(
+            f"the native decoder can't compute {checkpoint.name} here: {obstacle}", hint="use `--engine onnx`"
+        )
+    return NativeEngine(
+        checkpoint,
+        cache_dir=checkpoint.graph_cache_dir(cache_dir()),
+        threads=options.threads,
+        slots=options.slots,
+        clips=options.clips,
+        note=note,
+    )
+
+
 def _load_torch(model: str, options: LoadOptions, note: Note) -> Engine:
     with needs("torch"), needs("local"):
         from musicgen_cli.engine.torch.engine import TorchEngine
@@ -85,6 +104,7 @@ BACKENDS = {
     for backend in (
         # No bf16: ONNX Runtime's CPU kernels have no product of bfloat16 for x86 and use none on ARM.
         Backend("onnx", "local", ("cpu",), ("int8", "fp32"), needs_weights=False, load=_load_onnx),
+        Backend("native", "local", ("cpu",), ("int8",), needs_weights=False, load=_load_native),
         Backend("torch", "torch", ("cpu", "cuda", "mps"), ("fp32", "bf16"), needs_weights=True, load=_load_torch),
     )
 }
@@ -136,13 +156,13 @@ def open_local(
 
     Args:
         model: A name or the path of a checkpoint.
-        engine: One of ENGINES; None means onnx.
+        engine: One of ENGINES; None means native for int8 where it can be used, else onnx.
         device: One of DEVICES; None means auto.
-        precision: One of PRECISIONS; None means with onnx what the model's pull chose, else int8, and with torch bf16
-            on CUDA, else fp32.
+        precision: One of PRECISIONS; None means with native and onnx what the model's pull chose, else int8, and with
+            torch bf16 on CUDA, else fp32.
         slots: Clips that are made at once; None leaves it to the engine.
         clips: The most that will be wanted at once: `note` says what they take; None is unknown.
-        threads: For one operation of onnx; None means `hardware.cores`. Torch has settings of its own.
+        threads: For one operation; None means `hardware.cores`. Torch has settings of its own.
         note: Called with a line about which model was chosen, and what is being prepared.
 
     Raises:
@@ -151,7 +171,40 @@ def open_local(
         EngineError: The checkpoint can't be loaded.
     """
     backend = backend_of(engine, device, precision)
+    if engine is None and backend.name == DEFAULT_BACKEND:
+        with needs("local"):
+            from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+        backend = default_backend(find_checkpoint(model, models_dir(), cache_dir()), precision)
     return backend.load(model, LoadOptions(device or "auto", precision, slots, clips, threads), note)
+
+
+def default_backend(checkpoint: Checkpoint, precision: str | None) -> Backend:
+    """Return the backend that computes a model on the CPU if none was named."""
+    native = BACKENDS["native"]
+    precision = precision or checkpoint.precision or DEFAULT_PRECISION
+    is_native = precision in native.precisions and native_obstacle(checkpoint) is None
+    return native if is_native else BACKENDS[DEFAULT_BACKEND]
+
+
+def native_obstacle(checkpoint: Checkpoint) -> str | None:
+    """
+    Return why the native decoder can't compute a model on this machine, as a clause; None if it can.
+
+    Raises:
+        CheckpointError: The config is damaged.
+    """
+    from musicgen_cli.checkpoint.shape import Shape
+    from musicgen_cli.engine.native import library, weights
+    from musicgen_cli.engine.onnx.graph_cache import NATIVE_VARIANT, graph_folder
+
+    try:
+        library.instruction_set()
+    except library.UnavailableError as err:
+        return str(err)
+    folder = graph_folder(checkpoint.graph_cache_dir(cache_dir()), checkpoint.digest, NATIVE_VARIANT)
+    if not checkpoint.weights and not folder.is_dir():
+        return "it was prepared for ONNX Runtime, and its weights weren't kept"
+    return weights.unsupported(Shape.of(checkpoint.config).decoder)
 
 
 def resolve_model(model: str, note: Note) -> Checkpoint:

@@ -19,6 +19,7 @@ from musicgen_cli._version import __version__
 from musicgen_cli.actions.models import inventory
 from musicgen_cli.actions.models.fidelity import MAX_KL, REFERENCE, fidelity_of, in_words
 from musicgen_cli.actions.models.inventory import prepared_graphs
+from musicgen_cli.actions.models.prepare import needed_variant
 from musicgen_cli.actions.models.published import PublishedClip
 from musicgen_cli.audio.wav import inspect, samples
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
@@ -140,17 +141,17 @@ def _sound(checkpoint: Checkpoint, note: Callable[[str], None]) -> Finding:
     return Finding("sound", OK, f"a take is neither silent nor noise ({measured})", flatness)
 
 
-def _predictions(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: Callable[[str], None]) -> Finding:
-    """Compare a precision with float32."""
-    name = precision
-    divergence = fidelity_of(checkpoint, precision, cache_dir, note)
+def _predictions(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Callable[[str], None]) -> Finding:
+    """Compare a variant (`graph_cache.variant`) with float32."""
+    name = variant
+    divergence = fidelity_of(checkpoint, variant, cache_dir, note)
     if divergence is None:
         return Finding(name, UNKNOWN, "its distance from float32 wasn't measured when the model was pulled")
-    if precision == REFERENCE:
+    if variant == REFERENCE:
         return Finding(name, OK, "exact")
-    is_default = precision == (checkpoint.precision or registry.DEFAULT_PRECISION)
-    state = WRONG if is_default and divergence > MAX_KL else OK
-    return Finding(name, state, in_words(precision, divergence), divergence)
+    default = needed_variant(checkpoint, checkpoint.precision or registry.DEFAULT_PRECISION, None)
+    state = WRONG if variant == default and divergence > MAX_KL else OK
+    return Finding(name, state, in_words(variant, divergence), divergence)
 
 
 def _published(

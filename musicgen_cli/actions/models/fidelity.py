@@ -25,8 +25,16 @@ from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine import hardware, registry
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance
-from musicgen_cli.engine.decoding.sequence import Sequence
-from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, STAGING_PREFIX, Graphs, build_text_encoder
+from musicgen_cli.engine.decoding.sequence import Sequence, Step
+from musicgen_cli.engine.onnx.graph_cache import (
+    GRAPH_FORMAT,
+    NATIVE,
+    NATIVE_STEP,
+    NATIVE_VARIANT,
+    STAGING_PREFIX,
+    Graphs,
+    build_text_encoder,
+)
 from musicgen_cli.engine.quantization.float_decoder import forward
 from musicgen_cli.engine.tokenizer import load_tokenizer
 from musicgen_cli.text import number
@@ -41,9 +49,9 @@ SEED, GUIDANCE, TOP_K = 2006, 3.0, 250
 _FRAMES = 150  # 3 s at 50 frames a second
 
 
-def fidelity_of(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: Callable[[str], None]) -> float | None:
+def fidelity_of(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Callable[[str], None]) -> float | None:
     """
-    Return the mean KL divergence of a precision from float32.
+    Return the mean KL divergence of a variant (`graph_cache.variant`) from float32.
 
     That of a pulled model was measured by the pull; that of any other is measured now, and cached.
 
@@ -51,19 +59,22 @@ def fidelity_of(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: C
         note: Called with a line before measuring, which can take a minute.
 
     Returns:
-        Nats; None if a pull neither measured it nor kept the weights that are needed to measure it.
+        Nats; None if a pull neither measured it nor kept the weights that are needed to measure it, or if this machine
+        can't run it.
 
     Raises:
         EngineError: The model can't be prepared or run.
     """
-    if precision == REFERENCE:
+    if variant == REFERENCE:
         return 0.0
     if checkpoint.manifest:
-        return checkpoint.manifest.fidelity.get(precision)
-    key = f"{checkpoint.digest} {precision} {GRAPH_FORMAT} {FIDELITY_VERSION}"
+        return checkpoint.manifest.fidelity.get(variant)
+    key = f"{checkpoint.digest} {variant} {GRAPH_FORMAT} {FIDELITY_VERSION}"
     if cached := read_cached(cache_dir, "fidelity", key):
         return float(cached)
-    divergence = measure(checkpoint, precision, cache_dir, note)
+    if variant == NATIVE_VARIANT and registry.native_obstacle(checkpoint):
+        return None
+    divergence = measure(checkpoint, variant, cache_dir, note)
     write_cached(cache_dir, "fidelity", key, repr(divergence))
     return divergence
 
@@ -83,19 +94,21 @@ def in_words(precision: str, divergence: float) -> str:
     )
 
 
-def measure(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: Callable[[str], None]) -> float:
+def measure(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Callable[[str], None]) -> float:
     """
-    Measure the mean KL divergence of a precision from float32, in nats.
+    Measure the mean KL divergence of a variant (`graph_cache.variant`) from float32, in nats.
 
     Raises:
         EngineError: The model can't be prepared or run.
     """
-    if precision == REFERENCE:
+    if variant == REFERENCE:
         return 0.0
-    if precision not in prepared_graphs(checkpoint, cache_dir):
-        registry.open_local(str(checkpoint.directory.resolve()), precision=precision, note=note).close()
-    note(f"measuring the difference of {precision} from {REFERENCE}")
-    graphs = prepared_graphs(checkpoint, cache_dir)[precision]
+    if variant not in prepared_graphs(checkpoint, cache_dir):
+        engine, precision = (NATIVE, "int8") if variant == NATIVE_VARIANT else ("onnx", variant)
+        name = str(checkpoint.directory.resolve())
+        registry.open_local(name, engine=engine, precision=precision, note=note).close()
+    note(f"measuring the difference of {variant} from {REFERENCE}")
+    graphs = prepared_graphs(checkpoint, cache_dir)[variant]
     return mean_kl(checkpoint, graphs.directory, threads=hardware.cores())
 
 
@@ -116,21 +129,18 @@ def mean_kl(checkpoint: Checkpoint, graphs: Path, *, threads: int, frames: int =
         EngineError: ONNX Runtime can't load or run the graphs.
     """
     # onnxruntime is imported here, as reading a result doesn't need it.
-    from musicgen_cli.engine.onnx.engine import OnnxModel, encode_text
+    from musicgen_cli.engine.onnx.engine import encode_text
 
     shape, tensors = Shape.of(checkpoint.config), checkpoint.tensors()
     ids = load_tokenizer(checkpoint.tokenizer).encode(PROMPT).ids
     pattern = DelayPattern(shape.decoder.codebooks, shape.decoder.channels, frames)
-    sampling = Sampling(temperature=1.0, top_k=TOP_K, top_p=1.0, guidance_scale=GUIDANCE, do_sample=True, seed=SEED)
-    sequence = Sequence(pattern, sampling, vocab=shape.decoder.vocab)
-    model = OnnxModel(graphs, shape, threads=threads, scales=Graphs(graphs).scales())
-    step = model.decoder_for(sequence, model.encode_text(ids))
+    sequence, step = _start(graphs, shape, ids, pattern, threads)
     tokens, logits = [], []
     while not sequence.done:
         tokens.append(sequence.tokens)
         logits.append(step(sequence.tokens, np.full(sequence.rows, sequence.position)).copy())
         sequence.advance(logits[-1])
-    del model, step
+    del step
     with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=graphs.parent) as folder:
         text = encode_text(build_text_encoder(Path(folder), shape, tensors), ids, threads)
     exact = forward(shape.decoder, tensors, np.stack(tokens, axis=2), [text, None])
@@ -145,6 +155,23 @@ def kl_divergence(reference: FloatArray, other: FloatArray) -> FloatArray:
     p, q = (_log_softmax(logits.astype(np.float64)) for logits in (reference, other))
     divergence: FloatArray = (np.exp(p) * (p - q)).sum(axis=-1)
     return divergence
+
+
+def _start(directory: Path, shape: Shape, ids: list[int], pattern: DelayPattern, threads: int) -> tuple[Sequence, Step]:
+    """Load the graphs in a folder, and begin a clip with them."""
+    # These import onnxruntime, which reading a result doesn't need.
+    from musicgen_cli.engine.native.engine import NativeModel
+    from musicgen_cli.engine.onnx.engine import OnnxModel
+
+    scales = Graphs(directory).scales()
+    sampling = Sampling(temperature=1.0, top_k=TOP_K, top_p=1.0, guidance_scale=GUIDANCE, do_sample=True, seed=SEED)
+    sequence = Sequence(pattern, sampling, vocab=shape.decoder.vocab)
+    if (directory / NATIVE_STEP).exists():
+        assert scales is not None  # int8 always has them
+        native = NativeModel(directory, shape, threads=threads, scales=scales)
+        return sequence, native.decoder_for(sequence, native.encode_text(ids))
+    model = OnnxModel(directory, shape, threads=threads, scales=scales)
+    return sequence, model.decoder_for(sequence, model.encode_text(ids))
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -16,9 +16,9 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, loca
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.names import NANO, installed_names, is_valid_name
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, MANIFEST_BYTES, who_else
+from musicgen_cli.engine import registry
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, MANIFEST_BYTES, variant, who_else
 from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
-from musicgen_cli.engine.registry import DEFAULT_PRECISION
 from musicgen_cli.errors import (
     CheckpointError,
     DamagedError,
@@ -34,7 +34,7 @@ _ABOUT_NANO = (
 
 @dataclass(frozen=True, slots=True)
 class GraphFolder:
-    """The prepared graphs of a model in one precision."""
+    """The prepared graphs of a model in one precision for one decoder."""
 
     directory: Path
     files: dict[str, tuple[int, str]]  # name → size in bytes and SHA-256
@@ -50,7 +50,12 @@ class GraphFolder:
 
 
 def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphFolder]:
-    """Return the graphs of a checkpoint that this version can use, by precision; their content isn't checked."""
+    """
+    Return the graphs of a checkpoint that this version can use; their content isn't checked.
+
+    Returns:
+        By the variant: the precision, or that and the decoder if it is not on ONNX Runtime.
+    """
     folders = {}
     graphs = checkpoint.graph_cache_dir(cache_dir) / "graphs"
     try:
@@ -64,7 +69,7 @@ def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphF
             label = json.loads(foreign.read(path, MANIFEST_BYTES))
             files = {name: (entry["bytes"], entry["sha256"]) for name, entry in label["files"].items()}
             if label["checkpoint"] == checkpoint.digest and label["format"] == GRAPH_FORMAT:
-                folders[str(label["precision"])] = GraphFolder(path.parent, files)
+                folders[variant(label)] = GraphFolder(path.parent, files)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue  # an unusable folder is made again when its precision is needed
     return folders
@@ -118,6 +123,7 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
         "checkpoint": checkpoint.digest,
         "directory": str(checkpoint.directory),
         "weights_kept": bool(checkpoint.weights),
+        "decoder": _decoder(checkpoint),
         "layers": shapes.decoder.layers,
         "width": shapes.decoder.width,
         "codebooks": shapes.decoder.codebooks,
@@ -125,10 +131,16 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
         "sample_rate": shapes.codec.rate,
         "parameters": sum(math.prod(shape) for shape in checkpoint.tensors().shapes.values()),
         "files": files,
-        "default_precision": checkpoint.precision or DEFAULT_PRECISION,
+        "default_precision": checkpoint.precision or registry.DEFAULT_PRECISION,
         "precisions": {precision: {"size_bytes": folder.size_bytes} for precision, folder in graphs.items()},
         **({"too_far_from_float32": rejected} if rejected else {}),
     }
+
+
+def _decoder(checkpoint: Checkpoint) -> str:
+    """Say which engine computes the decoder's steps in int8 here if none is named, and why it isn't native."""
+    obstacle = registry.native_obstacle(checkpoint)
+    return f"onnx: {obstacle}" if obstacle else "native"
 
 
 def check(checkpoint: Checkpoint, cache_dir: Path) -> None:

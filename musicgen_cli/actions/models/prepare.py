@@ -22,6 +22,7 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, open
 from musicgen_cli.checkpoint.manifest import FileRecord, Manifest, size_and_sha256
 from musicgen_cli.engine import registry
 from musicgen_cli.engine.hardware import USED_WEIGHTS
+from musicgen_cli.engine.onnx.graph_cache import NATIVE, NATIVE_VARIANT
 from musicgen_cli.errors import CheckpointError, MemoryNeededError, ModelsFolderError
 
 
@@ -39,6 +40,7 @@ def install(
     provenance: Provenance,
     precision: str,
     *,
+    engine: str | None,
     keep_weights: bool,
     fall_back: bool,
     note: Callable[[str], None],
@@ -48,6 +50,7 @@ def install(
 
     Args:
         precision: The one to prepare. The installed model is loaded in it where no other is asked for.
+        engine: For which it is prepared; None is the default of this machine.
         fall_back: Prepare float32 in its place if it turns out to be too far from that.
         note: Called with one line about each step that takes long, and about how near the precision is to float32.
 
@@ -76,9 +79,10 @@ def install(
         target = staging.directory / folder.directory.relative_to(staging.installed)
         atomic.make_private_folder(target.parent)
         shutil.copytree(folder.directory, target, copy_function=link_or_copy)
-    _build(staging, precision, note)
-    manifest = _measured(manifest, open_checkpoint(staging.name, staging.directory), note)
-    if fall_back and manifest.fidelity[precision] > MAX_KL and _replaced(staging, precision, note):
+    variant = needed_variant(draft, precision, engine)
+    _build(staging, precision, engine, note)
+    manifest = _measured(manifest, variant, open_checkpoint(staging.name, staging.directory), note)
+    if fall_back and manifest.fidelity[variant] > MAX_KL and _replaced(staging, precision, variant, note):
         manifest = manifest.model_copy(update={"precision": REFERENCE})
         keep_weights = True
     manifest.model_copy(update={"weights_kept": keep_weights}).write(staging.directory)
@@ -89,32 +93,37 @@ def install(
     return find_checkpoint(staging.name, staging.models_dir)
 
 
-def _build(staging: Staging, precision: str, note: Callable[[str], None]) -> None:
+def needed_variant(checkpoint: Checkpoint, precision: str, engine: str | None) -> str:
+    """Return the variant (`graph_cache.variant`) of a model that an engine uses; None is the default one."""
+    backend = registry.BACKENDS[engine] if engine else registry.default_backend(checkpoint, precision)
+    return NATIVE_VARIANT if backend.name == NATIVE else precision
+
+
+def _build(staging: Staging, precision: str, engine: str | None, note: Callable[[str], None]) -> None:
     """Open the model, which writes its graphs beside it."""
-    registry.open_local(str(staging.directory), precision=precision, note=note).close()
+    registry.open_local(str(staging.directory), engine=engine, precision=precision, note=note).close()
 
 
-def _measured(manifest: Manifest, draft: Checkpoint, note: Callable[[str], None]) -> Manifest:
-    """Return the manifest with the fidelity of its precision, and say it."""
-    precision = manifest.precision or REFERENCE
+def _measured(manifest: Manifest, variant: str, draft: Checkpoint, note: Callable[[str], None]) -> Manifest:
+    """Return the manifest with the fidelity of a variant, and say it."""
     fidelity = dict(manifest.fidelity)
-    if precision not in fidelity:
-        fidelity[precision] = measure(draft, precision, draft.directory, note)
-    if precision != REFERENCE:
-        note(in_words(precision, fidelity[precision]))
+    if variant not in fidelity:
+        fidelity[variant] = measure(draft, variant, draft.directory, note)
+    if variant != REFERENCE:
+        note(in_words(manifest.precision or REFERENCE, fidelity[variant]))
     return manifest.model_copy(update={"fidelity": fidelity})
 
 
-def _replaced(staging: Staging, precision: str, note: Callable[[str], None]) -> bool:
-    """Prepare float32 in place of a precision that is too far from it; where there is no room for it, return False."""
+def _replaced(staging: Staging, precision: str, variant: str, note: Callable[[str], None]) -> bool:
+    """Prepare float32 in place of a variant that is too far from it; where there is no room for it, return False."""
     draft = open_checkpoint(staging.name, staging.directory)
     try:
         staging.check_free_space(draft.tensors().float32_bytes(*USED_WEIGHTS))
-        _build(staging, REFERENCE, note)
+        _build(staging, REFERENCE, None, note)
     except (ModelsFolderError, MemoryNeededError) as err:
         note(f"{precision} stays, because {REFERENCE} can't be prepared: {err}")
         return False
-    shutil.rmtree(prepared_graphs(draft, draft.directory)[precision].directory)
+    shutil.rmtree(prepared_graphs(draft, draft.directory)[variant].directory)
     note(
         f"{REFERENCE} was prepared instead, and the model is loaded in it: exact, but larger and slower; "
         f"the weights are kept, so that `--precision {precision}` can still be tried"

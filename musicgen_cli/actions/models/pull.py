@@ -16,7 +16,7 @@ from musicgen_cli import foreign
 from musicgen_cli.actions.models import inventory
 from musicgen_cli.actions.models.fidelity import REFERENCE
 from musicgen_cli.actions.models.model_files import CONFIG, is_weights, local_files, remote_files
-from musicgen_cli.actions.models.prepare import Provenance, install
+from musicgen_cli.actions.models.prepare import Provenance, install, needed_variant
 from musicgen_cli.actions.models.staging import Staging, copy, link_or_copy
 from musicgen_cli.checkpoint.bounds import CONFIG_BYTES
 from musicgen_cli.checkpoint.checkpoint import (
@@ -56,6 +56,7 @@ def pull(
     *,
     revision: str | None = None,
     precision: str | None = None,
+    engine: str | None = None,
     keep_weights: bool = False,
 ) -> Checkpoint:
     """
@@ -66,6 +67,7 @@ def pull(
         listener: Gets the bytes of a download as its steps, and a note on each thing that is done.
         revision: A branch, a tag or a commit on the hub; None is the main branch.
         precision: The one to prepare; None is the default of this machine.
+        engine: The one to prepare the model for; None is the default of this machine.
         keep_weights: Whether the weights stay after the graphs were made from them.
 
     Raises:
@@ -85,7 +87,7 @@ def pull(
         folder = folder.resolve()
         _check_importable(folder.name, revision)
         staging = Staging(folder.name, models_dir)
-        return _Pull(staging, listener, _usable_precision(precision), keep_weights).import_folder(folder)
+        return _Pull(staging, listener, _usable(precision, engine), engine, keep_weights).import_folder(folder)
     repository_id = hub_repository(name)
     if repository_id is None:
         raise UnknownModelError(
@@ -93,13 +95,19 @@ def pull(
             hint=f"name one of {', '.join(PUBLISHED)}, OWNER/REPO, or a folder",
         )
     staging = Staging(local_name(repository_id), models_dir)
-    task = _Pull(staging, listener, _usable_precision(precision), keep_weights)
+    task = _Pull(staging, listener, _usable(precision, engine), engine, keep_weights)
     with _open_hub() as hub:
         return task.download(hub, repository_id, revision)
 
 
 def pull_absent(
-    name: str, models_dir: Path, listener: ProgressListener, *, precision: str | None = None, keep_weights: bool = False
+    name: str,
+    models_dir: Path,
+    listener: ProgressListener,
+    *,
+    precision: str | None = None,
+    engine: str | None = None,
+    keep_weights: bool = False,
 ) -> None:
     """
     Pull a model that a command needs and that isn't installed.
@@ -110,7 +118,7 @@ def pull_absent(
         MusicgenError: As for `pull`.
     """
     try:
-        pull(name, models_dir, listener, precision=precision, keep_weights=keep_weights)
+        pull(name, models_dir, listener, precision=precision, engine=engine, keep_weights=keep_weights)
     except (ServiceUnreachableError, ServiceError, UnknownModelError) as err:
         if isinstance(err, UnknownModelError) and name not in PUBLISHED:
             raise
@@ -126,6 +134,7 @@ class _Pull:
     staging: Staging
     listener: ProgressListener
     precision: str | None
+    engine: str | None  # None: the default of this machine
     keep_weights: bool
 
     def download(self, hub: Hub, repository_id: str, revision: str | None) -> Checkpoint:
@@ -200,6 +209,7 @@ class _Pull:
             self.staging,
             provenance,
             self.precision or registry.DEFAULT_PRECISION,
+            engine=self.engine,
             keep_weights=self.keep_weights,
             fall_back=self.precision is None,
             note=self.listener.note,
@@ -213,7 +223,9 @@ class _Pull:
             if not manifest or (manifest.source, manifest.revision) != (repository.id, repository.commit):
                 return None
             graphs = inventory.prepared_graphs(installed, installed.directory)
-            if (self.precision or installed.precision) not in graphs or (self.keep_weights and not installed.weights):
+            precision = self.precision or installed.precision or registry.DEFAULT_PRECISION
+            is_prepared = needed_variant(installed, precision, self.engine) in graphs
+            if not is_prepared or (self.keep_weights and not installed.weights):
                 return None
             self.listener.note(f"{installed.name} is on this machine already; checking its files")
             inventory.check(installed, installed.directory)
@@ -274,14 +286,14 @@ def _open_hub() -> Hub:
     return Hub()
 
 
-def _usable_precision(precision: str | None) -> str | None:
+def _usable(precision: str | None, engine: str | None) -> str | None:
     """
     Return the precision, if a model can be opened in it here, so that none is downloaded in vain.
 
     Raises:
         AbsentError: This version has no such precision.
     """
-    registry.open_local("nano", precision=precision, note=lambda _: None).close()
+    registry.open_local("nano", precision=precision, engine=engine, note=lambda _: None).close()
     return precision
 
 

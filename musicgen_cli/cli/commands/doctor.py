@@ -62,6 +62,8 @@ def _findings(config: "Settings") -> Iterator[tuple[str, str, str]]:
         yield f"extra {extra}", state, text
     yield "player", *_player()
     yield "device", "ok", _device()
+    if has_local:
+        yield "decoder", *_decoder()
     for name, source in config.sources.items():
         value = getattr(config, "store_folder" if name == "store" else name)
         shown = ("set" if value else "not set") if name == "api_key" else value
@@ -161,6 +163,16 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _decoder() -> tuple[str, str]:
+    """Say what computes the steps of a local model in int8, which is most of the time that a take needs."""
+    from musicgen_cli.engine.native import library
+
+    try:
+        return "ok", f"native, {library.instruction_set()}"
+    except library.UnavailableError as err:
+        return "absent", f"native; ONNX Runtime computes int8, more slowly: {err}"
 
 
 def _device() -> str:

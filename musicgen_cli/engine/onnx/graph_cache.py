@@ -1,12 +1,13 @@
 """
 Caches the graphs of a checkpoint, which can be built from it again at any time.
 
-    <cache_dir>/graphs/<digest>-<precision>-v<format>/
+    <cache_dir>/graphs/<digest>-<variant>-v<format>/
         text.onnx       the text encoder
         step.onnx       the decoder step
         frames.onnx     the codec LSTM
         sound.onnx      the codec decoder
         *.data          the weights of each: text.data and so on
+        step.weights    in place of the decoder step, in a folder for the native decoder
         scales.npy      the scales of the int8 KV cache, only with the precision int8
         manifest.json   what they were built from; size and SHA-256 of each file
 
@@ -26,6 +27,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,14 +42,16 @@ from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray, Tensors, WrappedTensors
 from musicgen_cli.engine.hardware import has_vnni
 from musicgen_cli.engine.quantization.float_decoder import Text
+from musicgen_cli.engine.quantization.observers import Matrix
 from musicgen_cli.errors import CheckpointError, EngineError
 from musicgen_cli.extras import needs
 
 GRAPH_FORMAT = 5  # raised with every change of what the graphs compute
 TEXT_ENCODER, DECODER_STEP, CODEC_LSTM, CODEC_DECODER = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
+NATIVE, NATIVE_VARIANT, NATIVE_STEP = "native", "int8-native", "step.weights"
 KV_SCALES, MANIFEST = "scales.npy", "manifest.json"
 MANIFEST_BYTES = 1 << 16
-_FILES = {KV_SCALES, *GRAPHS, *(f"{Path(name).stem}.data" for name in GRAPHS)}
+_FILES = {KV_SCALES, NATIVE_STEP, *GRAPHS, *(f"{Path(name).stem}.data" for name in GRAPHS)}
 
 STAGING_PREFIX = ".making-"
 _STALE_AFTER_S = 24 * 3600.0  # no process builds a folder for as long as this
@@ -55,6 +59,8 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TARGET_EXISTS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 Label = Mapping[str, str | int]  # what a folder was built from
+Files = dict[str, tuple[int, str]]  # name → bytes and SHA-256
+WriteStep = Callable[[Path, Tensors], tuple[int, str]]  # a new file, the tensors → its bytes and SHA-256
 EncodePrompts = Callable[[Path], list[Text]]  # the text encoder's graph → the texts of `calibration.PROMPTS`
 
 
@@ -85,6 +91,7 @@ def prepare_graphs(
     precision: str,
     encode_prompts: EncodePrompts,
     note: Callable[[str], None],
+    write_native_step: WriteStep | None = None,
 ) -> Graphs:
     """
     Return the graphs of a checkpoint: from the cache, or built now.
@@ -94,20 +101,23 @@ def prepare_graphs(
         precision: "int8" or "fp32", of the language model; the codec is always float32.
         encode_prompts: Runs the new text encoder, for the calibration of int8.
         note: Called with a line when graphs are being built, and when they can't be cached.
+        write_native_step: Writes the decoder step for the native decoder; None means that it is a graph.
 
     Raises:
         CheckpointError: The checkpoint lacks a tensor, or has one that can't be used; or its graphs could have been
             changed by others, and it has no weights to make them again.
         EngineError: There is no disk space for the graphs.
     """
-    home = cache_dir / "graphs"
-    folder = home / f"{checkpoint.digest}-{precision}-v{GRAPH_FORMAT}"
     label: Label = {
         "format": GRAPH_FORMAT,
         "checkpoint": checkpoint.digest,
         "precision": precision,
         "positions": positions,
     }
+    if write_native_step:
+        label = {**label, "decoder": NATIVE}
+    folder = graph_folder(cache_dir, checkpoint.digest, variant(label))
+    home = folder.parent
     if is_intact(folder, label):
         return Graphs(folder)
     if not checkpoint.weights and (reason := who_else(folder)) is not None:
@@ -115,25 +125,36 @@ def prepare_graphs(
             f"the prepared {checkpoint.name} in {str(folder)!r} is not used: {reason}",
             hint="a copy of the model's folder that belongs to you alone can be used, and so can a new pull",
         )
-    note(f"preparing {checkpoint.name} for ONNX Runtime, once")
+    note(f"preparing {checkpoint.name} for {'the native decoder' if write_native_step else 'ONNX Runtime'}, once")
+    builder = _Builder(checkpoint, shape, label, encode_prompts, write_native_step)
     if home.is_dir() and (reason := foreign.who_else(home.stat(), trusted=(foreign.ROOT,))) is not None:
         note(f"{home} is not used: {reason}; the prepared model is for this run only")
-        return _build_temporary(checkpoint, shape, label, encode_prompts)
+        return _build_temporary(builder)
     try:
         staging = _staging_folder(home)
     except OSError as err:
         if err.errno in _DISK_FULL:
             raise _disk_error(home, err) from err
         note(f"can't write to {home} ({err.strerror}): the prepared model is for this run only")
-        return _build_temporary(checkpoint, shape, label, encode_prompts)
+        return _build_temporary(builder)
     try:
-        _build(staging, checkpoint, shape, label, encode_prompts)
+        builder.build(staging)
         return Graphs(_publish(staging, folder, label))
     except BaseException as err:
         shutil.rmtree(staging, ignore_errors=True)
         if isinstance(err, OSError):
             raise _disk_error(home, err) from err
         raise
+
+
+def graph_folder(cache_dir: Path, digest: str, variant: str) -> Path:
+    """Return the folder of a checkpoint's graphs, which may not exist."""
+    return cache_dir / "graphs" / f"{digest}-{variant}-v{GRAPH_FORMAT}"
+
+
+def variant(label: Label) -> str:
+    """Return the name of what a folder is for: its precision, and its decoder unless that is ONNX Runtime."""
+    return NATIVE_VARIANT if label.get("decoder") == NATIVE else str(label["precision"])
 
 
 def is_intact(directory: Path, label: Label) -> bool:
@@ -148,7 +169,9 @@ def is_intact(directory: Path, label: Label) -> bool:
             return False
         manifest = json.loads(foreign.read(directory / MANIFEST, MANIFEST_BYTES))
         files = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest.pop("files").items()}
-        if manifest != label or not set(GRAPHS) <= files.keys() <= _FILES:
+        step = NATIVE_STEP if label.get("decoder") == NATIVE else DECODER_STEP
+        needed = {TEXT_ENCODER, step, CODEC_LSTM, CODEC_DECODER}
+        if manifest != label or not needed <= files.keys() <= _FILES:
             return False
         if any((directory / name).stat().st_size != size for name, (size, _) in files.items()):
             return False
@@ -220,57 +243,86 @@ class _RecordedTensors(WrappedTensors):
         return super().read(name, *shape)
 
 
-def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, encode_prompts: EncodePrompts) -> None:
-    """Write all graphs, the scales and the manifest into a folder."""
-    with needs("local"):  # imports onnx, which nothing but building graphs needs
-        from musicgen_cli.engine.onnx.graph_builder import Graph
-    from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
-    from musicgen_cli.engine.onnx.decoder_step import write_decoder_step
-    from musicgen_cli.engine.onnx.text_encoder import write_text_encoder
-    from musicgen_cli.engine.quantization.calibration import Calibration, calibrate
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """Builds a folder."""
 
-    tensors = checkpoint.tensors()
-    int8, steps = label["precision"] == "int8", int(label["positions"])
-    calibration: Calibration | None = None
-    # Run once per prompt, the text encoder needn't be fast, and in 8 bits it alone would cause a quarter of the error.
-    with Graph(directory, Path(TEXT_ENCODER).stem, weight_bits=16 if int8 else 32) as text_encoder:
-        write_text_encoder(text_encoder, shape, tensors)
-    with Graph(
-        directory, Path(DECODER_STEP).stem, weight_bits=8 if int8 else 32, signed_weights=has_vnni()
-    ) as decoder_step:
-        if int8:
-            calibration = calibrate(shape.decoder, tensors, encode_prompts(directory / TEXT_ENCODER))
-            quantized, in_blocks = calibration.tensors, calibration.in_blocks
-            write_decoder_step(
-                decoder_step, shape.decoder, quantized, positions=steps, int8_kv=True, in_blocks=in_blocks
-            )
+    checkpoint: Checkpoint
+    shape: Shape
+    label: Label
+    encode_prompts: EncodePrompts
+    write_native_step: WriteStep | None
+
+    def build(self, directory: Path) -> None:
+        """Write all graphs, the scales and the manifest."""
+        tensors = self.checkpoint.tensors()
+        files = self._graphs(directory, tensors)
+        if self._is_int8:
+            from musicgen_cli.engine.quantization.calibration import calibrate
+
+            calibration = calibrate(self.shape.decoder, tensors, self.encode_prompts(directory / TEXT_ENCODER))
+            files |= self._step(directory, calibration.tensors, calibration.in_blocks)
+            files[KV_SCALES] = _write_array(directory / KV_SCALES, calibration.kv_scales)
         else:
-            write_decoder_step(decoder_step, shape.decoder, tensors, positions=steps)
-    with Graph(directory, Path(CODEC_LSTM).stem) as codec_lstm:
-        write_codec_lstm(codec_lstm, shape.codec, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)
-    with Graph(directory, Path(CODEC_DECODER).stem) as codec_decoder:
-        write_codec_decoder(codec_decoder, shape.codec, tensors)
-    files = {
-        name: {"bytes": size, "sha256": sha256}
-        for graph in (text_encoder, decoder_step, codec_lstm, codec_decoder)
-        for name, (size, sha256) in graph.files.items()
-    }
-    if calibration:
-        content = io.BytesIO()
-        np.save(content, calibration.kv_scales)
-        atomic.write_new(directory / KV_SCALES, content.getvalue(), durable=False)
-        sha256 = hashlib.sha256(content.getvalue()).hexdigest()
-        files[KV_SCALES] = {"bytes": len(content.getvalue()), "sha256": sha256}
-    manifest = json.dumps({**label, "files": files}, indent=1) + "\n"
-    atomic.write_new(directory / MANIFEST, manifest.encode(), durable=False)
+            files |= self._step(directory, tensors)
+        entries = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in files.items()}
+        manifest = json.dumps({**self.label, "files": entries}, indent=1) + "\n"
+        atomic.write_new(directory / MANIFEST, manifest.encode(), durable=False)
+
+    @property
+    def _is_int8(self) -> bool:
+        return self.label["precision"] == "int8"
+
+    def _graphs(self, directory: Path, tensors: Tensors) -> Files:
+        """Write the text encoder and the codec."""
+        with needs("local"):  # imports onnx, which nothing but building graphs needs
+            from musicgen_cli.engine.onnx.graph_builder import Graph
+        from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
+        from musicgen_cli.engine.onnx.text_encoder import write_text_encoder
+
+        codec, decoder = self.shape.codec, self.shape.decoder
+        # Run once per prompt, the text encoder needn't be fast, and in 8 bits it alone would cause a quarter of the
+        # error.
+        with Graph(directory, Path(TEXT_ENCODER).stem, weight_bits=16 if self._is_int8 else 32) as text_encoder:
+            write_text_encoder(text_encoder, self.shape, tensors)
+        with Graph(directory, Path(CODEC_LSTM).stem) as codec_lstm:
+            write_codec_lstm(codec_lstm, codec, tensors, codebooks=decoder.codebooks // decoder.channels)
+        with Graph(directory, Path(CODEC_DECODER).stem) as codec_decoder:
+            write_codec_decoder(codec_decoder, codec, tensors)
+        return text_encoder.files | codec_lstm.files | codec_decoder.files
+
+    def _step(self, directory: Path, tensors: Tensors, in_blocks: AbstractSet[Matrix] = frozenset()) -> Files:
+        """Write the decoder step."""
+        if self.write_native_step:
+            return {NATIVE_STEP: self.write_native_step(directory / NATIVE_STEP, tensors)}
+        from musicgen_cli.engine.onnx.decoder_step import write_decoder_step
+        from musicgen_cli.engine.onnx.graph_builder import Graph
+
+        bits, positions = 8 if self._is_int8 else 32, int(self.label["positions"])
+        with Graph(directory, Path(DECODER_STEP).stem, weight_bits=bits, signed_weights=has_vnni()) as decoder_step:
+            write_decoder_step(
+                *(decoder_step, self.shape.decoder, tensors),
+                positions=positions,
+                int8_kv=self._is_int8,
+                in_blocks=in_blocks,
+            )
+        return decoder_step.files
 
 
-def _build_temporary(checkpoint: Checkpoint, shape: Shape, label: Label, encode_prompts: EncodePrompts) -> Graphs:
+def _write_array(path: Path, values: FloatArray) -> tuple[int, str]:
+    """Write an array; return the file's size and SHA-256."""
+    content = io.BytesIO()
+    np.save(content, values)
+    atomic.write_new(path, content.getvalue(), durable=False)
+    return len(content.getvalue()), hashlib.sha256(content.getvalue()).hexdigest()
+
+
+def _build_temporary(builder: _Builder) -> Graphs:
     """Build the graphs in a temporary folder, which is removed when they are closed."""
     try:
         temporary = tempfile.TemporaryDirectory(prefix="musicgen-")
         try:
-            _build(Path(temporary.name), checkpoint, shape, label, encode_prompts)
+            builder.build(Path(temporary.name))
         except BaseException:
             temporary.cleanup()
             raise
