@@ -71,7 +71,7 @@ def native(fixtures: pytest.FixtureRequest) -> Iterator[EngineCase]:
     from musicgen_cli.engine.native import library
 
     if not library.LIBRARY.exists():
-        pytest.skip("the native library isn't built: `make -C native`")
+        pytest.skip("the native library isn't built: `python -m native.compile`")
     from musicgen_cli.engine.native.engine import NativeEngine
 
     nano, cache_dir = fixtures.getfixturevalue("nano"), fixtures.getfixturevalue("session_cache")

@@ -16,7 +16,7 @@ from musicgen_cli.engine.native.decoder import NativeDecoder
 try:
     library.load()
 except library.UnavailableError as err:
-    pytest.skip(f"{err}: `make -C native` builds it", allow_module_level=True)
+    pytest.skip(f"{err}: `python -m native.compile` builds it", allow_module_level=True)
 
 from tests.support.native import Reference, Sample, isas, random_text, small_shape
 

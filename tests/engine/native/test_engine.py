@@ -20,7 +20,7 @@ from musicgen_cli.engine.native import library
 try:
     library.load()
 except library.UnavailableError as err:
-    pytest.skip(f"{err}: `make -C native` builds it", allow_module_level=True)
+    pytest.skip(f"{err}: `python -m native.compile` builds it", allow_module_level=True)
 
 from musicgen_cli.actions.models.fidelity import fidelity_of, kl_divergence
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint

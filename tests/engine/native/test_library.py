@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,51 +15,44 @@ import pytest
 pytest.importorskip("numpy", reason="needs the extra local")
 
 from musicgen_cli.engine.native import library
+from native.compile import PLATFORMS, compile_library, compile_selftest
 
-SOURCES = Path(__file__).parents[3] / "native"
 DIGEST = "digest 8b086dcca46cc6a9, 0 failures"  # of the logits of the self-test, on every processor
 TIMEOUT_S = 500.0  # compiling takes long on a busy machine
 
 pytestmark = pytest.mark.timeout(600)
 
-needs_compiler = pytest.mark.skipif(
-    shutil.which("make") is None or shutil.which("cc") is None, reason="needs make and a C compiler"
-)
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
 
-def copied(folder: Path) -> Path:
-    """Copy the sources, so that tests can build in parallel."""
-    return Path(shutil.copytree(SOURCES, folder / "native", ignore=shutil.ignore_patterns("*.o", "selftest")))
-
-
-def run(*words: str | Path, cwd: Path) -> str:
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+def run(*words: str | Path) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @needs_compiler
 @pytest.mark.parametrize("flags", ["-O1", "-O1 -g -fsanitize=address,undefined", "-O1 -g -fsanitize=thread"])
-def test_the_library_passes_its_own_tests(tmp_path: Path, flags: str) -> None:
+def test_the_library_passes_its_own_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
     """With every instruction set of this processor; and without errors of memory, of arithmetic or among threads."""
-    folder = copied(tmp_path)
     recover = " -fno-sanitize-recover=all" if "sanitize" in flags else ""
-    run("make", "selftest", f"CFLAGS={flags}{recover}", cwd=folder)
+    monkeypatch.setenv("CFLAGS", flags + recover)
+    compile_selftest(tmp_path / "selftest")
 
-    assert run(folder / "selftest", cwd=folder).splitlines()[-1] == DIGEST
+    assert run(tmp_path / "selftest").splitlines()[-1] == DIGEST
 
 
 @needs_compiler
-def test_the_library_passes_its_own_tests_on_arm(tmp_path: Path) -> None:
+def test_the_library_passes_its_own_tests_on_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the same bits as on x86."""
     qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
     if qemu is None or importlib.util.find_spec("ziglang") is None:
         pytest.skip("needs qemu-user-static and the package ziglang")
-    folder = copied(tmp_path)
-    compiler = f"{sys.executable} -m ziglang cc -target aarch64-linux-musl -static"
-    run("make", "selftest", "ARCH=aarch64", f"CC={compiler}", "CFLAGS=-O1", cwd=folder)
+    monkeypatch.setenv("CC", f"{sys.executable} -m ziglang cc")
+    monkeypatch.setenv("CFLAGS", "-O1 -static")
+    compile_selftest(tmp_path / "selftest", replace(PLATFORMS["linux-arm64"], zig="aarch64-linux-musl"))
 
-    assert run(qemu, folder / "selftest", cwd=folder).splitlines()[-1] == DIGEST
+    assert run(qemu, tmp_path / "selftest").splitlines()[-1] == DIGEST
 
 
 def reason(monkeypatch: pytest.MonkeyPatch, path: Path) -> str:
@@ -83,10 +77,9 @@ def test_a_damaged_library_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path
 @needs_compiler
 def test_a_library_of_another_version_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its functions may have other arguments."""
-    folder, other = copied(tmp_path), tmp_path / "other.so"
-    header = folder / "musicgen.h"
-    header.write_text(header.read_text().replace("#define MG_ABI 1 ", "#define MG_ABI 2 "))
-    run("make", f"OUT={other}", "CFLAGS=-O1", other, cwd=folder)
+    other = tmp_path / "other.so"
+    monkeypatch.setenv("CFLAGS", "-O1 -DMG_ABI=2")
+    compile_library(other)
 
     assert reason(monkeypatch, other) == "other.so has version 2, this program needs 1"
 
@@ -94,7 +87,7 @@ def test_a_library_of_another_version_is_a_reason(monkeypatch: pytest.MonkeyPatc
 def test_an_unknown_instruction_set_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message lists those of this processor."""
     if not library.LIBRARY.exists():
-        pytest.skip("the native library isn't built: `make -C native`")
+        pytest.skip("the native library isn't built: `python -m native.compile`")
     monkeypatch.setitem(os.environ, library.ISA_VARIABLE, "sse9")
 
     assert reason(monkeypatch, library.LIBRARY).startswith("MUSICGEN_NATIVE_ISA is 'sse9', and this processor has ")
