@@ -11,7 +11,8 @@ from musicgen_cli.checkpoint.tensors import PICKLE_SUFFIXES, WEIGHTS_FILE, WEIGH
 from musicgen_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from musicgen_cli.checkpoint.hub import Hub, RemoteFile, Repository
+    from musicgen_cli.checkpoint.hub import Hub
+    from musicgen_cli.checkpoint.repository import RemoteFile, Repository
 
 CONFIG = "config.json"
 

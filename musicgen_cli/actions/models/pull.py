@@ -45,7 +45,8 @@ from musicgen_cli.extras import needs
 from musicgen_cli.text import size
 
 if TYPE_CHECKING:
-    from musicgen_cli.checkpoint.hub import Hub, RemoteFile, Repository
+    from musicgen_cli.checkpoint.hub import Hub
+    from musicgen_cli.checkpoint.repository import RemoteFile, Repository
 
 
 def pull(

@@ -27,7 +27,7 @@ from musicgen_cli.settings import NO_HOME
 from musicgen_cli.text import size
 
 if TYPE_CHECKING:
-    from musicgen_cli.checkpoint.hub import RemoteFile
+    from musicgen_cli.checkpoint.repository import RemoteFile
 
 _PULLING = ".pulling"
 _OTHER_PLACE = "XDG_DATA_HOME can name another data folder" if os.name == "posix" else None

@@ -215,7 +215,7 @@ def test_endpoint_and_token_are_used_and_nothing_else_is_requested(hub: Hub, sma
     out, err = child.communicate(timeout=60)
 
     assert child.returncode == 0, err
-    assert [path for _, path in hub.requests if not path.startswith(("/facebook/", "/cdn/"))] == [
+    assert [path for _, path in hub.requests if not path.startswith(("/facebook/", "/cdn/", "/api/resolve-cache/"))] == [
         f"/api/models/{SMALL}"
     ]
     assert hub.headers[0]["authorization"] == "Bearer hf_secret"
