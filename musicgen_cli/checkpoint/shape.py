@@ -18,7 +18,7 @@ from musicgen_cli.errors import CheckpointError
 ACTIVATIONS = ("gelu", "gelu_new", "relu")
 PAD_MODES = ("constant", "reflect", "replicate")
 
-_HEAD_MULTIPLE = 8  # ONNX Runtime's GroupQueryAttention needs head widths that are a multiple of this
+_HEAD_MULTIPLE = 8  # of head widths, in ONNX Runtime's GroupQueryAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,11 @@ class DecoderShape:
     def head_width(self) -> int:
         """The width of one attention head."""
         return self.width // self.heads
+
+    @property
+    def cached_head_width(self) -> int:
+        """The width of a head in a KV cache of ONNX Runtime, whose kernel takes multiples of 8: the rest is zeros."""
+        return -(-self.head_width // _HEAD_MULTIPLE) * _HEAD_MULTIPLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +228,10 @@ def _decoder(section: _Section) -> DecoderShape:
     )
     if shape.channels > 2 or shape.codebooks % shape.channels:
         raise section.unsupported("audio_channels")
-    if shape.width % (shape.heads * _HEAD_MULTIPLE):
+    if shape.width % shape.heads or shape.width % 2 or shape.width < 4:  # half of it are sines, half are cosines
         raise CheckpointError(
-            f"config.json: decoder.hidden_size must be a multiple of {shape.heads * _HEAD_MULTIPLE} "
-            f"({_HEAD_MULTIPLE} times num_attention_heads), got {shape.width}"
+            f"config.json: decoder.hidden_size must be even and a multiple of num_attention_heads ({shape.heads}), "
+            f"got {shape.width}"
         )
     for key in ("pad_token_id", "bos_token_id"):
         if section.get(key, shape.vocab) != shape.vocab:

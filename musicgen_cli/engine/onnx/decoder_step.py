@@ -27,9 +27,9 @@ def write_decoder_step(
     positions already in a row's KV cache, which equals its position; `longest` (1,) int32, the largest length + 1;
     `text_rows` (n,) int64, the conditional rows; `text_mask` (n, 1, 1, length) float32, 0 or -inf; for each layer i,
     `cross_key.i` and `cross_value.i` as the text encoder outputs them, with n rows, and the KV cache `key.i` and
-    `value.i` (rows, heads, size, head width).
-    An int8 KV cache has for each layer also `key_scale.i` and `value_scale.i` (1, heads, 1, head width), the scale of
-    each channel; codes are clipped to -128 to 127.
+    `value.i` (rows, heads, size, cached head width).
+    An int8 KV cache has for each layer also `key_scale.i` and `value_scale.i` (1, heads, 1, cached head width), the
+    scale of each channel; codes are clipped to -128 to 127.
     Outputs: `logits` (rows, codebooks, vocabulary); `new_key.i` and `new_value.i`, to be bound to the same cache.
 
     A row that isn't in `text_rows` is unconditional: its text states are zero, and as keys and values have no bias, its
@@ -86,7 +86,7 @@ def sinusoids(positions: int, width: int) -> FloatArray:
 
 def kv_bounds(shape: DecoderShape, tensors: Tensors) -> FloatArray:
     """
-    Return the upper bounds of keys and values that follow from the weights, shape (layers, 2, heads, head width).
+    Return upper bounds of keys and values that follow from the weights, shape (layers, 2, heads, cached head width).
 
     The norm of a layer-normalised vector is at most the root of its width, and the dot product of two vectors is at
     most the product of their norms (Cauchy-Schwarz).
@@ -100,7 +100,18 @@ def kv_bounds(shape: DecoderShape, tensors: Tensors) -> FloatArray:
         for j, part in enumerate("kv"):
             matrix = tensors.read(f"{layer}.self_attn.{part}_proj.weight", shape.width, shape.width)
             bounds[i, j] = np.linalg.norm(matrix * gain, axis=1) * math.sqrt(shape.width) + np.abs(matrix @ offset)
-    return bounds.reshape(shape.layers, 2, shape.heads, shape.head_width)
+    padding = (0, shape.cached_head_width - shape.head_width)  # of zeros, so that any bound is right
+    by_head = bounds.reshape(shape.layers, 2, shape.heads, shape.head_width)
+    return np.pad(by_head, [(0, 0), (0, 0), (0, 0), padding], constant_values=1)
+
+
+def _padded_heads(shape: DecoderShape, matrix: FloatArray) -> FloatArray:
+    """Widen each head to the cached width by rows of zeros, which add nothing to any product."""
+    padding = shape.cached_head_width - shape.head_width
+    if not padding:
+        return matrix
+    heads = matrix.reshape(shape.heads, shape.head_width, -1)
+    return np.pad(heads, [(0, 0), (0, padding), (0, 0)]).reshape(-1, matrix.shape[1])
 
 
 def _layer(
@@ -121,13 +132,15 @@ def _layer(
         return tensors.read(f"{layer}.{name}.weight", rows, columns)
 
     h = _norm(graph, shape, tensors, x, f"{layer}.self_attn_layer_norm")
-    qkv = graph.linear(h, *(matrix(f"self_attn.{part}_proj") for part in "qkv"))
-    cache: Dims = ["R", shape.heads, "T", shape.head_width]
+    qkv = graph.linear(h, *(_padded_heads(shape, matrix(f"self_attn.{part}_proj")) for part in "qkv"))
+    cache: Dims = ["R", shape.heads, "T", shape.cached_head_width]
     kind = INT8 if int8_kv else FLOAT
     scales: list[str] = []
-    attributes: dict[str, str | int] = {"num_heads": shape.heads, "kv_num_heads": shape.heads}
+    attributes: dict[str, str | int | float] = {"num_heads": shape.heads, "kv_num_heads": shape.heads}
+    if shape.cached_head_width != shape.head_width:
+        attributes["scale"] = shape.head_width**-0.5  # by default it is that of the cached width
     if int8_kv:
-        dims: Dims = [1, shape.heads, 1, shape.head_width]
+        dims: Dims = [1, shape.heads, 1, shape.cached_head_width]
         scales = [""] * 5 + [graph.input(f"{part}_scale.{i}", FLOAT, dims) for part in ("key", "value")]
         attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
     attended, *_ = graph.contrib_nodes(
@@ -146,7 +159,8 @@ def _layer(
     graph.output(f"new_key.{i}", cache, kind)
     graph.output(f"new_value.{i}", cache, kind)
     attended = graph.node("Squeeze", attended, graph.ints(1))
-    x = graph.node("Add", x, graph.linear(attended, matrix("self_attn.out_proj")))
+    out = _padded_heads(shape, matrix("self_attn.out_proj").T).T
+    x = graph.node("Add", x, graph.linear(attended, out))
 
     h = _norm(graph, shape, tensors, graph.node("Gather", x, text_rows), f"{layer}.encoder_attn_layer_norm")
     query = graph.linear(h, matrix("encoder_attn.q_proj"))
