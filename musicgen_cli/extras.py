@@ -13,7 +13,7 @@ from musicgen_cli.errors import MissingExtraError
 
 DISTRIBUTION = "musicgen-cli"
 PACKAGES = {
-    "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "huggingface_hub"),
+    "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "huggingface_hub", "yaml"),
     "torch": ("torch", "transformers"),
     "audio": ("soundfile",),
     "mcp": ("mcp",),

@@ -50,6 +50,8 @@ ONLY_IN = {
     "httpx": {"network.py", "engine/client.py", "engine/responses.py", "checkpoint/hub.py"},
     "huggingface_hub": {"checkpoint/hub.py"},
     "stamina": {"engine/retry.py"},
+    "yaml": {"checkpoint/audiocraft.py"},
+    "pickle": set(),
     "onnx": {"engine/onnx/graph_builder.py"},
     "onnxruntime": {"engine/onnx/engine.py", "engine/onnx/decoder.py"},
     "torch": {"engine/torch/"},

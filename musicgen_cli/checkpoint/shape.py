@@ -132,6 +132,11 @@ class Shape:
                 value that isn't supported; the message names the member.
         """
         model_type = config.get("model_type")
+        if model_type == "musicgen_melody":
+            raise CheckpointError(
+                "config.json is of a MusicGen Melody model (musicgen_melody), and this version can't run those yet",
+                hint="models of the type musicgen make music from text",
+            )
         if model_type != "musicgen":
             raise CheckpointError(f"config.json is of a {model_type!r} model, only 'musicgen' is supported")
         text_section, decoder_section, codec_section = (

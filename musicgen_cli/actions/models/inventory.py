@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from musicgen_cli.actions.models.model_files import is_weights
 from musicgen_cli.actions.models.staging import Staging
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, local_name
 from musicgen_cli.checkpoint.manifest import size_and_sha256
@@ -132,11 +133,10 @@ def check(checkpoint: Checkpoint, cache_dir: Path) -> None:
         DamagedError: A file has changed since it was pulled or written.
     """
     manifest = checkpoint.manifest
-    weights = {path.name for path in checkpoint.weights}
     damaged = [
         name
         for name, file in (manifest.files.items() if manifest else ())
-        if (weights or not name.endswith(".safetensors"))
+        if (checkpoint.weights or not is_weights(name))
         and _actual(checkpoint.directory / name) != (file.bytes, file.sha256)
     ]
     for precision, folder in prepared_graphs(checkpoint, cache_dir).items():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,23 +81,35 @@ class Staging:
             ) from err
 
     def clear(self, *, keep: Collection[str] = ()) -> None:
-        """Make the folder, and remove everything from it except the files with the given names."""
+        """Make the folder, and remove everything from it except the files with the given paths in it."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        for path in self.directory.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in keep:
+        kept = {self.directory / name for name in keep}
+        for path in sorted(self.directory.rglob("*"), reverse=True):  # a folder after what is in it
+            if path.is_dir() and not path.is_symlink():
+                if not any(path in file.parents for file in kept):
+                    path.rmdir()
+            elif path not in kept:
                 path.unlink()
 
-    def has(self, file: RemoteFile) -> bool:
-        """Tell whether a file is complete here; one that the installed model has is taken from there."""
-        if not file.is_at(self.directory / file.name):
-            source = self.installed / file.name
-            if not file.is_at(source):
+    def has(self, file: RemoteFile, folder: str, others: Iterable[Path] = ()) -> bool:
+        """
+        Tell whether a file is complete here; one that an installed model has is taken from there.
+
+        Args:
+            folder: In the staging folder, where the file belongs.
+            others: Folders of other installed models that may have it.
+        """
+        directory = self.directory / folder
+        target = directory / file.name
+        if not file.is_at(target):
+            sources = (self.installed / folder / file.name, *(other / file.name for other in others))
+            source = next((path for path in sources if file.is_at(path)), None)
+            if source is None:
                 return False
-            (self.directory / file.name).unlink(missing_ok=True)
-            link_or_copy(source, self.directory / file.name)
-        file.partial(self.directory).unlink(missing_ok=True)
+            directory.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            link_or_copy(source, target)
+        file.partial(directory).unlink(missing_ok=True)
         return True
 
     def check_free_space(self, needed: int) -> None:
