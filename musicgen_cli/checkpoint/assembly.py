@@ -139,10 +139,9 @@ def _base(directory: Path, kind: Kind) -> Assembly:
         raise CheckpointError(
             f"{directory} comes without {lacks}", hint=f"`musicgen model pull {directory}` downloads it beside a copy"
         )
-    base = assemble(folder)
-    if base.kind is not Kind.TRANSFORMERS:
+    if _choose(folder).kind is not Kind.TRANSFORMERS:
         raise CheckpointError(f"{folder} isn't a complete model in transformers' layout")
-    return base
+    return assemble(folder)
 
 
 def _audiocraft(directory: Path, weights: tuple[Path, ...], base: Assembly) -> Assembly:

@@ -108,11 +108,10 @@ def decoder_config(model: TorchFile, tensors: Mapping[str, StoredTensor]) -> dic
         tensors: As `decoder_tensors` returns them.
 
     Raises:
-        CheckpointError: The model is conditioned by something else than text through T5-base, or has another kind of
-            attention, activation, delay or norm.
+        CheckpointError: The model was trained otherwise than MusicGen (`check_training`), or has other delays.
     """
-    settings = _Settings(model)
-    _check_conditioning(model, settings)
+    check_training(model.root, model.name)
+    settings = _Settings(model.root, model.name)
     prefix = "decoder.model.decoder."
     codebooks = sum(name.startswith(f"{prefix}embed_tokens.") for name in tensors)
     try:
@@ -122,16 +121,8 @@ def decoder_config(model: TorchFile, tensors: Mapping[str, StoredTensor]) -> dic
         raise CheckpointError(f"{model.name} has no embeddings or no layers of MusicGen's decoder") from err
     channels = 2 if settings.get("interleave_stereo_codebooks.use", default=False) is True else 1
     delays = [k // channels for k in range(codebooks)]
-    for member, expected in (
-        ("codebooks_pattern.modeling", "delay"),
-        ("codebooks_pattern.delay.delays", delays),
-        ("transformer_lm.activation", "gelu"),
-        ("transformer_lm.norm_first", True),
-        ("transformer_lm.positional_embedding", "sin"),
-        ("transformer_lm.kv_repeat", 1),
-    ):
-        if (actual := settings.get(member, default=expected)) != expected:
-            raise CheckpointError(f"{model.name}: {member} {repr(actual)[:60]} is not supported")
+    if (actual := settings.get("codebooks_pattern.delay.delays", default=delays)) != delays:
+        raise CheckpointError(f"{model.name}: delays {repr(actual)[:60]} are not supported")
     return {
         "model_type": "musicgen_decoder",
         "vocab_size": codes - 1,  # the last one is the start token
@@ -147,6 +138,43 @@ def decoder_config(model: TorchFile, tensors: Mapping[str, StoredTensor]) -> dic
     }
 
 
+def check_training(root: object, name: str) -> None:
+    """
+    Check how a language model was trained, as far as its config can't say it: text through T5-base is all it hears.
+
+    Args:
+        root: What its state_dict.bin describes.
+        name: The file's name, for messages.
+
+    Raises:
+        CheckpointError: It was trained otherwise.
+    """
+    settings = _Settings(root, name)
+    conditioners = settings.get("conditioners", default={})
+    kinds = {
+        str(conditioner): str(value.get("model")) if isinstance(value, dict) else ""
+        for conditioner, value in (conditioners.items() if isinstance(conditioners, dict) else ())
+        if conditioner != "args"
+    }
+    if other := next((conditioner for conditioner in kinds if conditioner != "description"), None):
+        raise CheckpointError(
+            f"{name} is conditioned by {other[:40]!r} ({kinds[other][:40]}) beside text, which isn't supported"
+        )
+    kind = kinds.get("description", "t5")
+    encoder = settings.get(f"conditioners.description.{kind}.name", default="t5-base")
+    if (kind, encoder) != ("t5", "t5-base"):
+        raise CheckpointError(f"{name} has the text encoder {str(encoder)[:40]!r}; only t5-base is supported")
+    for member, expected in (
+        ("codebooks_pattern.modeling", "delay"),
+        ("transformer_lm.activation", "gelu"),
+        ("transformer_lm.norm_first", True),
+        ("transformer_lm.positional_embedding", "sin"),
+        ("transformer_lm.kv_repeat", 1),
+    ):
+        if (actual := settings.get(member, default=expected)) != expected:
+            raise CheckpointError(f"{name}: {member} {repr(actual)[:60]} is not supported")
+
+
 def codec_config(codec: TorchFile) -> dict[str, Any]:
     """
     Return the object `audio_encoder` of a config.json; an absent member is that of the published 32 kHz codec.
@@ -154,7 +182,7 @@ def codec_config(codec: TorchFile) -> dict[str, Any]:
     Raises:
         CheckpointError: It isn't a configuration of EnCodec.
     """
-    settings = _Settings(codec)
+    settings = _Settings(codec.root, codec.name)
     kind = settings.get("compression_model", default="encodec")
     if kind != "encodec":
         raise CheckpointError(f"{codec.name} is a codec of the kind {str(kind)[:40]!r}; only EnCodec is supported")
@@ -196,24 +224,6 @@ def _bandwidth(config: Mapping[str, Any], codebooks: int) -> dict[str, Any]:
     return {"target_bandwidths": [(bits_per_s + 0.5) / 1000]}  # transformers rounds down
 
 
-def _check_conditioning(model: TorchFile, settings: _Settings) -> None:
-    """Check that text through T5-base is all that the language model listens to."""
-    conditioners = settings.get("conditioners", default={})
-    kinds = {
-        str(name): str(value.get("model")) if isinstance(value, dict) else ""
-        for name, value in (conditioners.items() if isinstance(conditioners, dict) else ())
-        if name != "args"
-    }
-    if other := next((name for name in kinds if name != "description"), None):
-        raise CheckpointError(
-            f"{model.name} is conditioned by {other[:40]!r} ({kinds[other][:40]}) beside text, which isn't supported"
-        )
-    kind = kinds.get("description", "t5")
-    name = settings.get(f"conditioners.description.{kind}.name", default="t5-base")
-    if (kind, name) != ("t5", "t5-base"):
-        raise CheckpointError(f"{model.name} has the text encoder {str(name)[:40]!r}; only t5-base is supported")
-
-
 def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str | None:
     for pattern, target in rules:
         if match := re.fullmatch(pattern, name):
@@ -224,14 +234,14 @@ def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str | None:
 class _Settings:
     """The configuration of a training, whose members can refer to each other."""
 
-    def __init__(self, file: TorchFile) -> None:
-        text = file.root.get(_CONFIG, "") if isinstance(file.root, dict) else ""
+    def __init__(self, root: object, name: str) -> None:
+        text = root.get(_CONFIG, "") if isinstance(root, dict) else ""
         if not isinstance(text, str) or len(text) > _MAX_YAML:
-            raise CheckpointError(f"{file.name} has no configuration of its training in YAML")
+            raise CheckpointError(f"{name} has no configuration of its training in YAML")
         try:
             self._root = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as err:
-            raise CheckpointError(f"{file.name}: the configuration of its training isn't YAML") from err
+            raise CheckpointError(f"{name}: the configuration of its training isn't YAML") from err
 
     def get(self, path: str, *, default: object) -> Any:
         """Return a member by its path, with dots; the default if it is absent or null."""

@@ -184,6 +184,23 @@ class Hub:
             raise _wrong_checksum(repository, file)
         return content.getvalue()
 
+    def read_start(self, repository: Repository, name: str, count: int) -> bytes:
+        """
+        Return the first bytes of a file, at most `count`. They aren't checked: no hash is known of a part.
+
+        Raises:
+            MusicgenError: As for `repository`.
+        """
+        url = hf_hub_url(repository.id, name, revision=repository.commit)
+        content = bytearray()
+        with _translated(), self._client.stream("GET", url, headers={"range": f"bytes=0-{count - 1}"}) as response:
+            _check(response, repository.id, repository.commit)
+            for piece in response.iter_raw():
+                content += piece
+                if len(content) >= count:  # the hub ignores the range
+                    break
+        return bytes(content[:count])
+
     def fetch(
         self,
         repository: Repository,

@@ -26,6 +26,7 @@ from musicgen_cli.checkpoint.stored_tensor import DOWNLOAD_AGAIN, FLOAT_DTYPES, 
 from musicgen_cli.errors import CheckpointError
 
 _MAX_DIRECTORY_BYTES = 4_000_000  # of the archive's list of entries; musicgen-large's has 0.2 MB
+_SIGNATURE = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s22x2H")  # signature, length of the name, length of the extra field
 _UTF8_NAME = 0x800  # the flag of an entry whose name isn't in the IBM PC's encoding
 _MAX_DIMENSIONS = 8
@@ -151,6 +152,25 @@ def parse_torch_file(content: NDArray[np.uint8], name: str) -> TorchFile:
         content,
         {key.removeprefix(storages): entry for key, entry in entries.items() if key.startswith(storages)},
     )
+
+
+def describe_start(start: bytes) -> object:
+    """
+    Return what a file describes of which only the first bytes are here; None if the description isn't among them.
+
+    PyTorch writes the description first, and its size only after it. Nothing of this is checked.
+    """
+    header = start[: _LOCAL_HEADER.size]
+    if len(header) < _LOCAL_HEADER.size:
+        return None
+    signature, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    name_end = _LOCAL_HEADER.size + name_length
+    if signature != _SIGNATURE or not start[_LOCAL_HEADER.size : name_end].endswith(b"/data.pkl"):
+        return None
+    try:
+        return interpret(start[name_end + extra_length :])
+    except PickleError:  # when the whole file is here, it is an error that says more
+        return None
 
 
 def _describe(content: NDArray[np.uint8]) -> tuple[str, dict[str, zipfile.ZipInfo], object]:

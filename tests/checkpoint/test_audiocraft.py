@@ -85,7 +85,7 @@ def test_without_a_configuration_the_heads_are_64_wide(
     [
         ("name: t5-base", "name: t5-large", "has the text encoder 't5-large'; only t5-base"),
         ("modeling: delay", "modeling: parallel", "codebooks_pattern.modeling 'parallel' is not supported"),
-        ("delays: [0, 1, 2, 3]", "delays: [0, 0, 0, 0]", "delays [0, 0, 0, 0]"),
+        ("delays: [0, 1, 2, 3]", "delays: [0, 0, 0, 0]", "delays [0, 0, 0, 0] are not supported"),
         ("activation: gelu", "activation: relu", "activation 'relu'"),
         ("norm_first: true", "norm_first: false", "norm_first False"),
         ("positional_embedding: sin", "positional_embedding: rope", "'rope'"),

@@ -72,7 +72,7 @@ def test_views_of_one_storage_are_read(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_mapped_and_not_read(tmp_path: Path) -> None:
-    """The last tensor of 8 GB, in a sparse file, costs the memory of that tensor."""
+    """The last tensor of more than 4 GiB, in a sparse file, costs the memory of that tensor."""
     path = tmp_path / "pytorch_model.bin"
     big = 1 << 30  # elements of the first storage: 4 GiB; entries of this size need ZIP64
     pickle, storages = pickled({"big": View(np.zeros(1, np.float32), 0, (big,), (1,), big), "last": VALUES})
@@ -321,7 +321,7 @@ def expected() -> dict[str, Any]:
 
 
 def test_a_mutated_file_gives_the_right_tensors_or_an_error(tmp_path: Path) -> None:
-    """Nothing else: no other exception, no other number; 10,000 with MUTATIONS=10000."""
+    """Nothing else: no other exception, no other number. MUTATIONS sets how many are tried."""
     chance, values = random.Random(1), expected()
     whole = save(tmp_path / "x.bin", {"best_state": values, "xp.cfg": "dim: 4", "version": "1"}).read_bytes()
     right, messages = 0, list[str]()

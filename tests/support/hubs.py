@@ -188,7 +188,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _content(self, path: Path) -> None:
         file, size = path.name, path.stat().st_size
-        header = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        header = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if header and header[2] and not self.hub.without_range:
+            self._part(path, int(header[1]), min(int(header[2]), size - 1))
+            return
         start = int(header[1]) if header and not self.hub.without_range else 0
         transfer = Transfer(file, start)
         self.hub.transfers.append(transfer)
@@ -204,6 +207,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(size - start))
         self.end_headers()
         self._send(path, size, transfer)
+
+    def _part(self, path: Path, first: int, last: int) -> None:
+        """Answer a request for some bytes of a file, which isn't a transfer of it."""
+        with path.open("rb") as content:
+            content.seek(first)
+            part = content.read(last - first + 1)
+        self._answer(206, part, **{"Content-Range": f"bytes {first}-{last}/{path.stat().st_size}"})
 
     def _send(self, path: Path, size: int, transfer: Transfer) -> None:
         """Send a file's bytes from the transfer's start; the faults that the test asked for happen here."""

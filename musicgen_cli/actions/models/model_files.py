@@ -16,7 +16,7 @@ from musicgen_cli.checkpoint.assembly import BASE_FOLDER, CODEC_FOLDER, CONFIG, 
 from musicgen_cli.checkpoint.checkpoint import hub_repository, no_tokenizer, weights_license
 from musicgen_cli.checkpoint.lora import parse_adapter_config
 from musicgen_cli.checkpoint.published import CONVERSIONS, check_can_be_run
-from musicgen_cli.checkpoint.weight_files import ADAPTER_CONFIG, CODEC, Kind, choose_weights
+from musicgen_cli.checkpoint.weight_files import ADAPTER_CONFIG, CODEC, LANGUAGE_MODEL, Kind, choose_weights
 from musicgen_cli.errors import CheckpointError, UnknownModelError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _OPTIONAL = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
+_DESCRIPTION_BYTES = 1_000_000  # of a state_dict.bin; the description of its tensors comes first, large's has 0.3 MB
 _MAX_POINTER_BYTES = 100_000  # a compression_state_dict.bin that only names a codec has 1 kB, others have megabytes
 
 Note = Callable[[str], None]
@@ -161,6 +162,8 @@ class _Planner:
             self._check_complete(repository)
             names = [CONFIG, TOKENIZER, *optional, *weights]
             return kind, [Download(repository, self.hub.file(repository, name)) for name in names]
+        if kind is Kind.AUDIOCRAFT:
+            self._check_training(repository)
         own = [name for name in (CONFIG, TOKENIZER, ADAPTER_CONFIG) if name in repository.names]
         downloads = [Download(repository, self.hub.file(repository, name)) for name in (*own, *optional, *weights)]
         parts = self.parts(kind, repository.id, lambda name: self._read(repository, name))
@@ -176,7 +179,7 @@ class _Planner:
         """
         if kind is Kind.ADAPTER:
             base = parse_adapter_config(read(ADAPTER_CONFIG), place).base
-            self.note(f"{place} is an adapter of {base}")
+            self.note(f"{place} is an adapter of {base[:80]}")
             yield from self._base(place, base)
         elif kind is Kind.AUDIOCRAFT:
             from musicgen_cli.checkpoint.audiocraft import BASE
@@ -192,9 +195,10 @@ class _Planner:
                 f"{place} is an adapter of {name[:80]!r}, which is no repository of the hub",
                 hint="its base model is a folder of whoever trained it",
             )
-        kind, downloads = self.model(self.find(repository))
-        if kind is not Kind.TRANSFORMERS:
+        found = self.find(repository)
+        if self._weights(found)[0] is not Kind.TRANSFORMERS:
             raise CheckpointError(f"{repository}, the base of {place}, isn't a model in transformers' layout")
+        _, downloads = self.model(found)
         return [replace(download, folder=BASE_FOLDER) for download in downloads if download.file.name not in _OPTIONAL]
 
     def _codec(self, place: str, content: bytes) -> Iterator[Download]:
@@ -214,6 +218,15 @@ class _Planner:
         names = (CODEC,) if CODEC in repository.names else (CONFIG, *self._weights(repository)[1])
         for file in names:
             yield Download(repository, self.hub.file(repository, file), CODEC_FOLDER)
+
+    def _check_training(self, repository: Repository) -> None:
+        """Check how a language model of audiocraft's was trained, by the beginning of its gigabytes."""
+        from musicgen_cli.checkpoint.audiocraft import check_training
+        from musicgen_cli.checkpoint.torch_file import describe_start
+
+        root = describe_start(self.hub.read_start(repository, LANGUAGE_MODEL, _DESCRIPTION_BYTES))
+        if root is not None:
+            check_training(root, f"{LANGUAGE_MODEL} of {repository.id}")
 
     def _weights(self, repository: Repository) -> tuple[Kind, tuple[str, ...]]:
         """Choose the files of weights, after the index that names them."""

@@ -17,8 +17,10 @@ pytest.importorskip("safetensors", reason="writes checkpoints")
 
 from safetensors.numpy import save_file
 
+from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.names import MELODY
 from musicgen_cli.settings import models_dir
+from tests.support.audiocraft import decoder_state, package, pointer, training
 from tests.support.hubs import COMMIT, Hub
 from tests.support.model_fixtures import Write
 from tests.support.models_folder import SMALL, installed
@@ -123,6 +125,18 @@ def test_an_adapter_of_a_melody_model_is_refused(
     assert hub.downloads() == ["adapter_config.json"]
 
 
+def test_an_adapter_of_an_adapter_is_refused(
+    musicgen: Run, hub: Hub, publish: Callable[[Mapping[str, str]], str]
+) -> None:
+    """Even of itself, which would never end."""
+    config = {"peft_type": "LORA", "lora_alpha": 16, "base_model_name_or_path": "someone/other"}
+    name = publish({"adapter_model.safetensors": "", "adapter_config.json": json.dumps(config)})
+    done = musicgen("model", "pull", name)
+
+    assert done.code == 1
+    assert "someone/other, the base of someone/other, isn't a model in transformers' layout" in done.err
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -138,6 +152,25 @@ def test_other_models_of_the_publisher_are_refused(musicgen: Run, hub: Hub, name
     assert done.code == 1
     assert f"{message}" in done.err
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("with_range", [True, False])
+def test_a_melody_fine_tune_is_refused_by_its_first_bytes(
+    musicgen: Run, hub: Hub, nano: Checkpoint, nano_tensors: Mapping[str, Any], tmp_path: Path, with_range: bool
+) -> None:
+    """Its training is described before its gigabytes, none of which are downloaded."""
+    folder = tmp_path / "tune"
+    folder.mkdir()
+    configuration = training(nano.config).replace("conditioners:", "conditioners:\n  self_wav:\n    model: chroma_stem")
+    save(folder / "state_dict.bin", package(decoder_state(nano_tensors, np.concatenate), configuration))
+    save(folder / "compression_state_dict.bin", pointer("facebook/encodec_32khz"))
+    hub.publish("someone/songstarter", folder)
+    hub.without_range = not with_range
+    done = musicgen("model", "pull", "someone/songstarter")
+
+    assert done.code == 1
+    assert "state_dict.bin of someone/songstarter is conditioned by 'self_wav' (chroma_stem) beside text" in done.err
+    assert hub.downloads() == ([] if with_range else ["state_dict.bin"])
 
 
 def test_hostile_pickle_is_refused_and_does_nothing(
