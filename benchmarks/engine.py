@@ -74,11 +74,11 @@ QUICK = Plan(rounds=1, short_s=2, long_s=10, batch_s=1, nano_s=10, logit_steps=5
 
 
 class Worker:
-    """A process of `engine_worker`, which has loaded one subject of the measurements."""
+    """A process of `engine_worker`, or of a module like it, which has loaded one subject of the measurements."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, module: str = "benchmarks.engine_worker") -> None:
         self._arguments = arguments
-        command = [sys.executable, "-m", "benchmarks.engine_worker", *arguments]
+        command = [sys.executable, "-m", module, *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Worker:
@@ -111,18 +111,13 @@ def main() -> None:
     parser.add_argument(
         "--cache",
         type=Path,
-        default=Path(platformdirs.user_cache_dir("musicgen", appauthor=False)) / "benchmark",
+        default=default_cache(),
         help="folder for the random model and its graphs",
     )
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
-    has_torch = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
-    model = options.cache.absolute() / "random-small"
-    if not model.exists():
-        if not has_torch:
-            raise SystemExit("making the random model needs transformers: install the extra torch")
-        log("making a random model of musicgen-small's shape, once")
-        build_model(model, {word for prompt in PROMPTS for word in re.findall(r"\w+|[^\w\s]+", prompt)})
+    has_torch = _has_torch()
+    model = random_model(options.cache)
     os.environ["XDG_CACHE_HOME"] = str(model.parent)  # the workers' graphs go there
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
     if not has_torch:
@@ -133,6 +128,26 @@ def main() -> None:
     measure_clips(figures, model, options.precision, plan, has_torch=has_torch)
     report(figures, plan, options.precision, model)
     print(f"\n{time.monotonic() - started:.0f} s in all")
+
+
+def default_cache() -> Path:
+    """Return the folder in which the random model is kept."""
+    return Path(platformdirs.user_cache_dir("musicgen", appauthor=False)) / "benchmark"
+
+
+def random_model(cache: Path) -> Path:
+    """Return the folder of the random model, which is made if it isn't there."""
+    model = cache.absolute() / "random-small"
+    if not model.exists():
+        if not _has_torch():
+            raise SystemExit("making the random model needs transformers: install the extra torch")
+        log("making a random model of musicgen-small's shape, once")
+        build_model(model, {word for prompt in PROMPTS for word in re.findall(r"\w+|[^\w\s]+", prompt)})
+    return model
+
+
+def _has_torch() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
 
 def measure_accuracy(figures: Rounds, model: Path, precision: str, steps: int, *, has_torch: bool) -> None:

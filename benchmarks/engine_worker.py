@@ -142,8 +142,7 @@ class Musicgen:
 
     def peak(self) -> Answer:
         """Return the peak memory of this process."""
-        status = Path("/proc/self/status").read_text("ascii")
-        return {"bytes": 1024 * int(status.split("VmHWM:")[1].split()[0])}
+        return peak_memory()
 
 
 class Transformers:
@@ -201,6 +200,12 @@ class Transformers:
             samples = self._model.audio_encoder.decode(self._torch.tensor(np.load(codes)[None, None]), [None])[0]
         np.save(to, samples[0].numpy())
         return {}
+
+
+def peak_memory() -> Answer:
+    """Return the peak memory of this process."""
+    status = Path("/proc/self/status").read_text("ascii")
+    return {"bytes": 1024 * int(status.split("VmHWM:")[1].split()[0])}
 
 
 def kl_divergence(reference: str, other: str) -> float:
@@ -269,9 +274,13 @@ def build_model(folder: Path, words: set[str]) -> None:
 
 
 def main() -> None:
+    serve({"memory": Memory, "musicgen": Musicgen, "transformers": Transformers})
+
+
+def serve(subjects: dict[str, Any]) -> None:
+    """Load the subject that the first argument of this process names, and answer requests until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print to stdout goes to stderr
-    subjects: dict[str, Any] = {"memory": Memory, "musicgen": Musicgen, "transformers": Transformers}
     subject = subjects[sys.argv[1]](*sys.argv[2:])
     for line in sys.stdin:
         request = json.loads(line)

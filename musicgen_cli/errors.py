@@ -361,7 +361,7 @@ class PartlyFailedError(MusicgenError):
         elif in_the_way:
             hint += f", with `--force` also over {files} there"
         elif unwritable == failed:
-            hint = "other values of `output` help, then the same command again makes what is missing"
+            hint = "once these rows are changed, the same command again makes what is missing"
         super().__init__(f"{failed} of {takes} failed{stopped}", hint=hint)
 
 

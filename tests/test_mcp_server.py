@@ -229,13 +229,46 @@ def test_variations_models_formats_and_removal_are_there_for_assistants(
         )
         assert "bpm must be" in await call("artifact_export", artifact_id=id_, loop=True, bpm=1)
         assert await call("artifact_export", artifact_id=id_, bars=1) == "bars needs loop"
+        gap = await call("artifact_export", artifact_id=id_, path="loop.mp3", loop=True)
+        assert gap["notes"][0].startswith("mp3 adds silence at both ends")
         assert "format must be one of" in await call("artifact_export", artifact_id=id_, format="midi")
 
+        set_id = started["variation_set_id"]
+        assert len((await call("artifact_remove", artifact_ids=[set_id]))["artifacts"]) == 3
+        assert len((await call("artifact_remove", artifact_ids=[set_id], undo=True))["artifacts"]) == 3
+        assert "it is a variation set" in await call("artifact_get", artifact_id=set_id)
         removed = await call("artifact_remove", artifact_ids=[id_])
         assert [take["id"] for take in removed["artifacts"]] == [id_]
         assert "no take matches" in await call("artifact_get", artifact_id=id_)
         await call("artifact_remove", artifact_ids=f'["{id_}"]', undo=True)
         assert (await call("artifact_get", artifact_id=id_))["artifact"]["id"] == id_
+
+    session(run)
+
+
+def test_an_assistant_hears_what_is_wrong_with_a_take(service: HTTPServer, store_path: Path) -> None:
+    """Wherever it sees the result of a job."""
+    service.clear()
+    service.expect_request("/predict", method="POST").respond_with_handler(fakes.shorter)
+
+    async def run(_: Any, call: Call) -> None:
+        job = (await call("musicgen_generate", duration=2))["job_id"]
+        polled = await call("job_poll", job_ids=[job], timeout_ms=30_000)
+        assert polled["results"][job]["warnings"] == ["requested 2 s, got 0.5 s"]
+        assert (await call("job_list"))["jobs"][0]["result"]["warnings"] == ["requested 2 s, got 0.5 s"]
+
+    session(run)
+
+
+def test_an_assistant_can_name_a_length_in_bars(service: HTTPServer, store_path: Path) -> None:
+    """The answer says what it comes to."""
+
+    async def run(_: Any, call: Call) -> None:
+        started = await call("musicgen_generate", prompt="house 120 bpm", bars="2")
+        assert started["notes"] == ["2 bars at 120 bpm: 4 s"]
+        polled = await call("job_poll", job_ids=[started["job_id"]], timeout_ms=30_000)
+        assert polled["results"][started["job_id"]]["duration"] == 4
+        assert "2 bars need a tempo" in await call("musicgen_generate", prompt="house", bars=2)
 
     session(run)
 

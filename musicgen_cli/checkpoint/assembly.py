@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from musicgen_cli import foreign
+from musicgen_cli.checkpoint.bounds import CONFIG_BYTES, JSON_BYTES
 from musicgen_cli.checkpoint.lora import AdaptedTensors, parse_adapter_config
 from musicgen_cli.checkpoint.safetensors_file import safetensors
 from musicgen_cli.checkpoint.stored_tensor import StoredTensor
@@ -66,7 +68,7 @@ def assemble(directory: Path) -> Assembly:
     base = _base(directory, chosen.kind)
     if chosen.kind is Kind.ADAPTER:
         path = directory / ADAPTER_CONFIG
-        adapter = parse_adapter_config(path.read_bytes(), str(directory))
+        adapter = parse_adapter_config(foreign.read(path, JSON_BYTES), str(directory))
         parts = (*base.weights, *weights)
         return Assembly(
             chosen.kind,
@@ -87,7 +89,7 @@ def read_config(directory: Path) -> Mapping[str, Any]:
         OSError: It can't be read.
     """
     try:
-        content = (directory / CONFIG).read_bytes()
+        content = foreign.read(directory / CONFIG, CONFIG_BYTES)
     except FileNotFoundError as err:
         raise CheckpointError(f"{directory} has no {CONFIG}", hint="is it a checkpoint's folder?") from err
     return parse_config(content, str(directory / CONFIG))
@@ -128,7 +130,7 @@ def _choose(directory: Path) -> WeightFiles:
     names = {path.name for path in directory.iterdir() if path.is_file()}
     if CONFIG not in names and not names & {LANGUAGE_MODEL, ADAPTER_CONFIG}:
         raise CheckpointError(f"{directory} has no {CONFIG}", hint="is it a checkpoint's folder?")
-    return choose_weights(names, lambda name: (directory / name).read_bytes(), str(directory))
+    return choose_weights(names, lambda name: foreign.read(directory / name, JSON_BYTES), str(directory))
 
 
 def _base(directory: Path, kind: Kind) -> Assembly:
@@ -208,7 +210,7 @@ def _check_is_here(path: Path) -> None:
         CheckpointError: It is one.
     """
     try:
-        with path.open("rb") as file:
+        with foreign.open_file(path) as file:
             start = file.read(64)
     except OSError as err:
         raise CheckpointError(f"can't read {path}: {err.strerror}") from err

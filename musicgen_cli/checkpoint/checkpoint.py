@@ -25,10 +25,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from musicgen_cli import foreign
 from musicgen_cli.checkpoint.assembly import BASE_FOLDER, CONFIG, TOKENIZER, Assembly, assemble, read_config
 from musicgen_cli.checkpoint.digest_cache import fingerprint, read_cached, write_cached
 from musicgen_cli.checkpoint.hub_cache import find_snapshot
 from musicgen_cli.checkpoint.manifest import Manifest, read_manifest
+from musicgen_cli.checkpoint.model_card import license_of
 from musicgen_cli.checkpoint.names import KNOWN, MANIFEST, NAME_PATTERN, NAMES, NANO, is_valid_name
 from musicgen_cli.checkpoint.published import PUBLISHER, check_can_be_run
 from musicgen_cli.checkpoint.tensors import DroppedTensors, Tensors
@@ -63,7 +65,7 @@ class Checkpoint:
         gigabyte from the page cache and 3 s from a disk; the result is cached until one of the files changes.
 
         Raises:
-            CheckpointError: A file can't be read.
+            CheckpointError: A file can't be read, or doesn't hold tensors.
         """
         if self.manifest:
             return self.manifest.checkpoint
@@ -72,6 +74,7 @@ class Checkpoint:
             state = fingerprint(files) if self.cache_dir else None
             if state and self.cache_dir and (cached := read_cached(self.cache_dir, "digests", state)):
                 return cached
+            self.tensors()  # what is no checkpoint is refused before gigabytes of it are read
             digest = _digest(files)
         except OSError as err:
             raise CheckpointError(f"can't read {err.filename}: {err.strerror}") from err
@@ -214,7 +217,7 @@ def open_checkpoint(
         directory,
         config,
         assembly,
-        license_ or (manifest.license if manifest else card_license(directory)),
+        license_ or (manifest.license if manifest else license_of(directory / "README.md")),
         manifest,
         cache_dir,
     )
@@ -264,7 +267,7 @@ def weights_license(repository: str, card_license: str | None) -> str | None:
 def _digest(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with foreign.open_file(path) as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
@@ -274,14 +277,3 @@ def _is_complete(directory: Path) -> bool:
         return open_checkpoint(directory.name, directory).tokenizer.is_file()
     except CheckpointError:
         return False
-
-
-def card_license(directory: Path) -> str | None:
-    """Return the `license:` in the front matter of a folder's model card, None if there is none."""
-    try:
-        text = (directory / "README.md").read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-    entry = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
-    return entry[1] if entry else None

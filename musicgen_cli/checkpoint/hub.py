@@ -21,6 +21,7 @@ a signature that is valid; httpx sends the token to no other host.
 from __future__ import annotations
 
 import io
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -28,14 +29,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
-from huggingface_hub import constants, hf_hub_url
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in an __all__
 
 from musicgen_cli import atomic, network
 from musicgen_cli._version import __version__
+from musicgen_cli.checkpoint.bounds import most_bytes
+from musicgen_cli.checkpoint.hub_transport import BODY_BYTES, MOST_BYTES, HubTransport
 from musicgen_cli.checkpoint.repository import RemoteFile, Repository, parse_listing
 from musicgen_cli.errors import (
     BadAnswerError,
@@ -47,14 +48,24 @@ from musicgen_cli.errors import (
     ServiceUnreachableError,
     TryAgainError,
     UnknownModelError,
+    UsageError,
 )
+from musicgen_cli.text import without_user_info
+
+try:
+    _PORT = urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # the library parses it when it is imported, and prints it
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in an __all__
+except ValueError as err:
+    raise UsageError("HF_ENDPOINT is not an address", hint="such as https://huggingface.co") from err
 
 _MAX_READ_BYTES = 16_000_000  # of a file that is read into memory: an index, a config, or the name of a codec
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)  # before each new attempt; from the start again once an attempt brought bytes
 
 _MAX_REDIRECTS = 10
 _WITHOUT_HEAD = {httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.NOT_IMPLEMENTED}
-_TIMEOUT = httpx.Timeout(30, connect=10)  # s, for each read; a download as a whole has none
+_TIMEOUT = httpx.Timeout(30, connect=10)  # s, for each read; `HubTransport` has a least speed
+_PROGRESS_BYTES, _MOST_POOR = 1 << 16, 50  # an attempt that brings fewer bytes is poor; so many may follow each other
 _HASH = re.compile(r'(?:W/)?"?([0-9a-f]{64}|[0-9a-f]{40})"?')  # SHA-256, or Git's SHA-1, as an ETag
 _CONTINUE = "`musicgen model pull` again continues the download"
 
@@ -83,7 +94,7 @@ class Hub:
         if not "".join(headers.values()).isascii():
             raise InvalidValueError("HF_TOKEN is not a valid token: it must be ASCII")  # never shown
         self._client = httpx.Client(
-            transport=network.EnvironmentTransport(),
+            transport=HubTransport(constants.ENDPOINT),
             follow_redirects=True,
             timeout=_TIMEOUT,
             headers={**headers, "accept-encoding": "identity"},
@@ -119,7 +130,7 @@ class Hub:
             response = self._client.get(url, params={"blobs": "true"})
             _check(response, name, revision)
         if (repository := parse_listing(response.content, name)) is None:
-            raise BadAnswerError(f"{constants.ENDPOINT} answered with something that is not a repository")
+            raise BadAnswerError(f"{_endpoint()} answered with something that is not a repository")
         return repository
 
     def file(self, repository: Repository, name: str) -> RemoteFile:
@@ -145,7 +156,7 @@ class Hub:
                 _check(answer, repository.id, repository.commit)
         if hash_ is None or size is None:
             raise BadAnswerError(
-                f"{constants.ENDPOINT} gives no hash of {name}, so a download of {repository.id} can't be checked",
+                f"{_endpoint()} gives no hash of {name}, so a download of {repository.id} can't be checked",
                 hint="HF_ENDPOINT names another hub; a checkpoint's folder can be pulled, too",
             )
         is_sha256 = len(hash_[1]) == 64
@@ -193,7 +204,8 @@ class Hub:
         """
         url = hf_hub_url(repository.id, name, revision=repository.commit)
         content = bytearray()
-        with _translated(), self._client.stream("GET", url, headers={"range": f"bytes=0-{count - 1}"}) as response:
+        headers, limit = {"range": f"bytes=0-{count - 1}"}, {MOST_BYTES: most_bytes(name)}
+        with _translated(), self._client.stream("GET", url, headers=headers, extensions=limit) as response:
             _check(response, repository.id, repository.commit)
             for piece in response.iter_raw():
                 content += piece
@@ -229,7 +241,7 @@ class Hub:
         """
         partial = file.partial(directory)
         try:
-            with partial.open("ab") as out:
+            with atomic.open_private(partial, "ab") as out:
                 received(out.tell())
                 self._download(repository, file, out, received=received, note=note)
                 out.flush()
@@ -252,14 +264,21 @@ class Hub:
         note: Callable[[str], None],
     ) -> None:
         """Append the missing bytes of a file, trying again after failures for as long as bytes keep coming."""
+        if file.size > (most := most_bytes(file.name)):
+            raise BadAnswerError(f"{file.name} of {repository.id} has {file.size} bytes, at most {most} are read")
         waits = iter(RETRY_WAITS_S)
+        poor = 0
         while (start := out.tell()) < file.size:
             try:
                 self._append(repository, file, out, received)
+            except BadAnswerError:
+                raise
             except (ServiceUnreachableError, TryAgainError, ServiceError) as err:
-                if out.tell() > start:
+                gained = out.tell() - start
+                poor = 0 if gained >= _PROGRESS_BYTES else poor + 1
+                if gained >= (_PROGRESS_BYTES if isinstance(err, OutOfTimeError) else 1):
                     waits = iter(RETRY_WAITS_S)
-                if (wait_s := next(waits, None)) is None:
+                if (wait_s := next(waits, None)) is None or poor > _MOST_POOR:
                     raise
                 note(f"{err}; trying again in {wait_s:g} s")
                 time.sleep(wait_s)
@@ -271,7 +290,8 @@ class Hub:
         url = hf_hub_url(repository.id, file.name, revision=repository.commit)
         start = out.tell()
         headers = {"range": f"bytes={start}-"} if start else {}
-        with _translated(), self._client.stream("GET", url, headers=headers) as response:
+        limit = {MOST_BYTES: file.size + BODY_BYTES}  # a little more is told from the checksum
+        with _translated(), self._client.stream("GET", url, headers=headers, extensions=limit) as response:
             if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return  # the hub's file is shorter than it says; the checksum will be wrong
             _check(response, repository.id, repository.commit)
@@ -298,10 +318,15 @@ def _wrong_checksum(repository: Repository, file: RemoteFile) -> BadAnswerError:
     )
 
 
+def _endpoint() -> str:
+    """Return the hub's address for messages."""
+    return without_user_info(constants.ENDPOINT)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn httpx's errors into ours."""
-    endpoint = constants.ENDPOINT
+    endpoint = _endpoint()
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol) as err:
@@ -335,17 +360,17 @@ def _check(response: httpx.Response, name: str, revision: str | None) -> None:
         raise UnknownModelError(f"{name} has no revision {revision!r}")
     if code == "RepoNotFound" or (status == httpx.codes.NOT_FOUND and code is None):
         raise UnknownModelError(
-            f"{constants.ENDPOINT} has no model {name!r}", hint="check the name; a private model needs HF_TOKEN"
+            f"{_endpoint()} has no model {name!r}", hint="check the name; a private model needs HF_TOKEN"
         )
     if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         kind = "gated" if code == "GatedRepo" else "not public"
         raise ModelAbsentError(
-            f"{name} is {kind}: {constants.ENDPOINT} answered {status}",
-            hint=f"accept its terms at {constants.ENDPOINT}/{name}, and set HF_TOKEN to a token that may read it",
+            f"{name} is {kind}: {_endpoint()} answered {status}",
+            hint=f"accept its terms at {_endpoint()}/{name}, and set HF_TOKEN to a token that may read it",
         )
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        raise ServiceBusyError(f"{constants.ENDPOINT} received too many requests", hint="try again in a few minutes")
-    who, hint = constants.ENDPOINT, "try again later"
+        raise ServiceBusyError(f"{_endpoint()} received too many requests", hint="try again in a few minutes")
+    who, hint = _endpoint(), "try again later"
     proxy = network.proxy_for(response.request.url)
     if proxy is not None and proxy.answers_for(response.request.url) and code is None:
         who, hint = f"{who}, or {proxy} before it,", proxy.hint(response.request.url.host)

@@ -10,22 +10,26 @@ from typing import Any, BinaryIO
 
 from pydantic import BaseModel, Field, ValidationError
 
+from musicgen_cli import foreign
+
+_MOST_FILES = 50_000  # of a repository
+
 
 class _Lfs(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class _Sibling(BaseModel):
-    rfilename: str
-    size: int | None = None
+    rfilename: str = Field(max_length=1000)
+    size: int | None = Field(None, ge=0, lt=1 << 63)
     blobId: str | None = None  # noqa: N815  # the hub's field name
     lfs: _Lfs | None = None
 
 
 class _ModelInfo(BaseModel):
-    id: str | None = None
+    id: str | None = Field(None, max_length=200)
     sha: str = Field(pattern="^[0-9a-f]{40,64}$")
-    siblings: list[_Sibling]
+    siblings: list[_Sibling] = Field(max_length=_MOST_FILES)
     cardData: dict[str, Any] | None = None  # noqa: N815
 
 
@@ -51,7 +55,7 @@ class RemoteFile:
         """
         if not path.is_file() or path.stat().st_size != self.size:
             return False
-        with path.open("rb") as file:
+        with foreign.open_file(path) as file:
             return self.matches(file)
 
     def matches(self, content: BinaryIO) -> bool:

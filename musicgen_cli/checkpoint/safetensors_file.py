@@ -1,25 +1,22 @@
 """
 Reads a file of the format safetensors.
 
-The header is parsed here and not by the `safetensors` package, which needs torch for bfloat16. Format: an 8-byte
-little-endian length, a JSON header that maps names to dtype, shape and byte range, then the bytes
-(github.com/huggingface/safetensors, "Format").
+It is read here and not by the `safetensors` package, which needs torch for bfloat16; safetensors_header.py has the
+format.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from musicgen_cli import foreign
+from musicgen_cli.checkpoint.safetensors_header import LENGTH_BYTES, header_length, parse_header
 from musicgen_cli.checkpoint.stored_tensor import DOWNLOAD_AGAIN, FLOAT_DTYPES, StoredTensor
 from musicgen_cli.errors import CheckpointError
 
-_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_ITEM_SIZES = {name: dtype.itemsize for name, dtype in FLOAT_DTYPES.items()}
 
 
 def safetensors(path: Path) -> dict[str, StoredTensor]:
@@ -31,19 +28,17 @@ def safetensors(path: Path) -> dict[str, StoredTensor]:
     """
     ranges: dict[str, tuple[str, tuple[int, ...], slice]] = {}
     try:
-        content = np.memmap(path, np.uint8, "r")
-        start, header = _header(content)
+        with foreign.open_file(path) as file:
+            content = np.memmap(file, np.uint8, "r")
+        start = LENGTH_BYTES + header_length(content[:LENGTH_BYTES].tobytes(), content.size)
         end = start
-        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            dtype, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-            _check_range(name, dtype, shape, first, last, end - start)
-            ranges[name] = dtype, shape, slice(start + first, start + last)
-            end = start + last
+        for entry in parse_header(content[LENGTH_BYTES:start].tobytes(), _ITEM_SIZES):
+            ranges[entry.name] = entry.dtype, entry.shape, slice(start + entry.first, start + entry.last)
+            end = start + entry.last
     except OSError as err:
         raise CheckpointError(f"can't read {path}: {err.strerror}") from err
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as err:
-        reason = str(err) if type(err) is ValueError else "its header can't be read"
-        raise CheckpointError(f"{path} is not a complete safetensors file: {reason}", hint=DOWNLOAD_AGAIN) from err
+    except ValueError as err:
+        raise CheckpointError(f"{path} is not a complete safetensors file: {err}", hint=DOWNLOAD_AGAIN) from err
     if end != content.size:
         raise CheckpointError(
             f"{path} is damaged: it should have {end} bytes and has {content.size}", hint=DOWNLOAD_AGAIN
@@ -57,23 +52,3 @@ def safetensors(path: Path) -> dict[str, StoredTensor]:
         )
         for name, (dtype, shape, range_) in ranges.items()
     }
-
-
-def _header(content: NDArray[np.uint8]) -> tuple[int, dict[str, Any]]:
-    """Return the offset of the tensors' bytes, and the header's entries by name."""
-    if content.size < 8:
-        raise ValueError("it is truncated")
-    length = int.from_bytes(content[:8].tobytes(), "little")
-    if length > min(_MAX_HEADER_BYTES, content.size - 8):
-        raise ValueError("it is truncated, or of another format")
-    header = json.loads(content[8 : 8 + length].tobytes())
-    header.pop("__metadata__", None)
-    return 8 + length, header
-
-
-def _check_range(name: str, dtype: str, shape: tuple[int, ...], first: int, last: int, previous_end: int) -> None:
-    """Check that a tensor begins where the previous one ends, and has as many bytes as its shape needs."""
-    if first != previous_end or last < first:
-        raise ValueError(f"tensor {name!r} doesn't begin where the one before it ends")
-    if dtype in FLOAT_DTYPES and math.prod(shape) * FLOAT_DTYPES[dtype].itemsize != last - first:
-        raise ValueError(f"tensor {name!r} doesn't have as many bytes as its shape needs")

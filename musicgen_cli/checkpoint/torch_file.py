@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgen_cli import foreign
 from musicgen_cli.checkpoint.pickle_machine import MAX_PICKLE_BYTES, PickleError, Storage, TensorRef, interpret
 from musicgen_cli.checkpoint.stored_tensor import DOWNLOAD_AGAIN, FLOAT_DTYPES, StoredTensor
 from musicgen_cli.errors import CheckpointError
@@ -113,7 +114,8 @@ def open_torch_file(path: Path) -> TorchFile:
         CheckpointError: It can't be read, is damaged, or holds something else than tensors and plain values.
     """
     try:
-        content: NDArray[np.uint8] = np.memmap(path, np.uint8, "r")
+        with foreign.open_file(path) as file:
+            content: NDArray[np.uint8] = np.memmap(file, np.uint8, "r")
     except OSError as err:
         raise CheckpointError(f"can't read {path}: {err.strerror}") from err
     except ValueError as err:  # an empty file can't be mapped

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import PurePosixPath
 
+from musicgen_cli.checkpoint.bounds import MOST_SHARDS
 from musicgen_cli.checkpoint.stored_tensor import DOWNLOAD_AGAIN
 from musicgen_cli.errors import CheckpointError
 
@@ -97,10 +98,10 @@ def parse_shard_index(index: bytes, file_name: str, suffix: str = ".safetensors"
     """
     try:
         shards = sorted(set(json.loads(index)["weight_map"].values()))
-        foreign = [shard for shard in shards if PurePosixPath(shard).name != shard or not shard.endswith(suffix)]
+        elsewhere = [shard for shard in shards if PurePosixPath(shard).name != shard or not shard.endswith(suffix)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
         raise CheckpointError(f"can't read {file_name}", hint=DOWNLOAD_AGAIN) from err
-    if not shards or foreign:
+    if not shards or elsewhere or len(shards) > MOST_SHARDS:
         raise CheckpointError(f"{file_name} doesn't name {suffix.removeprefix('.')} files in its own folder")
     return shards
 

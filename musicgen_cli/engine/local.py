@@ -13,8 +13,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
-from tokenizers import Tokenizer
-
 from musicgen_cli import limits
 from musicgen_cli.audio import wav
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
@@ -28,8 +26,9 @@ from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames,
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
+from musicgen_cli.engine.tokenizer import explained, load_tokenizer
 from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
-from musicgen_cli.errors import CheckpointError, short_reason
+from musicgen_cli.errors import CheckpointError
 
 _CACHED_PROMPTS = 4  # a prompt is mostly repeated at once, with other seeds
 
@@ -66,7 +65,7 @@ class LocalEngine(Generic[Conditioning]):
         self.license = checkpoint.license
         self._checkpoint = checkpoint
         self.shape = Shape.of(checkpoint.config)
-        self._tokenizer = _tokenizer(checkpoint)
+        self._tokenizer = load_tokenizer(checkpoint.tokenizer)
         self._encoding = threading.Lock()  # guards the cache; held while encoding, so that no prompt is encoded twice
         self._prompts: OrderedDict[str, Conditioning] = OrderedDict()  # least recently used first
 
@@ -117,7 +116,8 @@ class LocalEngine(Generic[Conditioning]):
         Raises:
             CheckpointError: The tokenizer has tokens that the model doesn't know.
         """
-        ids: list[int] = self._tokenizer.encode(prompt).ids
+        with explained(self._checkpoint.tokenizer):
+            ids: list[int] = self._tokenizer.encode(prompt).ids
         if not ids or max(ids) >= self.shape.text.vocab:
             raise CheckpointError(f"the tokenizer.json of {self._checkpoint.name} doesn't fit its model")
         return ids
@@ -144,16 +144,3 @@ class LocalEngine(Generic[Conditioning]):
                 if len(self._prompts) > _CACHED_PROMPTS:
                     self._prompts.popitem(last=False)
             return self._prompts[prompt]
-
-
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer))
-    except CheckpointError:
-        raise
-    except Exception as err:  # tokenizers raises nothing narrower
-        raise CheckpointError(f"{checkpoint.tokenizer} can't be read: {short_reason(err)}") from err
-    # The defaults of transformers.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from musicgen_cli import atomic
 from musicgen_cli.errors import AbsentError, InvalidValueError
 from musicgen_cli.extras import needs
 from musicgen_cli.settings import cache_dir, models_dir, state_dir
@@ -175,6 +176,6 @@ def _is_due(stamp: Path) -> bool:
         if abs(time.time() - stamp.stat().st_mtime) < _DAY_S:  # a time in the future comes from a clock set back
             return False
     with suppress(OSError):
-        stamp.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stamp.touch()
+        atomic.make_private_folder(stamp.parent)
+        stamp.touch(atomic.PRIVATE)
     return True

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
@@ -25,6 +24,7 @@ from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray
 from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance
 from musicgen_cli.engine.decoding.sequence import Sequence, Step
 from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, Graphs
+from musicgen_cli.engine.tokenizer import load_tokenizer
 
 REFERENCE = "fp32"
 FIDELITY_VERSION = 1  # raised with every change of what is measured
@@ -97,7 +97,7 @@ def mean_kl(checkpoint: Checkpoint, reference: Path, other: Path, *, threads: in
         EngineError: ONNX Runtime can't load or run them.
     """
     shape = Shape.of(checkpoint.config)
-    ids = Tokenizer.from_file(str(checkpoint.tokenizer)).encode(PROMPT).ids
+    ids = load_tokenizer(checkpoint.tokenizer).encode(PROMPT).ids
     tokens, reference_logits = _sample(reference, shape, ids, threads=threads, frames=frames)
     other_logits = _teacher_forced(other, shape, ids, tokens, threads=threads, frames=frames)
     pattern = _pattern(shape, frames)

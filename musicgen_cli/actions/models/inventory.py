@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from musicgen_cli import limits
+from musicgen_cli import foreign, limits
 from musicgen_cli.actions.models.model_files import is_weights
 from musicgen_cli.actions.models.staging import Staging
 from musicgen_cli.checkpoint.checkpoint import (
@@ -27,7 +28,7 @@ from musicgen_cli.checkpoint.sizes import graph_bytes, parameters
 from musicgen_cli.checkpoint.tensors import DroppedTensors
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames, num_samples
 from musicgen_cli.engine.hardware import estimate_memory
-from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, MANIFEST_BYTES, who_else
 from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
 from musicgen_cli.errors import (
     CheckpointError,
@@ -69,7 +70,9 @@ def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphF
         paths = []
     for path in paths:
         try:
-            label = json.loads(path.read_bytes())
+            if who_else(path.parent) is not None:
+                continue
+            label = json.loads(foreign.read(path, MANIFEST_BYTES))
             files = {name: (entry["bytes"], entry["sha256"]) for name, entry in label["files"].items()}
             if label["checkpoint"] == checkpoint.digest and label["format"] == GRAPH_FORMAT:
                 folders[str(label["precision"])] = GraphFolder(path.parent, files)
@@ -247,7 +250,7 @@ def remove(name: str, models_dir: Path) -> None:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(status.st_size for path in folder.rglob("*") if stat.S_ISREG((status := path.lstat()).st_mode))
 
 
 def _source(checkpoint: Checkpoint) -> str:

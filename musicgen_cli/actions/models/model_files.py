@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from musicgen_cli import foreign
 from musicgen_cli.checkpoint.assembly import BASE_FOLDER, CODEC_FOLDER, CONFIG, TOKENIZER
+from musicgen_cli.checkpoint.bounds import JSON_BYTES
 from musicgen_cli.checkpoint.checkpoint import hub_repository, no_tokenizer, weights_license
 from musicgen_cli.checkpoint.lora import parse_adapter_config
 from musicgen_cli.checkpoint.published import CONVERSIONS, check_can_be_run
@@ -95,7 +97,7 @@ def plan_missing_parts(hub: Hub, folder: Path, kind: Kind, note: Note) -> tuple[
 
     def read(name: str) -> bytes:
         is_large = name == CODEC and (folder / name).stat().st_size > _MAX_POINTER_BYTES
-        return b"" if is_large else (folder / name).read_bytes()
+        return b"" if is_large else foreign.read(folder / name, JSON_BYTES)
 
     return tuple(_small_first(_Planner(hub, note).parts(kind, str(folder), read)))
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from musicgen_cli import atomic
 from musicgen_cli.actions.models.fidelity import REFERENCE, measure
 from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.actions.models.staging import Staging, link_or_copy
@@ -67,6 +68,7 @@ def install(
     manifest.write(staging.directory)
     for folder in graphs.values():
         target = staging.directory / folder.directory.relative_to(staging.installed)
+        atomic.make_private_folder(target.parent)
         shutil.copytree(folder.directory, target, copy_function=link_or_copy)
     registry.open_local(str(staging.directory), precision=precision, note=note).close()
     fidelity = _with_fidelity(open_checkpoint(staging.name, staging.directory), precision, note)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from musicgen_cli import atomic
 from musicgen_cli.actions.models import inventory
 from musicgen_cli.actions.models.model_files import (
     Plan,
@@ -24,12 +24,11 @@ from musicgen_cli.actions.models.model_files import (
     plan_missing_parts,
 )
 from musicgen_cli.actions.models.prepare import Provenance, install
-from musicgen_cli.actions.models.staging import Staging, link_or_copy
+from musicgen_cli.actions.models.staging import Staging, copy, link_or_copy
 from musicgen_cli.actions.models.transfer import Transfer, graphs_size, partial_paths
 from musicgen_cli.checkpoint.assembly import CONFIG, TOKENIZER, folder_weights, read_config
 from musicgen_cli.checkpoint.checkpoint import (
     Checkpoint,
-    card_license,
     hub_repository,
     local_name,
     named_folder,
@@ -39,6 +38,7 @@ from musicgen_cli.checkpoint.checkpoint import (
 )
 from musicgen_cli.checkpoint.hub_cache import find_snapshot
 from musicgen_cli.checkpoint.manifest import read_manifest
+from musicgen_cli.checkpoint.model_card import license_of
 from musicgen_cli.checkpoint.names import MELODY, NAMES, PUBLISHED, is_valid_name
 from musicgen_cli.checkpoint.published import check_can_be_run
 from musicgen_cli.checkpoint.shape import Shape
@@ -171,9 +171,9 @@ class _Pull:
             self.staging.clear()
             for name in names:
                 target = self.staging.directory / name
-                target.parent.mkdir(exist_ok=True)
+                atomic.make_private_folder(target.parent)
                 if name in kept:
-                    shutil.copyfile(folder / name, target)
+                    copy(folder / name, target)
                 else:
                     link_or_copy(folder / name, target)  # only read, and removed again
             if lacks_parts(folder, kind):
@@ -206,7 +206,7 @@ class _Pull:
         Shape.of(draft.config)
         # What is left without the weights is a model of its own: it needs what is now in the base model or in them.
         if not (directory / CONFIG).is_file():
-            (directory / CONFIG).write_text(json.dumps(draft.config, indent=1) + "\n", "utf-8")
+            atomic.write(directory / CONFIG, f"{json.dumps(draft.config, indent=1)}\n".encode())
         if draft.tokenizer.parent != directory:
             link_or_copy(draft.tokenizer, directory / draft.tokenizer.name)
         return install(
@@ -243,12 +243,12 @@ def _import(
         raise UsageError("--revision is for models from the hub, not for a folder")
     if snapshot := find_snapshot(folder):
         folder, name = snapshot.directory, local_name(snapshot.repository)
-        license_ = weights_license(snapshot.repository, card_license(folder))
+        license_ = weights_license(snapshot.repository, license_of(folder / "README.md"))
         provenance = Provenance(snapshot.repository, snapshot.commit, license_)
     else:
         name = folder.name
         _check_importable(name)
-        provenance = Provenance(str(folder), None, card_license(folder))
+        provenance = Provenance(str(folder), None, license_of(folder / "README.md"))
     task = _Pull(Staging(name, models_dir), listener, _usable_precision(precision), keep_weights)
     return task.import_folder(folder, provenance)
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from musicgen_cli import atomic, foreign
 from musicgen_cli.actions.models.fidelity import REFERENCE
 from musicgen_cli.actions.models.model_files import Download, is_weights
 from musicgen_cli.actions.models.staging import Staging
 from musicgen_cli.checkpoint.assembly import BASE_FOLDER, CONFIG, parse_config
+from musicgen_cli.checkpoint.bounds import CONFIG_BYTES
 from musicgen_cli.checkpoint.checkpoint import local_name
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.sizes import graph_bytes
@@ -66,7 +68,7 @@ class Transfer:
                 self._check_before(weights)
             if download.path in self._missing:
                 directory = self._staging.directory / download.folder
-                directory.mkdir(parents=True, exist_ok=True)
+                atomic.make_private_folder(directory)
                 hub.fetch(download.repository, download.file, directory, received=received, note=listener.note)
                 listener.note(f"downloaded {download.path}, {size(download.file.size)}")
 
@@ -86,7 +88,7 @@ class Transfer:
         shape = None
         for download in self._downloads:
             if download.file.name == CONFIG and download.folder in ("", BASE_FOLDER):
-                content = (self._staging.directory / download.path).read_bytes()
+                content = foreign.read(self._staging.directory / download.path, CONFIG_BYTES)
                 shape = Shape.of(parse_config(content, f"{CONFIG} of {download.repository.id}"))
         if any(download.file.name == LANGUAGE_MODEL for download in weights):
             shape = None  # the config that is here is that of another model, with its text encoder

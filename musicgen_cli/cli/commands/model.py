@@ -21,7 +21,7 @@ def pull(
         str,
         typer.Argument(
             metavar="NAME|OWNER/REPO|DIR",
-            help="small, medium, large, stereo-small, …; a Hugging Face repository; or a checkpoint's folder.",
+            help="small, medium, large, stereo-small and others; a Hugging Face repository; or a checkpoint's folder.",
         ),
     ],
     revision: Annotated[
@@ -112,7 +112,7 @@ def show(
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="As `musicgen model list` shows them.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `musicgen model list` shows them.")],
     yes: Annotated[bool, typer.Option("--yes", help="Remove; otherwise only list what would be removed.")] = False,
     json_: options.Json = False,
     quiet: Quiet = False,

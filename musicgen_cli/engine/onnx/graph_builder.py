@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from musicgen_cli import atomic
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.onnx.quantize import (
     ACTIVATION_MINIMUM,
@@ -69,7 +70,7 @@ class Graph:
 
     def __enter__(self) -> Graph:
         """Open the weights' file."""
-        self._data = self._data_path.open("wb")
+        self._data = atomic.open_private(self._data_path)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
@@ -81,7 +82,8 @@ class Graph:
         graph = helper.make_graph(self._nodes, self._path.stem, self._inputs, self._outputs, self._weights)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB_DOMAIN, 1)]
         content = helper.make_model(graph, opset_imports=opsets, ir_version=_IR).SerializeToString(deterministic=True)
-        self._path.write_bytes(content)
+        with atomic.open_private(self._path) as file:
+            file.write(content)
         self.files = {
             self._path.name: (len(content), hashlib.sha256(content).hexdigest()),
             self._data_path.name: (size, self._digest.hexdigest()),

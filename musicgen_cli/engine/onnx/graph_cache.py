@@ -12,7 +12,7 @@ Caches the graphs of a checkpoint, which can be built from it again at any time.
 
 A folder is built under a temporary name and renamed when it is complete, so several processes can build the same one at
 once. A folder that doesn't match its manifest is built again. Nothing is synced to disk: the hashes reveal what a power
-cut damages.
+cut damages. They don't tell who made the files, so a folder that another user than root could have written is not used.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -32,17 +33,20 @@ from pathlib import Path
 
 import numpy as np
 
+from musicgen_cli import atomic, foreign
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.hardware import has_vnni
-from musicgen_cli.errors import EngineError
+from musicgen_cli.errors import CheckpointError, EngineError
 from musicgen_cli.extras import needs
 
 GRAPH_FORMAT = 4  # raised with every change of what the graphs compute
 TEXT_ENCODER, DECODER_STEP, CODEC_LSTM, CODEC_DECODER = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
 KV_SCALES, MANIFEST = "scales.npy", "manifest.json"
+MANIFEST_BYTES = 1 << 16
+_FILES = {KV_SCALES, *GRAPHS, *(f"{Path(name).stem}.data" for name in GRAPHS)}
 
 _STAGING_PREFIX = ".making-"
 _STALE_AFTER_S = 24 * 3600.0  # no process builds a folder for as long as this
@@ -91,7 +95,8 @@ def prepare_graphs(
         note: Called with a line when graphs are being built, and when they can't be cached.
 
     Raises:
-        CheckpointError: The checkpoint lacks a tensor, or has one that can't be used.
+        CheckpointError: The checkpoint lacks a tensor, or has one that can't be used; or its graphs could have been
+            changed by others, and it has no weights to make them again.
         EngineError: There is no disk space for the graphs.
     """
     home = cache_dir / "graphs"
@@ -104,6 +109,11 @@ def prepare_graphs(
     }
     if is_intact(folder, label):
         return Graphs(folder)
+    if not checkpoint.weights and (reason := who_else(folder)) is not None:
+        raise CheckpointError(
+            f"the prepared {checkpoint.name} in {str(folder)!r} is not used: {reason}",
+            hint="a copy of the model's folder that belongs to you alone can be used, and so can a new pull",
+        )
     note(f"preparing {checkpoint.name} for ONNX Runtime, once")
     try:
         staging = _staging_folder(home)
@@ -130,9 +140,11 @@ def is_intact(directory: Path, label: Label) -> bool:
     the page cache when they are loaded.
     """
     try:
-        manifest = json.loads((directory / MANIFEST).read_bytes())
+        if who_else(directory) is not None:
+            return False
+        manifest = json.loads(foreign.read(directory / MANIFEST, MANIFEST_BYTES))
         files = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest.pop("files").items()}
-        if manifest != label or not files.keys() >= set(GRAPHS):
+        if manifest != label or not set(GRAPHS) <= files.keys() <= _FILES:
             return False
         if any((directory / name).stat().st_size != size for name, (size, _) in files.items()):
             return False
@@ -141,6 +153,21 @@ def is_intact(directory: Path, label: Label) -> bool:
             return list(identities) == list(files.values())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
+
+
+def who_else(directory: Path) -> str | None:
+    """
+    Say who else than this user and root could have changed graphs; None if nobody can, or if there are none.
+
+    ONNX Runtime runs them, and hashes beside them prove nothing.
+    """
+    try:
+        for path in (directory, *directory.iterdir()):
+            if (reason := foreign.who_else(path.lstat(), trusted=(foreign.ROOT,))) is not None:
+                return reason
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # there are none
+    return None
 
 
 def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> None:
@@ -172,10 +199,11 @@ def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, 
     if int8:
         content = io.BytesIO()
         np.save(content, calibrate(directory, kv_bounds(shape.decoder, tensors)))
-        (directory / KV_SCALES).write_bytes(content.getvalue())
+        atomic.write_new(directory / KV_SCALES, content.getvalue(), durable=False)
         sha256 = hashlib.sha256(content.getvalue()).hexdigest()
         files[KV_SCALES] = {"bytes": len(content.getvalue()), "sha256": sha256}
-    (directory / MANIFEST).write_text(json.dumps({**label, "files": files}, indent=1) + "\n", "utf-8")
+    manifest = json.dumps({**label, "files": files}, indent=1) + "\n"
+    atomic.write_new(directory / MANIFEST, manifest.encode(), durable=False)
 
 
 def _build_temporary(checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> Graphs:
@@ -193,11 +221,18 @@ def _build_temporary(checkpoint: Checkpoint, shape: Shape, label: Label, calibra
 
 
 def _staging_folder(home: Path) -> Path:
-    """Create a folder to build in, and remove those that killed processes left behind."""
-    home.mkdir(parents=True, exist_ok=True)
+    """
+    Create a folder to build in, and remove those that killed processes left behind.
+
+    Raises:
+        OSError: It can't be created, or others could replace what is in `home`.
+    """
+    atomic.make_private_folder(home)
+    if (reason := foreign.who_else(home.stat(), trusted=(foreign.ROOT,))) is not None:
+        raise OSError(errno.EPERM, reason, str(home))
     for leftover in home.glob(f"{_STAGING_PREFIX}*"):
         with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > _STALE_AFTER_S:
+            if time.time() - leftover.lstat().st_mtime > _STALE_AFTER_S:
                 shutil.rmtree(leftover, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=home))
 
@@ -212,10 +247,12 @@ def _publish(staging: Path, target: Path, label: Label) -> Path:
     if is_intact(target, label):  # another process was first
         shutil.rmtree(staging, ignore_errors=True)
         return target
-    aside = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=target.parent))
+    aside = target.with_name(f"{_STAGING_PREFIX}{os.urandom(8).hex()}")
     with suppress(FileNotFoundError):  # another process moved it first
-        target.rename(aside / target.name)
+        target.rename(aside)  # within the same folder, which is allowed even if it is another user's
     shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):
+        aside.unlink()  # it was no folder
     return staging.rename(target)
 
 
