@@ -59,7 +59,6 @@ try:
 except ValueError as err:
     raise UsageError("HF_ENDPOINT is not an address", hint="such as https://huggingface.co") from err
 
-_MAX_READ_BYTES = 16_000_000  # of a file that is read into memory: an index, a config, or the name of a codec
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)  # before each new attempt; from the start again once an attempt brought bytes
 
 _MAX_REDIRECTS = 10
@@ -184,10 +183,6 @@ class Hub:
             BadAnswerError: They don't have the hash that the hub lists, or are too many for such a file.
             MusicgenError: As for `repository`.
         """
-        if file.size > _MAX_READ_BYTES:
-            raise BadAnswerError(
-                f"{file.name} of {repository.id} has {file.size} bytes, which is too much for its kind"
-            )
         content = io.BytesIO()
         self._download(repository, file, content, received=lambda _: None, note=note)
         content.seek(0)
