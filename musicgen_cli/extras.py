@@ -14,7 +14,7 @@ from musicgen_cli.text import without_user_info
 
 DISTRIBUTION = "musicgen-cli"
 PACKAGES = {
-    "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "threadpoolctl", "huggingface_hub"),
+    "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "threadpoolctl", "huggingface_hub", "yaml"),
     "torch": ("torch", "transformers"),
     "audio": ("soundfile",),
     "mcp": ("mcp",),

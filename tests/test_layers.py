@@ -59,6 +59,8 @@ ONLY_IN = {
     },
     "huggingface_hub": {"checkpoint/hub.py"},
     "stamina": {"engine/retry.py"},
+    "yaml": {"checkpoint/audiocraft.py"},
+    "pickle": set(),
     "onnx": {"engine/onnx/graph_builder.py"},
     "threadpoolctl": {"engine/quantization/float_decoder.py"},
     "onnxruntime": {"engine/onnx/engine.py", "engine/onnx/decoder.py"},

@@ -22,7 +22,8 @@ from musicgen_cli.errors import CheckpointError
 
 _FORMAT = 1
 
-_FileName = Annotated[str, Field(pattern=r"^[^/\\\x00]{1,255}$")]  # in the model's own folder
+# In the model's own folder, or in those of its parts (assembly.py).
+_FileName = Annotated[str, Field(pattern=r"^((base|codec)/)?[^/\\\x00]{1,255}$")]
 _Dimension = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
 _Precision = Annotated[str, Field(pattern="^(int8|fp32)$")]
 _Nats = Annotated[float, Field(ge=0, allow_inf_nan=False)]

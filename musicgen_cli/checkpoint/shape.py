@@ -31,7 +31,7 @@ _LARGEST_KERNEL = 1024
 _LARGEST_SPAN = 1 << 16  # of a convolution's window, in samples
 _LARGEST_HOP = 1 << 20  # samples
 
-_HEAD_MULTIPLE = 8  # ONNX Runtime's GroupQueryAttention needs head widths that are a multiple of this
+_HEAD_MULTIPLE = 8  # of head widths, in ONNX Runtime's GroupQueryAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,11 @@ class DecoderShape:
     def head_width(self) -> int:
         """The width of one attention head."""
         return self.width // self.heads
+
+    @property
+    def cached_head_width(self) -> int:
+        """The width of a head in a KV cache of ONNX Runtime, whose kernel takes multiples of 8: the rest is zeros."""
+        return -(-self.head_width // _HEAD_MULTIPLE) * _HEAD_MULTIPLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,11 @@ class Shape:
                 value that isn't supported; the message names the member.
         """
         model_type = config.get("model_type")
+        if model_type == "musicgen_melody":
+            raise CheckpointError(
+                "config.json is of a MusicGen Melody model (musicgen_melody), and this version can't run those yet",
+                hint="models of the type musicgen make music from text",
+            )
         if model_type != "musicgen":
             raise CheckpointError(f"config.json is of a {_shown(model_type)} model, only 'musicgen' is supported")
         text_section, decoder_section, codec_section = (
@@ -245,10 +255,10 @@ def _decoder(section: _Section) -> DecoderShape:
     )
     if shape.channels > 2 or shape.codebooks % shape.channels:
         raise section.unsupported("audio_channels")
-    if shape.width % (shape.heads * _HEAD_MULTIPLE):
+    if shape.width % shape.heads or shape.width % 2 or shape.width < 4:  # half of it are sines, half are cosines
         raise CheckpointError(
-            f"config.json: decoder.hidden_size must be a multiple of {shape.heads * _HEAD_MULTIPLE} "
-            f"({_HEAD_MULTIPLE} times num_attention_heads), got {shape.width}"
+            f"config.json: decoder.hidden_size must be even and a multiple of num_attention_heads ({shape.heads}), "
+            f"got {shape.width}"
         )
     for key in ("pad_token_id", "bos_token_id"):
         if section.get(key, shape.vocab) != shape.vocab:

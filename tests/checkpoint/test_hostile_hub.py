@@ -19,7 +19,8 @@ from huggingface_hub import constants
 
 from musicgen_cli.checkpoint import hub as hub_module
 from musicgen_cli.checkpoint import hub_transport
-from musicgen_cli.checkpoint.hub import Hub, RemoteFile, Repository
+from musicgen_cli.checkpoint.hub import Hub
+from musicgen_cli.checkpoint.repository import RemoteFile, Repository
 from musicgen_cli.errors import BadAnswerError, MusicgenError, OutOfTimeError
 from tests.support.bounded import MOST_BYTES, run_bounded
 from tests.support.command_line import MUSICGEN
@@ -28,7 +29,7 @@ from tests.support.programs import environment
 
 Answer = Callable[[socket.socket, str], None]
 OK = b"HTTP/1.1 200 OK\r\n"
-REPOSITORY = Repository("a/b", COMMIT, None, frozenset(), {})
+REPOSITORY = Repository("a/b", COMMIT, None, frozenset(), {}, "a/b")
 
 
 @contextmanager

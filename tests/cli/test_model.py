@@ -138,3 +138,29 @@ def test_a_pull_that_cant_work_is_refused_at_once(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
 
     assert musicgen("model", "pull", *words).code == code
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "download", "disk", "memory"),
+    [
+        ("medium", 48, 8_040_000_000, 18.5e9, 2.7e9),
+        ("large", 48, 13_720_000_000, 31.5e9, 4.4e9),
+        ("facebook/musicgen-stereo-small", 24, 1_220_000_000, 4.5e9, 1.1e9),
+    ],
+)
+def test_show_says_what_a_published_model_needs_before_it_is_pulled(
+    musicgen: Run, monkeypatch: pytest.MonkeyPatch, name: str, layers: int, download: int, disk: float, memory: float
+) -> None:
+    """Download, disk while it is prepared, and memory of a clip, without a request."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    done = musicgen("model", "show", name, "--json")
+    figures = json.loads(done.out)
+
+    assert done.code == 0
+    assert f"`musicgen model pull {name}` downloads it" in done.err
+    assert (figures["installed"], figures["license"], figures["layers"]) == (False, "CC-BY-NC-4.0", layers)
+    assert figures["download_bytes"] == download
+    assert figures["precisions"]["int8"]["pull_disk_bytes"] == pytest.approx(disk, rel=0.02)
+    assert figures["precisions"]["int8"]["memory_bytes"] == pytest.approx(memory, rel=0.05)
+    assert musicgen("model", "show", name, "--check").code == 8
+    assert musicgen("model", "show", "someone/model").code == 8

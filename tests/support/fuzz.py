@@ -113,11 +113,12 @@ def _config(folder: Path, data: bytes) -> None:
 
 
 def _safetensors(folder: Path, data: bytes) -> None:
+    from musicgen_cli.checkpoint.safetensors_file import safetensors
     from musicgen_cli.checkpoint.tensors import Tensors
 
     header, _, values = data.partition(b"\nVALUES\n")
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + values)
-    tensors = Tensors([folder / "model.safetensors"])
+    tensors = Tensors(safetensors(folder / "model.safetensors"))
     tensors.float32_bytes("a", "b", "")
     for name, shape in tensors.shapes.items():
         try:

@@ -75,6 +75,11 @@ MODELS: dict[str, tuple[Config, Config, Config]] = {
             "residual_kernel_size": 5,
         },
     ),
+    "heads of 4, as in tiny models for tests": (
+        {"num_heads": 4, "d_ff": 37},
+        {"num_attention_heads": 16, "ffn_dim": 37},
+        {"num_filters": 2, "compress": 1, "use_conv_shortcut": True, "upsampling_ratios": [7, 6]},
+    ),
 }
 
 

@@ -10,13 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from musicgen_cli import foreign
+from musicgen_cli import foreign, limits
+from musicgen_cli.actions.models.model_files import is_weights
 from musicgen_cli.actions.models.staging import Staging
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, local_name
+from musicgen_cli.checkpoint.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    hub_repository,
+    local_name,
+    weights_license,
+)
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.names import NANO, installed_names, is_valid_name
+from musicgen_cli.checkpoint.published import FIGURES
 from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.checkpoint.sizes import graph_bytes, parameters
+from musicgen_cli.checkpoint.tensors import DroppedTensors
 from musicgen_cli.engine import registry
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames, num_samples
+from musicgen_cli.engine.hardware import estimate_memory
 from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, MANIFEST_BYTES, variant, who_else
 from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
 from musicgen_cli.errors import (
@@ -143,6 +155,46 @@ def _decoder(checkpoint: Checkpoint) -> str:
     return f"onnx: {obstacle}" if obstacle else "native"
 
 
+def figures(name: str) -> dict[str, Any] | None:
+    """
+    Return what is known of a published model that isn't on this machine, None if it isn't one of them.
+
+    Disk is what a pull needs at its peak: for the weights, their graphs, and those in float32, if int8 is too far from
+    them; memory is that of a process that makes one clip of 30 s.
+    """
+    stored = local_name(name)
+    published = FIGURES.get(stored)
+    if published is None:
+        return None
+    shape = Shape.of(published.config)
+    counts = parameters(shape)
+    tensors = DroppedTensors(stored, {prefix: (count,) for prefix, count in counts.items()})
+    frames = num_frames(num_samples(limits.CONTEXT_S, shape.codec.rate), shape.codec.hop)
+    steps = DelayPattern(shape.decoder.codebooks, shape.decoder.channels, frames).steps
+    reference = graph_bytes(shape, int8=False)
+    return {
+        "name": stored,
+        "installed": False,
+        "source": hub_repository(stored),
+        "license": weights_license(stored, None),
+        "layers": shape.decoder.layers,
+        "width": shape.decoder.width,
+        "codebooks": shape.decoder.codebooks,
+        "channels": shape.decoder.channels,
+        "sample_rate": shape.codec.rate,
+        "parameters": sum(counts.values()),
+        "download_bytes": published.weights_bytes,
+        "precisions": {
+            precision: {
+                "size_bytes": graph_bytes(shape, int8=int8),
+                "pull_disk_bytes": published.weights_bytes + reference + (graph_bytes(shape, int8=True) if int8 else 0),
+                "memory_bytes": estimate_memory(shape, tensors, steps=steps, int8=int8)[0],
+            }
+            for precision, int8 in (("int8", True), ("fp32", False))
+        },
+    }
+
+
 def check(checkpoint: Checkpoint, cache_dir: Path) -> None:
     """
     Check every file of a model: those that were pulled against its manifest, and its graphs.
@@ -151,11 +203,10 @@ def check(checkpoint: Checkpoint, cache_dir: Path) -> None:
         DamagedError: A file has changed since it was pulled or written.
     """
     manifest = checkpoint.manifest
-    weights = {path.name for path in checkpoint.weights}
     damaged = [
         name
         for name, file in (manifest.files.items() if manifest else ())
-        if (weights or not name.endswith(".safetensors"))
+        if (checkpoint.weights or not is_weights(name))
         and _actual(checkpoint.directory / name) != (file.bytes, file.sha256)
     ]
     for precision, folder in prepared_graphs(checkpoint, cache_dir).items():

@@ -18,6 +18,7 @@ from musicgen_cli import atomic
 from musicgen_cli.actions.models.fidelity import MAX_KL, REFERENCE, in_words, measure
 from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.actions.models.staging import Staging, link_or_copy
+from musicgen_cli.checkpoint.assembly import BASE_FOLDER, CODEC_FOLDER
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, open_checkpoint
 from musicgen_cli.checkpoint.manifest import FileRecord, Manifest, size_and_sha256
 from musicgen_cli.engine import registry
@@ -69,7 +70,11 @@ def install(
         license=provenance.license,
         checkpoint=draft.digest,
         weights_kept=True,
-        files={path.name: _record(path) for path in sorted(staging.directory.iterdir())},
+        files={
+            path.relative_to(staging.directory).as_posix(): _record(path)
+            for path in sorted(staging.directory.rglob("*"))
+            if path.is_file()
+        },
         tensors=draft.tensors().shapes,
         fidelity={measured: kl for measured, kl in fidelity.items() if measured in graphs},
         precision=precision,
@@ -89,6 +94,8 @@ def install(
     if not keep_weights:
         for path in draft.weights:
             path.unlink()
+        for part in (BASE_FOLDER, CODEC_FOLDER):
+            shutil.rmtree(staging.directory / part, ignore_errors=True)
     staging.publish()
     return find_checkpoint(staging.name, staging.models_dir)
 

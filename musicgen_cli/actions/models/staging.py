@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from musicgen_cli.settings import NO_HOME
 from musicgen_cli.text import size
 
 if TYPE_CHECKING:
-    from musicgen_cli.checkpoint.hub import RemoteFile
+    from musicgen_cli.checkpoint.repository import RemoteFile
 
 _PULLING = ".pulling"
 _COPY_BYTES = 1 << 20  # at a time
@@ -84,21 +84,34 @@ class Staging:
             ) from err
 
     def clear(self, *, keep: Collection[str] = ()) -> None:
-        """Make the folder, and remove everything from it except the regular files with the given names."""
+        """Make the folder, and remove everything from it except the regular files with the given paths in it."""
         if self.directory.is_symlink() or not self.directory.is_dir():
             _remove(self.directory)
             self.directory.mkdir(atomic.PRIVATE_FOLDER)
         _refuse_others(self.directory)
-        for path in self.directory.iterdir():
-            if path.name not in keep or not stat.S_ISREG(path.lstat().st_mode):
+        kept = {self.directory / name for name in keep}
+        for path in sorted(self.directory.rglob("*"), reverse=True):  # a folder after what is in it
+            mode = path.lstat().st_mode
+            holds_kept = stat.S_ISDIR(mode) and any(path in file.parents for file in kept)
+            if not holds_kept and not (path in kept and stat.S_ISREG(mode)):
                 _remove(path)
 
-    def has(self, file: RemoteFile) -> bool:
-        """Tell whether a file is complete here; one that the installed model has is taken from there."""
-        target, source = self.directory / file.name, self.installed / file.name
+    def has(self, file: RemoteFile, folder: str, others: Iterable[Path] = ()) -> bool:
+        """
+        Tell whether a file is complete here; one that an installed model has is taken from there.
+
+        Args:
+            folder: In the staging folder, where the file belongs.
+            others: Folders of other installed models that may have it.
+        """
+        directory = self.directory / folder
+        target = directory / file.name
         if not file.is_at(target):
-            if not file.is_at(source):
+            sources = (self.installed / folder / file.name, *(other / file.name for other in others))
+            source = next((path for path in sources if file.is_at(path)), None)
+            if source is None:
                 return False
+            directory.mkdir(atomic.PRIVATE_FOLDER, parents=True, exist_ok=True)
             if foreign.who_else(source.stat()) is None:
                 target.unlink(missing_ok=True)
                 link_or_copy(source, target)
@@ -106,7 +119,7 @@ class Staging:
                 copy(source, target)
                 if not file.is_at(target):
                     return False
-        file.partial(self.directory).unlink(missing_ok=True)
+        file.partial(directory).unlink(missing_ok=True)
         return True
 
     def check_free_space(self, needed: int) -> None:

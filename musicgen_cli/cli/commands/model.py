@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from musicgen_cli.cli import engine_options, options
+from musicgen_cli.errors import ModelAbsentError
 from musicgen_cli.extras import needs
 from musicgen_cli.text import plural
 
@@ -76,7 +77,8 @@ def show(
     """
     Show a model's licence, origin, sizes, files and precisions.
 
-    mean_kl is how far a precision is from float32: the mean KL divergence of the next code, in nats, over one take.
+    mean_kl is how far a precision is from float32: the mean KL divergence of the next code, in nats, over one take. Of
+    a published model that isn't on this machine, what a pull downloads and what it then needs of disk and memory.
     """
     from musicgen_cli import settings
     from musicgen_cli.cli.forms import flat
@@ -88,13 +90,21 @@ def show(
         from musicgen_cli.actions.models import inventory
         from musicgen_cli.actions.models.fidelity import fidelity_of
         from musicgen_cli.checkpoint.checkpoint import find_checkpoint
-    model = find_checkpoint(name, settings.models_dir(), cache)
-    if check:
-        inventory.check(model, cache)
-        out.note("no file is damaged")
-    details = inventory.details(model, cache)
-    for precision, values in details["precisions"].items():
-        values["mean_kl"] = fidelity_of(model, precision, cache, out.note)
+    try:
+        model = find_checkpoint(name, settings.models_dir(), cache)
+    except ModelAbsentError:
+        figures = inventory.figures(name)
+        if figures is None or check:
+            raise
+        details = figures
+        out.note_always(f"{details['name']} is not on this machine; `musicgen model pull {name}` downloads it")
+    else:
+        if check:
+            inventory.check(model, cache)
+            out.note("no file is damaged")
+        details = inventory.details(model, cache)
+        for precision, values in details["precisions"].items():
+            values["mean_kl"] = fidelity_of(model, precision, cache, out.note)
     if json_:
         out.json(details)
     else:

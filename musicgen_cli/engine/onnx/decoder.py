@@ -52,11 +52,11 @@ class OnnxDecoder:
             session: Of the decoder step.
             rows: The largest batch.
             steps: Of the longest sequence.
-            scales: Of an int8 KV cache, shape ``(layers, 2, heads, head width)``; None for float32.
+            scales: Of an int8 KV cache, shape ``(layers, 2, heads, cached head width)``; None for float32.
         """
         self._session, self._shape = session, shape
         self._conditioning: list[Conditioning | None] = [None] * rows
-        size = (rows, shape.heads, steps, shape.head_width)
+        size = (rows, shape.heads, steps, shape.cached_head_width)
         self._cache: KVCache = {
             f"{part}.{i}": np.zeros(size, np.float32) if scales is None else np.zeros(size, np.int8)
             for i in range(shape.layers)

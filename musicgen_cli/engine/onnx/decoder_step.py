@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
+import numpy as np
+
 from musicgen_cli.checkpoint.shape import DecoderShape
-from musicgen_cli.checkpoint.tensors import Tensors
+from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
 from musicgen_cli.engine.decoding.positions import sinusoids
 from musicgen_cli.engine.onnx.graph_builder import FLOAT, INT8, INT32, INT64, Dims, Graph
 from musicgen_cli.engine.quantization.observers import Matrix
@@ -33,9 +35,9 @@ def write_decoder_step(
     positions already in a row's KV cache, which equals its position; `longest` (1,) int32, the largest length + 1;
     `text_rows` (n,) int64, the conditional rows; `text_mask` (n, 1, 1, length) float32, 0 or -inf; for each layer i,
     `cross_key.i` and `cross_value.i` as the text encoder outputs them, with n rows, and the KV cache `key.i` and
-    `value.i` (rows, heads, size, head width).
-    An int8 KV cache has for each layer also `key_scale.i` and `value_scale.i` (1, heads, 1, head width), the scale of
-    each channel; codes are clipped to -128 to 127.
+    `value.i` (rows, heads, size, cached head width).
+    An int8 KV cache has for each layer also `key_scale.i` and `value_scale.i` (1, heads, 1, cached head width), the
+    scale of each channel; codes are clipped to -128 to 127.
     Outputs: `logits` (rows, codebooks, vocabulary); `new_key.i` and `new_value.i`, to be bound to the same cache.
 
     A row that isn't in `text_rows` is unconditional: its text states are zero, and as keys and values have no bias, its
@@ -92,13 +94,20 @@ class _Layers:
     def self_attention(self, x: str, i: int) -> str:
         graph, shape = self._graph, self._shape
         h = self.norm(x, f"{_layer(i)}.self_attn_layer_norm")
-        qkv = self._linear(h, i, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-        cache: Dims = ["R", shape.heads, "T", shape.head_width]
+        in_blocks = any((i, f"self_attn.{part}_proj") in self._in_blocks for part in "qkv")
+        qkv = graph.linear(
+            h,
+            *(_padded_heads(shape, self._matrix(i, f"self_attn.{part}_proj")) for part in "qkv"),
+            in_blocks=in_blocks,
+        )
+        cache: Dims = ["R", shape.heads, "T", shape.cached_head_width]
         kind = INT8 if self._int8_kv else FLOAT
         scales: list[str] = []
-        attributes: dict[str, str | int] = {"num_heads": shape.heads, "kv_num_heads": shape.heads}
+        attributes: dict[str, str | int | float] = {"num_heads": shape.heads, "kv_num_heads": shape.heads}
+        if shape.cached_head_width != shape.head_width:
+            attributes["scale"] = shape.head_width**-0.5  # by default it is that of the cached width
         if self._int8_kv:
-            dims: Dims = [1, shape.heads, 1, shape.head_width]
+            dims: Dims = [1, shape.heads, 1, shape.cached_head_width]
             scales = [""] * 5 + [graph.input(f"{part}_scale.{i}", FLOAT, dims) for part in ("key", "value")]
             attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
         attended, *_ = graph.contrib_nodes(
@@ -117,7 +126,9 @@ class _Layers:
         graph.output(f"new_key.{i}", cache, kind)
         graph.output(f"new_value.{i}", cache, kind)
         attended = graph.node("Squeeze", attended, graph.ints(1))
-        return graph.node("Add", x, self._linear(attended, i, "self_attn.out_proj"))
+        out = _padded_heads(shape, self._matrix(i, "self_attn.out_proj").T).T
+        in_blocks = (i, "self_attn.out_proj") in self._in_blocks
+        return graph.node("Add", x, graph.linear(attended, out, in_blocks=in_blocks))
 
     def cross_attention(self, x: str, i: int) -> str:
         graph, shape = self._graph, self._shape
@@ -147,19 +158,27 @@ class _Layers:
         self,
         x: str,
         i: int,
-        *names: str,
+        name: str,
         inputs: int | None = None,
         outputs: int | None = None,
         activation: str | None = None,
     ) -> str:
-        """Multiply by matrices of a layer; see `Graph.linear`."""
+        """Multiply by a matrix of a layer; see `Graph.linear`."""
+        matrix = self._matrix(i, name, outputs, inputs)
+        return self._graph.linear(x, matrix, input_activation=activation, in_blocks=(i, name) in self._in_blocks)
+
+    def _matrix(self, i: int, name: str, outputs: int | None = None, inputs: int | None = None) -> FloatArray:
         rows, columns = outputs or self._shape.width, inputs or self._shape.width
-        return self._graph.linear(
-            x,
-            *(self._tensors.read(f"{_layer(i)}.{name}.weight", rows, columns) for name in names),
-            input_activation=activation,
-            in_blocks=any((i, name) in self._in_blocks for name in names),
-        )
+        return self._tensors.read(f"{_layer(i)}.{name}.weight", rows, columns)
+
+
+def _padded_heads(shape: DecoderShape, matrix: FloatArray) -> FloatArray:
+    """Widen each head to the cached width by rows of zeros, which add nothing to any product."""
+    padding = shape.cached_head_width - shape.head_width
+    if not padding:
+        return matrix
+    heads = matrix.reshape(shape.heads, shape.head_width, -1)
+    return np.pad(heads, [(0, 0), (0, padding), (0, 0)]).reshape(-1, matrix.shape[1])
 
 
 def _layer(i: int) -> str:

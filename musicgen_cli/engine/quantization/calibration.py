@@ -39,7 +39,7 @@ class Calibration:
     """How a decoder is quantized."""
 
     tensors: Tensors  # smoothed: to be read in place of the checkpoint's
-    kv_scales: FloatArray  # of int8 keys and values, by channel, shape (layers, 2, heads, head width)
+    kv_scales: FloatArray  # of int8 keys and values, by channel, shape (layers, 2, heads, cached head width)
     in_blocks: frozenset[Matrix]  # the matrices that need a scale for each block of weights; see `observers.Errors`
 
 
@@ -113,4 +113,6 @@ def _kv_scales(shape: DecoderShape, peaks: Peaks) -> FloatArray:
     parts = ("self_attn.k_proj", "self_attn.v_proj")
     largest = np.array([[peaks.outputs[i, part] for part in parts] for i in range(shape.layers)], np.float32)
     scales: FloatArray = np.where(largest > 0, largest * np.float32(_MARGIN / INT8_MAX), np.float32(1))
-    return scales.reshape(shape.layers, 2, shape.heads, shape.head_width)
+    padding = (0, shape.cached_head_width - shape.head_width)  # of channels that are always 0
+    by_head = scales.reshape(shape.layers, 2, shape.heads, shape.head_width)
+    return np.pad(by_head, [(0, 0), (0, 0), (0, 0), padding], constant_values=1)

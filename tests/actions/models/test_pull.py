@@ -185,26 +185,16 @@ def test_a_mirror_without_hashes_is_told_apart_from_a_model_without_files(
     assert hub.downloads() == []
 
 
-def test_pickle_alone_is_refused(musicgen: Run, hub: Hub, small: Path) -> None:
-    """The message names the file, and not a byte of it is downloaded."""
-    (small / "model.safetensors").unlink()
-    done = musicgen("model", "pull", "small")
-
-    assert done.code == 1
-    assert "only as pytorch_model.bin, which is pickle and never downloaded" in done.err
-    assert hub.downloads() == []
-
-
 def test_another_architecture_is_refused_before_its_weights_are_downloaded(
     musicgen: Run, hub: Hub, small: Path
 ) -> None:
-    """The config comes first."""
+    """The small files come first."""
     (small / "config.json").write_text('{"model_type": "musicgen_melody"}')
     done = musicgen("model", "pull", "small")
 
     assert done.code == 1
     assert "musicgen_melody" in done.err
-    assert hub.downloads() == ["config.json"]
+    assert hub.downloads() == ["config.json", "tokenizer.json"]
 
 
 def test_a_folder_that_was_put_there_by_hand_is_left_alone(musicgen: Run, hub: Hub, small: Path) -> None:
