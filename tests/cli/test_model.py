@@ -10,10 +10,12 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 
-from musicgen_cli.engine.registry import PRECISIONS  # after what may skip it
-from musicgen_cli.settings import models_dir  # after what may skip it
+from musicgen_cli.engine.onnx.graph_cache import NATIVE_VARIANT  # after what may skip it
+from musicgen_cli.engine.registry import PRECISIONS
+from musicgen_cli.settings import models_dir
 
 Run = Callable[..., Any]
+VARIANTS = {*PRECISIONS, NATIVE_VARIANT}
 NANO = Path(__file__).parents[2] / "musicgen_cli" / "models" / "nano"
 
 
@@ -37,7 +39,7 @@ def test_list_shows_each_model_in_a_line(musicgen: Run, mine: Path) -> None:
     lines = [line.split("\t") for line in musicgen("model", "list").lines]
 
     assert [line[0] for line in lines] == ["nano", "mine"]
-    assert lines[1][2] in PRECISIONS
+    assert lines[1][2] in VARIANTS
     assert lines[1] == ["mine", str(size_of(models_dir() / "mine")), lines[1][2], "cc0-1.0", str(mine)]
     assert musicgen("model", "list", "-q").out == "nano\nmine\n"
 
@@ -47,7 +49,7 @@ def test_list_as_json_has_the_same_fields(musicgen: Run, mine: Path) -> None:
     models = [json.loads(line) for line in musicgen("model", "list", "--json").lines]
 
     [precision] = models[1]["precisions"]
-    assert precision in PRECISIONS
+    assert precision in VARIANTS
     assert models[1] == {
         "name": "mine",
         "size_bytes": size_of(models_dir() / "mine"),
