@@ -171,11 +171,16 @@ def open_local(
         EngineError: The checkpoint can't be loaded.
     """
     backend = backend_of(engine, device, precision)
-    if engine is None and backend.name == DEFAULT_BACKEND:
-        with needs("local"):
-            from musicgen_cli.checkpoint.checkpoint import find_checkpoint
-        backend = default_backend(find_checkpoint(model, models_dir(), cache_dir()), precision)
-    return backend.load(model, LoadOptions(device or "auto", precision, slots, clips, threads), note)
+    options = LoadOptions(device or "auto", precision, slots, clips, threads)
+    if engine is not None:
+        return backend.load(model, options, note)
+    with needs("local"):
+        from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+        from musicgen_cli.engine.onnx.graph_cache import NativeUnsuitedError
+    try:
+        return default_backend(find_checkpoint(model, models_dir(), cache_dir()), precision).load(model, options, note)
+    except NativeUnsuitedError:
+        return backend.load(model, options, note)
 
 
 def default_backend(checkpoint: Checkpoint, precision: str | None) -> Backend:
@@ -195,13 +200,15 @@ def native_obstacle(checkpoint: Checkpoint) -> str | None:
     """
     from musicgen_cli.checkpoint.shape import Shape
     from musicgen_cli.engine.native import library, weights
-    from musicgen_cli.engine.onnx.graph_cache import NATIVE_VARIANT, graph_folder
+    from musicgen_cli.engine.onnx.graph_cache import NATIVE_VARIANT, NEEDS_BLOCKS, graph_folder, is_unsuited
 
     try:
         library.instruction_set()
     except library.UnavailableError as err:
         return str(err)
     folder = graph_folder(checkpoint.graph_cache_dir(cache_dir()), checkpoint.digest, NATIVE_VARIANT)
+    if is_unsuited(folder):
+        return NEEDS_BLOCKS
     if not checkpoint.weights and not folder.is_dir():
         return "it was prepared for ONNX Runtime, and its weights weren't kept"
     return weights.unsupported(Shape.of(checkpoint.config).decoder)

@@ -29,7 +29,7 @@ from musicgen_cli.checkpoint.tensors import DroppedTensors
 from musicgen_cli.engine import registry
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames, num_samples
 from musicgen_cli.engine.hardware import estimate_memory
-from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, MANIFEST_BYTES, variant, who_else
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, MANIFEST_BYTES, OBSTACLE, variant, who_else
 from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
 from musicgen_cli.errors import (
     CheckpointError,
@@ -80,7 +80,8 @@ def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphF
                 continue
             label = json.loads(foreign.read(path, MANIFEST_BYTES))
             files = {name: (entry["bytes"], entry["sha256"]) for name, entry in label["files"].items()}
-            if label["checkpoint"] == checkpoint.digest and label["format"] == GRAPH_FORMAT:
+            is_usable = label["format"] == GRAPH_FORMAT and OBSTACLE not in label
+            if label["checkpoint"] == checkpoint.digest and is_usable:
                 folders[variant(label)] = GraphFolder(path.parent, files)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue  # an unusable folder is made again when its precision is needed

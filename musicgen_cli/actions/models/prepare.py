@@ -84,9 +84,10 @@ def install(
         target = staging.directory / folder.directory.relative_to(staging.installed)
         atomic.make_private_folder(target.parent)
         shutil.copytree(folder.directory, target, copy_function=link_or_copy)
-    variant = needed_variant(draft, precision, engine)
     _build(staging, precision, engine, note)
-    manifest = _measured(manifest, variant, open_checkpoint(staging.name, staging.directory), note)
+    draft = open_checkpoint(staging.name, staging.directory)
+    variant = needed_variant(draft, precision, engine)
+    manifest = _measured(manifest, variant, draft, note)
     if fall_back and manifest.fidelity[variant] > MAX_KL and _replaced(staging, precision, variant, note):
         manifest = manifest.model_copy(update={"precision": REFERENCE})
         keep_weights = True

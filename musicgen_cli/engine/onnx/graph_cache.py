@@ -43,7 +43,7 @@ from musicgen_cli.checkpoint.tensors import FloatArray, Tensors, WrappedTensors
 from musicgen_cli.engine.hardware import has_vnni
 from musicgen_cli.engine.quantization.float_decoder import Text
 from musicgen_cli.engine.quantization.observers import Matrix
-from musicgen_cli.errors import CheckpointError, EngineError
+from musicgen_cli.errors import AbsentError, CheckpointError, EngineError
 from musicgen_cli.extras import needs
 
 GRAPH_FORMAT = 5  # raised with every change of what the graphs compute
@@ -62,6 +62,15 @@ Label = Mapping[str, str | int]  # what a folder was built from
 Files = dict[str, tuple[int, str]]  # name → bytes and SHA-256
 WriteStep = Callable[[Path, Tensors], tuple[int, str]]  # a new file, the tensors → its bytes and SHA-256
 EncodePrompts = Callable[[Path], list[Text]]  # the text encoder's graph → the texts of `calibration.PROMPTS`
+
+
+# Why the native decoder can't compute a model, found out while its matrices were quantized; a manifest has it then.
+OBSTACLE = "obstacle"
+NEEDS_BLOCKS = "some of its matrices need scales for blocks of weights, which the native decoder doesn't have"
+
+
+class NativeUnsuitedError(AbsentError):
+    """The native decoder would compute a model less well than ONNX Runtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,7 @@ def prepare_graphs(
         CheckpointError: The checkpoint lacks a tensor, or has one that can't be used; or its graphs could have been
             changed by others, and it has no weights to make them again.
         EngineError: There is no disk space for the graphs.
+        NativeUnsuitedError: The model is to be computed on ONNX Runtime; `is_unsuited` says so from now on.
     """
     label: Label = {
         "format": GRAPH_FORMAT,
@@ -140,6 +150,9 @@ def prepare_graphs(
     try:
         builder.build(staging)
         return Graphs(_publish(staging, folder, label))
+    except NativeUnsuitedError:
+        _publish(staging, folder, label)
+        raise
     except BaseException as err:
         shutil.rmtree(staging, ignore_errors=True)
         if isinstance(err, OSError):
@@ -155,6 +168,14 @@ def graph_folder(cache_dir: Path, digest: str, variant: str) -> Path:
 def variant(label: Label) -> str:
     """Return the name of what a folder is for: its precision, and its decoder unless that is ONNX Runtime."""
     return NATIVE_VARIANT if label.get("decoder") == NATIVE else str(label["precision"])
+
+
+def is_unsuited(folder: Path) -> bool:
+    """Return whether a folder for the native decoder says that the model is to be computed on ONNX Runtime."""
+    try:
+        return OBSTACLE in json.loads(foreign.read(folder / MANIFEST, MANIFEST_BYTES))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def is_intact(directory: Path, label: Label) -> bool:
@@ -261,12 +282,21 @@ class _Builder:
             from musicgen_cli.engine.quantization.calibration import calibrate
 
             calibration = calibrate(self.shape.decoder, tensors, self.encode_prompts(directory / TEXT_ENCODER))
+            if self.write_native_step and calibration.in_blocks:
+                self._write_manifest(directory, {OBSTACLE: NEEDS_BLOCKS, "files": {}})
+                raise NativeUnsuitedError(
+                    f"the native decoder can't compute {self.checkpoint.name}: {NEEDS_BLOCKS}",
+                    hint="use `--engine onnx`",
+                )
             files |= self._step(directory, calibration.tensors, calibration.in_blocks)
             files[KV_SCALES] = _write_array(directory / KV_SCALES, calibration.kv_scales)
         else:
             files |= self._step(directory, tensors)
         entries = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in files.items()}
-        manifest = json.dumps({**self.label, "files": entries}, indent=1) + "\n"
+        self._write_manifest(directory, {"files": entries})
+
+    def _write_manifest(self, directory: Path, members: Mapping[str, object]) -> None:
+        manifest = json.dumps({**self.label, **members}, indent=1) + "\n"
         atomic.write_new(directory / MANIFEST, manifest.encode(), durable=False)
 
     @property

@@ -187,6 +187,22 @@ def test_a_model_of_an_odd_shape_is_computed_by_onnx_runtime(
     assert opened(str(folder)) == "onnx"
 
 
+def test_a_model_with_heavy_tails_is_computed_by_onnx_runtime(write: Any, nano_tensors: Mapping[str, Any]) -> None:
+    """Some of its matrices need a scale for each block of weights; this is known from the first time on."""
+    name = "decoder.model.decoder.layers.1.fc2.weight"
+    tails = np.random.default_rng(0).standard_t(2.5, nano_tensors[name].shape)
+    weights = (tails * np.std(nano_tensors[name].astype(np.float32)) / tails.std()).astype(nano_tensors[name].dtype)
+    folder = write(tensors={**nano_tensors, name: weights})
+
+    assert opened(str(folder)) == "onnx"
+    reason = "some of its matrices need scales for blocks of weights, which the native decoder doesn't have"
+    assert registry.native_obstacle(find_checkpoint(str(folder), folder)) == reason
+    assert opened(str(folder)) == "onnx"
+    with pytest.raises(AbsentError, match=reason) as caught:
+        opened(str(folder), engine="native")
+    assert caught.value.hint == "use `--engine onnx`"
+
+
 def test_a_clip_is_the_same_with_any_number_of_threads(nano: Checkpoint, session_cache: Path) -> None:
     """And with each instruction set: its record needs to name neither."""
     clips = set()
