@@ -24,7 +24,8 @@ Every failure that the program can explain, with its code, its exit code and its
     ├── AbsentError             absent                8   something optional isn't installed
     │   ├── MissingExtraError   missing-extra         8
     │   ├── PlayerAbsentError   player-absent         8
-    │   └── ModelAbsentError    model-absent          8
+    │   ├── ModelAbsentError    model-absent          8
+    │   └── NativeUnsuitedError native-unsuited       8
     ├── StoreError              store-error           1   no permission, disk full, not a store
     │   └── NewerStoreError     newer-store           1
     ├── ProblemsFoundError      problems-found        1   `store check` found something wrong
@@ -233,6 +234,12 @@ class ModelAbsentError(AbsentError):
     """A model that exists is not on this machine."""
 
     code = "model-absent"
+
+
+class NativeUnsuitedError(AbsentError):
+    """The native decoder would compute a model less well than ONNX Runtime."""
+
+    code = "native-unsuited"
 
 
 class PlayerAbsentError(AbsentError):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musicgen_cli import atomic
-from musicgen_cli.errors import AbsentError, InvalidValueError
+from musicgen_cli.errors import AbsentError, InvalidValueError, NativeUnsuitedError
 from musicgen_cli.extras import needs
 from musicgen_cli.settings import cache_dir, models_dir, state_dir
 
@@ -176,7 +176,6 @@ def open_local(
         return backend.load(model, options, note)
     with needs("local"):
         from musicgen_cli.checkpoint.checkpoint import find_checkpoint
-        from musicgen_cli.engine.onnx.graph_cache import NativeUnsuitedError
     try:
         return default_backend(find_checkpoint(model, models_dir(), cache_dir()), precision).load(model, options, note)
     except NativeUnsuitedError:

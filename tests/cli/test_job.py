@@ -73,7 +73,7 @@ def test_each_variation_is_a_job_of_its_own(musicgen: Run) -> None:
         (["--url", "nonsense"], 2, "http://"),
         (["--url", "http://me:s3cret@localhost"], 2, "password"),
         (["-o", "x.wav"], 2, "--detach and --output"),
-        (["--local", "--engine", "loom"], 2, "engine must be one of onnx, torch"),
+        (["--local", "--engine", "loom"], 2, "engine must be one of onnx, native, torch"),
         (["--local", "--model", "nonsense"], 3, "nonsense"),
     ],
 )

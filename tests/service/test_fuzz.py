@@ -88,7 +88,8 @@ def answer_to(service: ServiceProcess, data: bytes, rng: random.Random) -> bytes
     with service.connect(data[:cut]) as connection, contextlib.suppress(ConnectionError, TimeoutError):
         connection.settimeout(ANSWER_S)
         connection.sendall(data[cut:])
-        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # ENOTCONN, if the service has closed the connection meanwhile
+            connection.shutdown(socket.SHUT_WR)
         while select.select([connection], [], [], 0.05 if received else ANSWER_S)[0]:
             if not (part := connection.recv(1 << 20)):
                 break

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgen_cli import atomic
 from musicgen_cli.checkpoint.shape import DecoderShape
 from musicgen_cli.checkpoint.tensors import FloatArray, TensorSource
 from musicgen_cli.engine.decoding.positions import sinusoids
@@ -53,7 +54,7 @@ def write_weights(path: Path, shape: DecoderShape, tensors: TensorSource, *, pos
         CheckpointError: A tensor is missing or can't be used.
         OSError: The file can't be written.
     """
-    with path.open("wb") as file:
+    with atomic.open_private(path) as file:
         writer = _Writer(file)
         sizes = (shape.layers, shape.width, shape.heads, shape.ffn, shape.vocab, shape.codebooks, positions)
         header = struct.pack("<8sI9i", _MAGIC, ABI, *sizes, _ACTIVATIONS[shape.activation], 1)

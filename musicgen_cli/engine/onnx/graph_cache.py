@@ -43,7 +43,7 @@ from musicgen_cli.checkpoint.tensors import FloatArray, Tensors, WrappedTensors
 from musicgen_cli.engine.hardware import has_vnni
 from musicgen_cli.engine.quantization.float_decoder import Text
 from musicgen_cli.engine.quantization.observers import Matrix
-from musicgen_cli.errors import AbsentError, CheckpointError, EngineError
+from musicgen_cli.errors import CheckpointError, EngineError, NativeUnsuitedError
 from musicgen_cli.extras import needs
 
 GRAPH_FORMAT = 5  # raised with every change of what the graphs compute
@@ -67,10 +67,6 @@ EncodePrompts = Callable[[Path], list[Text]]  # the text encoder's graph → the
 # Why the native decoder can't compute a model, found out while its matrices were quantized; a manifest has it then.
 OBSTACLE = "obstacle"
 NEEDS_BLOCKS = "some of its matrices need scales for blocks of weights, which the native decoder doesn't have"
-
-
-class NativeUnsuitedError(AbsentError):
-    """The native decoder would compute a model less well than ONNX Runtime."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from musicgen_cli.actions.models.published import CLIPS, PublishedClip, clips_of
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.settings import cache_dir, models_dir
 from tests.support.model_fixtures import Write
+from tests.support.variants import int8_variant
 
 Run = Callable[..., Any]
 
@@ -37,9 +38,20 @@ def test_nano_is_well(musicgen: Run) -> None:
     done = musicgen("model", "check", "nano")
 
     assert done.code == 0, done.err
-    assert [line.split("\t")[0] for line in done.lines[:-1]] == ["files", "tokenizer", "tensors", "sound", "int8"]
+    assert [line.split("\t")[0] for line in done.lines[:-1]] == [
+        "files",
+        "tokenizer",
+        "tensors",
+        "sound",
+        int8_variant(),
+    ]
     assert done.lines[-1].startswith("musicgen-cli ")
-    for words in (": model nano, ", "tokenizer ok, tensors ok, sound ok (", "int8 ok (", "; onnxruntime 1."):
+    for words in (
+        ": model nano, ",
+        "tokenizer ok, tensors ok, sound ok (",
+        f"{int8_variant()} ok (",
+        "; onnxruntime 1.",
+    ):
         assert words in done.lines[-1]
 
 
@@ -68,19 +80,19 @@ def test_a_pulled_model_without_weights_is_checked_as_far_as_possible(musicgen: 
 
     assert done.code == 0, done.err
     assert "tensors not checked" in done.lines[-1]
-    assert "int8 ok" in done.lines[-1]
+    assert f"{int8_variant()} ok" in done.lines[-1]
 
 
 def test_a_damaged_file_is_exit_7(musicgen: Run, write: Write) -> None:
     """It is found by its hash, before anything is run."""
     musicgen("model", "pull", write("mine"))
-    graph = next((models_dir() / "mine" / "graphs").rglob("step.data"))
+    graph = next((models_dir() / "mine" / "graphs").rglob("sound.data"))
     content = graph.read_bytes()
     graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     done = musicgen("model", "check", "mine")
 
     assert (done.code, done.out) == (7, "")
-    assert "step.data" in done.err
+    assert "sound.data" in done.err
 
 
 @pytest.mark.parametrize("value", [None, np.nan])
@@ -140,7 +152,7 @@ def test_other_values_than_the_published_ones_are_a_problem(write: Write) -> Non
     assert finding.state == "wrong"
     assert finding.text.startswith("not transformers' published values: up to 3")
     assert "times the tolerance of 0.0001 off" in finding.text
-    assert list(prepared_graphs(find_checkpoint(str(folder), folder), cache_dir())) == ["int8"]
+    assert list(prepared_graphs(find_checkpoint(str(folder), folder), cache_dir())) == [int8_variant()]
 
 
 def test_published_values_need_float32(musicgen: Run, write: Write) -> None:
