@@ -128,7 +128,7 @@ class Hub:
         with _translated():
             response = self._client.get(url, params={"blobs": "true"})
             _check(response, name, revision)
-        if (repository := parse_listing(response.content, name)) is None:
+        if (repository := parse_listing(response.content, name, revision)) is None:
             raise BadAnswerError(f"{_endpoint()} answered with something that is not a repository")
         return repository
 

@@ -28,7 +28,7 @@ class _Sibling(BaseModel):
 
 class _ModelInfo(BaseModel):
     id: str | None = Field(None, max_length=200)
-    sha: str = Field(pattern="^[0-9a-f]{40,64}$")
+    sha: str | None = Field(None, pattern="^[0-9a-f]{40,64}$")
     siblings: list[_Sibling] = Field(max_length=_MOST_FILES)
     cardData: dict[str, Any] | None = None  # noqa: N815
 
@@ -74,19 +74,20 @@ class Repository:
     """One revision of a repository."""
 
     id: str  # OWNER/REPO
-    commit: str
+    commit: str  # or the revision that was asked for, at a mirror that doesn't tell the commit
     license: str | None  # as its model card says
     names: Collection[str]  # of its files
     files: Mapping[str, RemoteFile]  # those that are listed with size and hash
     current_id: str  # differs from `id` if the repository was renamed
 
 
-def parse_listing(content: bytes, name: str) -> Repository | None:
+def parse_listing(content: bytes, name: str, revision: str | None = None) -> Repository | None:
     """
     Parse the hub's answer to `GET /api/models/{name}?blobs=true`; None if it is something else.
 
     Args:
         name: OWNER/REPO, as it was asked for.
+        revision: The branch, tag or commit that was asked for; None is the main branch.
     """
     try:
         info = _ModelInfo.model_validate_json(content)
@@ -95,7 +96,7 @@ def parse_listing(content: bytes, name: str) -> Repository | None:
     license_ = (info.cardData or {}).get("license")
     return Repository(
         name,
-        info.sha,
+        info.sha or revision or "main",
         license_ if isinstance(license_, str) else None,
         frozenset(file.rfilename for file in info.siblings),
         {

@@ -57,6 +57,7 @@ class Hub:
     wrong: set[str] = field(default_factory=set)  # files whose last byte is sent with one bit flipped
     without_range: bool = False  # whether Range headers are ignored
     lists_only_names: bool = False  # whether listings lack sizes and hashes, as those of mirrors do
+    lists_no_commit: bool = False  # whether listings lack the commit, too
     head: str = (
         "hub"  # how HEAD is answered: as the hub does; as a "mirror" that redirects nothing; or "no-hash", "none"
     )
@@ -78,8 +79,9 @@ class Hub:
         self.repositories.setdefault(name, {})[revision] = Revision(folder, commit)
 
     def folder(self, name: str, commit: str = COMMIT) -> Path:
-        """Return the folder of a repository at a commit."""
-        return next(found.folder for found in self.repositories[name].values() if found.commit == commit)
+        """Return the folder of a repository at a commit, or of a branch."""
+        revisions = self.repositories[name]
+        return next(found.folder for branch, found in revisions.items() if commit in {branch, found.commit})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -134,7 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
             if path.is_file()
         ]
         card = {"license": self.hub.license} if self.hub.license else {}
-        answer = {"id": name, "sha": found.commit, "siblings": files, "cardData": card}
+        sha = {} if self.hub.lists_no_commit else {"sha": found.commit}
+        answer = {"id": name, **sha, "siblings": files, "cardData": card}
         self._answer(200, json.dumps(answer).encode(), **{"Content-Type": "application/json"})
 
     def _redirect(self, name: str, commit: str, file: str) -> None:

@@ -321,6 +321,8 @@ def _open_hub() -> Hub:
     # huggingface_hub reads this when it is imported. Without it, it sends which programs are installed here, and asks
     # the hub for a list of coding assistants to look for. A user who wants that sets it to 0.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not os.environ.get("HF_ENDPOINT"):  # set to nothing, it would be a hub without an address
+        os.environ.pop("HF_ENDPOINT", None)
     with needs("local"):
         from musicgen_cli.checkpoint.hub import Hub
     return Hub()

@@ -164,6 +164,16 @@ def test_a_mirror_that_lists_only_names_is_asked_for_sizes_and_hashes(
     assert installed() == ["small"]
 
 
+def test_a_mirror_that_does_not_tell_the_commit_is_asked_for_the_branch(musicgen: Run, hub: Hub, small: Path) -> None:
+    """The branch is what `model show` has as the revision, as no more is known."""
+    hub.lists_only_names = hub.lists_no_commit = True
+    done = musicgen("model", "pull", "small")
+    assert done.code == 0, done.err
+    asked = [path for method, path in hub.requests if method == "HEAD" and "/resolve/" in path]
+    assert asked == [f"/{SMALL}/resolve/main/{name}" for name in FILES]
+    assert "revision\tmain\n" in musicgen("model", "show", "small").out
+
+
 def test_shards_are_downloaded_from_a_mirror_that_lists_only_names(musicgen: Run, hub: Hub, sharded: Path) -> None:
     """Their index is asked for, read, and checked first."""
     hub.lists_only_names = True
