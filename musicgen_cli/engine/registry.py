@@ -7,6 +7,7 @@ texts, in checks and in messages come from the rows.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -28,6 +29,10 @@ Note = Callable[[str], None]
 
 _PULL_ADVICE = ", the small one that comes with musicgen; for full quality: musicgen model pull small"
 DEFAULT_PRECISION = "int8"  # of DEFAULT_BACKEND
+_COMPILER_ADVICE = (
+    "this installation has no native decoder, so ONNX Runtime makes the takes, more slowly; "
+    "to get it, install musicgen again where there is a C compiler"
+)
 _DAY_S = 24 * 60 * 60
 
 
@@ -176,8 +181,11 @@ def open_local(
         return backend.load(model, options, note)
     with needs("local"):
         from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+    default = default_backend(find_checkpoint(model, models_dir(), cache_dir()), precision)
+    if default is backend and precision != "fp32":
+        _note_absent_library(note)
     try:
-        return default_backend(find_checkpoint(model, models_dir(), cache_dir()), precision).load(model, options, note)
+        return default.load(model, options, note)
     except NativeUnsuitedError:
         return backend.load(model, options, note)
 
@@ -224,17 +232,26 @@ def resolve_model(model: str, note: Note) -> Checkpoint:
     return checkpoint
 
 
-def _is_due(stamp: Path) -> bool:
+def _note_absent_library(note: Note) -> None:
+    """Say once that this installation was made without a C compiler, where one would have made takes faster."""
+    from musicgen_cli.engine.native import library
+
+    if library.could_be_compiled() and _is_due(state_dir() / "native-decoder-advised", every_s=math.inf):
+        note(_COMPILER_ADVICE)
+
+
+def _is_due(stamp: Path, *, every_s: float = _DAY_S) -> bool:
     """
-    Return whether something that is said once a day is to be said now, and take note of it as far as that is possible.
+    Return whether something that is said now and then is to be said now, and take note of it as far as possible.
 
     Args:
         stamp: A file whose time is when it was last said.
+        every_s: How often it is said; infinite means once.
     """
     if not stamp.is_absolute():  # there is no home directory
         return True
     with suppress(OSError):
-        if abs(time.time() - stamp.stat().st_mtime) < _DAY_S:  # a time in the future comes from a clock set back
+        if abs(time.time() - stamp.stat().st_mtime) < every_s:  # a time in the future comes from a clock set back
             return False
     with suppress(OSError):
         atomic.make_private_folder(stamp.parent)

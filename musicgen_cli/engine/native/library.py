@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes as c
 import os
+import platform
 import sys
 from functools import cache
 from pathlib import Path
@@ -98,6 +99,11 @@ def instruction_set() -> str:
     return names[0]
 
 
+def could_be_compiled() -> bool:
+    """Return whether there is no library, though there are kernels for this kind of processor."""
+    return not LIBRARY.exists() and platform.machine().lower() in {"x86_64", "amd64", "aarch64", "arm64"}
+
+
 def check(result: int, task: str) -> None:
     """
     Raise what a result of the library stands for.
@@ -122,6 +128,4 @@ def check(result: int, task: str) -> None:
 
 
 def _is_arm() -> bool:
-    import platform
-
     return platform.machine().lower() in {"aarch64", "arm64"}

@@ -174,6 +174,19 @@ def test_without_the_library_onnx_runtime_computes(monkeypatch: pytest.MonkeyPat
     assert (caught.value.exit_code, caught.value.hint) == (8, "use `--engine onnx`")
 
 
+def test_an_installation_without_the_library_says_so_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not where float32 was asked for, which it couldn't compute anyway."""
+    monkeypatch.setattr(library, "LIBRARY", tmp_path / "removed")
+    notes: list[str] = []
+    for precision in ("fp32", None, "int8"):
+        registry.open_local("nano", precision=precision, note=notes.append).close()
+
+    said = "this installation has no native decoder, so ONNX Runtime makes the takes, more slowly; "
+    assert [text for text in notes if "C compiler" in text] == [
+        f"{said}to get it, install musicgen again where there is a C compiler"
+    ]
+
+
 def test_a_model_of_an_odd_shape_is_computed_by_onnx_runtime(
     write: Any, nano: Checkpoint, nano_tensors: Mapping[str, Any]
 ) -> None:
