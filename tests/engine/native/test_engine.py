@@ -35,7 +35,6 @@ from musicgen_cli.engine.native.weights import unsupported, write_weights
 from musicgen_cli.engine.onnx.engine import OnnxEngine
 from musicgen_cli.engine.onnx.graph_cache import DECODER_STEP, NATIVE_STEP, NATIVE_VARIANT, graph_folder
 from musicgen_cli.errors import AbsentError, EngineError
-from musicgen_cli.settings import cache_dir
 from tests.support.clips import request
 from tests.support.decoding import sampling
 from tests.support.native import RandomTensors, small_shape
@@ -168,7 +167,7 @@ def test_without_the_library_onnx_runtime_computes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(library, "LIBRARY", tmp_path / "removed")
 
     assert opened("nano") == "onnx"
-    assert fidelity_of(find_checkpoint("nano", tmp_path), NATIVE_VARIANT, cache_dir(), lambda _: None) is None
+    assert fidelity_of(find_checkpoint("nano", tmp_path), NATIVE_VARIANT, tmp_path / "cache", lambda _: None) is None
     with pytest.raises(AbsentError, match="can't compute nano here: this installation has no native library") as caught:
         opened("nano", engine="native")
     assert (caught.value.exit_code, caught.value.hint) == (8, "use `--engine onnx`")
