@@ -32,7 +32,7 @@ _REPLACEMENTS = (
     ({"Regex": " {2,}"}, "▁"),
     ({"String": " "}, "▁"),
 )
-_PLAIN_PRE_TOKENIZERS = frozenset({"Metaspace", "WhitespaceSplit"})
+_PLAIN_PRE_TOKENIZERS = frozenset({"Metaspace", "Whitespace", "WhitespaceSplit"})
 _MODELS = frozenset({"Unigram", "WordLevel"})
 
 

@@ -72,6 +72,7 @@ MODELS: dict[str, tuple[Config, Config, Config]] = {
             "compress": 4,
             "num_filters": 8,
             "upsampling_ratios": [2, 3],
+            "sampling_rate": 6000,  # or there would be more frames a second than are supported
             "residual_kernel_size": 5,
         },
     ),
