@@ -56,10 +56,11 @@ static void run_layer(mg_decoder *d, team *team, int number) {
 }
 
 static void step(mg_decoder *d, team *team) {
-    const int layers = d->model->sizes.layers;
+    /* Read here: after the last phase, another thread may already have begun the next step, or have freed the decoder. */
+    const int layers = d->model->sizes.layers, wanted = d->wanted;
     const uint64_t before = begin_floats(); /* another library may have changed them in the caller's thread alone */
     embed(d, team);
     for (int i = 0; i < layers && !has_left(team); i++) run_layer(d, team, i);
-    if (!has_left(team) && d->wanted) compute_logits(d, team);
+    if (!has_left(team) && wanted) compute_logits(d, team);
     end_floats(before);
 }
