@@ -2,7 +2,7 @@
 Compare the local engine with MusicGen on OpenVINO: one clip, and eight at once.
 
     pip install openvino nncf
-    python -m benchmarks.peers [--rounds 3] [--seconds 3] [--cache FOLDER]
+    python -m benchmarks.peers [--engine native] [--rounds 3] [--seconds 3] [--cache FOLDER]
 
 OpenVINO is what came closest in a comparison with other ways to run the model on these processors; see
 `openvino_peer`. The model is the random one of `benchmarks.engine`, which makes it; the conversion for OpenVINO is kept
@@ -32,13 +32,14 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="[3]")
     parser.add_argument("--seconds", type=float, default=3, help="duration of a clip [3]")
+    parser.add_argument("--engine", choices=("native", "onnx"), default="native", help="the one to compare [native]")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for the models and their graphs")
     options = parser.parse_args()
     model = random_model(options.cache)
     os.environ["XDG_CACHE_HOME"] = str(model.parent)  # the workers' graphs go there
     figures: Rounds = defaultdict(list)
     with ExitStack() as stack:
-        engine = stack.enter_context(Worker("musicgen", str(model), "int8"))
+        engine = stack.enter_context(Worker("musicgen", str(model), "int8", options.engine))
         peer = stack.enter_context(
             Worker(
                 *("openvino", str(model), str(model.parent / "openvino"), str(options.seconds)),
