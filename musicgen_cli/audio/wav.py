@@ -100,13 +100,7 @@ def inspect(wav: bytes) -> WavInfo:
     if riff_size + 8 != len(wav):
         raise InvalidWavError(f"the WAV's header says {riff_size + 8} bytes, the file has {len(wav)}")
     fmt: bytes | None = None
-    offset = 12
-    for _ in range(_MOST_CHUNKS):
-        if offset + 8 > len(wav):
-            break
-        name = wav[offset : offset + 4]
-        (size,) = struct.unpack_from("<I", wav, offset + 4)
-        start = offset + 8
+    for name, start, size in _chunk_headers(wav):
         if start + size > len(wav):
             raise _cut_short(wav, name, size, start)
         if name == b"fmt ":
@@ -115,7 +109,6 @@ def inspect(wav: bytes) -> WavInfo:
             if fmt is None:
                 raise InvalidWavError(_NO_FORMAT)
             return _info(fmt, wav, start, size)
-        offset = start + size + size % 2
     raise InvalidWavError("the WAV has no data chunk")
 
 
@@ -136,13 +129,7 @@ def rebuilt(wav: bytes) -> bytes:
         raise InvalidWavError(_NO_WAV)
     fmt: bytes | None = None
     long_size: int | None = None  # of the samples, in RF64
-    offset = 12
-    for _ in range(_MOST_CHUNKS):
-        if offset + 8 > len(wav):
-            break
-        name = wav[offset : offset + 4]
-        (size,) = struct.unpack_from("<I", wav, offset + 4)
-        start = offset + 8
+    for name, start, size in _chunk_headers(wav):
         if name == b"data":
             if fmt is None:
                 raise InvalidWavError(_NO_FORMAT)
@@ -155,7 +142,6 @@ def rebuilt(wav: bytes) -> bytes:
             fmt = wav[start : start + min(size, _FORMAT_BYTES)]
         elif name == b"ds64" and size >= 16:
             (long_size,) = struct.unpack_from("<Q", wav, start + 8)
-        offset = start + size + size % 2
     raise InvalidWavError("the WAV has no data chunk")
 
 
@@ -248,17 +234,25 @@ def to_wav(values: array[Any], info: WavInfo) -> bytes:
 def _chunks(
     wav: bytes | mmap, offset: int = 12, end: int | None = None, *, most: int = _MOST_CHUNKS
 ) -> Iterator[tuple[int, int, bytes]]:
-    """Yield start, end and name of each complete chunk, of at most `most`."""
+    """Yield start, end and name of each chunk up to the first one that is cut short, of at most `most`."""
+    end = len(wav) if end is None else end
+    for name, start, size in _chunk_headers(wav, offset, end, most=most):
+        if start + size > end:
+            return
+        yield start, start + size, name
+
+
+def _chunk_headers(
+    wav: bytes | mmap, offset: int = 12, end: int | None = None, *, most: int = _MOST_CHUNKS
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and size of each chunk, of at most `most`; the last one may be larger than what is left."""
     end = len(wav) if end is None else end
     for _ in range(most):
         if offset + 8 > end:
             return
         (size,) = struct.unpack_from("<I", wav, offset + 4)
-        start = offset + 8
-        if start + size > end:
-            return
-        yield start, start + size, wav[offset : offset + 4]
-        offset = start + size + size % 2
+        yield wav[offset : offset + 4], offset + 8, size
+        offset += 8 + size + size % 2
 
 
 def _with_samples(fmt: bytes, wav: bytes, start: int, size: int) -> bytes:
