@@ -135,7 +135,7 @@ INLINE const float *row_of(const input *in, int r) {
     return in->x + (size_t)(in->index ? in->index[r] : r) * in->stride;
 }
 
-/* Least result of an activation, which becomes code -128: quantize.py's ACTIVATION_MINIMUM. */
+/* Least result of an activation, which becomes code -128: ACTIVATION_MINIMUM of engine/quantization/codes.py. */
 INLINE float least_of(const mg_decoder *d) { return d->model->sizes.activation == RELU ? 0.0f : -0.1701f; }
 
 /* Each thread rounds all rows for itself. */

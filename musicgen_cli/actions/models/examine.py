@@ -143,15 +143,14 @@ def _sound(checkpoint: Checkpoint, note: Callable[[str], None]) -> Finding:
 
 def _predictions(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Callable[[str], None]) -> Finding:
     """Compare a variant (`graph_cache.variant`) with float32."""
-    name = variant
     divergence = fidelity_of(checkpoint, variant, cache_dir, note)
     if divergence is None:
-        return Finding(name, UNKNOWN, "its distance from float32 wasn't measured when the model was pulled")
+        return Finding(variant, UNKNOWN, "its distance from float32 wasn't measured when the model was pulled")
     if variant == REFERENCE:
-        return Finding(name, OK, "exact")
+        return Finding(variant, OK, "exact")
     default = needed_variant(checkpoint, checkpoint.precision or registry.DEFAULT_PRECISION, None)
     state = WRONG if variant == default and divergence > MAX_KL else OK
-    return Finding(name, state, in_words(variant, divergence), divergence)
+    return Finding(variant, state, in_words(variant, divergence), divergence)
 
 
 def _published(

@@ -1,7 +1,7 @@
 """
 The engine whose decoder step is one native call; text encoder and codec are graphs on ONNX Runtime.
 
-It is the default where it can be used: `obstacle` tells why it can't.
+It is the default where it can be used: `registry.native_obstacle` tells why it can't.
 """
 
 from __future__ import annotations
