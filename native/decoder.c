@@ -201,29 +201,3 @@ int mg_run(mg_decoder *d, int count, const int64_t *rows, const int64_t *positio
     pool_run(d->pool, d->step, d);
     return MG_OK;
 }
-
-int mg_kv_peaks(const mg_decoder *d, int rows, int positions, float *peaks) {
-    if (!d || !peaks || rows < 1 || rows > d->rows || positions < 1 || positions > d->positions) return MG_BAD_ARGUMENT;
-    const mg_sizes *s = &d->model->sizes;
-    const int width = d->model->head_width;
-    memset(peaks, 0, 2 * (size_t)s->layers * (size_t)s->width * sizeof *peaks);
-    for (int row = 0; row < rows; row++)
-        for (int i = 0; i < s->layers; i++)
-            for (int head = 0; head < s->heads; head++) {
-                const uint8_t *tiles = tiles_of(d, row, i, head);
-                float *keys = peaks + 2 * (size_t)i * (size_t)s->width + (size_t)head * (size_t)width;
-                float *values = keys + s->width;
-                for (int p = 0; p < positions; p++) {
-                    const uint8_t *k = tiles + (size_t)(p / TILE) * d->block_stride + (size_t)(p % TILE) * 4;
-                    const uint8_t *v = tiles + (size_t)(p / TILE) * d->block_stride + d->tile +
-                                       (size_t)(p % TILE / 4) * 64 + (size_t)(p % 4);
-                    for (int c = 0; c < width; c++) {
-                        const float key = (float)abs(k[c / 4 * 64 + c % 4] - 128);
-                        const float value = (float)abs(v[c / PANEL * 256 + c % PANEL * 4] - 128);
-                        if (key > keys[c]) keys[c] = key;
-                        if (value > values[c]) values[c] = value;
-                    }
-                }
-            }
-    return MG_OK;
-}

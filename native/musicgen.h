@@ -99,7 +99,4 @@ MG_API int mg_move(mg_decoder *decoder, int source, int target, int positions);
 MG_API int mg_run(mg_decoder *decoder, int count, const int64_t *rows, const int64_t *positions, const int64_t *tokens,
                   const float *inputs, int wanted, float *logits);
 
-/* Return the largest magnitude of each channel in the first positions of the first rows, as `scales`, in codes. */
-MG_API int mg_kv_peaks(const mg_decoder *decoder, int rows, int positions, float *peaks);
-
 #endif

@@ -197,13 +197,6 @@ class NativeDecoder:
             )
         return logits
 
-    def kv_peaks(self, positions: int) -> FloatArray:
-        """Return the largest magnitude of each channel in the first positions of all rows, in steps; as the scales."""
-        shape = self._shape
-        peaks = np.empty((shape.layers, 2, shape.heads, shape.head_width), np.float32)
-        check(self._library.mg_kv_peaks(self._handle, self._rows, positions, peaks.ctypes.data), "read the KV cache")
-        return peaks
-
     def _run(
         self,
         rows: IntArray,

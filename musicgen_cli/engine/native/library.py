@@ -38,7 +38,6 @@ _SIGNATURES = {
     "mg_set_text": (c.c_void_p, c.c_int, c.c_void_p, c.c_int, c.c_int),
     "mg_move": (c.c_void_p, c.c_int, c.c_int, c.c_int),
     "mg_run": (c.c_void_p, c.c_int, *(c.c_void_p,) * 4, c.c_int, c.c_void_p),
-    "mg_kv_peaks": (c.c_void_p, c.c_int, c.c_int, c.c_void_p),
 }
 _FREEING = ("mg_pool_free", "mg_model_free", "mg_decoder_free")
 
