@@ -2,7 +2,7 @@
 One subject that `benchmarks.engine` measures, in a process of its own.
 
     python -m benchmarks.engine_worker memory
-    python -m benchmarks.engine_worker musicgen MODEL PRECISION
+    python -m benchmarks.engine_worker musicgen MODEL PRECISION ENGINE [THREADS]
     python -m benchmarks.engine_worker transformers MODEL KIND
 
 A request is a line of JSON on stdin, `{"method": NAME, ...}` with the arguments of the method; its answer is a line of
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -90,8 +91,14 @@ class TimingListener:
 class Musicgen:
     """The engine of this project."""
 
-    def __init__(self, model: str, precision: str) -> None:
-        self._engine: Any = open_local(model, precision=precision, note=lambda text: print(text, file=sys.stderr))
+    def __init__(self, model: str, precision: str, engine: str, threads: str | None = None) -> None:
+        self._engine: Any = open_local(
+            model,
+            engine=engine,
+            precision=precision,
+            threads=int(threads) if threads else None,
+            note=lambda text: print(text, file=sys.stderr),
+        )
 
     def clips(self, prompts: list[str], duration: float) -> Answer:
         """Make a clip of each prompt, all at once."""
@@ -108,6 +115,32 @@ class Musicgen:
             "latency_s": listeners[0].latency_s(),
             "sha256": hashlib.sha256(clips[0].wav).hexdigest(),
         }
+
+    def step(self, rows: int, position: int, count: int) -> Answer:
+        """Return the median time of a step of `rows` rows, every other one with a prompt, at a position."""
+        model, shape = self._engine.model, self._engine.shape.decoder
+        decoder = model.decoder(rows=rows, steps=position + 1)
+        conditioning = model.encode_text(self._engine.tokenize("calm ambient piano"))
+        for row in range(0, rows, 2):
+            decoder.set_conditioning(row, conditioning)
+        tokens = np.random.default_rng(0).integers(0, shape.vocab, (rows, shape.codebooks))
+        for at in range(0, position, 16):  # touches the memory of the KV cache
+            decoder(tokens, np.full(rows, at))
+        times = []
+        for _ in range(count):
+            started = time.perf_counter()
+            decoder(tokens, np.full(rows, position))
+            times.append(time.perf_counter() - started)
+        return {"seconds": float(np.median(times))}
+
+    def busy_clip(self, prompts: list[str], duration: float) -> Answer:
+        """Make a clip while another process keeps one core busy."""
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            return self.clips(prompts, duration)
+        finally:
+            other.kill()
+            other.wait()
 
     def logits(self, prompt: str, steps: int, tokens: str, to: str) -> Answer:
         """
@@ -142,8 +175,7 @@ class Musicgen:
 
     def peak(self) -> Answer:
         """Return the peak memory of this process."""
-        status = Path("/proc/self/status").read_text("ascii")
-        return {"bytes": 1024 * int(status.split("VmHWM:")[1].split()[0])}
+        return peak_memory()
 
 
 class Transformers:
@@ -201,6 +233,12 @@ class Transformers:
             samples = self._model.audio_encoder.decode(self._torch.tensor(np.load(codes)[None, None]), [None])[0]
         np.save(to, samples[0].numpy())
         return {}
+
+
+def peak_memory() -> Answer:
+    """Return the peak memory of this process."""
+    status = Path("/proc/self/status").read_text("ascii")
+    return {"bytes": 1024 * int(status.split("VmHWM:")[1].split()[0])}
 
 
 def kl_divergence(reference: str, other: str) -> float:
@@ -269,9 +307,13 @@ def build_model(folder: Path, words: set[str]) -> None:
 
 
 def main() -> None:
+    serve({"memory": Memory, "musicgen": Musicgen, "transformers": Transformers})
+
+
+def serve(subjects: dict[str, Any]) -> None:
+    """Load the subject that the first argument of this process names, and answer requests until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print to stdout goes to stderr
-    subjects: dict[str, Any] = {"memory": Memory, "musicgen": Musicgen, "transformers": Transformers}
     subject = subjects[sys.argv[1]](*sys.argv[2:])
     for line in sys.stdin:
         request = json.loads(line)

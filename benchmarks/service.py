@@ -4,6 +4,7 @@ Measure `musicgen serve` under load, compared with a plain FastAPI service that 
     python -m benchmarks.service [--model nano] [--clients 1 2 4 8 16] [--quick] [--cache FOLDER]
     python -m benchmarks.service --mixed [--model nano] [--quick]
     python -m benchmarks.service --soak [SECONDS]
+    python -m benchmarks.service --hostile [SECONDS]
 
 Throughput: clients send requests for 1 s clips in a closed loop until each has five answers. Each has an address of its
 own on loopback, since the service takes an address for a client. A refused client retries as the contract says: after
@@ -17,6 +18,10 @@ are printed.
 
 --soak: twice as many clients as fit into the slots and the queue, for some minutes, with `nano`. Each answer is
 compared with the bytes that this process makes of the same request, and the memory of the service is watched.
+
+--hostile: four clients of `nano`, for some minutes by themselves, then as long beside 2,000 connections that send
+nothing, or half a head or body and then a byte now and then, and that are opened again when the service closes them.
+The service may open 1,024 files. The clients' latency in both halves is compared; memory and log are measured.
 
 Without `--model nano`, the model is a random one of musicgen-small's size, which `benchmarks.engine` makes. The plain
 service needs the extra torch and is left out without it.
@@ -33,10 +38,12 @@ import itertools
 import os
 import random
 import statistics
+import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +55,11 @@ from musicgen_cli import limits
 from musicgen_cli.contract import GenerateRequest, read_answer
 from musicgen_cli.engine.base import NullListener
 from musicgen_cli.engine.registry import open_local
+from tests.support.service_process import ServiceProcess
 
 NANO = Path(__file__).parent.parent / "musicgen_cli" / "models" / "nano"
 PROMPTS = ("calm ambient piano", "energetic techno with heavy drums", "jazz")  # the plain service needs a prompt
+HONEST = 4  # clients beside hostile connections
 MEMORY_INTERVAL_S = 1.0  # between two readings of the service's memory
 
 
@@ -126,6 +135,8 @@ def load(server: Server, clients: int, answers: int, most_s: float) -> Tally:
     def loop(number: int) -> None:
         client = Client(server, number, tally)
         for turn in range(answers):
+            if time.monotonic() > started + most_s:
+                return
             client.generate(numbered_request(1000 * number + turn), started + most_s)
 
     with ThreadPoolExecutor(clients) as pool:
@@ -233,6 +244,49 @@ def soak(server: Server, seconds: float, clients: int) -> None:
         raise SystemExit("MISSED")
 
 
+def measure_hostile(seconds: float) -> None:
+    """
+    Compare the latency of honest clients by themselves with that beside hostile connections.
+
+    Raises:
+        SystemExit: The 95th percentile is more than 1.5 times as high, an honest request failed, the memory grew by
+            more than 64 MB, or the log has 1 MB.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        service = ServiceProcess(Path(folder) / "log", files=1024)
+        server = Server(f"http://127.0.0.1:{service.port}", service.process.pid)
+        load(server, HONEST, answers=5, most_s=60)
+        tallies, memory = [], []
+        for connections in (0, 2000):
+            log(f"{HONEST} clients for {seconds:g} s beside {connections} hostile connections")
+            with flooding(service.port, connections) if connections else contextlib.nullcontext():
+                tallies.append(load(server, HONEST, answers=sys.maxsize, most_s=seconds))
+            memory.append(server.resident_bytes() / 1e6)
+        log_bytes = len(service.stop())
+    alone, beside = (tally.percentile(0.95) for tally in tallies)
+    errors = sum(tally.errors for tally in tallies)
+    print(
+        f"p95 {alone:.3f} s alone, {beside:.3f} s beside hostile connections, ratio (bound: 1.5) {beside / alone:.2f}; "
+        f"{len(tallies[0].seconds)} and {len(tallies[1].seconds)} answers, {errors} errors; "
+        f"memory {memory[0]:.0f} and {memory[1]:.0f} MB; log {log_bytes} bytes"
+    )
+    if beside > 1.5 * alone or errors or memory[1] - memory[0] > 64 or log_bytes > 1_000_000:
+        raise SystemExit("MISSED")
+
+
+@contextlib.contextmanager
+def flooding(port: int, connections: int) -> Iterator[None]:
+    """Hold hostile connections from a process of its own, so that its work takes none of the clients' time here."""
+    command = [sys.executable, "-m", "tests.support.flood", str(port), str(connections)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    with process:
+        process.stdout.readline()
+        yield
+        process.stdin.close()
+
+
 def expected_digests(requests: list[GenerateRequest]) -> list[bytes]:
     """Make the clips of some requests in this process; return the SHA-256 of each WAV."""
     log("making the expected answers")
@@ -260,6 +314,9 @@ def main() -> None:
     parser.add_argument("--mixed", action="store_true", help="measure 1 s clips beside 30 s clips")
     parser.add_argument("--soak", type=float, nargs="?", const=180.0, metavar="SECONDS", help="overload `nano` [180]")
     parser.add_argument(
+        "--hostile", type=float, nargs="?", const=60.0, metavar="SECONDS", help="2,000 connections [60]"
+    )
+    parser.add_argument(
         "--cache",
         type=Path,
         default=Path(platformdirs.user_cache_dir("musicgen", appauthor=False)) / "benchmark",
@@ -268,6 +325,9 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["XDG_CACHE_HOME"] = str(options.cache.absolute())
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
+    if options.hostile is not None:
+        measure_hostile(options.hostile)
+        return
     nano = options.model == "nano" or options.soak is not None
     folder = NANO if nano else options.cache.absolute() / "random-small"
     if not folder.exists():

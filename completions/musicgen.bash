@@ -7,10 +7,10 @@ _musicgen_knows() {
       commands='generate batch list ls show play export tag name rm undo import gallery serve mcp doctor job model store' options='--version --show-completion -h --help'
       ;;
     generate)
-      commands='' options='-d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --detach --play --store --json -q --quiet -h --help'
+      commands='' options='-d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed --bars --bpm -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --detach --play --store --json -q --quiet -h --help'
       ;;
     batch)
-      commands='' options='--input-format --sweep --run --redo --skip-invalid --jobs --retry --max-failures --dry-run --failed -d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --force --store --json -q --quiet -h --help'
+      commands='' options='--input-format --sweep --run --redo --skip-invalid --jobs --retry --max-failures --dry-run --failed -d --duration --temperature --top-k --top-p -g --guidance-scale --sample --greedy --seed --bars --bpm -n --variations -t --tag --creator --parent --variation-set --from --local --no-local --model --engine --device --precision --url --timeout --max-wait -o --output --loop --force --store --json -q --quiet -h --help'
       ;;
     list | ls)
       commands='' options='-n --all -t --tag --creator --set --parent --model --search --since --until --wave --store --json -q --quiet -h --help'
@@ -40,7 +40,7 @@ _musicgen_knows() {
       commands='' options='-o --output -n -t --tag --creator --set --parent --model --search --since --until --embed --open --force --store --json -q --quiet -h --help'
       ;;
     serve)
-      commands='' options='--host --port --model --engine --device --precision --slots --queue --api-key --allow-host --max-duration --log-prompts -h --help'
+      commands='' options='--host --port --model --engine --device --precision --slots --queue --api-key --api-key-file --allow-host --max-duration --log-prompts -h --help'
       ;;
     mcp)
       commands='' options='--local --no-local --model --engine --device --precision --url --timeout --max-wait --store -h --help'
@@ -55,7 +55,7 @@ _musicgen_knows() {
       commands='' options='--timeout-ms --mode --store --json -q --quiet -h --help'
       ;;
     model)
-      commands='pull list show rm' options='-h --help'
+      commands='pull list show check rm' options='-h --help'
       ;;
     'model pull')
       commands='' options='--revision --precision --keep-weights --json -q --quiet -h --help'
@@ -65,6 +65,9 @@ _musicgen_knows() {
       ;;
     'model show')
       commands='' options='--check --json -h --help'
+      ;;
+    'model check')
+      commands='' options='--json -h --help'
       ;;
     'model rm')
       commands='' options='--yes --json -q --quiet -h --help'
@@ -97,7 +100,7 @@ _musicgen_takes() {
     ' --show-completion')
       choices='bash zsh fish'
       ;;
-    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @'* | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'ls -n' | 'ls --search' | 'ls --since' | 'ls --until' | 'export --name' | 'export --bpm' | 'export --bars' | 'name @'* | 'gallery -n' | 'gallery --search' | 'gallery --since' | 'gallery --until' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
+    'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate --bars' | 'generate --bpm' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @'* | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch --bars' | 'batch --bpm' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'ls -n' | 'ls --search' | 'ls --since' | 'ls --until' | 'export --name' | 'export --bpm' | 'export --bars' | 'name @'* | 'gallery -n' | 'gallery --search' | 'gallery --since' | 'gallery --until' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
       ;;
     'generate -t' | 'generate --tag' | 'batch -t' | 'batch --tag' | 'list -t' | 'list --tag' | 'ls -t' | 'ls --tag' | 'tag --add' | 'tag --rm' | 'import -t' | 'import --tag' | 'gallery -t' | 'gallery --tag')
       stored=tags
@@ -105,7 +108,7 @@ _musicgen_takes() {
     'generate --creator' | 'batch --creator' | 'list --creator' | 'ls --creator' | 'import --creator' | 'gallery --creator')
       stored=creators
       ;;
-    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'ls --parent' | 'play @'* | 'export @'* | 'tag @'* | 'name @0' | 'rm @'* | 'undo @'* | 'gallery --parent')
+    'generate --parent' | 'generate --from' | 'batch --parent' | 'batch --from' | 'list --parent' | 'ls --parent' | 'name @0' | 'gallery --parent')
       stored=takes
       ;;
     'generate --variation-set' | 'batch --variation-set' | 'list --set' | 'ls --set' | 'gallery --set')
@@ -115,7 +118,7 @@ _musicgen_takes() {
       stored=models paths=dirs
       ;;
     'generate --engine' | 'batch --engine' | 'serve --engine' | 'mcp --engine')
-      choices='onnx torch'
+      choices='onnx native torch'
       ;;
     'generate --device' | 'batch --device' | 'serve --device' | 'mcp --device')
       choices='auto cpu cuda mps'
@@ -123,7 +126,7 @@ _musicgen_takes() {
     'generate --precision' | 'batch --precision' | 'serve --precision' | 'mcp --precision' | 'model pull --precision')
       choices='int8 fp32 bf16'
       ;;
-    'generate -o' | 'generate --output' | 'batch --failed' | 'batch -o' | 'batch --output' | 'batch @0' | 'export -o' | 'export --output' | 'import @'* | 'gallery -o' | 'gallery --output')
+    'generate -o' | 'generate --output' | 'batch --failed' | 'batch -o' | 'batch --output' | 'batch @0' | 'export -o' | 'export --output' | 'import @'* | 'gallery -o' | 'gallery --output' | 'serve --api-key-file')
       paths=files
       ;;
     'generate --store' | 'batch --store' | 'list --store' | 'ls --store' | 'show --store' | 'play --store' | 'export --store' | 'tag --store' | 'name --store' | 'rm --store' | 'undo --store' | 'import --store' | 'gallery --store' | 'mcp --store' | 'doctor --store' | 'job list --store' | 'job show --store' | 'job poll --store' | 'job wait --store' | 'job cancel --store' | 'store path --store' | 'store stats --store' | 'store check --store' | 'store repair --store' | 'store compact --store' | 'store gc --store')
@@ -135,11 +138,17 @@ _musicgen_takes() {
     'list --model' | 'ls --model' | 'gallery --model')
       stored=makers
       ;;
-    'show @0')
+    'show @0' | 'play @'* | 'export @'* | 'tag @'*)
       stored=takes,sets
       ;;
     'export --format')
       choices='wav flac ogg mp3'
+      ;;
+    'rm @'*)
+      stored=removable,sets
+      ;;
+    'undo @'*)
+      stored=removed
       ;;
     'job show @0' | 'job poll @'* | 'job wait @'* | 'job cancel @'*)
       stored=jobs
@@ -150,7 +159,7 @@ _musicgen_takes() {
     'model pull @0')
       stored=published paths=dirs
       ;;
-    'model show @0')
+    'model show @0' | 'model check @0')
       stored=here paths=dirs
       ;;
     'model rm @'*)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_cli import settings as configuration
-from musicgen_cli.actions.batch.batch import Batch, Outcome
+from musicgen_cli.actions.batch.batch import Batch, checked_numbers
+from musicgen_cli.actions.batch.outcome import Outcome
 from musicgen_cli.actions.batch.parents import find_parents
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
@@ -22,7 +23,7 @@ from musicgen_cli.actions.engines import LogReporter, configure, open_engine, op
 from musicgen_cli.actions.generate import GenerateOptions, StoredTake, expected_bytes, make_all, plan
 from musicgen_cli.engine.base import LogListener, ProgressListener
 from musicgen_cli.errors import InvalidValueError, UsageError
-from musicgen_cli.request_fields import FIELDS
+from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Store
 
@@ -36,9 +37,9 @@ def generate(
     variations: int = 1,
     tags: str | Sequence[str] = (),
     creator: str | None = None,
-    parent_id: str | None = None,
+    parent_id: str | Artifact | None = None,
     variation_set_id: str | None = None,
-    from_id: str | None = None,
+    from_id: str | Artifact | None = None,
     local: bool | None = None,
     model: str | None = None,
     url: str | None = None,
@@ -53,14 +54,15 @@ def generate(
         variations: The number of takes, of one variation set, with seeds counting up.
         tags: Tags of each take; a text is one tag.
         creator: Recorded with each take; None means the setting.
-        parent_id: The take that these come from: an id, the start of one, or `last`.
+        parent_id: The take that these come from: itself, its id, the start of one, or `last`.
         variation_set_id: The variation set that they join.
-        from_id: A take whose prompt and parameters are the defaults.
+        from_id: A take whose prompt and parameters are the defaults, named in the same way.
         local: Run the model in this process; None means the setting.
         model: Name or folder of a local model. A published model that isn't on this machine is pulled first.
         url: Address of the service; None means the setting.
         store: The store's folder; None means the setting.
-        fields: Further fields of the request: `duration` in seconds, `seed`, `temperature`, …
+        fields: Further fields of the request: `duration` in seconds (or `bars`, and `bpm` unless the prompt names the
+            tempo), `seed`, `temperature`, …
 
     Raises:
         TypeError: There is no such field.
@@ -74,14 +76,14 @@ def generate(
         creator=settings.creator,
         tags=[tags] if isinstance(tags, str) else tags,
         variations=variations,
-        parent_id=parent_id,
-        variation_set_id=variation_set_id and configuration.label("variation_set_id", variation_set_id),
-        from_id=from_id,
+        parent_id=_id_of(parent_id),
+        variation_set_id=None if (name := variation_set_id) is None else configuration.label("variation_set_id", name),
+        from_id=_id_of(from_id),
     )
-    planned_takes = plan(options, archive)
+    planned_takes = plan(options, archive, note=_log.info)
     archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     config = configure(settings)
-    with closing(open_engine(config, _reporter, api_key=settings.api_key, clips=variations)) as engine:
+    with closing(open_engine(config, _reporter, api_key=settings.api_key, clips=len(planned_takes))) as engine:
         takes = make_all(planned_takes, engine, archive, _listener, jobs=engine.slots)
         return [_logged(take) for take in takes]
 
@@ -119,12 +121,13 @@ def batch(
         store: The store's folder; None means the setting.
 
     Raises:
-        TypeError: `rows` is one row, or a text.
-        InvalidValueError: Rows are wrong, and nothing was made.
+        TypeError: `rows` is one row, or not of mappings.
+        InvalidValueError: A number is out of its range, or rows are wrong, and nothing was made.
         MusicgenError: As `Batch.run`.
     """
     if isinstance(rows, Mapping | str):
         raise TypeError(f"rows must be a list of mappings, got one {type(rows).__name__}")
+    jobs, retry, max_failures = checked_numbers(jobs, retry, max_failures)
     sweep, urls = ([each] if isinstance(each, str) else each for each in (sweep, urls))
     settings = _settings(local=local, model=model, url=urls[0] if urls else None, store=store)
     archive = Store(settings.store, warn=_log.warning)
@@ -132,7 +135,7 @@ def batch(
         wrong = []
         for line, row in enumerate(rows, 1):
             try:
-                worklist.add(line, dict(row))
+                worklist.add(line, _as_dict(line, row))
             except InvalidValueError as err:
                 wrong.append(f"row {line}: {err}")
         parents, missing = find_parents(worklist, archive)
@@ -147,6 +150,30 @@ def batch(
             yield from work.run(engine, _BatchLog(), jobs=jobs or engine.slots, retry=retry, max_failures=max_failures)
 
 
+def _as_dict(line: int, row: object) -> dict[str, Any]:
+    """
+    Return a row of a batch as a dictionary.
+
+    Raises:
+        TypeError: It is something else, such as a prompt alone.
+    """
+    if not isinstance(row, Mapping):
+        raise TypeError(f"rows must be a list of mappings, and row {line} is a {type(row).__name__}")
+    return dict(row)
+
+
+def _id_of(take: str | Artifact | None) -> str | None:
+    """
+    Return the id of a take that was named by itself, or by an id.
+
+    Raises:
+        InvalidValueError: It is empty.
+    """
+    if take == "":
+        raise InvalidValueError("an id must not be empty: None stands for no take")
+    return take.id if isinstance(take, Artifact) else take
+
+
 def _check_fields(fields: Mapping[str, Any]) -> None:
     """
     Check the names of further fields, as Python does for other arguments.
@@ -154,7 +181,7 @@ def _check_fields(fields: Mapping[str, Any]) -> None:
     Raises:
         TypeError: There is no such field; the message names the nearest argument, or all fields.
     """
-    names = [field.name for field in FIELDS]
+    names = [field.name for field in (*FIELDS, *LENGTH_FIELDS)]
     arguments = [*names, *(generate.__kwdefaults__ or {})]
     for name in fields:
         if name not in names:

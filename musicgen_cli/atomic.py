@@ -19,20 +19,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+from musicgen_cli import foreign
 
 if sys.platform == "darwin":
     import fcntl
 
 TEMPORARY = ".tmp-"  # the default prefix of temporaries; what a crash leaves is recognised by it
 PRIVATE = 0o600  # readable by the owner alone
+PRIVATE_FOLDER = 0o700
 READ_ONLY = 0o400
 SHARED = 0o666  # less the umask, as for any file that a program creates
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-_FLAGS = 0
-for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
-    _FLAGS |= getattr(os, _name, 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}  # the file system has no such call
 _NO_LINKS = _UNSUPPORTED | {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EACCES}  # EACCES: Android
@@ -78,7 +80,10 @@ def replacing(path: Path, *, overwrite: bool = True, prefix: str = TEMPORARY) ->
 
     Raises:
         FileExistsError: `path` exists, and `overwrite` is false.
+        OSError: `path` is neither a file nor a symbolic link, but for instance a device.
     """
+    if overwrite:
+        refuse_special(path)
     temporary = path.with_name(f"{prefix}{os.getpid()}-{os.urandom(8).hex()}")
     with _removed_on_failure(temporary):
         yield temporary
@@ -149,16 +154,26 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def open_fd(path: Path, flags: int, mode: int = PRIVATE) -> int:
-    """Open `path`, which must not be a symbolic link; `mode` is that of a new file, less the umask."""
-    if not hasattr(os, "O_NOFOLLOW"):
-        refuse_link(path)
-    return os.open(path, flags | _FLAGS, mode)
+    """
+    Open a regular file that is not a symbolic link; `mode` is that of a new file, less the umask.
+
+    Raises:
+        OSError: It can't be opened, or is anything else.
+    """
+    return foreign.open_fd(path, flags, mode, follow=False)
 
 
-def refuse_link(path: Path) -> None:
-    """Raise `OSError` (ELOOP) if `path` is a symbolic link, as an open that doesn't follow links does."""
-    if path.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+def open_private(path: Path, mode: str = "wb") -> BinaryIO:
+    """Open a file for writing, as `open` does with this mode; if it is new, only its owner can read it."""
+    return cast("BinaryIO", open(path, mode, opener=lambda _, flags: open_fd(path, flags)))
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder of this program's own and those above it, unless they exist; nobody else can enter a new one."""
+    if not path.is_dir():
+        make_private_folder(path.parent)
+        with suppress(FileExistsError):
+            path.mkdir(PRIVATE_FOLDER)
 
 
 def sync(fd: int) -> None:
@@ -178,7 +193,7 @@ def sync_directory(path: Path, *, follow: bool = False) -> None:
     """Wait until the disk has the names in a directory, which may be a symbolic link if `follow` is set."""
     if sys.platform == "win32":
         return
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | (_FLAGS & ~os.O_NOFOLLOW if follow else _FLAGS))
+    fd = os.open(path, os.O_RDONLY | _DIRECTORY | (0 if follow else _NO_FOLLOW))
     try:
         sync(fd)
     except OSError as err:
@@ -186,6 +201,14 @@ def sync_directory(path: Path, *, follow: bool = False) -> None:
             raise
     finally:
         os.close(fd)
+
+
+def refuse_special(path: Path) -> None:
+    """Raise `OSError` if `path` is a device, a pipe or a socket: a rename would remove what programs rely on."""
+    with suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):  # a rename refuses a directory itself
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def replace(source: Path, target: Path) -> None:

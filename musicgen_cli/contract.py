@@ -21,7 +21,7 @@ from musicgen_cli.audio import wav
 from musicgen_cli.audio.wav import WavInfo
 from musicgen_cli.errors import BadAnswerError, InvalidValueError, InvalidWavError
 from musicgen_cli.request_fields import BY_NAME, FIELDS, PARAMETERS, RANGES
-from musicgen_cli.text import number, undecoded
+from musicgen_cli.text import as_whole, number, undecoded
 
 _WHOLE = frozenset(field.name for field in FIELDS if field.type is int)
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")
@@ -43,11 +43,6 @@ def _job_id(text: str | None) -> str | None:
     if text is not None and not re.fullmatch(limits.CLIENT_JOB_ID, text):
         raise PydanticCustomError("job_id", "must be 1-256 letters, digits or any of . _ : -")
     return text
-
-
-def _as_whole(name: str, value: Any) -> Any:
-    """Return 1 for 1.0 if the field takes whole numbers: many programs write every number as a float."""
-    return int(value) if name in _WHOLE and isinstance(value, float) and value.is_integer() else value
 
 
 def _field(name: str) -> Any:
@@ -83,7 +78,9 @@ class GenerateRequest(BaseModel):
                 and its range.
         """
         try:
-            return cls.model_validate({name: _as_whole(name, value) for name, value in values.items()})
+            return cls.model_validate(
+                {name: as_whole(value) if name in _WHOLE else value for name, value in values.items()}
+            )
         except ValidationError as err:
             raise InvalidValueError(_sentence(err)) from err
 

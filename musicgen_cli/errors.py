@@ -24,7 +24,8 @@ Every failure that the program can explain, with its code, its exit code and its
     ├── AbsentError             absent                8   something optional isn't installed
     │   ├── MissingExtraError   missing-extra         8
     │   ├── PlayerAbsentError   player-absent         8
-    │   └── ModelAbsentError    model-absent          8
+    │   ├── ModelAbsentError    model-absent          8
+    │   └── NativeUnsuitedError native-unsuited       8
     ├── StoreError              store-error           1   no permission, disk full, not a store
     │   └── NewerStoreError     newer-store           1
     ├── ProblemsFoundError      problems-found        1   `store check` found something wrong
@@ -235,6 +236,12 @@ class ModelAbsentError(AbsentError):
     code = "model-absent"
 
 
+class NativeUnsuitedError(AbsentError):
+    """The native decoder would compute a model less well than ONNX Runtime."""
+
+    code = "native-unsuited"
+
+
 class PlayerAbsentError(AbsentError):
     """No program that plays sound is on this machine."""
 
@@ -254,13 +261,13 @@ class NewerStoreError(StoreError):
 
 
 class ProblemsFoundError(MusicgenError):
-    """A check of the store found something wrong."""
+    """A check found something wrong."""
 
     code = "problems-found"
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, hint: str) -> None:
         problems = "1 problem was" if count == 1 else f"{count} problems were"
-        super().__init__(f"{problems} found", hint="`musicgen store repair` repairs what can be repaired")
+        super().__init__(f"{problems} found", hint=hint)
 
 
 class ModelsFolderError(MusicgenError):
@@ -361,7 +368,7 @@ class PartlyFailedError(MusicgenError):
         elif in_the_way:
             hint += f", with `--force` also over {files} there"
         elif unwritable == failed:
-            hint = "other values of `output` help, then the same command again makes what is missing"
+            hint = "once these rows are changed, the same command again makes what is missing"
         super().__init__(f"{failed} of {takes} failed{stopped}", hint=hint)
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_cli.errors import MissingExtraError
+from musicgen_cli.text import without_user_info
 
 DISTRIBUTION = "musicgen-cli"
 PACKAGES = {
-    "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "huggingface_hub", "soxr"),
+    "local": ("onnxruntime", "numpy", "tokenizers", "onnx", "threadpoolctl", "huggingface_hub", "yaml", "soxr"),
     "torch": ("torch", "transformers"),
     "audio": ("soundfile",),
     "mcp": ("mcp",),
@@ -82,7 +83,7 @@ def requirement(extra: str, origin: Mapping[str, Any] | None) -> list[str]:
     """
     if origin is None:
         return [f"{DISTRIBUTION}[{extra}]"]
-    url = str(origin["url"])
+    url = without_user_info(str(origin["url"]))
     if vcs := origin.get("vcs_info"):
         revision = vcs.get("requested_revision") or vcs["commit_id"]
         folder = f"#subdirectory={origin['subdirectory']}" if "subdirectory" in origin else ""

@@ -84,11 +84,12 @@ TAG_BYTES = 128
 MAX_TAGS = 64
 LINE_BYTES = 65_536  # an index line with its LF
 EXTRA_BYTES = 8 * 1024
+WAV_BYTES = 0xFFFF_FFFF + 8  # the largest RIFF file: its size, less 8, is a 32-bit number
 CREATOR = "agent_musicgen"
 TAGS = ("type:audio", "format:wav", "phase:generation", "tool:musicgen_generate")
 
 # An import.
-SOUND_BYTES = 1_000_000_000  # of a FLAC, Ogg or MP3 as a WAV: three hours at 44.1 kHz in stereo
+SOUND_BYTES = 1_000_000_000  # of a sound, as a file and as a WAV: three hours at 44.1 kHz in stereo
 
 # A batch.
 ROW_BYTES = 256 * 1024  # a longer line is refused

@@ -9,21 +9,39 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli.errors import InvalidValueError
+from musicgen_cli.settings import truth
+from musicgen_cli.text import as_whole, is_encodable
 
 Arguments = Mapping[str, Any]
+
+TEXT_CHARS = 100_000  # of an argument: a list of 2,000 ids, for clients that send lists as text
+
+
+def check_texts(name: str, value: object) -> None:
+    """
+    Check that an argument, or each item of a list, can be a prompt, a name or a path.
+
+    Raises:
+        InvalidValueError: A text has NUL or a lone surrogate, or is too long.
+    """
+    for text in value if isinstance(value, list) else [value]:
+        if not isinstance(text, str):
+            continue
+        if len(text) > TEXT_CHARS:
+            raise InvalidValueError(f"{name} must have at most {TEXT_CHARS:,} characters, got {len(text):,}")
+        if "\0" in text or not is_encodable(text, "utf-8"):
+            raise InvalidValueError(f"{name} must be Unicode text without NUL, got {_shown(text)}")
 
 
 def typed(value: object, type_: str) -> object:
     """Return a value that arrived as text in the JSON type of its schema; what isn't of that type stays as it is."""
-    if type_ == "integer" and isinstance(value, float) and value.is_integer():
-        return int(value)
     if not isinstance(value, str) or type_ == "string":
-        return value
+        return as_whole(value) if type_ == "integer" else value
     text = value.strip()
     if not text:
         return None
     if type_ == "boolean":
-        return {"true": True, "false": False}.get(text.lower(), value)
+        return value if (answer := truth(text)) is None else answer
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
@@ -32,7 +50,7 @@ def typed(value: object, type_: str) -> object:
         return parsed if isinstance(parsed, list) else [value]
     if isinstance(parsed, bool) or not isinstance(parsed, int | float) or not math.isfinite(parsed):
         return value
-    return int(parsed) if type_ == "integer" and parsed == int(parsed) else parsed
+    return as_whole(parsed) if type_ == "integer" else parsed
 
 
 def text(arguments: Arguments, name: str) -> str | None:

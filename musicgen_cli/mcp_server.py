@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
 from collections.abc import Callable
 from types import TracebackType
@@ -19,16 +20,17 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
+from pydantic import ValidationError
 
 from musicgen_cli import settings as configuration
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.errors import InvalidValueError, MusicgenError
-from musicgen_cli.mcp_tools import LISTED, TOOLS, Tools
+from musicgen_cli.mcp_tools import LISTED, TOOLS, Answer, Tools
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Store
-from musicgen_cli.text import escaped_json
+from musicgen_cli.text import escaped_json, is_encodable, printable
 
 _URI = "artifact://"
 _LAST_ANSWERS_S = 60.0  # for answers after the input has ended; a poll of jobs takes at most 30 s
@@ -136,6 +138,8 @@ class _Reading(_Stream):
         except anyio.EndOfStream:
             await self._requests.wait()
             raise
+        if isinstance(message, Exception):
+            message = _repaired(message)
         self._requests.received(message)
         return message
 
@@ -147,6 +151,28 @@ class _Reading(_Stream):
             return await self.receive()
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
+
+
+def _repaired(error: Exception) -> SessionMessage | Exception:
+    """
+    Return the message of a line that the SDK could not parse, so that the request in it gets an answer; else the error.
+
+    The SDK passes over a line with a lone surrogate, and its sender would wait for ever. The tool refuses the text.
+    """
+    try:
+        line = error.errors()[0]["input"] if isinstance(error, ValidationError) else ""
+        return SessionMessage(types.JSONRPCRequest.model_validate(json.loads(line)))
+    except (ValueError, TypeError, RecursionError):  # it isn't JSON, or no request
+        return error
+
+
+def _encodable(value: Any) -> Any:
+    """Return an answer as UTF-8 can hold it: paths may have bytes that are none, which are shown as escapes."""
+    if isinstance(value, dict):
+        return {name: _encodable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(each) for each in value]
+    return printable(value) if isinstance(value, str) and not is_encodable(value, "utf-8") else value
 
 
 class _Writing(_Stream):
@@ -184,16 +210,19 @@ class _Handlers:
             raise MCPError(types.INVALID_PARAMS, f"no tool is called {call.name[:40]!r}")
         try:
             arguments = TOOLS[call.name].parse(call.arguments or {})
-            answer = await asyncio.to_thread(getattr(self._tools, call.name), arguments)
+            tool = getattr(self._tools, call.name)
+            is_coroutine = inspect.iscoroutinefunction(tool)
+            answer: Answer = await (tool(arguments) if is_coroutine else asyncio.to_thread(tool, arguments))
         except MusicgenError as err:
             hint = f" ({err.hint})" if err.hint else ""
-            return types.CallToolResult(content=[types.TextContent(text=f"{err}{hint}")], is_error=True)
+            return types.CallToolResult(content=[types.TextContent(text=printable(f"{err}{hint}"))], is_error=True)
+        structured = _encodable(answer.content)
         content: list[types.ContentBlock] = [
-            types.TextContent(text=escaped_json(json.dumps(answer.content, ensure_ascii=False)))
+            types.TextContent(text=escaped_json(json.dumps(structured, ensure_ascii=False)))
         ]
         if answer.audio is not None:
             content.append(types.AudioContent(data=base64.b64encode(answer.audio).decode(), mime_type=answer.mime))
-        return types.CallToolResult(content=content, structured_content=answer.content)
+        return types.CallToolResult(content=content, structured_content=structured)
 
     async def list_resources(self, _: Any, __: Paging) -> types.ListResourcesResult:
         """List the newest takes."""
@@ -226,6 +255,6 @@ class _Handlers:
             artifact = await asyncio.to_thread(self._tools.store.get, uri.removeprefix(_URI))
             data = base64.b64encode(await asyncio.to_thread(self._tools.store.read_blob, artifact)).decode()
         except MusicgenError as err:
-            raise MCPError(types.INVALID_PARAMS, str(err)) from err
+            raise MCPError(types.INVALID_PARAMS, printable(str(err))) from err
         contents = types.BlobResourceContents(uri=uri, mime_type=artifact.mime, blob=data)
         return types.ReadResourceResult(contents=[contents])

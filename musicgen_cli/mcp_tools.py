@@ -7,8 +7,10 @@ Takes are made as jobs, which go on after the assistant has disconnected.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,13 +22,24 @@ from musicgen_cli import settings as configuration
 from musicgen_cli.actions.engines import EngineConfig, for_jobs
 from musicgen_cli.actions.generate import GenerateOptions, expected_bytes, plan
 from musicgen_cli.actions.jobs.job import Job
-from musicgen_cli.actions.jobs.jobs import Jobs
-from musicgen_cli.actions.jobs.poll import MODES, poll
+from musicgen_cli.actions.jobs.jobs import CANCEL_POLL_S, CANCEL_WAIT_S, Jobs
+from musicgen_cli.actions.jobs.poll import MODES, Poll
 from musicgen_cli.actions.library.export import FORMATS, export, resolve_target
 from musicgen_cli.actions.library.loops import LoopOptions
+from musicgen_cli.actions.library.takes import find_take, restored, take_ids
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError, system_reason
-from musicgen_cli.mcp_arguments import Arguments, flag, number, required_texts, text, texts, typed, whole_number
-from musicgen_cli.request_fields import FIELDS, RequestField
+from musicgen_cli.mcp_arguments import (
+    Arguments,
+    check_texts,
+    flag,
+    number,
+    required_texts,
+    text,
+    texts,
+    typed,
+    whole_number,
+)
+from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS, RequestField
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Filter, Store
 
@@ -74,7 +87,7 @@ class Tool:
         Many clients send everything as text: "0.5" for a number, '["a"]' for a list, "" for what is absent.
 
         Raises:
-            InvalidValueError: The tool has no argument of that name.
+            InvalidValueError: The tool has no argument of that name, or one holds text that nothing can store.
         """
         for name in arguments:
             if name not in self.properties:
@@ -83,13 +96,19 @@ class Tool:
                     f"{self.name} has no argument {name[:40]!r}",
                     hint=f"the nearest is {nearest[0]!r}" if nearest else f"it has {', '.join(self.properties)}",
                 )
+        for name, value in arguments.items():
+            check_texts(name, value)
         parsed = {name: typed(value, self.properties[name]["type"]) for name, value in arguments.items()}
         return {name: value for name, value in parsed.items() if value is not None and value != ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The tools: each method is one, and takes the arguments that `Tool.parse` returns."""
+    """
+    The tools: each method is one, and takes the arguments that `Tool.parse` returns.
+
+    Those that wait are coroutines, so that waiting takes no thread; the others are to be called in a thread.
+    """
 
     settings: Settings
     engine_config: EngineConfig
@@ -99,8 +118,9 @@ class Tools:
     def musicgen_generate(self, arguments: Arguments) -> Answer:
         """Queue takes."""
         engine_config = self._engine_config(text(arguments, "model"))
+        names = [field.name for field in (*_REQUEST_FIELDS, *LENGTH_FIELDS)]
         options = GenerateOptions(
-            {field.name: arguments[field.name] for field in _REQUEST_FIELDS if arguments.get(field.name) is not None},
+            {name: arguments[name] for name in names if arguments.get(name) is not None},
             creator=configuration.label("creator", text(arguments, "creator") or self.settings.creator),
             tags=texts(arguments, "tags"),
             variations=whole_number(arguments, "variations", limits.VARIATIONS),
@@ -108,29 +128,38 @@ class Tools:
             variation_set_id=(name := text(arguments, "variation_set_id"))
             and configuration.label("variation_set_id", name),
         )
-        planned_takes = plan(options, self.store)
+        notes: list[str] = []
+        planned_takes = plan(options, self.store, note=notes.append)
         self.store.check_free_space(sum(map(expected_bytes, planned_takes)))
         jobs = self.jobs.add(planned_takes, engine_config)
         content: dict[str, Any] = {"job_id": jobs[0].id, "status": jobs[0].state, "message": _STARTED}
         if len(jobs) > 1:
             set_id = planned_takes[0].draft.variation_set_id
             content |= {"job_ids": [job.id for job in jobs], "variation_set_id": set_id}
-        return Answer(content)
+        return Answer(content | ({"notes": notes} if notes else {}))
 
-    def job_poll(self, arguments: Arguments) -> Answer:
+    async def job_poll(self, arguments: Arguments) -> Answer:
         """Wait for jobs."""
         timeout_ms = whole_number(arguments, "timeout_ms", limits.POLL_MS)
         mode = text(arguments, "mode") or MODES[0]
-        polled = poll(self.jobs.list, texts(arguments, "job_ids"), timeout_ms=timeout_ms, mode=mode)
-        return Answer(asdict(polled))
+        waiting = Poll(self.jobs.list, texts(arguments, "job_ids"), timeout_ms=timeout_ms, mode=mode)
+        while isinstance(result := await asyncio.to_thread(waiting.look), float):
+            await asyncio.sleep(result)
+        return Answer(asdict(result))
 
     def job_list(self, _: Arguments) -> Answer:
         """List all jobs."""
         return Answer({"jobs": [_job(job) for job in reversed(self.jobs.list())]})
 
-    def job_cancel(self, arguments: Arguments) -> Answer:
-        """Cancel jobs."""
-        return Answer({"jobs": [_job(job) for job in self.jobs.cancel(required_texts(arguments, "job_ids"))]})
+    async def job_cancel(self, arguments: Arguments) -> Answer:
+        """Cancel jobs, and wait for running ones to stop, as `Jobs.cancel` does."""
+        deadline = time.monotonic() + CANCEL_WAIT_S
+        ids = await asyncio.to_thread(self.jobs.request_cancel, required_texts(arguments, "job_ids"))
+        while True:
+            jobs = await asyncio.to_thread(self.jobs.named, ids)
+            if all(job.has_ended for job in jobs) or time.monotonic() > deadline:
+                return Answer({"jobs": [_job(job) for job in jobs]})
+            await asyncio.sleep(CANCEL_POLL_S)
 
     def artifact_list(self, arguments: Arguments) -> Answer:
         """List stored takes."""
@@ -162,7 +191,7 @@ class Tools:
         """Remove takes, or restore removed ones."""
         ids = required_texts(arguments, "artifact_ids")
         is_undo = flag(arguments, "undo")
-        artifacts = [self.store.restore(id_) for id_ in ids] if is_undo else self.store.remove(ids)
+        artifacts = [*restored(ids, self.store)] if is_undo else self.store.remove([*take_ids(ids, self.store)])
         return Answer({"artifacts": [artifact.record for artifact in artifacts]})
 
     def artifact_export(self, arguments: Arguments) -> Answer:
@@ -179,7 +208,7 @@ class Tools:
             format_=text(arguments, "format"),
             loop=_loop(arguments),
         )
-        notes: list[str] = []
+        notes = [*target.warnings]
         exported = export(artifact, self.store, target, set(), note=notes.append)
         return Answer({"artifact_id": artifact.id, "path": str(exported)} | ({"notes": notes} if notes else {}))
 
@@ -195,7 +224,7 @@ class Tools:
         artifact_id = text(arguments, "artifact_id")
         if not artifact_id:
             raise InvalidValueError("artifact_id is missing")
-        return self.store.get(artifact_id)
+        return find_take(artifact_id, self.store)
 
 
 def _job(job: Job) -> dict[str, Any]:
@@ -274,7 +303,7 @@ def _whole_number(description: str, allowed: limits.Range) -> dict[str, Any]:
 
 def _request_field(field: RequestField) -> dict[str, Any]:
     """Return the JSON schema of a request field."""
-    schema: dict[str, Any] = {"type": _JSON_TYPES[field.type], "description": f"{field.meaning}."}
+    schema: dict[str, Any] = {"type": _JSON_TYPES[field.type], "description": f"{field.meaning.replace('--', '')}."}
     if field.type is str:
         schema["maxLength"] = limits.PROMPT_CHARS
     if field.range is not None:
@@ -289,7 +318,7 @@ TOOLS = {
         Tool(
             "musicgen_generate",
             "Start making music from text. Answers at once with a job's id, or `job_ids`; job_poll waits for them.",
-            {field.name: _request_field(field) for field in _REQUEST_FIELDS}
+            {field.name: _request_field(field) for field in (*_REQUEST_FIELDS, *LENGTH_FIELDS)}
             | {
                 "variation_set_id": _string(
                     "The variation set to join.", minLength=1, maxLength=configuration.LABEL_CHARS
@@ -353,7 +382,7 @@ TOOLS = {
             "artifact_remove",
             "Remove takes, or restore removed ones; their audio stays until the user cleans up the store.",
             {
-                "artifact_ids": _strings("Ids of takes, the starts of ids, or `last`.", minItems=1),
+                "artifact_ids": _strings("Ids of takes or sets, the starts of ids, or `last`.", minItems=1),
                 "undo": _boolean("Restore these takes."),
             },
             required=("artifact_ids",),

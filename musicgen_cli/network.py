@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import httpx
 
 from musicgen_cli.errors import ServiceUnreachableError, UsageError, short_reason, system_reason
+from musicgen_cli.text import without_user_info
 
-_PASSWORD = re.compile(r"//[^/]*@")
 _SHOWN_CHARS = 80  # of a value that can't be used
 _TLS_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
@@ -34,7 +34,7 @@ class Proxy:
     variable: str
 
     def __str__(self) -> str:
-        return f"the proxy {_PASSWORD.sub('//', self.url)}"
+        return f"the proxy {without_user_info(self.url)}"
 
     def answers_for(self, url: httpx.URL) -> bool:
         """Return whether an answer may be the proxy's own: it passes on plain HTTP, and all else as bytes."""
@@ -77,7 +77,7 @@ def proxy_for(url: httpx.URL) -> Proxy | None:
     except (httpx.InvalidURL, ValueError):
         is_usable = False
     if not is_usable:
-        shown = _PASSWORD.sub("//…@", proxies[scheme])[:_SHOWN_CHARS]
+        shown = without_user_info(proxies[scheme])[:_SHOWN_CHARS]
         raise UsageError(
             f"{variable} is not the address of a proxy: {shown!r}",
             hint="such as http://proxy:3128 or socks5://127.0.0.1:1080; NO_PROXY lists hosts that need none",

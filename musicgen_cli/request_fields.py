@@ -30,10 +30,10 @@ class RequestField:
 
     @property
     def allowed(self) -> str:
-        """The default and the range as help texts show them: `[10; 0.5-30 s]`."""
-        if self.range is None or self.default is None:
+        """The default, if there is one, and the range as help texts show them: `[10; 0.5-30 s]`."""
+        if self.range is None:
             return ""
-        return f"[{number(self.range.default)}; {self.range}]"
+        return f"[{self.range}]" if self.default is None else f"[{number(self.range.default)}; {self.range}]"
 
     def words(self, value: Scalar) -> list[str]:
         """Return the command line's words that set the option to this value."""
@@ -60,6 +60,13 @@ FIELDS = (
     RequestField("client_job_id", str, None, "The client's own id for the request", is_parameter=False),
     RequestField("seed", int, None, "The same seed gives the same take; without one, a random one is recorded",
                  limits.SEED, ("--seed",)),
+)  # fmt: skip
+
+# A length in music instead of seconds. A request has only the duration that it becomes (`actions/bars.py`).
+LENGTH_FIELDS = (
+    RequestField("bars", int, None, "Length in bars of four beats, at --bpm or the tempo that the prompt names",
+                 limits.BARS, ("--bars",), is_parameter=False),
+    RequestField("bpm", float, None, "Tempo for --bars", limits.BPM, ("--bpm",), is_parameter=False),
 )  # fmt: skip
 
 BY_NAME = {field.name: field for field in FIELDS}

@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from musicgen_cli import limits
+from musicgen_cli import foreign, limits
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.text import nearest, undecoded
 
 NAMES = ("url", "store", "model", "local", "creator", "timeout", "max_wait", "api_key", "export_dir")
+_CONFIG_BYTES = 1 << 20
 LABEL_CHARS = 128  # of a creator's or a variation set's name
 
 NO_HOME = Path(os.devnull)  # where the user's folders would be if there were a home directory
+
+KEY_FILE_BYTES = 64 * 1024
 
 _NAME_STORE = "`--store DIR` or MUSICGEN_STORE names a folder"
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -85,19 +88,53 @@ def load(options: Mapping[str, object] | None = None) -> Settings:
     return Settings(store_folder=values.pop("store"), **values, sources=sources)
 
 
-def label(name: str, value: str) -> str:
+def truth(text: str) -> bool | None:
+    """Return what a word such as `yes` or `0` says, None if it is no such word."""
+    word = text.strip().lower()
+    return True if word in _TRUE else False if word in _FALSE else None
+
+
+def label(name: str, value: object, suffix: str = "") -> str:
     """
     Check a creator's or a variation set's name.
 
+    Args:
+        suffix: The end of the message, such as where the value comes from.
+
     Raises:
-        InvalidValueError: It is empty, longer than 128 characters, has control characters, or begins or ends with white
-            space.
+        InvalidValueError: It is no text, is empty or longer than 128 characters, has control characters, or begins or
+            ends with white space.
     """
+    if not isinstance(value, str):
+        raise InvalidValueError(f"{name} must be text, got {value!r:.40}{suffix}")
     if problem := undecoded(value):
-        raise InvalidValueError(f"{name} {problem}")
+        raise InvalidValueError(f"{name} {problem}{suffix}")
     if not value or len(value) > LABEL_CHARS or not value.isprintable() or value != value.strip():
-        raise InvalidValueError(f"{name} must be 1-{LABEL_CHARS} printable characters, got {value[:40]!r}")
+        raise InvalidValueError(f"{name} must be 1-{LABEL_CHARS} printable characters, got {value[:40]!r}{suffix}")
     return value
+
+
+def read_keys(path: Path) -> list[str]:
+    """
+    Read the API keys of a service from a file: one a line; empty lines and those that begin with # don't count.
+
+    Raises:
+        UsageError: The file can't be read, is too large, or holds no key.
+        InvalidValueError: A line is no key.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(KEY_FILE_BYTES + 1)
+        lines = data.decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        reason = err.strerror if isinstance(err, OSError) else "it is not UTF-8"
+        raise UsageError(f"can't read the API keys in {path}: {reason}") from err
+    if len(data) > KEY_FILE_BYTES:
+        raise UsageError(f"{path} is too large for a file of API keys: more than {KEY_FILE_BYTES} bytes")
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys:
+        raise UsageError(f"{path} holds no API key", hint="write one key a line")
+    return [_checked("api_key", key, str(path)) for key in keys]
 
 
 def config_file() -> Path:
@@ -155,7 +192,7 @@ def _default(name: str) -> object:
 def _config() -> tuple[dict[str, Any], Path]:
     path = config_file()
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # Windows programs begin a file with a BOM
+        text = foreign.read(path, _CONFIG_BYTES).decode("utf-8-sig")  # Windows programs begin a file with a BOM
     except (FileNotFoundError, NotADirectoryError):
         return {}, path
     except (OSError, UnicodeDecodeError) as err:
@@ -165,11 +202,11 @@ def _config() -> tuple[dict[str, Any], Path]:
 
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
+    except (ValueError, RecursionError) as err:  # a ValueError for a number of thousands of digits, too
         raise UsageError(f"{path} is not TOML: {err}") from err
     for key in values:
         if key not in NAMES:
-            raise UsageError(f"unknown setting {key!r} in {path}", hint=nearest(key, NAMES))
+            raise UsageError(f"unknown setting {key[:80]!r} in {path}", hint=nearest(key, NAMES))
     return values, path
 
 
@@ -179,22 +216,22 @@ def _checked(name: str, value: Any, source: str) -> Any:
         number = _number(value)
         if number is None or number < 0 or (name == "timeout" and number == 0):
             least = "more than 0" if name == "timeout" else "0 or more"
-            raise InvalidValueError(f"{name} must be {least} seconds, got {value!r}{suffix}")
+            raise InvalidValueError(f"{name} must be {least} seconds, got {value!r:.80}{suffix}")
         return number
     if name == "local":
         if isinstance(value, bool):
             return value
-        if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
-            return value.lower() in _TRUE
-        raise InvalidValueError(f"local must be true or false, got {value!r}{suffix}")
+        if isinstance(value, str) and (answer := truth(value)) is not None:
+            return answer
+        raise InvalidValueError(f"local must be true or false, got {value!r:.80}{suffix}")
     if value is None and name in {"api_key", "export_dir", "store"}:
         return None
     if not isinstance(value, str | Path) or not str(value):
-        raise InvalidValueError(f"{name} must be text, got {value!r}{suffix}")
+        raise InvalidValueError(f"{name} must be text, got {value!r:.80}{suffix}")
     if name in {"store", "export_dir"}:
         return _folder(Path(value), name)
     if name == "creator":
-        return label("creator", str(value))
+        return label("creator", str(value), suffix)
     if name == "api_key" and not (str(value).isascii() and str(value).isprintable() and " " not in str(value)):
         raise InvalidValueError(f"api_key must be printable ASCII without spaces{suffix}")  # never shown
     return str(value)
@@ -219,6 +256,6 @@ def _number(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

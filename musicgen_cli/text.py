@@ -7,12 +7,16 @@ Prompts, tags, paths and messages of servers are data, and may contain character
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Iterable
+from typing import Any
 
 # C0, DEL, C1; line and paragraph separators; bidi controls; lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _BYTES = re.compile("[\udc80-\udcff]")  # those that Python's error handler `surrogateescape` makes of bytes
+_USER_INFO = re.compile(r"(^|//)[^/?#]*@")
+_MALFORMED_USER_INFO = re.compile(r"(^(?![\w+.-]+://)|//)[^@]*:[^/@][^@]*@")  # with /, ? or # in the password
 _BLANKS = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
 
 
@@ -29,6 +33,15 @@ def one_line(text: str) -> str:
 def escaped_json(text: str) -> str:
     r"""Escape the control characters that JSON allows unescaped but a terminal obeys: C1, DEL, bidi (`\u009b`)."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def without_user_info(url: str) -> str:
+    """
+    Return a URL without its user name and password, for whatever is printed or recorded; also one that can't be parsed.
+
+    A path with an @ after a port is cut off, too: it can't be told from a password with a slash.
+    """
+    return _MALFORMED_USER_INFO.sub(r"\1", _USER_INFO.sub(r"\1", url))
 
 
 def undecoded(text: str) -> str | None:
@@ -60,6 +73,21 @@ def number(value: float) -> str:
     """Write a number without needless decimals: `31`, not `31.0`."""
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value)) if whole else str(value)
+
+
+def as_whole(value: Any) -> Any:
+    """
+    Return a whole number as an `int` where a program wrote it as a float, as `2.0`, or as a number of numpy.
+
+    Anything else stays as it is, for a check to refuse it.
+    """
+    if isinstance(value, bool):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        is_integer = getattr(value, "is_integer", None)
+        return int(value) if is_integer is not None and is_integer() else value
 
 
 def plural(count: int, noun: str) -> str:

@@ -100,6 +100,38 @@ def test_one_text_is_not_a_list_of_its_letters(store_path: Path) -> None:
         list(batch("rain"))  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("healthy")
+def test_numbers_and_takes_are_understood_as_a_program_has_them(store_path: Path) -> None:
+    """A whole number may be a float or a number of numpy, and a take stands for its id."""
+    numpy = pytest.importorskip("numpy", reason="needs the extra local")
+    takes = generate("rain", duration=0.5, variations=2.0, seed=numpy.int64(7))  # type: ignore[arg-type]
+    assert [take.seed for take in takes] == [7, 8]
+    assert generate("house 120 bpm", bars=1.0)[0].requested_duration == 2.0
+    (child,) = generate(from_id=takes[0], parent_id=takes[1])
+    assert (child.seed, child.parent_id) == (7, takes[1].id)
+    rows = [{"prompt": "snow", "duration": 0.5, "seed": numpy.float64(3), "variations": numpy.int32(2)}]
+    assert len([*batch(rows, jobs=1.0, retry=0.0)]) == 2  # type: ignore[arg-type]
+
+
+def test_wrong_values_are_errors_of_their_own(service: HTTPServer, store_path: Path) -> None:
+    """Not ones from somewhere inside, nor a batch that does nothing or never ends."""
+    for variations in (2.5, "2", True):
+        with pytest.raises(InvalidValueError, match=f"variations must be a whole number, 1-64, got {variations!r}"):
+            generate("x", variations=variations)  # type: ignore[arg-type]
+    with pytest.raises(InvalidValueError, match="a tag must be text, got 1"):
+        generate("x", tags=[1])  # type: ignore[list-item]
+    with pytest.raises(InvalidValueError, match="variation_set_id must be text, got 5"):
+        generate("x", variation_set_id=5)  # type: ignore[arg-type]
+    for numbers in ({"jobs": -1}, {"retry": -1}, {"max_failures": 0}, {"retry": None}):
+        (name,) = numbers
+        with pytest.raises(InvalidValueError, match=f"{name} must be a whole number"):
+            [*batch(ROWS, **numbers)]
+    with pytest.raises(TypeError, match="rows must be a list of mappings, and row 1 is a str"):
+        [*batch(["rain"])]  # type: ignore[list-item]
+    assert service.log == []
+    assert not store_path.exists()
+
+
 def test_the_package_has_every_error() -> None:
     """A program can catch each kind by its public name."""
     for kind in KINDS:

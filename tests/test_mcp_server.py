@@ -136,7 +136,7 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
             ({"duration": "long"}, "duration must be 0.5-30 s, got 'long'"),
             ({"top_k": 1.5}, "top_k must be a whole number, 0-1000, got 1.5"),
             ({"seed": 2**53}, "seed must be a whole number, 0-9007199254740991, got 9007199254740992"),
-            ({"do_sample": "yes"}, "do_sample must be true or false, got 'yes'"),
+            ({"do_sample": "maybe"}, "do_sample must be true or false, got 'maybe'"),
             ({"prompt": 5}, "prompt must be text, got 5"),
             ({"prompt": "x" * 2001}, "prompt must be at most 2000 characters, got 2001"),
             ({"tags": [5]}, "tags must be a list of texts, got [5]"),
@@ -159,7 +159,7 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
         assert "at least one" in await call("job_cancel")
         assert "limit must be a whole number, 1-1000, got 0" in await call("artifact_list", limit=0)
         assert "limit must be a whole number, 1-1000, got 'x'" in await call("artifact_list", limit="x")
-        assert "audio must be true or false, got 'yes'" in await call("artifact_get", artifact_id="x", audio="yes")
+        assert "audio must be true or false, got 'maybe'" in await call("artifact_get", artifact_id="x", audio="maybe")
         assert "at least one" in await call("artifact_remove", artifact_ids=[""])
         assert await call("artifact_get") == "artifact_id is missing"
         assert "there is no folder to export to" in await call("artifact_export", artifact_id="last")
@@ -180,7 +180,7 @@ def test_arguments_that_arrive_as_text_are_read_by_their_schema(service: HTTPSer
         for sent, fields in (
             ({"duration": "0.5", "seed": "9007199254740991", "top_k": "50", "do_sample": "False"},
              {"duration": 0.5, "seed": 2**53 - 1, "top_k": 50, "do_sample": False}),
-            ({"duration": " 1 ", "seed": 7.0, "top_k": "3.0", "temperature": "1e0", "do_sample": "true"},
+            ({"duration": " 1 ", "seed": 7.0, "top_k": "3.0", "temperature": "1e0", "do_sample": "yes"},
              {"duration": 1.0, "seed": 7, "top_k": 3, "temperature": 1.0, "do_sample": True}),
             ({"duration": "0.5", "seed": "3", "top_k": "", "prompt": "", "temperature": None},
              {"duration": 0.5, "seed": 3, "top_k": 250, "temperature": 1.0}),
@@ -229,13 +229,46 @@ def test_variations_models_formats_and_removal_are_there_for_assistants(
         )
         assert "bpm must be" in await call("artifact_export", artifact_id=id_, loop=True, bpm=1)
         assert await call("artifact_export", artifact_id=id_, bars=1) == "bars needs loop"
+        gap = await call("artifact_export", artifact_id=id_, path="loop.mp3", loop=True)
+        assert gap["notes"][0].startswith("mp3 adds silence at both ends")
         assert "format must be one of" in await call("artifact_export", artifact_id=id_, format="midi")
 
+        set_id = started["variation_set_id"]
+        assert len((await call("artifact_remove", artifact_ids=[set_id]))["artifacts"]) == 3
+        assert len((await call("artifact_remove", artifact_ids=[set_id], undo=True))["artifacts"]) == 3
+        assert "it is a variation set" in await call("artifact_get", artifact_id=set_id)
         removed = await call("artifact_remove", artifact_ids=[id_])
         assert [take["id"] for take in removed["artifacts"]] == [id_]
         assert "no take matches" in await call("artifact_get", artifact_id=id_)
         await call("artifact_remove", artifact_ids=f'["{id_}"]', undo=True)
         assert (await call("artifact_get", artifact_id=id_))["artifact"]["id"] == id_
+
+    session(run)
+
+
+def test_an_assistant_hears_what_is_wrong_with_a_take(service: HTTPServer, store_path: Path) -> None:
+    """Wherever it sees the result of a job."""
+    service.clear()
+    service.expect_request("/predict", method="POST").respond_with_handler(fakes.shorter)
+
+    async def run(_: Any, call: Call) -> None:
+        job = (await call("musicgen_generate", duration=2))["job_id"]
+        polled = await call("job_poll", job_ids=[job], timeout_ms=30_000)
+        assert polled["results"][job]["warnings"] == ["requested 2 s, got 0.5 s"]
+        assert (await call("job_list"))["jobs"][0]["result"]["warnings"] == ["requested 2 s, got 0.5 s"]
+
+    session(run)
+
+
+def test_an_assistant_can_name_a_length_in_bars(service: HTTPServer, store_path: Path) -> None:
+    """The answer says what it comes to."""
+
+    async def run(_: Any, call: Call) -> None:
+        started = await call("musicgen_generate", prompt="house 120 bpm", bars="2")
+        assert started["notes"] == ["2 bars at 120 bpm: 4 s"]
+        polled = await call("job_poll", job_ids=[started["job_id"]], timeout_ms=30_000)
+        assert polled["results"][started["job_id"]]["duration"] == 4
+        assert "2 bars need a tempo" in await call("musicgen_generate", prompt="house", bars=2)
 
     session(run)
 

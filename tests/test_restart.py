@@ -1,4 +1,4 @@
-"""A service behind nginx that is away for a while: nginx answers 502, and nothing is lost."""
+"""A service behind nginx, and nginx itself, that are away for a while: nothing is lost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 
+NGINX_HOST = "127.20.0.7"
 HOST = "127.20.0.6"  # loopback; no other test takes the port from the service while that is away
 DEADLINE_S = 150.0
 ROWS = 30
@@ -61,6 +63,19 @@ def start_service(port: int) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
         service.wait(60)
 
 
+def start_batch(url: str, folder: Path) -> subprocess.Popen[str]:
+    """Start a batch of 30 rows, four requests at once."""
+    rows = folder / "rows.txt"
+    rows.write_text("".join(f"prompt {number}\n" for number in range(ROWS)))
+    return subprocess.Popen(
+        [*MUSICGEN, "batch", rows, "-d", "2", "--jobs", "4", "--url", url, "--max-wait", "100"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 def test_a_service_that_restarts_behind_nginx_loses_no_row(
     by: signal.Signals,
@@ -70,16 +85,8 @@ def test_a_service_that_restarts_behind_nginx_loses_no_row(
     tmp_path: Path,
 ) -> None:
     """30 rows, 30 takes: what was under way when it ended, and what came while it was away or loading."""
-    rows = tmp_path / "rows.txt"
-    rows.write_text("".join(f"prompt {number}\n" for number in range(ROWS)))
     service = start_service()
-    batch = subprocess.Popen(
-        [*MUSICGEN, "batch", rows, "-d", "2", "--jobs", "4", "--url", behind_nginx, "--max-wait", "100"],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    batch = start_batch(behind_nginx, tmp_path)
     try:
         wait_until(lambda: store_path.exists() and len(takes_in(store_path)) >= 3, DEADLINE_S)
         service.send_signal(by)
@@ -130,3 +137,60 @@ def test_a_service_that_comes_back_behind_nginx_is_waited_for_by_one_request(
 
     assert done.code == 0, done.err
     assert len(takes_in(store_path)) == 1
+
+
+def test_nginx_that_restarts_loses_no_row(
+    port: int, start_service: Callable[[], subprocess.Popen[bytes]], store_path: Path, tmp_path: Path
+) -> None:
+    """30 rows, 30 takes: those whose connections nginx cut off are asked for again."""
+    start_service()
+    with socket.create_server((NGINX_HOST, 0)) as listening:
+        address = f"{NGINX_HOST}:{listening.getsockname()[1]}"
+    with ExitStack() as stack:
+        with nginx_before(f"{HOST}:{port}", tmp_path / "first", address=address) as url:
+            batch = start_batch(url, tmp_path)
+            stack.callback(batch.kill)
+            wait_until(lambda: store_path.exists() and len(takes_in(store_path)) >= 3, DEADLINE_S)
+        assert len(takes_in(store_path)) < ROWS
+        time.sleep(4)  # longer than a refused connection is taken for a service that is starting
+        stack.enter_context(nginx_before(f"{HOST}:{port}", tmp_path / "second", address=address))
+        out, err = batch.communicate(timeout=DEADLINE_S)
+
+    assert batch.returncode == 0, err
+    assert len(out.splitlines()) == ROWS
+    assert len(takes_in(store_path)) == ROWS
+    assert "is back" in err
+
+
+def test_a_service_that_hangs_behind_nginx_is_waited_for(
+    musicgen: Run,
+    port: int,
+    start_service: Callable[[], subprocess.Popen[bytes]],
+    store_path: Path,
+    tmp_path: Path,
+) -> None:
+    """Nginx answers 504 for a service that is stopped, or whose machine is starting; then it is up again."""
+    away = "got no answer in time from the service behind it (504)"
+    with nginx_before(f"{HOST}:{port}", tmp_path / "nginx", patience_s=1) as url:
+        with socket.create_server((HOST, port)):  # connections are made, and nothing answers
+            (tmp_path / "rows.txt").write_text("x\ny\n")
+            for words in (["generate", "x"], ["batch", tmp_path / "rows.txt"]):
+                done = musicgen(*words, "-d", "0.5", "--url", url, "--max-wait", "2.5")
+                assert done.code == 4, done.err
+                assert f"{away}, trying again" in done.err
+                assert "hint: if the service is up, it is slower than the proxy waits" in done.err
+            waiting = subprocess.Popen(
+                [*MUSICGEN, "generate", "x", "-d", "0.5", "-q", "--url", url, "--max-wait", "100"],
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert waiting.stderr is not None
+            noted = waiting.stderr.readline()
+        assert away in noted
+        start_service()
+        out, err = waiting.communicate(timeout=DEADLINE_S)
+
+    assert waiting.returncode == 0, err
+    assert out.split() == [take.id for take in takes_in(store_path)]

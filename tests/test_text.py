@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from musicgen_cli.text import clock, escaped_json, number, one_line, plural, printable, size
+from musicgen_cli.text import clock, escaped_json, number, one_line, plural, printable, size, without_user_info
 
 HOSTILE = [
     "\x1b]52;c;aGk=\x07", "\x1b[2J", "\x9b31m", "\x7f", "\r\nfake line", "\u202eevil", "\u2066a\u2069", "\ud800", "\0",
@@ -62,3 +62,25 @@ def test_a_size_has_one_decimal_of_its_largest_unit(value: int, shown: str) -> N
 def test_a_length_of_time_is_written_as_on_a_clock(seconds: float, shown: str) -> None:
     """It is rounded up, so that a short take isn't 0:00; hours are there if there are any."""
     assert clock(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://u:SECRET@host:80/a", "http://host:80/a"),
+        ("http://SECRET@host", "http://host"),
+        ("http://u:SEC@RET@host/@x?a=b@c", "http://host/@x?a=b@c"),
+        ("http://u:SEC/RET@host", "http://host"),
+        ("http://u:SEC?R#ET@host:1", "http://host:1"),
+        ("u:SECRET@host:2006", "host:2006"),
+        ("socks5://u:SECRET@host", "socks5://host"),
+        ("git+https://SECRET@host/repo", "git+https://host/repo"),
+        ("http://host/@scope/x", "http://host/@scope/x"),
+        ("http://[::1]:2006/", "http://[::1]:2006/"),
+        ("http://host:80", "http://host:80"),
+        ("", ""),
+    ],
+)
+def test_user_names_and_passwords_are_cut_out_of_urls(url: str, shown: str) -> None:
+    """Also of those that can't be parsed, which messages quote."""
+    assert without_user_info(url) == shown

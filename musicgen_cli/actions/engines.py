@@ -144,12 +144,17 @@ def prepare(config: EngineConfig, reporter: Reporter) -> None:
     from musicgen_cli.actions.models.pull import pull_absent
 
     backend = registry.backend_of(config.engine, config.device, config.precision)
-    precision = config.precision
-    if backend.needs_weights:  # a pull tests only the other backend, so this one is tested here
+    engine, precision = config.engine, config.precision
+    if backend.needs_weights:  # a pull tests only the other backends, so this one is tested here
         open_engine(replace(config, model="nano"), reporter).close()
-        precision = None
+        engine = precision = None
     with reporter.transfer(f"pulling {config.model}") as listener:
-        pull_absent(config.model, models_dir(), listener, precision=precision, keep_weights=backend.needs_weights)
+        pull_absent(
+            *(config.model, models_dir(), listener),
+            precision=precision,
+            engine=engine,
+            keep_weights=backend.needs_weights,
+        )
 
 
 def open_engine(

@@ -11,6 +11,7 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli._version import __version__
+from musicgen_cli.actions.bars import overridden, with_duration
 from musicgen_cli.actions.library.takes import find_take, takes_of_set
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.contract import GenerateRequest
@@ -18,14 +19,14 @@ from musicgen_cli.engine.base import Clip, Engine, ProgressListener
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.request_fields import PARAMETERS
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, check_tag
-from musicgen_cli.text import number
+from musicgen_cli.text import as_whole, number
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateOptions:
     """What a user requests: the fields of the request that are set, and values of the takes' records."""
 
-    fields: Mapping[str, Any]  # prompt, duration, … as given; a missing one gets its default
+    fields: Mapping[str, Any]  # prompt, duration (or bars and bpm), … as given; a missing one gets its default
     creator: str = limits.CREATOR
     tags: Sequence[str] = ()  # the user's own
     variations: int = 1
@@ -51,36 +52,43 @@ class StoredTake:
     warnings: tuple[str, ...] = field(default=())
 
 
-def plan(options: GenerateOptions, store: Store) -> list[PlannedTake]:
+def plan(options: GenerateOptions, store: Store, *, note: Callable[[str], None] = lambda _: None) -> list[PlannedTake]:
     """
     Check every value and plan one take for each variation, before anything is loaded or sent.
+
+    Args:
+        note: Called with a line about a duration that was given in bars.
 
     Raises:
         InvalidValueError: A value is out of range or of the wrong form.
         ArtifactNotFoundError, AmbiguousIdError: The parent or the take to start from isn't in the store.
-        UsageError: The take to start from was imported, and has no prompt and no parameters.
+        UsageError: The take to start from was imported, and has no prompt and no parameters; bars and a duration.
     """
-    if options.variations not in limits.VARIATIONS:
-        raise InvalidValueError(f"variations must be a whole number, {limits.VARIATIONS}, got {options.variations}")
+    variations = as_whole(options.variations)
+    if type(variations) is not int or variations not in limits.VARIATIONS:
+        raise InvalidValueError(f"variations must be a whole number, {limits.VARIATIONS}, got {variations!r:.40}")
     tags = all_tags(options.tags)
     fields = dict(options.fields)
     parent_id = options.parent_id and find_take(options.parent_id, store).id
     if options.from_id:
         source = find_take(options.from_id, store)
-        fields = _fields_from(source, variations=options.variations) | fields
+        fields = overridden(fields_from(source, variations=variations), fields)
         parent_id = parent_id or source.id
+    fields, length = with_duration(fields)
     if fields.get("seed") is None:
-        fields["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - options.variations)
+        fields["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - variations)
     first = GenerateRequest.checked(fields)
     assert first.seed is not None
-    if first.seed + options.variations - 1 not in limits.SEED:
+    if length:
+        note(length)
+    if first.seed + variations - 1 not in limits.SEED:
         raise InvalidValueError(
-            f"seed must be {limits.SEED} for every variation, got {first.seed} with {options.variations} variations"
+            f"seed must be {limits.SEED} for every variation, got {first.seed} with {variations} variations"
         )
     set_id, index = options.variation_set_id, 0
     if set_id is not None:
         index = store.next_variation_index(set_id)
-    elif options.variations > 1:
+    elif variations > 1:
         set_id = f"set_{secrets.token_hex(6)}"
     return [
         planned_take(
@@ -91,7 +99,7 @@ def plan(options: GenerateOptions, store: Store) -> list[PlannedTake]:
             variation_set_id=set_id,
             variation_index=None if set_id is None else index + i,
         )
-        for i in range(options.variations)
+        for i in range(variations)
     ]
 
 
@@ -234,7 +242,7 @@ def fields_of(artifact: Artifact) -> dict[str, Any]:
     return fields
 
 
-def _fields_from(source: Artifact, *, variations: int) -> dict[str, Any]:
+def fields_from(source: Artifact, *, variations: int = 1) -> dict[str, Any]:
     """
     Return the fields of a request for takes like another one; without its seed for a set, which would repeat its sound.
 

@@ -13,9 +13,9 @@ from musicgen_cli.extras import needs
 from musicgen_cli.limits import SOUND_BYTES, SOURCE_BYTES
 from musicgen_cli.text import number, size
 
-ENDINGS = (".flac", ".ogg", ".oga", ".mp3")
+ENDINGS = (".flac", ".ogg", ".oga", ".opus", ".mp3")
 
-_BLOCK_FRAMES = 1 << 16
+_BLOCK_SAMPLES = 1 << 17  # of all channels, of which a file may say that it has 255
 _FFMPEG_S = 600.0
 _ID3_HEADER = 10  # bytes
 
@@ -91,14 +91,15 @@ def _by_soundfile(data: bytes, kind: str, longest_s: float | None) -> tuple[byte
             most = _most_bytes(longest_s)
             if longest_s is not None:
                 most = min(most, round(longest_s * file.samplerate) * file.channels * width)
-            space = bytearray(_BLOCK_FRAMES * file.channels * width)
+            frames = max(1, _BLOCK_SAMPLES // file.channels)
+            space = bytearray(frames * file.channels * width)
             total = 0
             blocks: list[bytes] = []
             while not blocks or blocks[-1]:
                 if kind == "flac":
                     blocks.append(bytes(space[: file.buffer_read_into(space, form) * file.channels * width]))
                 else:  # a decoder's overshoot would wrap round if it were read as integers
-                    block = file.read(_BLOCK_FRAMES, dtype="float32")
+                    block = file.read(frames, dtype="float32")
                     blocks.append((block * 32768).round().clip(-32768, 32767).astype("=i2").tobytes())
                 total += len(blocks[-1])
                 if total > most:

@@ -109,7 +109,7 @@ def find() -> list[Player]:
         if (program := shutil.which(player.program)) and (player.program != "powershell" or sys.platform == "win32")
     ]
     if not players and find_spec("sounddevice"):
-        players = [Player(sys.executable, ("-m", "musicgen_cli.audio.speaker", _PATH))]
+        players = [Player(sys.executable, ("-P", "-m", "musicgen_cli.audio.speaker", _PATH))]
     if not players:
         raise PlayerAbsentError(
             "there is no audio player on this machine",

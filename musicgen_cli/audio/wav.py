@@ -28,6 +28,11 @@ _UNKNOWN = 0xFFFFFFFF  # the size that programs write if they don't know it, as 
 _LEAST_UNKNOWN = 0x7FFF0000  # sox writes 0x7ffff000, arecord 0x80000000
 _NO_WAV = "not a WAV: no RIFF/WAVE header"
 _NO_FORMAT = "the WAV's data chunk comes before its fmt chunk"
+# A file of zeros is made of millions of empty chunks. WAVs have about ten, and those of broadcasters some more.
+_MOST_CHUNKS = 10_000
+_MOST_TEXTS = 100  # of a list of metadata
+_TEXT_BYTES = 2 << 20
+_FORMAT_BYTES = 64  # of a fmt chunk, which are read; it has 40 at most
 FLIP_SIGN = bytes(byte ^ 0x80 for byte in range(256))  # between two's complement and unsigned bytes with zero at 128
 
 
@@ -104,20 +109,15 @@ def inspect(wav: bytes, *, finite: bool = True) -> WavInfo:
     if riff_size + 8 != len(wav):
         raise InvalidWavError(f"the WAV's header says {riff_size + 8} bytes, the file has {len(wav)}")
     fmt: bytes | None = None
-    offset = 12
-    while offset + 8 <= len(wav):
-        name = wav[offset : offset + 4]
-        (size,) = struct.unpack_from("<I", wav, offset + 4)
-        start = offset + 8
+    for name, start, size in _chunk_headers(wav):
         if start + size > len(wav):
             raise _cut_short(wav, name, size, start)
         if name == b"fmt ":
-            fmt = wav[start : start + size]
+            fmt = wav[start : start + min(size, _FORMAT_BYTES)]
         elif name == b"data":
             if fmt is None:
                 raise InvalidWavError(_NO_FORMAT)
             return _info(fmt, wav, start, size, finite=finite)
-        offset = start + size + size % 2
     raise InvalidWavError("the WAV has no data chunk")
 
 
@@ -138,11 +138,7 @@ def rebuilt(wav: bytes) -> bytes:
         raise InvalidWavError(_NO_WAV)
     fmt: bytes | None = None
     long_size: int | None = None  # of the samples, in RF64
-    offset = 12
-    while offset + 8 <= len(wav):
-        name = wav[offset : offset + 4]
-        (size,) = struct.unpack_from("<I", wav, offset + 4)
-        start = offset + 8
+    for name, start, size in _chunk_headers(wav):
         if name == b"data":
             if fmt is None:
                 raise InvalidWavError(_NO_FORMAT)
@@ -152,10 +148,9 @@ def rebuilt(wav: bytes) -> bytes:
         if start + size > len(wav):
             raise _cut_short(wav, name, size, start)
         if name == b"fmt ":
-            fmt = wav[start : start + size]
+            fmt = wav[start : start + min(size, _FORMAT_BYTES)]
         elif name == b"ds64" and size >= 16:
             (long_size,) = struct.unpack_from("<Q", wav, start + 8)
-        offset = start + size + size % 2
     raise InvalidWavError("the WAV has no data chunk")
 
 
@@ -190,8 +185,12 @@ def read_info(wav: bytes | mmap) -> dict[str, str]:
     texts = {}
     for start, end, name in _chunks(wav):
         if name == b"LIST" and wav[start : start + 4] == b"INFO":
-            for text_start, text_end, text_name in _chunks(wav, start + 4, end):
-                text = wav[text_start:text_end].partition(b"\0")[0].decode(errors="replace")
+            for text_start, text_end, text_name in _chunks(wav, start + 4, end, most=_MOST_TEXTS):
+                text = (
+                    wav[text_start : min(text_end, text_start + _TEXT_BYTES)]
+                    .partition(b"\0")[0]
+                    .decode(errors="replace")
+                )
                 texts[text_name.decode("latin-1")] = text
     return texts
 
@@ -241,16 +240,28 @@ def to_wav(values: array[Any], info: WavInfo) -> bytes:
     return _wav(data, _FLOAT if info.is_float else _PCM, info.sample_rate, info.channels, info.bits)
 
 
-def _chunks(wav: bytes | mmap, offset: int = 12, end: int | None = None) -> Iterator[tuple[int, int, bytes]]:
-    """Yield start, end and name of each complete chunk."""
+def _chunks(
+    wav: bytes | mmap, offset: int = 12, end: int | None = None, *, most: int = _MOST_CHUNKS
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield start, end and name of each chunk up to the first one that is cut short, of at most `most`."""
     end = len(wav) if end is None else end
-    while offset + 8 <= end:
-        (size,) = struct.unpack_from("<I", wav, offset + 4)
-        start = offset + 8
+    for name, start, size in _chunk_headers(wav, offset, end, most=most):
         if start + size > end:
             return
-        yield start, start + size, wav[offset : offset + 4]
-        offset = start + size + size % 2
+        yield start, start + size, name
+
+
+def _chunk_headers(
+    wav: bytes | mmap, offset: int = 12, end: int | None = None, *, most: int = _MOST_CHUNKS
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and size of each chunk, of at most `most`; the last one may be larger than what is left."""
+    end = len(wav) if end is None else end
+    for _ in range(most):
+        if offset + 8 > end:
+            return
+        (size,) = struct.unpack_from("<I", wav, offset + 4)
+        yield wav[offset : offset + 4], offset + 8, size
+        offset += 8 + size + size % 2
 
 
 def _with_samples(fmt: bytes, wav: bytes, start: int, size: int) -> bytes:

@@ -16,25 +16,28 @@ empty the cache directory at any time. The graphs of every other checkpoint can 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from musicgen_cli import foreign
+from musicgen_cli.checkpoint.assembly import BASE_FOLDER, CONFIG, TOKENIZER, Assembly, assemble, read_config
 from musicgen_cli.checkpoint.digest_cache import fingerprint, read_cached, write_cached
+from musicgen_cli.checkpoint.hub_cache import find_snapshot
 from musicgen_cli.checkpoint.manifest import Manifest, read_manifest
-from musicgen_cli.checkpoint.names import MANIFEST, NAME_PATTERN, NAMES, NANO, PUBLISHED, is_valid_name
-from musicgen_cli.checkpoint.tensors import DroppedTensors, Tensors, weight_files
+from musicgen_cli.checkpoint.model_card import license_of
+from musicgen_cli.checkpoint.names import KNOWN, MANIFEST, NAME_PATTERN, NAMES, NANO, is_valid_name
+from musicgen_cli.checkpoint.published import PUBLISHER, check_can_be_run
+from musicgen_cli.checkpoint.tensors import DroppedTensors, Tensors
 from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError, system_reason
 
 _BUNDLED = Path(__file__).parents[1] / "models" / NANO
 _AUTO = ("small", "medium", "large")  # in the order in which they are looked for
-_PUBLISHER = "facebook/musicgen-"
 _PUBLISHED_LICENSE = "CC-BY-NC-4.0"  # model cards of facebook/musicgen-*
 _NANO_LICENSE = "MIT"  # the project's own licence; the weights have no other source (models/nano/README.md)
 _REPOSITORY = re.compile(rf"{NAME_PATTERN}/{NAME_PATTERN}", re.ASCII)
@@ -48,7 +51,7 @@ class Checkpoint:
     name: str
     directory: Path
     config: Mapping[str, Any]
-    weights: tuple[Path, ...]  # safetensors files; empty if they weren't kept
+    assembly: Assembly | None  # None if the weights weren't kept
     license: str | None  # SPDX identifier, of the weights; None is unknown
     manifest: Manifest | None = None  # only a pulled model has one
     cache_dir: Path | None = None  # where its digest may be cached
@@ -62,15 +65,16 @@ class Checkpoint:
         gigabyte from the page cache and 3 s from a disk; the result is cached until one of the files changes.
 
         Raises:
-            CheckpointError: A file can't be read.
+            CheckpointError: A file can't be read, or doesn't hold tensors.
         """
         if self.manifest:
             return self.manifest.checkpoint
-        files = (self.directory / "config.json", *self.weights)
+        files = self.assembly.files if self.assembly else ()
         try:
             state = fingerprint(files) if self.cache_dir else None
             if state and self.cache_dir and (cached := read_cached(self.cache_dir, "digests", state)):
                 return cached
+            self.tensors()  # what is no checkpoint is refused before gigabytes of it are read
             digest = _digest(files)
         except OSError as err:
             raise CheckpointError(f"can't read {err.filename}: {err.strerror}") from err
@@ -79,29 +83,44 @@ class Checkpoint:
         return digest
 
     @property
+    def weights(self) -> tuple[Path, ...]:
+        """The files of weights; none if they weren't kept."""
+        return self.assembly.weights if self.assembly else ()
+
+    @property
+    def is_safetensors(self) -> bool:
+        """Whether its weights are safetensors of its own, as transformers loads them."""
+        return bool(self.weights) and all(
+            path.suffix == ".safetensors" and path.parent == self.directory for path in self.weights
+        )
+
+    @property
     def tokenizer(self) -> Path:
         """
-        The path of the tokenizer.json.
+        The path of the tokenizer.json, the model's own or that of its base model.
 
         Raises:
             CheckpointError: The folder has none.
         """
-        path = self.directory / "tokenizer.json"
-        if not path.is_file():
-            raise CheckpointError(
-                f"{self.directory} has no tokenizer.json", hint="download it from where the weights came from"
-            )
-        return path
+        for path in (self.directory / TOKENIZER, self.directory / BASE_FOLDER / TOKENIZER):
+            if path.is_file():
+                return path
+        raise no_tokenizer(str(self.directory), {path.name for path in self.directory.iterdir()})
 
     def graph_cache_dir(self, cache_dir: Path) -> Path:
         """Return the folder that holds `graphs/`: the model's own if it was pulled, else the cache."""
         return self.directory if self.manifest else cache_dir
 
+    @property
+    def precision(self) -> str | None:
+        """The precision in which the model is loaded where none is asked for; None is the engine's default."""
+        return self.manifest.precision if self.manifest else None
+
     def tensors(self) -> Tensors:
         """Open the weights; if they weren't kept, only the shapes of the tensors are available."""
-        if self.manifest and not self.manifest.weights_kept:
-            return DroppedTensors(self.name, self.manifest.tensors)
-        return Tensors(self.weights)
+        if self.assembly is None:
+            return DroppedTensors(self.name, self.manifest.tensors if self.manifest else {})
+        return self.assembly.tensors()
 
 
 def find_checkpoint(name: str, models_dir: Path, cache_dir: Path | None = None) -> Checkpoint:
@@ -126,13 +145,19 @@ def find_checkpoint(name: str, models_dir: Path, cache_dir: Path | None = None) 
     stored = local_name(name)
     installed = models_dir / stored
     with _readable():
-        if stored in PUBLISHED and installed.is_dir():
+        if stored in KNOWN and installed.is_dir():
             return open_checkpoint(stored, installed, license_=_PUBLISHED_LICENSE, cache_dir=cache_dir)
         if is_valid_name(stored) and (installed / MANIFEST).is_file():
             return open_checkpoint(stored, installed, cache_dir=cache_dir)
     if (folder := named_folder(name)) is not None:
+        if snapshot := find_snapshot(folder.resolve()):
+            name, folder = local_name(snapshot.repository), snapshot.directory
+            return open_checkpoint(
+                name, folder, license_=weights_license(snapshot.repository, None), cache_dir=cache_dir
+            )
         return open_checkpoint(folder.resolve().name, folder, cache_dir=cache_dir)
-    if hub_repository(name):
+    if repository := hub_repository(name):
+        check_can_be_run(repository)
         raise ModelAbsentError(
             f"the model {name!r} is not on this machine", hint=f"`musicgen model pull {name}` downloads it"
         )
@@ -151,7 +176,7 @@ def named_folder(name: str) -> Path | None:
     Raises:
         CheckpointError: Whether there is a folder can't be told, for instance because one may not enter its parent.
     """
-    if name in PUBLISHED:
+    if name in KNOWN:
         return None
     with _readable():
         try:
@@ -186,55 +211,46 @@ def open_checkpoint(
         CheckpointError: A file that a checkpoint needs is absent or damaged.
     """
     manifest = read_manifest(directory)
-    path = directory / "config.json"
     with _readable():
         try:
-            content = path.read_bytes()
-        except FileNotFoundError as err:
-            raise CheckpointError(f"{directory} has no config.json", hint="is it a checkpoint's folder?") from err
-        weights = () if manifest and not manifest.weights_kept else weight_files(directory)
+            assembly = None if manifest and not manifest.weights_kept else assemble(directory)
+            config = assembly.config if assembly else read_config(directory)
+        except (FileNotFoundError, NotADirectoryError) as err:
+            raise CheckpointError(f"{directory} has no {CONFIG}", hint="is it a checkpoint's folder?") from err
     return Checkpoint(
         name,
         directory,
-        parse_config(content, str(path)),
-        weights,
-        license_ or (manifest.license if manifest else _license(directory / "README.md")),
+        config,
+        assembly,
+        license_ or (manifest.license if manifest else license_of(directory / "README.md")),
         manifest,
         cache_dir,
     )
 
 
-def parse_config(content: bytes, file_name: str) -> Mapping[str, Any]:
-    """
-    Parse the bytes of a config.json.
-
-    Args:
-        file_name: The name of the file, for messages.
-
-    Raises:
-        CheckpointError: They are not a JSON object.
-    """
-    try:
-        config = json.loads(content)
-    except (ValueError, RecursionError) as err:
-        raise CheckpointError(f"{file_name} is not JSON") from err
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file_name} is not a JSON object")
-    return config
+def no_tokenizer(place: str, names: Collection[str]) -> CheckpointError:
+    """Return the error for a folder or a repository without a tokenizer.json."""
+    if "spiece.model" in names:
+        return CheckpointError(
+            f"{place} has its tokenizer only as spiece.model, not as {TOKENIZER}",
+            hint=f"transformers' AutoTokenizer writes {TOKENIZER}; if the text encoder is T5, the one of "
+            f"{PUBLISHER}small is the same",
+        )
+    return CheckpointError(f"{place} has no {TOKENIZER}", hint="download it from where the weights came from")
 
 
 def hub_repository(name: str) -> str | None:
     """Return the hub repository of a model's name, as OWNER/REPO; None if the name can't be that of a repository."""
-    if name in PUBLISHED:
-        return _PUBLISHER + name
+    if name in KNOWN:
+        return PUBLISHER + name
     repository = name.replace(_SEPARATOR, "/", 1) if "/" not in name else name
     return repository if _REPOSITORY.fullmatch(repository) else None
 
 
 def local_name(repository: str) -> str:
     """Return the name that a repository's model has on this machine, which is that of its folder."""
-    short = repository.removeprefix(_PUBLISHER)
-    return short if short in PUBLISHED else repository.replace("/", _SEPARATOR)
+    short = repository.removeprefix(PUBLISHER)
+    return short if short in KNOWN else repository.replace("/", _SEPARATOR)
 
 
 def is_absent(name: str, models_dir: Path) -> bool:
@@ -250,13 +266,13 @@ def is_absent(name: str, models_dir: Path) -> bool:
 
 def weights_license(repository: str, card_license: str | None) -> str | None:
     """Return the licence of a repository's weights, given the one that its model card names."""
-    return _PUBLISHED_LICENSE if local_name(repository) in PUBLISHED else card_license
+    return _PUBLISHED_LICENSE if local_name(repository) in KNOWN else card_license
 
 
 def _digest(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with foreign.open_file(path) as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
@@ -266,14 +282,3 @@ def _is_complete(directory: Path) -> bool:
         return open_checkpoint(directory.name, directory).tokenizer.is_file()
     except CheckpointError:
         return False
-
-
-def _license(readme: Path) -> str | None:
-    """Read `license:` from a model card's front matter."""
-    try:
-        text = readme.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-    entry = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
-    return entry[1] if entry else None

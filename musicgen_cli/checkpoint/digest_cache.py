@@ -3,26 +3,32 @@ Caches values that take seconds to compute and are needed at each start: digests
 
     <cache_dir>/<kind>/<SHA-256 of the key>     the value, as text
 
-They can be computed again at any time, so every failure here counts as a cache miss.
+They can be computed again at any time, so every failure here counts as a cache miss, and so does a file that another
+user could have written.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from musicgen_cli import atomic
+from musicgen_cli import atomic, foreign
 
+_VALUE_BYTES = 1024
 _SETTLED_S = 2.0  # the coarsest file time (FAT): a file modified this recently can change without a new time
 
 
 def read_cached(cache_dir: Path, kind: str, key: str) -> str | None:
     """Return the value that is cached under a key; None if there is none."""
     try:
-        return _path(cache_dir, kind, key).read_text("ascii").strip() or None
+        with foreign.open_file(_path(cache_dir, kind, key), follow=False) as file:
+            if foreign.who_else(os.fstat(file.fileno()), trusted=(foreign.ROOT,)) is not None:
+                return None
+            return foreign.read_all(file, _VALUE_BYTES).decode("ascii").strip() or None
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -31,8 +37,8 @@ def write_cached(cache_dir: Path, kind: str, key: str, value: str) -> None:
     """Cache a value, which is ASCII and not empty; a failure is ignored."""
     path = _path(cache_dir, kind, key)
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write(path, f"{value}\n".encode("ascii"), mode=atomic.SHARED, durable=False)
+        atomic.make_private_folder(path.parent)
+        atomic.write(path, f"{value}\n".encode("ascii"), durable=False)
 
 
 def fingerprint(files: Sequence[Path]) -> str | None:

@@ -11,29 +11,33 @@ A repository's files are listed with their hashes by `GET /api/models/{repo}?blo
 LFS stores, Git's own SHA-1 of the others. Source: huggingface_hub, hf_api.py (model_info, RepoSibling, BlobLfsInfo).
 Mirrors may list nothing but names. Then a file's own address is asked by HEAD, whose answer has size and hash in the
 headers. Source: huggingface_hub, file_download.py (get_hf_file_metadata).
+
+A file's address leads elsewhere: small files by 307 to a cache of the hub's, those of Git LFS by 302 to a content
+store, under an address that is signed and expires after an hour; a mirror may answer 308 with the hub's own address,
+and a repository that was renamed leads to its new name. Every attempt begins at the file's own address, so that it gets
+a signature that is valid; httpx sends the token to no other host.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
+import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
-from urllib.parse import quote
+from typing import BinaryIO
+from urllib.parse import quote, urlsplit
 
 import httpx
-from huggingface_hub import constants, hf_hub_url
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in an __all__
-from pydantic import BaseModel, Field, ValidationError
 
 from musicgen_cli import atomic, network
 from musicgen_cli._version import __version__
+from musicgen_cli.checkpoint.bounds import most_bytes
+from musicgen_cli.checkpoint.hub_transport import BODY_BYTES, MOST_BYTES, HubTransport
+from musicgen_cli.checkpoint.repository import RemoteFile, Repository, parse_listing
 from musicgen_cli.errors import (
     BadAnswerError,
     InvalidValueError,
@@ -44,77 +48,25 @@ from musicgen_cli.errors import (
     ServiceUnreachableError,
     TryAgainError,
     UnknownModelError,
+    UsageError,
 )
+from musicgen_cli.text import without_user_info
+
+try:
+    _PORT = urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # the library parses it when it is imported, and prints it
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in an __all__
+except ValueError as err:
+    raise UsageError("HF_ENDPOINT is not an address", hint="such as https://huggingface.co") from err
 
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)  # before each new attempt; from the start again once an attempt brought bytes
 
-_TIMEOUT = httpx.Timeout(30, connect=10)  # s, for each read; a download as a whole has none
+_MAX_REDIRECTS = 10
+_WITHOUT_HEAD = {httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.NOT_IMPLEMENTED}
+_TIMEOUT = httpx.Timeout(30, connect=10)  # s, for each read; `HubTransport` has a least speed
+_PROGRESS_BYTES, _MOST_POOR = 1 << 16, 50  # an attempt that brings fewer bytes is poor; so many may follow each other
 _HASH = re.compile(r'(?:W/)?"?([0-9a-f]{64}|[0-9a-f]{40})"?')  # SHA-256, or Git's SHA-1, as an ETag
 _CONTINUE = "`musicgen model pull` again continues the download"
-
-
-class _Lfs(BaseModel):
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class _Sibling(BaseModel):
-    rfilename: str
-    size: int | None = None
-    blobId: str | None = None  # noqa: N815  # the hub's field name
-    lfs: _Lfs | None = None
-
-
-class _ModelInfo(BaseModel):
-    sha: str = Field(pattern="^[0-9a-f]{40,64}$")
-    siblings: list[_Sibling]
-    cardData: dict[str, Any] | None = None  # noqa: N815
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """One file of a repository."""
-
-    name: str
-    size: int  # bytes
-    sha256: str | None  # of a file that Git LFS stores
-    blob: str | None  # Git's SHA-1 of the blob
-
-    def partial(self, directory: Path) -> Path:
-        """Return the path of a partial download; its name contains the file's hash, so that revisions don't mix."""
-        return directory / f"{self.name}.{self._expected_hash[:16]}.part"
-
-    def is_at(self, path: Path) -> bool:
-        """
-        Tell whether a local file has exactly this content.
-
-        Raises:
-            OSError: It can't be read.
-        """
-        if not path.is_file() or path.stat().st_size != self.size:
-            return False
-        with path.open("rb") as file:
-            return self.matches(file)
-
-    def matches(self, content: BinaryIO) -> bool:
-        """Compare the hash of some bytes, from the current position on, with the one that the hub lists."""
-        hasher = hashlib.sha256() if self.sha256 else hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
-        hashlib.file_digest(content, lambda: hasher)  # type: ignore[arg-type]  # BinaryIO has what it needs
-        return hasher.hexdigest() == self._expected_hash
-
-    @property
-    def _expected_hash(self) -> str:
-        return self.sha256 or self.blob or ""
-
-
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """One revision of a repository."""
-
-    id: str  # OWNER/REPO
-    commit: str
-    license: str | None  # as its model card says
-    names: Collection[str]  # of its files
-    files: Mapping[str, RemoteFile]  # those that are listed with size and hash
 
 
 class Hub:
@@ -141,7 +93,7 @@ class Hub:
         if not "".join(headers.values()).isascii():
             raise InvalidValueError("HF_TOKEN is not a valid token: it must be ASCII")  # never shown
         self._client = httpx.Client(
-            transport=network.EnvironmentTransport(),
+            transport=HubTransport(constants.ENDPOINT),
             follow_redirects=True,
             timeout=_TIMEOUT,
             headers={**headers, "accept-encoding": "identity"},
@@ -176,24 +128,9 @@ class Hub:
         with _translated():
             response = self._client.get(url, params={"blobs": "true"})
             _check(response, name, revision)
-        try:
-            info = _ModelInfo.model_validate_json(response.content)
-        except ValidationError as err:
-            raise BadAnswerError(f"{constants.ENDPOINT} answered with something that is not a repository") from err
-        license_ = (info.cardData or {}).get("license")
-        return Repository(
-            name,
-            info.sha,
-            license_ if isinstance(license_, str) else None,
-            frozenset(file.rfilename for file in info.siblings),
-            {
-                file.rfilename: RemoteFile(
-                    file.rfilename, file.size, file.lfs.sha256 if file.lfs else None, file.blobId
-                )
-                for file in info.siblings
-                if file.size is not None and (file.lfs or file.blobId)
-            },
-        )
+        if (repository := parse_listing(response.content, name, revision)) is None:
+            raise BadAnswerError(f"{_endpoint()} answered with something that is not a repository")
+        return repository
 
     def file(self, repository: Repository, name: str) -> RemoteFile:
         """
@@ -205,25 +142,35 @@ class Hub:
         """
         if (listed := repository.files.get(name)) is not None:
             return listed
-        url = hf_hub_url(repository.id, name, revision=repository.commit)
-        with _translated():
-            response = self._client.head(url)
-            if response.status_code not in {httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.NOT_IMPLEMENTED}:
-                _check(response, repository.id, repository.commit)
         hash_ = size = None
-        # The hub's own answer comes before those that it redirects to, whose ETags may be anything.
-        for answer in (*response.history, response):
+        # The hub's own answer comes before those that it leads to, whose ETags may be anything.
+        for answer in self._heads(hf_hub_url(repository.id, name, revision=repository.commit)):
             headers = answer.headers
             hash_ = hash_ or _HASH.fullmatch(headers.get("x-linked-etag") or headers.get("etag") or "")
             length = headers.get("content-length") if answer.is_success else None
             size = size or _parse_size(headers.get("x-linked-size") or length)
+            if hash_ and size is not None:
+                break  # a signed address is for GET alone
+            if not answer.is_redirect and answer.status_code not in _WITHOUT_HEAD:
+                _check(answer, repository.id, repository.commit)
         if hash_ is None or size is None:
             raise BadAnswerError(
-                f"{constants.ENDPOINT} gives no hash of {name}, so a download of {repository.id} can't be checked",
+                f"{_endpoint()} gives no hash of {name}, so a download of {repository.id} can't be checked",
                 hint="HF_ENDPOINT names another hub; a checkpoint's folder can be pulled, too",
             )
         is_sha256 = len(hash_[1]) == 64
         return RemoteFile(name, size, hash_[1] if is_sha256 else None, None if is_sha256 else hash_[1])
+
+    def _heads(self, url: str) -> Iterator[httpx.Response]:
+        """Ask an address by HEAD, and then, for as long as one goes on, each address that it leads to."""
+        with _translated():
+            request: httpx.Request | None = self._client.build_request("HEAD", url)
+            for _ in range(_MAX_REDIRECTS):
+                if request is None:
+                    return
+                response = self._client.send(request, follow_redirects=False)
+                request = response.next_request
+                yield response
 
     def read(self, repository: Repository, file: RemoteFile, note: Callable[[str], None]) -> bytes:
         """
@@ -233,7 +180,7 @@ class Hub:
             note: Called with one line for each attempt that failed and is repeated.
 
         Raises:
-            BadAnswerError: They don't have the hash that the hub lists.
+            BadAnswerError: They don't have the hash that the hub lists, or are too many for such a file.
             MusicgenError: As for `repository`.
         """
         content = io.BytesIO()
@@ -242,6 +189,24 @@ class Hub:
         if not file.matches(content):
             raise _wrong_checksum(repository, file)
         return content.getvalue()
+
+    def read_start(self, repository: Repository, name: str, count: int) -> bytes:
+        """
+        Return the first bytes of a file, at most `count`. They aren't checked: no hash is known of a part.
+
+        Raises:
+            MusicgenError: As for `repository`.
+        """
+        url = hf_hub_url(repository.id, name, revision=repository.commit)
+        content = bytearray()
+        headers, limit = {"range": f"bytes=0-{count - 1}"}, {MOST_BYTES: most_bytes(name)}
+        with _translated(), self._client.stream("GET", url, headers=headers, extensions=limit) as response:
+            _check(response, repository.id, repository.commit)
+            for piece in response.iter_raw():
+                content += piece
+                if len(content) >= count:  # the hub ignores the range
+                    break
+        return bytes(content[:count])
 
     def fetch(
         self,
@@ -271,7 +236,7 @@ class Hub:
         """
         partial = file.partial(directory)
         try:
-            with partial.open("ab") as out:
+            with atomic.open_private(partial, "ab") as out:
                 received(out.tell())
                 self._download(repository, file, out, received=received, note=note)
                 out.flush()
@@ -294,14 +259,20 @@ class Hub:
         note: Callable[[str], None],
     ) -> None:
         """Append the missing bytes of a file, trying again after failures for as long as bytes keep coming."""
-        waits = iter(RETRY_WAITS_S)
+        if file.size > (most := most_bytes(file.name)):
+            raise BadAnswerError(f"{file.name} of {repository.id} has {file.size} bytes, at most {most} are read")
+        waits, poor = iter(RETRY_WAITS_S), 0
         while (start := out.tell()) < file.size:
             try:
                 self._append(repository, file, out, received)
+            except BadAnswerError:
+                raise
             except (ServiceUnreachableError, TryAgainError, ServiceError) as err:
-                if out.tell() > start:
+                gained = out.tell() - start
+                poor = 0 if gained >= _PROGRESS_BYTES else poor + 1
+                if gained >= (_PROGRESS_BYTES if isinstance(err, OutOfTimeError) else 1):
                     waits = iter(RETRY_WAITS_S)
-                if (wait_s := next(waits, None)) is None:
+                if (wait_s := next(waits, None)) is None or poor > _MOST_POOR:
                     raise
                 note(f"{err}; trying again in {wait_s:g} s")
                 time.sleep(wait_s)
@@ -313,7 +284,8 @@ class Hub:
         url = hf_hub_url(repository.id, file.name, revision=repository.commit)
         start = out.tell()
         headers = {"range": f"bytes={start}-"} if start else {}
-        with _translated(), self._client.stream("GET", url, headers=headers) as response:
+        limit = {MOST_BYTES: file.size + BODY_BYTES}  # a little more is told from the checksum
+        with _translated(), self._client.stream("GET", url, headers=headers, extensions=limit) as response:
             if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return  # the hub's file is shorter than it says; the checksum will be wrong
             _check(response, repository.id, repository.commit)
@@ -340,10 +312,15 @@ def _wrong_checksum(repository: Repository, file: RemoteFile) -> BadAnswerError:
     )
 
 
+def _endpoint() -> str:
+    """Return the hub's address for messages."""
+    return without_user_info(constants.ENDPOINT)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn httpx's errors into ours."""
-    endpoint = constants.ENDPOINT
+    endpoint = _endpoint()
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol) as err:
@@ -369,20 +346,25 @@ def _check(response: httpx.Response, name: str, revision: str | None) -> None:
     status, code = response.status_code, response.headers.get("x-error-code")
     if status in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
         return
+    is_elsewhere = response.history and response.url.netloc != response.history[0].url.netloc
+    if is_elsewhere and code is None and response.is_client_error and status != httpx.codes.TOO_MANY_REQUESTS:
+        # Not the hub's word on the file, but that of a content store on a signed address.
+        raise ServiceError(f"a download link of {name} doesn't work any more (status {status})", hint=_CONTINUE)
     if code == "RevisionNotFound":
         raise UnknownModelError(f"{name} has no revision {revision!r}")
     if code == "RepoNotFound" or (status == httpx.codes.NOT_FOUND and code is None):
         raise UnknownModelError(
-            f"{constants.ENDPOINT} has no model {name!r}", hint="check the name; a private model needs HF_TOKEN"
+            f"{_endpoint()} has no model {name!r}", hint="check the name; a private model needs HF_TOKEN"
         )
     if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        kind = "gated" if code == "GatedRepo" else "not public"
         raise ModelAbsentError(
-            f"{name} is not public: {constants.ENDPOINT} answered {status}",
-            hint=f"accept its terms at {constants.ENDPOINT}/{name}, and set HF_TOKEN to a token that may read it",
+            f"{name} is {kind}: {_endpoint()} answered {status}",
+            hint=f"accept its terms at {_endpoint()}/{name}, and set HF_TOKEN to a token that may read it",
         )
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        raise ServiceBusyError(f"{constants.ENDPOINT} received too many requests", hint="try again in a few minutes")
-    who, hint = constants.ENDPOINT, "try again later"
+        raise ServiceBusyError(f"{_endpoint()} received too many requests", hint="try again in a few minutes")
+    who, hint = _endpoint(), "try again later"
     proxy = network.proxy_for(response.request.url)
     if proxy is not None and proxy.answers_for(response.request.url) and code is None:
         who, hint = f"{who}, or {proxy} before it,", proxy.hint(response.request.url.host)

@@ -18,7 +18,20 @@ from musicgen_cli.errors import CheckpointError
 ACTIVATIONS = ("gelu", "gelu_new", "relu")
 PAD_MODES = ("constant", "reflect", "replicate")
 
-_HEAD_MULTIPLE = 8  # ONNX Runtime's GroupQueryAttention needs head widths that are a multiple of this
+# What a number of the config may be at most: a model takes memory and time by its config before its weights are read.
+# The largest that is published has 48 layers of width 2048.
+_LARGEST = 1 << 16
+_MOST_LAYERS = 1000
+_MOST_CODEC_LAYERS = 16  # of each kind: recurrent, residual, and transposed convolutions
+_MOST_CODEBOOKS = 64
+_LARGEST_VOCABULARY = 1 << 20
+_LARGEST_RATE = 768_000  # Hz
+_LARGEST_FRAME_RATE = 1000  # Hz
+_LARGEST_KERNEL = 1024
+_LARGEST_SPAN = 1 << 16  # of a convolution's window, in samples
+_LARGEST_HOP = 1 << 20  # samples
+
+_HEAD_MULTIPLE = 8  # of head widths, in ONNX Runtime's GroupQueryAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,11 @@ class DecoderShape:
     def head_width(self) -> int:
         """The width of one attention head."""
         return self.width // self.heads
+
+    @property
+    def cached_head_width(self) -> int:
+        """The width of a head in a KV cache of ONNX Runtime, whose kernel takes multiples of 8: the rest is zeros."""
+        return -(-self.head_width // _HEAD_MULTIPLE) * _HEAD_MULTIPLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +157,13 @@ class Shape:
                 value that isn't supported; the message names the member.
         """
         model_type = config.get("model_type")
+        if model_type == "musicgen_melody":
+            raise CheckpointError(
+                "config.json is of a MusicGen Melody model (musicgen_melody), and this version can't run those yet",
+                hint="models of the type musicgen make music from text",
+            )
         if model_type != "musicgen":
-            raise CheckpointError(f"config.json is of a {model_type!r} model, only 'musicgen' is supported")
+            raise CheckpointError(f"config.json is of a {_shown(model_type)} model, only 'musicgen' is supported")
         text_section, decoder_section, codec_section = (
             _Section(config, name) for name in ("text_encoder", "decoder", "audio_encoder")
         )
@@ -168,10 +191,12 @@ class _Section:
         value = self._members.get(key)
         return default if value is None else value
 
-    def integer(self, key: str, default: int, *, minimum: int = 1) -> int:
+    def integer(self, key: str, default: int, *, minimum: int = 1, maximum: int = _LARGEST) -> int:
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise self._invalid(key, f"an integer of at least {minimum}")
+        if value > maximum:
+            raise self._invalid(key, f"at most {maximum}")
         return value
 
     def fraction(self, key: str, default: float) -> float:
@@ -193,10 +218,17 @@ class _Section:
         return value
 
     def unsupported(self, key: str) -> CheckpointError:
-        return CheckpointError(f"config.json: {self._name}.{key} {self.get(key)!r} is not supported"[:200])
+        return CheckpointError(f"config.json: {self._name}.{key} {_shown(self.get(key))} is not supported")
 
     def _invalid(self, key: str, expected: str) -> CheckpointError:
-        return CheckpointError(f"config.json: {self._name}.{key} must be {expected}, got {self.get(key)!r}"[:200])
+        return CheckpointError(f"config.json: {self._name}.{key} must be {expected}, got {_shown(self.get(key))}")
+
+
+def _shown(value: object) -> str:
+    """Write a value of the config for a message; it may be as long and as deep as its author likes."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
+    return repr(value)[:80]
 
 
 def _text(section: _Section) -> TextShape:
@@ -205,9 +237,9 @@ def _text(section: _Section) -> TextShape:
     feed_forward = section.choice("feed_forward_proj", "relu", ("relu", "gelu", "gelu_new", "gated-relu", "gated-gelu"))
     gate, _, activation = feed_forward.rpartition("-")
     shape = TextShape(
-        vocab=section.integer("vocab_size", 32128),
+        vocab=section.integer("vocab_size", 32128, maximum=_LARGEST_VOCABULARY),
         width=section.integer("d_model", 512),
-        layers=section.integer("num_layers", 6),
+        layers=section.integer("num_layers", 6, maximum=_MOST_LAYERS),
         heads=section.integer("num_heads", 8),
         head_width=section.integer("d_kv", 64),
         ffn=section.integer("d_ff", 2048),
@@ -226,19 +258,19 @@ def _decoder(section: _Section) -> DecoderShape:
     shape = DecoderShape(
         vocab=section.integer("vocab_size", 2048),
         width=section.integer("hidden_size", 1024),
-        layers=section.integer("num_hidden_layers", 24),
+        layers=section.integer("num_hidden_layers", 24, maximum=_MOST_LAYERS),
         heads=section.integer("num_attention_heads", 16),
         ffn=section.integer("ffn_dim", 4096),
         activation=section.choice("activation_function", "gelu", ACTIVATIONS),
-        codebooks=section.integer("num_codebooks", 4),
+        codebooks=section.integer("num_codebooks", 4, maximum=_MOST_CODEBOOKS),
         channels=section.integer("audio_channels", 1),
     )
     if shape.channels > 2 or shape.codebooks % shape.channels:
         raise section.unsupported("audio_channels")
-    if shape.width % (shape.heads * _HEAD_MULTIPLE):
+    if shape.width % shape.heads or shape.width % 2 or shape.width < 4:  # half of it are sines, half are cosines
         raise CheckpointError(
-            f"config.json: decoder.hidden_size must be a multiple of {shape.heads * _HEAD_MULTIPLE} "
-            f"({_HEAD_MULTIPLE} times num_attention_heads), got {shape.width}"
+            f"config.json: decoder.hidden_size must be even and a multiple of num_attention_heads ({shape.heads}), "
+            f"got {shape.width}"
         )
     for key in ("pad_token_id", "bos_token_id"):
         if section.get(key, shape.vocab) != shape.vocab:
@@ -252,26 +284,34 @@ def _codec(section: _Section) -> CodecShape:
     if section.integer("audio_channels", 1) != 1:  # a stereo model runs a mono codec once for each channel
         raise section.unsupported("audio_channels")
     strides = section.get("upsampling_ratios", [8, 5, 4, 2])
-    if not isinstance(strides, list) or not strides or not all(type(s) is int and s > 0 for s in strides):
+    if not isinstance(strides, list) or not 0 < len(strides) <= _MOST_CODEC_LAYERS:
+        raise section.unsupported("upsampling_ratios")
+    if not all(type(stride) is int and 0 < stride <= _LARGEST for stride in strides):
         raise section.unsupported("upsampling_ratios")
     shape = CodecShape(
-        rate=section.integer("sampling_rate", 24_000),
+        rate=section.integer("sampling_rate", 24_000, maximum=_LARGEST_RATE),
         codes=section.integer("codebook_size", 1024),
         width=section.integer("hidden_size", 128),
         filters=section.integer("num_filters", 32),
-        kernel=section.integer("kernel_size", 7),
-        last_kernel=section.integer("last_kernel_size", 7),
-        residual_kernel=section.integer("residual_kernel_size", 3),
-        residual_layers=section.integer("num_residual_layers", 1, minimum=0),
-        dilation_growth=section.integer("dilation_growth_rate", 2),
+        kernel=section.integer("kernel_size", 7, maximum=_LARGEST_KERNEL),
+        last_kernel=section.integer("last_kernel_size", 7, maximum=_LARGEST_KERNEL),
+        residual_kernel=section.integer("residual_kernel_size", 3, maximum=_LARGEST_KERNEL),
+        residual_layers=section.integer("num_residual_layers", 1, minimum=0, maximum=_MOST_CODEC_LAYERS),
+        dilation_growth=section.integer("dilation_growth_rate", 2, maximum=_MOST_CODEC_LAYERS),
         compress=section.integer("compress", 2),
-        lstm_layers=section.integer("num_lstm_layers", 2),
+        lstm_layers=section.integer("num_lstm_layers", 2, maximum=_MOST_CODEC_LAYERS),
         strides=tuple(strides),
         causal=section.boolean("use_causal_conv", default=True),
         trim_right=section.fraction("trim_right_ratio", 1.0),
         pad_mode=section.choice("pad_mode", "reflect", PAD_MODES),
         conv_shortcut=section.boolean("use_conv_shortcut", default=True),
     )
+    if not shape.rate / _LARGEST_FRAME_RATE <= shape.hop <= _LARGEST_HOP:
+        raise section.unsupported("upsampling_ratios")
+    if shape.top_filters > _LARGEST:
+        raise section.unsupported("num_filters")
+    if (shape.residual_kernel - 1) * shape.dilation_growth**shape.residual_layers > _LARGEST_SPAN:
+        raise section.unsupported("dilation_growth_rate")
     if section.integer("codebook_dim", shape.width) != shape.width:
         raise section.unsupported("codebook_dim")
     if not shape.causal and shape.trim_right != 1.0:

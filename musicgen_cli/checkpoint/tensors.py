@@ -1,64 +1,36 @@
-"""
-Reads the weights of a checkpoint as float32, from one safetensors file or several shards, one tensor at a time.
-
-The files are memory-mapped, so a tensor costs memory only while it is in use. The header is parsed here and not by the
-`safetensors` package, which needs torch for bfloat16. Format: an 8-byte little-endian length, a JSON header that maps
-names to dtype, shape and byte range, then the bytes (github.com/huggingface/safetensors, "Format").
-"""
+"""The weights of a checkpoint as float32, one tensor at a time, whatever files they are in."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgen_cli.checkpoint.stored_tensor import DOWNLOAD_AGAIN, FLOAT_DTYPES, StoredTensor
 from musicgen_cli.errors import CheckpointError, ModelAbsentError
 
 FloatArray = NDArray[np.float32]
 
-WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
-PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})  # never loaded: unpickling can run code
+class TensorSource(Protocol):
+    """Reads tensors: those of a checkpoint, or such as were made from them."""
 
-_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-DOWNLOAD_AGAIN = "download the model's files again"
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """The location and format of a tensor, from its file's header."""
-
-    path: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int  # offset of its first byte in the file
+    def read(self, name: str, *shape: int) -> FloatArray:
+        """Return one tensor as float32, as `Tensors.read` does."""
 
 
 class Tensors:
-    """The tensors of a checkpoint, by name."""
+    """The tensors of a checkpoint, by name; they are memory-mapped, and cost memory only while they are in use."""
 
-    def __init__(self, files: Iterable[Path]) -> None:
-        """
-        Map the files and read their headers.
-
-        Raises:
-            CheckpointError: A file is not safetensors, is truncated, or has bytes that belong to no tensor.
-        """
-        self._entries: dict[str, _Entry] = {}
-        self._mapped: dict[Path, NDArray[np.uint8]] = {}
-        for path in files:
-            self._open(path)
+    def __init__(self, stored: Mapping[str, StoredTensor]) -> None:
+        self._stored = stored
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a tensor of that name."""
-        return name in self._entries
+        return name in self._stored
 
     def read(self, name: str, *shape: int) -> FloatArray:
         """
@@ -69,66 +41,47 @@ class Tensors:
             shape: The shape that follows from config.json.
 
         Raises:
-            CheckpointError: The tensor is missing, has another shape, can't be converted, or has a value that is
-                infinite or NaN.
+            CheckpointError: The tensor is missing, has another shape, can't be converted, was damaged, or has a value
+                that is infinite or NaN.
         """
-        if name not in self._entries:
+        if name not in self._stored:
             raise CheckpointError(f"the checkpoint has no tensor {name!r}", hint=DOWNLOAD_AGAIN)
-        entry = self._entries[name]
-        label = f"{entry.path.name}: tensor {name!r}"
-        if entry.shape != shape:
-            raise CheckpointError(f"{label} has the shape {entry.shape}, config.json requires {shape}")
-        if entry.dtype not in _DTYPES:
-            raise CheckpointError(f"{label} is {entry.dtype}; F32, F16 and BF16 can be read")
-        dtype = _DTYPES[entry.dtype]
-        end = entry.start + math.prod(shape) * dtype.itemsize
-        raw = self._mapped[entry.path][entry.start : end].view(dtype)
+        stored = self._stored[name]
+        label = f"{stored.file}: tensor {name!r}"
+        if stored.shape != shape:
+            raise CheckpointError(f"{label} has the shape {stored.shape}, config.json requires {shape}")
+        if stored.values is None:
+            raise CheckpointError(f"{label} is {stored.dtype}; {', '.join(FLOAT_DTYPES)} can be read")
+        if stored.verify:
+            stored.verify()
+        raw = stored.values
         # A bfloat16 is the upper half of a float32.
-        values: FloatArray = (
-            (raw.astype(np.uint32) << 16).view(np.float32) if entry.dtype == "BF16" else raw.astype(np.float32)
-        )
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused below
+            values: FloatArray = (
+                (raw.astype(np.uint32) << 16).view(np.float32)
+                if stored.dtype == "BF16"
+                else raw.astype(np.float32, order="C")
+            )
         if not np.isfinite(values).all():
             raise CheckpointError(f"{label} has values that are infinite or NaN", hint=DOWNLOAD_AGAIN)
-        return values.reshape(shape)
+        return values
 
     def float32_bytes(self, *prefixes: str) -> int:
         """Return the bytes, as float32, of the tensors whose names begin with one of the prefixes."""
-        return sum(4 * math.prod(entry.shape) for name, entry in self._entries.items() if name.startswith(prefixes))
+        return sum(4 * math.prod(shape) for name, shape in self.shapes.items() if name.startswith(prefixes))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor."""
-        return {name: entry.shape for name, entry in self._entries.items()}
-
-    def _open(self, path: Path) -> None:
-        try:
-            content = np.memmap(path, np.uint8, "r")
-            start, header = _header(content)
-            end = start
-            for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-                dtype, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-                _check_range(name, dtype, shape, first, last, end - start)
-                self._entries[name] = _Entry(path, dtype, shape, start + first)
-                end = start + last
-        except OSError as err:
-            raise CheckpointError(f"can't read {path}: {err.strerror}") from err
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as err:
-            reason = str(err) if type(err) is ValueError else "its header can't be read"
-            raise CheckpointError(f"{path} is not a complete safetensors file: {reason}", hint=DOWNLOAD_AGAIN) from err
-        if end != content.size:
-            raise CheckpointError(
-                f"{path} is damaged: it should have {end} bytes and has {content.size}", hint=DOWNLOAD_AGAIN
-            )
-        self._mapped[path] = content
+        return {name: stored.shape for name, stored in self._stored.items()}
 
 
 class DroppedTensors(Tensors):
     """The tensors of a model whose weights were not kept; only their shapes are available."""
 
     def __init__(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        super().__init__(())
+        super().__init__({tensor: StoredTensor("", "", shape, None) for tensor, shape in shapes.items()})
         self._model = name
-        self._entries = {tensor: _Entry(Path(), "", shape, 0) for tensor, shape in shapes.items()}
 
     def read(self, name: str, *shape: int) -> FloatArray:  # noqa: ARG002
         """
@@ -143,70 +96,26 @@ class DroppedTensors(Tensors):
         )
 
 
-def weight_files(directory: Path) -> tuple[Path, ...]:
-    """
-    Find the safetensors files of a checkpoint: one, or the shards that an index names.
+class WrappedTensors(Tensors):
+    """Other tensors; subclasses change what is read of them."""
 
-    Raises:
-        CheckpointError: There is none, the index can't be read, or the weights are there only as pickle, which is
-            never loaded because it can run code.
-    """
-    if (directory / WEIGHTS_FILE).is_file():
-        return (directory / WEIGHTS_FILE,)
-    if (directory / WEIGHTS_INDEX).is_file():
-        try:
-            shards = parse_shard_index((directory / WEIGHTS_INDEX).read_bytes(), str(directory / WEIGHTS_INDEX))
-        except OSError as err:
-            raise CheckpointError(f"can't read {directory / WEIGHTS_INDEX}", hint=DOWNLOAD_AGAIN) from err
-        for shard in shards:
-            if not (directory / shard).is_file():
-                raise CheckpointError(f"{directory} has no {shard}, which its index names", hint=DOWNLOAD_AGAIN)
-        return tuple(directory / shard for shard in shards)
-    pickles = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLE_SUFFIXES)
-    if pickles:
-        raise CheckpointError(
-            f"{directory} has its weights only as {pickles[0]}, which is pickle and never loaded",
-            hint=f"get {WEIGHTS_FILE} from the same place",
-        )
-    raise CheckpointError(f"{directory} has no {WEIGHTS_FILE}", hint=DOWNLOAD_AGAIN)
+    def __init__(self, tensors: Tensors) -> None:
+        super().__init__({})
+        self._tensors = tensors
 
+    def __contains__(self, name: object) -> bool:
+        """Tell whether there is a tensor of that name."""
+        return name in self._tensors
 
-def parse_shard_index(index: bytes, file_name: str) -> list[str]:
-    """
-    Return the names of the shards in an index of weights, each once, sorted.
+    def read(self, name: str, *shape: int) -> FloatArray:
+        """Return one tensor; see `Tensors.read`."""
+        return self._tensors.read(name, *shape)
 
-    Args:
-        index: The bytes of a model.safetensors.index.json.
-        file_name: The name of that file, for messages.
+    def float32_bytes(self, *prefixes: str) -> int:
+        """Return the bytes, as float32, of the tensors whose names begin with one of the prefixes."""
+        return self._tensors.float32_bytes(*prefixes)
 
-    Raises:
-        CheckpointError: It can't be parsed, or it names anything but safetensors files in its own folder.
-    """
-    try:
-        shards = sorted(set(json.loads(index)["weight_map"].values()))
-        foreign = [shard for shard in shards if Path(shard).name != shard or not shard.endswith(".safetensors")]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
-        raise CheckpointError(f"can't read {file_name}", hint=DOWNLOAD_AGAIN) from err
-    if not shards or foreign:
-        raise CheckpointError(f"{file_name} doesn't name safetensors files in its own folder")
-    return shards
-
-
-def _header(content: NDArray[np.uint8]) -> tuple[int, dict[str, Any]]:
-    """Return the offset of the tensors' bytes, and the header's entries by name."""
-    if content.size < 8:
-        raise ValueError("it is truncated")
-    length = int.from_bytes(content[:8].tobytes(), "little")
-    if length > min(_MAX_HEADER_BYTES, content.size - 8):
-        raise ValueError("it is truncated, or of another format")
-    header = json.loads(content[8 : 8 + length].tobytes())
-    header.pop("__metadata__", None)
-    return 8 + length, header
-
-
-def _check_range(name: str, dtype: str, shape: tuple[int, ...], first: int, last: int, previous_end: int) -> None:
-    """Check that a tensor begins where the previous one ends, and has as many bytes as its shape needs."""
-    if first != previous_end or last < first:
-        raise ValueError(f"tensor {name!r} doesn't begin where the one before it ends")
-    if dtype in _DTYPES and math.prod(shape) * _DTYPES[dtype].itemsize != last - first:
-        raise ValueError(f"tensor {name!r} doesn't have as many bytes as its shape needs")
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor."""
+        return self._tensors.shapes

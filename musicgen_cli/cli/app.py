@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from musicgen_cli._version import __version__
-from musicgen_cli.cli.option_groups import grouped
+from musicgen_cli.cli.option_groups import checked, grouped
 from musicgen_cli.errors import MusicgenError, StoppedError, UsageError, system_reason
 
 # The first line of each command's help; the rest is in its docstring. A command's name is that of its module in
@@ -91,13 +91,18 @@ def build_app(names: Container[str]) -> typer.Typer:
         original = ALIASES.get(name, name)
         module = import_module(f"musicgen_cli.cli.commands.{_MODULES.get(original, original)}")
         if hasattr(module, "command"):
-            app.command(name, help=_help(summary, module.command))(report_errors(grouped(module.command)))
+            app.command(name, help=_help(summary, module.command))(_presented(module.command))
         else:
             group = typer.Typer(help=summary, rich_markup_mode=None)
             for inner, command in module.commands.items():
-                group.command(inner)(report_errors(command))
+                group.command(inner)(_presented(command))
             app.add_typer(group, name=name)
     return app
+
+
+def _presented(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command as Typer gets it."""
+    return report_errors(checked(grouped(command)))
 
 
 def _help(summary: str, command: Callable[..., None]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager, ExitStack
 
-from musicgen_cli.actions.batch.batch import Batch, Outcome, Tally
+from musicgen_cli.actions.batch.batch import Batch
+from musicgen_cli.actions.batch.outcome import Outcome, Tally
 from musicgen_cli.actions.batch.worklist import BatchItem
 from musicgen_cli.cli.output import Output
 from musicgen_cli.cli.progress import Bar, follow
@@ -13,7 +14,34 @@ from musicgen_cli.engine.base import ProgressListener
 from musicgen_cli.errors import TargetError
 from musicgen_cli.text import clock, one_line
 
+_NOTED = 500_000  # takes: without a terminal, their number is noted every so many
 _PROMPT_CHARS = 28  # beside a take's bar
+
+
+class PreparationView:
+    """Shows how many takes a batch's rows have come to, once they are many: with a sweep that takes a while."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._exit = ExitStack()
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> PreparationView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def added(self, takes: int) -> None:
+        """Show the number of takes so far: beside a bar, or now and then in a line."""
+        bars = self._out.bars()
+        if bars is None:
+            if takes % _NOTED == 0:
+                self._out.note(f"{takes:,} takes so far")
+            return
+        if self._bar is None:
+            self._bar = self._exit.enter_context(bars.bar("reading the rows"))
+        self._bar.update(takes, None, text=f"{takes:,} takes")
 
 
 class BatchView:
@@ -71,7 +99,7 @@ class BatchView:
         if outcome.artifact is not None and not self._out.is_table:
             self._out.artifact(outcome.artifact, line=outcome.item.line)
         if outcome.path is not None:
-            self._out.note(f"wrote {outcome.path}")
+            self._out.note(f"wrote {outcome.path}{f', {outcome.loop}' if outcome.loop else ''}")
         for text in outcome.warnings:
             self._out.warn(text)
         if outcome.error is not None:
@@ -90,8 +118,10 @@ class BatchView:
             causes = ", ".join(f"{count} {code}" for code, count in tally.failed.most_common())
             parts.append(f"failed {tally.failed.total()} ({causes})")
         if tally.foreign:
-            files = "1 file, which is" if tally.foreign == 1 else f"{tally.foreign} files, which are"
-            self._out.note(f"kept {files} not as a batch wrote them; --force replaces them")
+            kept = f"{tally.foreign} files, which are not as a batch wrote them; --force replaces them"
+            if tally.foreign == 1:
+                kept = "1 file, which is not as a batch wrote it; --force replaces it"
+            self._out.note(f"kept {kept}")
         self._out.note(f"{'; '.join(parts)}; {_duration(tally.audio_s)} of sound in {_duration(tally.elapsed_s)}")
 
     @property
@@ -138,7 +168,9 @@ def preview(batch: Batch, takes: int, out: Output) -> None:
     parts = [f"{counts['make']} to make, {_duration(audio_s)} of sound"]
     parts += [f"{stored} are in the store"] if stored > 0 else []
     parts += [f"{counts['export']} of these to export"] if counts["export"] else []
-    parts += [f"{batch.tally.foreign} files are not as a batch wrote them and stay"] if batch.tally.foreign else []
+    foreign = batch.tally.foreign
+    parts += ["1 file is not as a batch wrote it and stays"] if foreign == 1 else []
+    parts += [f"{foreign} files are not as a batch wrote them and stay"] if foreign > 1 else []
     out.note("; ".join(parts))
     if counts["fail"]:
         hint = "`--force` replaces files" if in_the_way else "other values of `output` help"

@@ -22,14 +22,14 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         metavar="|".join(registry.ENGINES),
-        help=f"The runtime that computes the model; torch can use GPUs. [{registry.DEFAULT_BACKEND}]",
+        help="What computes the model; torch can use GPUs. [native for int8 where it can, else onnx]",
         show_default=False,
     ),
 ]
 Device = Annotated[
     str | None,
     typer.Option(
-        "--device", metavar="|".join(registry.DEVICES), help="Where it computes; onnx: cpu only. [auto]",
+        "--device", metavar="|".join(registry.DEVICES), help="Where it computes; native and onnx: cpu only. [auto]",
         show_default=False,
     ),
 ]  # fmt: skip

@@ -148,7 +148,7 @@ class Bar:
         self._progress = progress
         self._task = task
 
-    def update(self, done: int, total: int, *, title: str | None = None, text: str | None = None) -> None:
+    def update(self, done: int, total: int | None, *, title: str | None = None, text: str | None = None) -> None:
         """Move the bar, and change the words before and beside it unless they are None."""
         fields: dict[str, Any] = {} if text is None else {"text": text}
         description = None if title is None else _title(title)

@@ -9,7 +9,7 @@ import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli.option_groups import OptionGroup
-from musicgen_cli.request_fields import FIELDS
+from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS
 
 
 class RequestOptions(OptionGroup):
@@ -32,7 +32,7 @@ class RequestOptions(OptionGroup):
                     typer.Option(*field.flags, help=f"{field.meaning}. {field.allowed}".strip(), show_default=False),
                 ],
             )
-            for field in FIELDS
+            for field in (*FIELDS, *LENGTH_FIELDS)
             if field.flags
         ]
 

@@ -31,7 +31,7 @@ from musicgen_cli.engine.responses import (
 )
 from musicgen_cli.engine.retry import RetryPolicy, retry
 from musicgen_cli.errors import OutOfTimeError, ServiceError, UsageError
-from musicgen_cli.text import number
+from musicgen_cli.text import number, without_user_info
 
 T = TypeVar("T")
 
@@ -283,9 +283,10 @@ def _parse_url(url: str) -> httpx.URL:
         base = httpx.URL(url)
     except (httpx.InvalidURL, ValueError, TypeError) as err:
         raise UsageError("the url is not an address", hint=hint) from err
+    shown = without_user_info(url)[:80]
     if base.scheme not in {"http", "https"} or not network.is_address(base) or " " in url:
         raise UsageError(
-            f"the url must start with http:// or https:// and name a host and a valid port, got {url[:80]!r}", hint=hint
+            f"the url must start with http:// or https:// and name a host and a valid port, got {shown!r}", hint=hint
         )
     return base.copy_with(query=None, fragment=None)
 

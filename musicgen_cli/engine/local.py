@@ -13,8 +13,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
-from tokenizers import Tokenizer
-
 from musicgen_cli import limits
 from musicgen_cli.audio import wav
 from musicgen_cli.audio.source import read_source
@@ -29,11 +27,13 @@ from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sound_encoder import SoundEncoder
 from musicgen_cli.engine.decoding.windows import Window
 from musicgen_cli.engine.take import TakeInProgress, plan_take
+from musicgen_cli.engine.tokenizer import explained, load_tokenizer
 from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
-from musicgen_cli.errors import CheckpointError, short_reason
+from musicgen_cli.errors import CheckpointError
 
 NO_INPUTS = Inputs()
 
+_TRAINED_TOKENS = 512  # of a text: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 3.1.2
 _CACHED_PROMPTS = 4  # a prompt is mostly repeated at once, with other seeds
 
 Conditioning = TypeVar("Conditioning")
@@ -70,7 +70,7 @@ class LocalEngine(Generic[Conditioning]):
         self.license = checkpoint.license
         self._checkpoint = checkpoint
         self.shape = Shape.of(checkpoint.config)
-        self._tokenizer = _tokenizer(checkpoint)
+        self._tokenizer = load_tokenizer(checkpoint.tokenizer)
         self._encoding = threading.Lock()  # guards the cache; held while encoding, so that no prompt is encoded twice
         self._prompts: OrderedDict[str, Conditioning] = OrderedDict()  # least recently used first
 
@@ -116,7 +116,7 @@ class LocalEngine(Generic[Conditioning]):
                 **({"context_s": round(plan.context * hop / rate, 3)} if source else {}),
                 **({"windows": len(plan.windows), "overlap": inputs.overlap} if len(plan.windows) > 1 else {}),
             },
-            warnings=(*warnings, *self._unknown_words(request.prompt)),
+            warnings=(*warnings, *self._length(request.prompt), *self._unknown_words(request.prompt)),
         )
 
     def _decode(
@@ -138,10 +138,19 @@ class LocalEngine(Generic[Conditioning]):
         Raises:
             CheckpointError: The tokenizer has tokens that the model doesn't know.
         """
-        ids: list[int] = self._tokenizer.encode(prompt).ids
+        with explained(self._checkpoint.tokenizer):
+            ids: list[int] = self._tokenizer.encode(prompt).ids
         if not ids or max(ids) >= self.shape.text.vocab:
             raise CheckpointError(f"the tokenizer.json of {self._checkpoint.name} doesn't fit its model")
         return ids
+
+    def _length(self, prompt: str) -> Iterator[str]:
+        """Yield a sentence about a prompt that is longer than what the text encoder was trained on."""
+        if (tokens := len(self.tokenize(prompt))) > _TRAINED_TOKENS:
+            yield (
+                f"the prompt has {tokens} tokens, all of which are used; the text encoder was trained on at most "
+                f"{_TRAINED_TOKENS}, so what comes late in the prompt may have little effect"
+            )
 
     def _unknown_words(self, prompt: str) -> Iterator[str]:
         """Yield a sentence about the words of a prompt that the model doesn't know, if there are any."""
@@ -165,16 +174,3 @@ class LocalEngine(Generic[Conditioning]):
                 if len(self._prompts) > _CACHED_PROMPTS:
                     self._prompts.popitem(last=False)
             return self._prompts[prompt]
-
-
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer))
-    except CheckpointError:
-        raise
-    except Exception as err:  # tokenizers raises nothing narrower
-        raise CheckpointError(f"{checkpoint.tokenizer} can't be read: {short_reason(err)}") from err
-    # The defaults of transformers.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer

@@ -7,6 +7,7 @@ texts, in checks and in messages come from the rows.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from musicgen_cli.errors import AbsentError, InvalidValueError
+from musicgen_cli import atomic
+from musicgen_cli.errors import AbsentError, InvalidValueError, NativeUnsuitedError
 from musicgen_cli.extras import needs
 from musicgen_cli.settings import cache_dir, models_dir, state_dir
 
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 Note = Callable[[str], None]
 
 _PULL_ADVICE = ", the small one that comes with musicgen; for full quality: musicgen model pull small"
+DEFAULT_PRECISION = "int8"  # of DEFAULT_BACKEND
+_COMPILER_ADVICE = (
+    "this installation has no native decoder, so ONNX Runtime makes the takes, more slowly; "
+    "to get it, install musicgen again where there is a C compiler"
+)
 _DAY_S = 24 * 60 * 60
 
 
@@ -62,7 +69,26 @@ def _load_onnx(model: str, options: LoadOptions, note: Note) -> Engine:
     return OnnxEngine(
         checkpoint,
         cache_dir=checkpoint.graph_cache_dir(cache_dir()),
-        precision=options.precision or "int8",
+        precision=options.precision or checkpoint.precision or DEFAULT_PRECISION,
+        threads=options.threads,
+        slots=options.slots,
+        clips=options.clips,
+        note=note,
+    )
+
+
+def _load_native(model: str, options: LoadOptions, note: Note) -> Engine:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as for onnx, which computes all but the decoder
+    with needs("local"):
+        from musicgen_cli.engine.native.engine import NativeEngine
+    checkpoint = resolve_model(model, note)
+    if obstacle := native_obstacle(checkpoint):
+        raise AbsentError(
+            f"the native decoder can't compute {checkpoint.name} here: {obstacle}", hint="use `--engine onnx`"
+        )
+    return NativeEngine(
+        checkpoint,
+        cache_dir=checkpoint.graph_cache_dir(cache_dir()),
         threads=options.threads,
         slots=options.slots,
         clips=options.clips,
@@ -83,6 +109,7 @@ BACKENDS = {
     for backend in (
         # No bf16: ONNX Runtime's CPU kernels have no product of bfloat16 for x86 and use none on ARM.
         Backend("onnx", "local", ("cpu",), ("int8", "fp32"), needs_weights=False, load=_load_onnx),
+        Backend("native", "local", ("cpu",), ("int8",), needs_weights=False, load=_load_native),
         Backend("torch", "torch", ("cpu", "cuda", "mps"), ("fp32", "bf16"), needs_weights=True, load=_load_torch),
     )
 }
@@ -134,12 +161,13 @@ def open_local(
 
     Args:
         model: A name or the path of a checkpoint.
-        engine: One of ENGINES; None means onnx.
+        engine: One of ENGINES; None means native for int8 where it can be used, else onnx.
         device: One of DEVICES; None means auto.
-        precision: One of PRECISIONS; None means int8 with onnx, and with torch bf16 on CUDA, else fp32.
+        precision: One of PRECISIONS; None means with native and onnx what the model's pull chose, else int8, and with
+            torch bf16 on CUDA, else fp32.
         slots: Clips that are made at once; None leaves it to the engine.
         clips: The most that will be wanted at once: `note` says what they take; None is unknown.
-        threads: For one operation of onnx; None means `hardware.cores`. Torch has settings of its own.
+        threads: For one operation; None means `hardware.cores`. Torch has settings of its own.
         note: Called with a line about which model was chosen, and what is being prepared.
 
     Raises:
@@ -148,7 +176,50 @@ def open_local(
         EngineError: The checkpoint can't be loaded.
     """
     backend = backend_of(engine, device, precision)
-    return backend.load(model, LoadOptions(device or "auto", precision, slots, clips, threads), note)
+    options = LoadOptions(device or "auto", precision, slots, clips, threads)
+    if engine is not None:
+        return backend.load(model, options, note)
+    with needs("local"):
+        from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+    default = default_backend(find_checkpoint(model, models_dir(), cache_dir()), precision)
+    if default is backend and precision != "fp32":
+        _note_absent_library(note)
+    try:
+        return default.load(model, options, note)
+    except NativeUnsuitedError:
+        return backend.load(model, options, note)
+
+
+def default_backend(checkpoint: Checkpoint, precision: str | None) -> Backend:
+    """Return the backend that computes a model on the CPU if none was named."""
+    native = BACKENDS["native"]
+    precision = precision or checkpoint.precision or DEFAULT_PRECISION
+    is_native = precision in native.precisions and native_obstacle(checkpoint) is None
+    return native if is_native else BACKENDS[DEFAULT_BACKEND]
+
+
+def native_obstacle(checkpoint: Checkpoint) -> str | None:
+    """
+    Return why the native decoder can't compute a model on this machine, as a clause; None if it can.
+
+    Raises:
+        CheckpointError: The config is damaged.
+    """
+    from musicgen_cli.checkpoint.shape import Shape
+    from musicgen_cli.engine.native import library, weights
+    from musicgen_cli.engine.onnx.graph_cache import NATIVE_VARIANT, NEEDS_BLOCKS, graph_folder
+    from musicgen_cli.engine.onnx.graph_folders import is_unsuited
+
+    try:
+        library.instruction_set()
+    except library.UnavailableError as err:
+        return str(err)
+    folder = graph_folder(checkpoint.graph_cache_dir(cache_dir()), checkpoint.digest, NATIVE_VARIANT)
+    if is_unsuited(folder):
+        return NEEDS_BLOCKS
+    if not checkpoint.weights and not folder.is_dir():
+        return "it was prepared for ONNX Runtime, and its weights weren't kept"
+    return weights.unsupported(Shape.of(checkpoint.config).decoder)
 
 
 def resolve_model(model: str, note: Note) -> Checkpoint:
@@ -162,19 +233,28 @@ def resolve_model(model: str, note: Note) -> Checkpoint:
     return checkpoint
 
 
-def _is_due(stamp: Path) -> bool:
+def _note_absent_library(note: Note) -> None:
+    """Say once that this installation was made without a C compiler, where one would have made takes faster."""
+    from musicgen_cli.engine.native import library
+
+    if library.could_be_compiled() and _is_due(state_dir() / "native-decoder-advised", every_s=math.inf):
+        note(_COMPILER_ADVICE)
+
+
+def _is_due(stamp: Path, *, every_s: float = _DAY_S) -> bool:
     """
-    Return whether something that is said once a day is to be said now, and take note of it as far as that is possible.
+    Return whether something that is said now and then is to be said now, and take note of it as far as possible.
 
     Args:
         stamp: A file whose time is when it was last said.
+        every_s: How often it is said; infinite means once.
     """
     if not stamp.is_absolute():  # there is no home directory
         return True
     with suppress(OSError):
-        if abs(time.time() - stamp.stat().st_mtime) < _DAY_S:  # a time in the future comes from a clock set back
+        if abs(time.time() - stamp.stat().st_mtime) < every_s:  # a time in the future comes from a clock set back
             return False
     with suppress(OSError):
-        stamp.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stamp.touch()
+        atomic.make_private_folder(stamp.parent)
+        stamp.touch(atomic.PRIVATE)
     return True

@@ -26,10 +26,17 @@ from musicgen_cli.errors import (
     ServiceError,
     ServiceUnreachableError,
 )
+from musicgen_cli.text import without_user_info
 
 JSON_BYTES = 64 * 1024  # at most, for the body of an error, a health check or a progress report
 
+# 504 means two things: a service that answers requests says that it was too slow, with a detail, and a reverse proxy
+# that the service doesn't answer at all.
 _BUSY = frozenset({429, 503, 504})
+_AWAY_HINTS = {
+    504: "if the service is up, it is slower than the proxy waits: nginx's proxy_read_timeout; else start it, or wait "
+    "longer: `--max-wait`"
+}
 _NO_WAY = frozenset(
     {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
 )
@@ -84,21 +91,24 @@ async def status_error(
     """
     status, url = response.status_code, response.request.url
     if 300 <= status < 400:
-        target = response.headers.get("location", "nowhere")[: limits.DETAIL_CHARS]
+        target = without_user_info(response.headers.get("location", "nowhere"))[: limits.DETAIL_CHARS]
         message = f"the service answered {status}: it has moved to {target}"
         return _StatusError(message, status, hint="pass that address with `--url`")
     detail = await _detail(response)
     who, hint = "the service", None
     if proxy is not None and proxy.answers_for(url) and detail is None:  # a service would have said why
         who, hint = f"{proxy}, or the service behind it,", proxy.hint(url.host)
-    if status in _BUSY:
+    is_away = status == httpx.codes.BAD_GATEWAY or (status == httpx.codes.GATEWAY_TIMEOUT and detail is None)
+    if status in _BUSY and not is_away:
         message = f"{who} is busy ({status}{f': {detail}' if detail else ''})"
         return _BusyStatusError(message, _parse_retry_after(response.headers.get("retry-after")), hint=hint)
     reason = detail or response.reason_phrase
     message = f"{who} answered {status}" + (f": {reason}" if reason else "")
-    if status == httpx.codes.BAD_GATEWAY:
+    if is_away:
         if hint is None:
-            message = f"the proxy at {url.netloc.decode()} can't reach the service behind it (502)"
+            fails = "can't reach" if status == httpx.codes.BAD_GATEWAY else "got no answer in time from"
+            message = f"the proxy at {url.netloc.decode()} {fails} the service behind it ({status})"
+            hint = _AWAY_HINTS.get(status)
         return _AwayError(message, _parse_retry_after(response.headers.get("retry-after")), hint=hint)
     return _StatusError(message, status, hint=hint or _status_hint(status, url, request))
 
@@ -161,7 +171,7 @@ class _StatusError(ServiceError):
 
 
 class _BusyStatusError(ServiceBusyError):
-    """A 429, 503 or 504."""
+    """A 429 or 503, or a 504 of the service itself."""
 
     def __init__(self, message: str, retry_after_s: float | None, *, hint: str | None) -> None:
         super().__init__(message, hint=hint or "try again later, or wait longer: `--max-wait`")
@@ -169,7 +179,7 @@ class _BusyStatusError(ServiceBusyError):
 
 
 class _AwayError(ServiceUnreachableError):
-    """A 502: the proxy before the service can't reach it."""
+    """A 502, or a 504 of a proxy: the proxy before the service can't reach it."""
 
     def __init__(self, message: str, retry_after_s: float | None, *, hint: str | None) -> None:
         super().__init__(message, hint=hint or "start the service behind that proxy, or wait longer: `--max-wait`")

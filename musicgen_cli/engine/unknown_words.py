@@ -10,6 +10,8 @@ from tokenizers.models import WordLevel
 
 SHOWN = 8  # at most, of a prompt's words
 
+_WORDS = re.compile(r"\w+")
+
 # Words that nobody expects to be heard.
 _UNHEARD = frozenset(
     """
@@ -27,11 +29,21 @@ def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
     if not isinstance(tokenizer.model, WordLevel):
         return []
     unknown = tokenizer.token_to_id(tokenizer.model.unk_token)
-    text = prompt if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(prompt)
+    text = _normalized(tokenizer, prompt)
     ids = tokenizer.encode(prompt, add_special_tokens=False).ids
     words = [word.strip(".,;") for word, id_ in zip(text.split(), ids, strict=False) if id_ == unknown]
-    words += filter(_is_foreign, re.findall(r"\w+", prompt))
+    # The tokenizer makes `gro` and `e` of `größe`; the word is named as it was typed.
+    typed: dict[str, str] = {}
+    for word in _WORDS.findall(prompt):
+        for part in _normalized(tokenizer, word).split():
+            typed.setdefault(part, word.lower())
+    words = [typed.get(word, word) for word in words]
+    words += filter(_is_foreign, _WORDS.findall(prompt))
     return [word for word in dict.fromkeys(words) if word and word not in _UNHEARD and not word.isdecimal()]
+
+
+def _normalized(tokenizer: Tokenizer, text: str) -> str:
+    return text if tokenizer.normalizer is None else str(tokenizer.normalizer.normalize_str(text))
 
 
 def _is_foreign(word: str) -> bool:

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from musicgen_cli import limits
 from musicgen_cli.engine.base import Clip, Engine
-from musicgen_cli.service.fairness import FairOrder, job_to_evict, slots_per_client
+from musicgen_cli.service.callers import Caller
+from musicgen_cli.service.fairness import Demand, FairOrder, job_to_evict, slots_per_client
 from musicgen_cli.service.job import Job, JobCancelledError
 from musicgen_cli.service.throughput import Throughput
 from musicgen_cli.text import number
@@ -63,11 +64,12 @@ class AdmissionQueue:
         self._busy_threads = 0
         self._busy_lock = threading.Lock()  # guards the count, which the engine's threads decrement
         self._fair_order = FairOrder()
+        self._demand = Demand()
         self._draining = False
         self._jobs: dict[Job, asyncio.Task[Clip]] = {}  # waiting and running, in order of arrival
         self._waiting: dict[Job, asyncio.Future[None]] = {}  # by job, the future that starts it
         self._evicted: dict[Job, RefusedError] = {}  # jobs that waited and must leave, and why
-        self._finished: dict[str, Job] = {}  # by client_job_id, the oldest first
+        self._finished: dict[tuple[Caller, str], Job] = {}  # by caller and client_job_id, the oldest first
         self._finished_steps = 0
 
     async def load(self) -> None:
@@ -110,10 +112,11 @@ class AdmissionQueue:
         """Return how many requests wait, run, and may wait."""
         return {"waiting": len(self._waiting), "running": len(self._running()), "limit": self.limit}
 
-    def find(self, client_job_id: str) -> Job | None:
-        """Return the latest job with this id; None if it is unknown, or finished so long ago that it was forgotten."""
-        matches = (job for job in reversed(self._jobs) if job.request.client_job_id == client_job_id)
-        return next(matches, None) or self._finished.get(client_job_id)
+    def find(self, client_job_id: str, caller: Caller) -> Job | None:
+        """Return a caller's latest job with this id; None if it is unknown, or finished too long ago."""
+        wanted = (caller, client_job_id)
+        matches = (job for job in reversed(self._jobs) if (job.caller, job.request.client_job_id) == wanted)
+        return next(matches, None) or self._finished.get(wanted)
 
     async def run(self, job: Job, disconnected: asyncio.Future[None], deadline_s: float | None = None) -> Clip | None:
         """
@@ -180,12 +183,13 @@ class AdmissionQueue:
         Raises:
             RefusedError: The queue is full, or the answer would miss the deadline.
         """
+        self._demand.record(job.client)
         running, waiting = self._running(), list(self._waiting)
         own = sum(other.client == job.client for other in running)
         starts_at_once = len(running) < self.slots and own < slots_per_client(self.slots)
         evicted = None
         if not starts_at_once and len(waiting) >= self.limit:
-            evicted = job_to_evict(waiting, job)
+            evicted = job_to_evict(waiting, job, running, self._demand)
             if evicted is None:
                 raise self._full()
             waiting.remove(evicted)
@@ -260,8 +264,8 @@ class AdmissionQueue:
         self._finished_steps += job.steps
         job.state = "failed" if task.cancelled() or task.exception() else "done"
         if job_id := job.request.client_job_id:
-            self._finished.pop(job_id, None)
-            self._finished[job_id] = job
+            self._finished.pop((job.caller, job_id), None)
+            self._finished[job.caller, job_id] = job
             if len(self._finished) > MAX_FINISHED_JOBS:
                 del self._finished[next(iter(self._finished))]
         self._start_waiting()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -19,9 +19,11 @@ from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.service.admission import AdmissionQueue, RefusedError
 from musicgen_cli.service.answers import accepts_wav, answer
+from musicgen_cli.service.bodies import BODY_S
+from musicgen_cli.service.callers import Caller
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.metrics import CONTENT_TYPE, Metrics
-from musicgen_cli.service.middleware import BODY_S, ServiceMiddleware
+from musicgen_cli.service.middleware import ServiceMiddleware
 from musicgen_cli.service.trace import Trace
 
 FEATURES = ("deadline", "progress", "seed", "wav")  # what not every server of this contract has; docs/serve.md
@@ -32,7 +34,7 @@ def create_app(
     queue: AdmissionQueue,
     *,
     hosts: Collection[str] = (),
-    api_key: str | None = None,
+    api_keys: Sequence[str] = (),
     max_duration: float = limits.DURATION.high,
     log_prompts: bool = False,
     body_s: float = BODY_S,
@@ -44,7 +46,8 @@ def create_app(
         queue: Runs the requests.
         hosts: Names accepted in the Host header, besides loopback and the address that a request came in on; ANY_HOST
             accepts all.
-        api_key: Required of every request except `/health`.
+        api_keys: One of them is required of every request except `/health`. If there are several, the requests with
+            the same one share places and slots; otherwise those from the same address do.
         max_duration: In seconds; longer requests are clamped to it.
         log_prompts: Whether prompts are written to the log.
         body_s: Seconds within which a request's body must arrive.
@@ -54,7 +57,7 @@ def create_app(
     app.add_middleware(
         ServiceMiddleware,
         hosts=hosts,
-        api_key=api_key,
+        api_keys=api_keys,
         log_prompts=log_prompts,
         body_s=body_s,
         on_answered=metrics.record,
@@ -81,7 +84,7 @@ def _add_predict(app: FastAPI, queue: AdmissionQueue, max_duration: float) -> No
             raise HTTPException(415, "Content-Type must be application/json")
         request, clamped = _parse_request(await http_request.body(), max_duration)
         deadline_s = _parse_deadline(http_request.headers.get("x-deadline-s"))
-        job = Job(request, client=http_request.client.host if http_request.client else "")
+        job = Job(request, _caller(http_request))
         http_request.state.job = job  # for the middleware's log and metrics
         disconnected = asyncio.ensure_future(_disconnected(http_request))
         try:
@@ -115,8 +118,8 @@ def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics, max_durat
         }
 
     @app.api_route("/progress/{client_job_id}", methods=_READ)
-    async def progress(client_job_id: str) -> dict[str, Any]:
-        job = queue.find(client_job_id)
+    async def progress(client_job_id: str, http_request: Request) -> dict[str, Any]:
+        job = queue.find(client_job_id, _caller(http_request))
         if job is None:
             raise HTTPException(404, "no such job")
         return {"steps": job.steps, "total": job.total, "state": job.state}
@@ -124,6 +127,12 @@ def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics, max_durat
     @app.api_route("/metrics", methods=_READ)
     async def show_metrics() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _caller(http_request: Request) -> Caller:
+    """Return who sent a request, as the middleware found out."""
+    caller: Caller = http_request.state.caller
+    return caller
 
 
 def _parse_request(body: bytes, max_duration: float) -> tuple[GenerateRequest, dict[str, float]]:

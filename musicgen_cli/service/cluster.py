@@ -129,7 +129,7 @@ class Replica:
         return create_app(
             self._queue,
             hosts=[name for name in self._arguments.allow_host.split(",") if name],
-            api_key=self._api_key,
+            api_keys=[self._api_key],
             max_duration=self._arguments.max_duration,
             log_prompts=self._arguments.log_prompts,
         )

@@ -5,16 +5,24 @@ The client with the fewest running requests goes first, then the one whose last 
 came first. So a client with many requests waits behind its own, and a single client is served in the order of arrival.
 With three or more slots a client can use all but one: the last slot is for others, which then need not wait for a long
 clip to end.
+
+A full queue has room for a client with fewer requests in it. But many clients with a single request each could keep it
+full for ever. So a client that has none in the queue gets a place all the same, at the cost of the one that has lately
+asked most often, if that is much more often: who asks again and again gives way to newcomers.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from musicgen_cli.service.job import Job
 
-_MAX_CLIENTS = 1024  # whose last turn is remembered
+_TURNS = 64  # that are remembered; clients without one count as new, or new ones could keep the others waiting
+_CLIENTS = 1024  # whose demand is remembered
+_HALF_LIFE_S = 60.0  # of a client's demand
+_MUCH_MORE = 2.0  # times as often
 
 
 class FairOrder:
@@ -44,7 +52,7 @@ class FairOrder:
         self._turns += 1
         self._last_turn.pop(client, None)
         self._last_turn[client] = self._turns
-        if len(self._last_turn) > _MAX_CLIENTS:
+        if len(self._last_turn) > _TURNS:
             del self._last_turn[next(iter(self._last_turn))]
 
 
@@ -53,14 +61,40 @@ def slots_per_client(slots: int) -> int:
     return max(min(slots, 2), slots - 1)
 
 
-def job_to_evict(waiting: Sequence[Job], newcomer: Job) -> Job | None:
-    """
-    Return the job that leaves a full queue in favour of a newcomer: the latest of the client with the most jobs there.
+class Demand:
+    """How often each client has asked lately, whatever the answer was; a request counts half after a minute."""
 
-    None if the newcomer's client would then have as many: the newcomer is refused instead.
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._asked: dict[str, tuple[float, float]] = {}  # by client, the latest last: how often, as of when
+
+    def record(self, client: str) -> None:
+        """Record that a client asks now."""
+        asked = self.of(client) + 1
+        self._asked.pop(client, None)
+        self._asked[client] = (asked, self._clock())
+        if len(self._asked) > _CLIENTS:
+            del self._asked[next(iter(self._asked))]
+
+    def of(self, client: str) -> float:
+        """Return how often a client has asked."""
+        asked, moment = self._asked.get(client, (0.0, 0.0))
+        return asked * 0.5 ** ((self._clock() - moment) / _HALF_LIFE_S) if asked else 0.0
+
+
+def job_to_evict(waiting: Sequence[Job], newcomer: Job, running: Collection[Job], demand: Demand) -> Job | None:
+    """
+    Return the job that leaves a full queue in favour of a newcomer; None if the newcomer is refused instead.
+
+    That is the latest job of the client with the most jobs there, unless the newcomer's client would then have as many.
+    A client without any, waiting or running, gets the place of the one that has asked most often.
     """
     counts = Counter(job.client for job in waiting)
     client, most = max(counts.items(), key=lambda entry: entry[1], default=("", 0))
     if most <= counts[newcomer.client] + 1:
-        return None
+        if not waiting or any(job.client == newcomer.client for job in (*waiting, *running)):
+            return None
+        client = max(counts, key=demand.of)
+        if demand.of(client) <= _MUCH_MORE * demand.of(newcomer.client):
+            return None
     return next(job for job in reversed(waiting) if job.client == client)

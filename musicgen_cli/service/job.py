@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.service.callers import Caller
+
+_NOBODY = Caller("")
 
 
 class JobCancelledError(Exception):
@@ -22,13 +25,18 @@ class Job:
     """
 
     request: GenerateRequest
-    client: str = ""  # the client's address: clients take turns
+    caller: Caller = _NOBODY  # callers of the same client share its turns; only the caller sees the progress
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
     steps: int = 0
     total: int = 0  # 0 until the engine has reported a step
     arrived: float = field(default_factory=time.monotonic)
     started: float | None = None
     cancelled: bool = False
+
+    @property
+    def client(self) -> str:
+        """Whose turn it takes."""
+        return self.caller.client
 
     def step(self, done: int, total: int) -> None:
         """

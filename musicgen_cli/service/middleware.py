@@ -1,15 +1,14 @@
-"""ASGI middleware for every request: request id, access log, body limits, Host and key checks."""
+"""ASGI middleware for every request: request id, access log, checks of framing, host and key, the body's limits."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import ipaddress
 import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -17,15 +16,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from musicgen_cli import limits
+from musicgen_cli.service.bodies import Bodies
+from musicgen_cli.service.callers import Caller, Keys, address_of, unmapped
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.log import fields
 
 OnAnswered = Callable[[str, int, float, Job | None], None]  # path, status, seconds, the job of a /predict
 
 ANY_HOST = "*"  # stands for every name in the Host header
-BODY_S = 10.0  # within which a request's body must arrive
-_DRAIN_BYTES = 1024 * 1024  # that are read of a body that is too large, so that its sender reads the answer
 _CLOSE = {"Connection": "close"}
 _HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::[0-9]*)?")
 _CLIENT_CLOSED = 499  # nginx's status for a client that disconnected; logged and counted, never sent
@@ -36,23 +34,28 @@ log = logging.getLogger(__name__)
 
 
 class ServiceMiddleware:
-    """The outermost application: passes on only requests that are complete, small, authorized and for this host."""
+    """
+    The outermost application: passes on only requests that are complete, small, authorized and for this host.
+
+    What a head shows to be refused is refused before the body is read, so that nobody without a key can make the
+    service keep bodies. The server throws away what comes of such a body.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
         hosts: Collection[str],
-        api_key: str | None,
+        api_keys: Sequence[str],
         log_prompts: bool,
         body_s: float,
         on_answered: OnAnswered,
     ) -> None:
         self._app = app
         self._hosts = frozenset(_host_name(host) or host.lower() for host in hosts) | {"localhost"}
-        self._key = api_key.encode() if api_key else None
+        self._keys = Keys(api_keys)
         self._log_prompts = log_prompts
-        self._body_s = body_s
+        self._bodies = Bodies(body_s)
         self._on_answered = on_answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,10 +75,9 @@ class ServiceMiddleware:
             await send(message)
 
         try:
-            # The body is read before anything is refused: a client that still sends when the connection is closed gets
-            # a reset instead of the answer.
-            body = await self._read_body(receive)
-            self._check_access(scope)
+            caller = self._check(scope)
+            scope.setdefault("state", {})["caller"] = caller
+            body = await self._bodies.read(scope, receive, caller.client) if scope["method"] == "POST" else b""
             await self._app(scope, _replay(body, receive), send_with_id)
         except HTTPException as err:
             await JSONResponse({"detail": err.detail}, err.status_code, err.headers)(scope, receive, send_with_id)
@@ -91,51 +93,18 @@ class ServiceMiddleware:
         finally:
             self._record(scope, request_id, status, time.monotonic() - started)
 
-    async def _read_body(self, receive: Receive) -> bytes:
+    def _check(self, scope: Scope) -> Caller:
         """
-        Read the body, counting the bytes that arrive, whatever Content-Length says.
+        Check the head of a request, and return who sent it; `/health` needs no key.
 
         Raises:
-            HTTPException: 408: it took too long; 413: it is too large.
-            ClientDisconnect: The client disconnected first.
+            HTTPException: 400: the framing; 421: the host; 401: no key; 403: a wrong key.
         """
-        body = bytearray()
-        size, more = 0, True
-        try:
-            async with asyncio.timeout(self._body_s):
-                while more and size <= _DRAIN_BYTES:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    chunk = message.get("body", b"")
-                    size += len(chunk)
-                    if size <= limits.REQUEST_BYTES:
-                        body += chunk
-                    more = message.get("more_body", False)
-        except TimeoutError as err:
-            raise HTTPException(408, f"the body did not arrive within {self._body_s:g} s", _CLOSE) from err
-        if size > limits.REQUEST_BYTES:
-            raise HTTPException(413, f"the body must be at most {limits.REQUEST_BYTES} bytes", _CLOSE)
-        return bytes(body)
-
-    def _check_access(self, scope: Scope) -> None:
-        """
-        Check the Host header, then the key, which `/health` does not need.
-
-        Raises:
-            HTTPException: 421: the host; 401: no key; 403: a wrong key.
-        """
-        headers = Headers(scope=scope)
-        self._check_host(headers.get("host", ""), scope)
-        if self._key is None or _path(scope) == "/health":
-            return
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise HTTPException(
-                401, "an API key is needed, in the header Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"}
-            )
-        if not hmac.compare_digest(token.strip().encode("latin-1"), self._key):
-            raise HTTPException(403, "the API key is wrong")
+        _check_framing(scope)
+        self._check_host(Headers(scope=scope).get("host", ""), scope)
+        if _path(scope) == "/health":
+            return Caller(address_of(scope))
+        return self._keys.check(scope)
 
     def _check_host(self, header: str, scope: Scope) -> None:
         """
@@ -152,7 +121,7 @@ class ServiceMiddleware:
         host = _host_name(header)
         if host is None:
             raise HTTPException(421, f"the Host header names no host: {header[:_LOGGED_CHARS]!r}")
-        if host in self._hosts or host == _unmapped((scope["server"] or ("",))[0]):
+        if host in self._hosts or host == unmapped((scope["server"] or ("",))[0]):
             return
         try:
             is_loopback = ipaddress.ip_address(host).is_loopback
@@ -170,12 +139,15 @@ class ServiceMiddleware:
         self._on_answered(_path(scope), status, seconds, job)
         entry: dict[str, object] = {
             "request": request_id,
-            "client": _unmapped((scope["client"] or ("-",))[0]),
+            "client": address_of(scope) or "-",
             "method": scope["method"],
             "path": scope["raw_path"][:_LOGGED_CHARS].decode("ascii"),
             "status": status,
             "seconds": round(seconds, 3),
         }
+        caller: Caller | None = scope.get("state", {}).get("caller")
+        if caller is not None and caller.key is not None:
+            entry["key"] = caller.key
         if traceparent := Headers(scope=scope).get("traceparent"):
             entry["traceparent"] = traceparent[:_LOGGED_CHARS]
         if job is not None:
@@ -194,9 +166,20 @@ def _host_name(header: str) -> str | None:
     return (match[1] or match[2]).lower().rstrip(".") if match else None
 
 
-def _unmapped(address: str) -> str:
-    """Return an IPv4 address that a socket of both families shows as IPv6 in its own form."""
-    return address.removeprefix("::ffff:") if "." in address else address
+def _check_framing(scope: Scope) -> None:
+    """
+    Refuse a body whose end a proxy before this service may see elsewhere (RFC 9112, 6.1 and 6.3).
+
+    Raises:
+        HTTPException: 400; the connection is closed.
+    """
+    names = {name for name, _ in scope["headers"]}
+    if b"transfer-encoding" not in names:
+        return
+    if b"content-length" in names:
+        raise HTTPException(400, "a request has either Content-Length or Transfer-Encoding", _CLOSE)
+    if scope["http_version"] == "1.0":
+        raise HTTPException(400, "HTTP/1.0 has no Transfer-Encoding", _CLOSE)
 
 
 def _path(scope: Scope) -> str:

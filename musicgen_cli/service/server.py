@@ -10,21 +10,21 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import HANDLED_SIGNALS
 
 from musicgen_cli import limits
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
+from musicgen_cli.service.acceptor import Acceptor, connection_limit
 from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.app import create_app
+from musicgen_cli.service.connection import Connection
 from musicgen_cli.service.log import to_stderr
 from musicgen_cli.text import number
 
@@ -45,7 +45,7 @@ class ServeOptions:
     host: str = "127.0.0.1"  # address or name to listen on; one that is not loopback needs a key
     port: int = limits.DEFAULT_PORT  # 0: any free port
     queue_limit: int = limits.QUEUE  # requests that may wait
-    api_key: str | None = field(default=None, repr=False)  # required of every request except `/health`
+    api_keys: Sequence[str] = field(default=(), repr=False)  # one of which every request but `/health` must have
     allow_hosts: Collection[str] = ()  # further names accepted in the Host header; "*": all
     max_duration: float = limits.DURATION.high  # in seconds; longer requests are clamped to it
     log_prompts: bool = False  # write prompts to the log
@@ -81,15 +81,23 @@ def serve(
 
     Raises:
         UsageError: A host that is not loopback, without a key.
+        InvalidValueError: The process may not open enough files for the queue.
         MusicgenError: The service cannot listen on the address.
         Exception: Whatever `make_engine` raised.
     """
-    listener = listen(options.host, options.port, has_key=bool(options.api_key))
+    connections = connection_limit(options.queue_limit)
+    if 2 * options.queue_limit > connections:
+        raise InvalidValueError(
+            f"queue must be at most {connections // 2}, as each request that waits needs an open file, "
+            f"got {options.queue_limit}",
+            hint="`ulimit -n` shows how many files a process may open, and raises the number",
+        )
+    listener = listen(options.host, options.port, has_key=any(options.api_keys))
     queue = AdmissionQueue(make_engine, limit=options.queue_limit)
     app = create_app(
         queue,
         hosts={options.host, *options.allow_hosts},
-        api_key=options.api_key,
+        api_keys=options.api_keys,
         max_duration=options.max_duration,
         log_prompts=options.log_prompts,
     )
@@ -124,7 +132,7 @@ def listen(host: str, port: int, *, has_key: bool) -> socket.socket:
         if not has_key and not ipaddress.ip_address(address[0]).is_loopback:
             raise UsageError(
                 f"serving on {host} needs an API key: others can reach it",
-                hint="`--api-key` or MUSICGEN_API_KEY sets one; `--host 127.0.0.1` keeps the service on this machine",
+                hint="MUSICGEN_API_KEY or `--api-key-file` sets one; `--host 127.0.0.1` serves this machine alone",
             )
         # "::" is all addresses: those of IPv4 too, whatever the system's default is.
         both = address[0] == "::" and socket.has_dualstack_ipv6()
@@ -177,16 +185,26 @@ class Server(uvicorn.Server):
         self._stop_s = stop_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port, then start to load the model."""
-        await super().startup(sockets)
+        """Accept connections in our own way, then start to load the model; `lifespan` is off and needs no start."""
         assert sockets
-        address = sockets[0].getsockname()
+        (listener,) = sockets
+        state = self.server_state
+        self._acceptor = Acceptor(
+            listener,
+            lambda: Connection(self.config, state, {}),
+            state.connections,
+            connection_limit(self._queue.limit),
+        )
+        self.servers = []  # asyncio's, of which there is none
+        self.started = True
+        address = listener.getsockname()
         self._loading = asyncio.create_task(self._queue.load())
         self._loading.add_done_callback(lambda task: self._on_loaded(task, address))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse the waiting requests and finish the running ones, for at most `stop_s`."""
         self._queue.drain()
+        self._acceptor.close()
         timer = asyncio.get_running_loop().call_later(self._stop_s, self._queue.cancel_running)
         await super().shutdown(sockets)
         timer.cancel()
@@ -206,81 +224,3 @@ class Server(uvicorn.Server):
             return
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         self._on_ready(f"http://{host}:{address[1]}")
-
-
-class Connection(H11Protocol):
-    """
-    uvicorn's HTTP/1.1 connection with three more limits: on waiting for a head, on unread answers, on idle connections.
-
-    uvicorn limits the wait for a second request on a connection, but neither for the first nor for a head that arrives
-    byte by byte. Its own limit on connections refuses new ones and keeps idle ones; here the connection that has been
-    idle longest is closed.
-    """
-
-    HEAD_TIMEOUT_S = 10.0  # for the head of a request to arrive
-    READ_TIMEOUT_S = 30.0  # for the client to read some of the data that is buffered for it
-    MAX_IDLE = 200  # connections without a request; the limit on open files may be as low as 256
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start to wait for a head, and close the connection that has been idle longest if there are too many."""
-        super().connection_made(transport)
-        self._read_timer: asyncio.TimerHandle | None = None
-        self._idle_since = self.loop.time()
-        self._start_head_timer()
-        idle = [other for other in self.connections if isinstance(other, Connection) and other._is_idle]
-        if len(idle) > self.MAX_IDLE:
-            min(idle, key=lambda other: other._idle_since).transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        """Parse the data; the head's time limit ends once the head is complete."""
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._head_timer.cancel()
-        elif self._head_timer.cancelled():
-            self._start_head_timer()
-
-    def on_response_complete(self) -> None:
-        """Count as idle from now on, unless another request is already there."""
-        self._idle_since = self.loop.time()
-        super().on_response_complete()
-
-    def pause_writing(self) -> None:
-        """Start to check that the client reads, now that more is buffered for it than the transport takes."""
-        super().pause_writing()
-        self._start_read_timer(self.transport.get_write_buffer_size())
-
-    def resume_writing(self) -> None:
-        """Stop checking: the client has read."""
-        self._stop_read_timer()
-        super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop both timers."""
-        self._head_timer.cancel()
-        self._stop_read_timer()
-        super().connection_lost(exc)
-
-    @property
-    def _is_idle(self) -> bool:
-        has_request = self.cycle is not None and not self.cycle.response_complete
-        return not (has_request or self.transport.is_closing() or self.transport.get_write_buffer_size())
-
-    def _start_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(self.HEAD_TIMEOUT_S, self.transport.abort)
-
-    def _start_read_timer(self, unread: int) -> None:
-        """Close the connection unless its client reads some of the `unread` bytes in time."""
-
-        def check() -> None:
-            left = self.transport.get_write_buffer_size()
-            if left < unread:
-                self._start_read_timer(left)
-            else:
-                self.transport.abort()
-
-        self._read_timer = self.loop.call_later(self.READ_TIMEOUT_S, check)
-
-    def _stop_read_timer(self) -> None:
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None

@@ -11,13 +11,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicgen_cli import atomic
+from musicgen_cli import atomic, foreign
 from musicgen_cli.errors import DamagedError
+from musicgen_cli.limits import WAV_BYTES
 from musicgen_cli.store import files
 from musicgen_cli.store.digest import Digest, is_sha256
 
 _SUFFIX = ".wav"
 _FOLDER = re.compile(r"[0-9a-f]{2}")
+_FLAWS = {  # of a blob that isn't read, by the error
+    errno.ELOOP: "the audio is a symbolic link, which is not followed",
+    errno.EINVAL: "the audio is not a regular file",
+    errno.EFBIG: "the audio is not what was stored",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Blobs:
         """
         path = self.path(digest)
         for folder in (self._folder, path.parent):
-            atomic.refuse_link(folder)
+            foreign.refuse_link(folder)
         if not self.is_intact(digest):
             self._write(path, data)
         self.sync(digest)
@@ -71,9 +77,13 @@ class Blobs:
         """Tell whether a blob's path exists, without reading it."""
         return os.path.lexists(self.path(digest))
 
-    def read(self, digest: Digest) -> bytes:
+    def read(self, digest: Digest, size: int = WAV_BYTES) -> bytes:
         """
         Return the bytes of a blob, after hashing them again.
+
+        Args:
+            digest: The blob.
+            size: The most bytes that it can have.
 
         Raises:
             DamagedError: The file is missing, has other bytes, or is a symbolic link.
@@ -82,13 +92,13 @@ class Blobs:
         hint = "storing the same audio again repairs it"
         try:
             with files.open_to_read(path) as file:
-                data = file.read()
+                data = foreign.read_all(file, size)
         except FileNotFoundError as err:
             raise DamagedError(f"the audio is missing: {str(path)!r}", hint=hint) from err
         except OSError as err:
-            if err.errno != errno.ELOOP:
+            if err.errno not in _FLAWS:
                 raise
-            raise DamagedError(f"the audio is a symbolic link, which is not followed: {str(path)!r}") from err
+            raise DamagedError(f"{_FLAWS[err.errno]}: {str(path)!r}", hint=hint) from err
         if Digest.of(data) != digest:
             raise DamagedError(f"the audio is not what was stored: {str(path)!r}", hint=hint)
         return data
@@ -123,7 +133,7 @@ class Blobs:
         """Tell whether a blob's file exists and has the right bytes."""
         try:
             with files.open_to_read(self.path(digest)) as file:
-                return Digest.of_file(file) == digest
+                return os.fstat(file.fileno()).st_size <= WAV_BYTES and Digest.of_file(file) == digest
         except FileNotFoundError:
             return False
 

@@ -73,6 +73,7 @@ def check_layout(root: Path) -> Iterator[Problem]:
         return
     if not stat.S_ISDIR(root_status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root))
+    has_modes: bool | None = None  # it is tried with a file, which is removed again, if one is wrong
     for path, is_directory, mode in layout(root):
         try:
             status = root_status if path == root else path.lstat()
@@ -87,7 +88,11 @@ def check_layout(root: Path) -> Iterator[Problem]:
             owner = os.geteuid() if path == root else root_status.st_uid
             if status.st_uid != owner:
                 yield Problem("owner", name, f"{name} belongs to user {status.st_uid}, not to {owner}")
-            if (actual_mode := stat.S_IMODE(status.st_mode) & 0o777) != mode:
+            if (actual_mode := stat.S_IMODE(status.st_mode) & 0o777) == mode:
+                continue
+            if has_modes is None:
+                has_modes = files.keeps_modes(root)
+            if has_modes:
                 yield Problem("mode", name, f"{name} has mode {actual_mode:04o} instead of {mode:04o}")
 
 

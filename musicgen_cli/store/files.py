@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
-from musicgen_cli import atomic
+from musicgen_cli import atomic, foreign
 from musicgen_cli.errors import StoreError, system_reason
 
 OTHER_STORE = "`--store DIR` or MUSICGEN_STORE names another store"
@@ -41,8 +42,8 @@ def explained(action: str, root: Path, *, hint: str = OTHER_STORE) -> Iterator[N
 
 
 def open_to_read(path: Path) -> BufferedReader:
-    """Open `path`, which must not be a symbolic link, for reading."""
-    return open(path, "rb", opener=lambda _, flags: atomic.open_fd(path, flags))
+    """Open `path`, which must be a regular file and no symbolic link, for reading."""
+    return foreign.open_file(path, follow=False)
 
 
 def names(folder: Path) -> list[str]:
@@ -85,3 +86,19 @@ def make_directory(path: Path) -> None:
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     atomic.sync_directory(path.parent, follow=True)
+
+
+def keeps_modes(folder: Path) -> bool:
+    """
+    Tell whether the file system of a folder keeps permissions; CIFS, FAT and mounts of a bucket don't.
+
+    It is tried with a file, which is removed again. Where none can be made, the file system counts as one that does.
+    """
+    path = folder / f"{atomic.TEMPORARY}{os.getpid()}-modes"
+    try:
+        atomic.write_new(path, b"", mode=atomic.READ_ONLY, durable=False)
+        return stat.S_IMODE(path.lstat().st_mode) == atomic.READ_ONLY
+    except OSError:
+        return True
+    finally:
+        atomic.discard(path)

@@ -144,34 +144,18 @@ def by_id(snapshot: Snapshot, prefix: str, *, complete: bool) -> list[Record]:
     return list(search.live.values())
 
 
-def last_deleted(snapshot: Snapshot) -> str | None:
-    """Return the id of the artifact that was removed last and has not been restored."""
+def removed(snapshot: Snapshot) -> list[Record]:
+    """Return the artifacts that were removed and not restored, the one that was removed last first."""
     deleted: dict[str, None] = {}  # ids, the last one first
     for block in snapshot.backward():
         for _, line in reversed([*lines_holding(b'\t{"op":"del",', block)]):
             if (record := decode(line)) is not None:
                 deleted[record["id"]] = None
     if not deleted:
-        return None
+        return []
     search = ArtifactSearch(deleted)
     search.update(snapshot)
-    return next((id_ for id_ in deleted if id_ in search.removed), None)
-
-
-def removed_of_set(snapshot: Snapshot, variation_set_id: str) -> list[Record]:
-    """Return the removed artifacts of a variation set, in the order in which they were first stored."""
-    member = b'"variation_set_id":' + _quoted(variation_set_id)
-    ids: dict[str, None] = {}
-    for block in snapshot.forward(snapshot.start, snapshot.end):
-        for _, line in lines_holding(member, block):
-            record = decode(line)
-            if record is not None and record.get("variation_set_id") == variation_set_id and record["op"] == "put":
-                ids[record["id"]] = None
-    if not ids:
-        return []
-    search = ArtifactSearch(ids)
-    search.update(snapshot)
-    return [search.removed[id_] for id_ in ids if id_ in search.removed]
+    return [search.removed[id_] for id_ in deleted if id_ in search.removed]
 
 
 def newest(snapshot: Snapshot, filter_: Filter) -> Iterator[Record]:

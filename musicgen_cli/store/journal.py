@@ -27,6 +27,7 @@ OLD = INDEX + ".old"  # the index before it was last rewritten
 TEMPORARY = INDEX + atomic.TEMPORARY
 FORWARD = 1 << 16  # bytes per block: searching a block several times is fast while it is in the CPU's cache
 BACKWARD = 1 << 16  # bytes per block: most commands need only the newest few lines
+_GLUED_BYTES = 1 << 24  # of a line that is read whole: a repair finds the good lines in one whose LFs were damaged
 
 
 class Snapshot:
@@ -50,10 +51,10 @@ class Snapshot:
         self.bad = 0
         if self.end:
             file.seek(0)
-            first = file.readline(self.end)
+            first = file.readline(min(self.end, LINE_BYTES + 1))  # of a longer line this is not the whole
             record = self.decode(first[:-1])
             if record is None or is_head(record):
-                self.start = len(first)
+                self.start = len(first) if first.endswith(b"\n") else self._after_next_lf(len(first))
                 self.gen = record["gen"] if record else None
 
     def decode(self, line: bytes) -> Record | None:
@@ -63,11 +64,15 @@ class Snapshot:
         return record
 
     def forward(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the bytes from `start` to `stop` in blocks of complete lines; the last block may end within a line."""
+        """
+        Yield the bytes from `start` to `stop` in blocks of complete lines; the last block may end within a line.
+
+        So may any block with a line of more than 16 MiB, which is bad, and which memory may not hold.
+        """
         self._file.seek(start)
         while start < stop:
             block = self._file.read(min(FORWARD, stop - start))
-            block += self._file.readline(stop - start - len(block))
+            block += self._file.readline(min(stop - start - len(block), _GLUED_BYTES))
             if not block:  # another process truncated the file
                 return
             start += len(block)
@@ -92,6 +97,15 @@ class Snapshot:
             # A line that is too long is bad whatever it contains; keep just enough of it to stay too long.
             rest = block[:cut][-LINE_BYTES - 1 :]
             yield block[cut:]
+
+    def _after_next_lf(self, offset: int) -> int:
+        """Return the offset after the first LF from `offset` on; there is one before `end`."""
+        self._file.seek(offset)
+        while block := self._file.read(FORWARD):
+            if (index := block.find(b"\n")) >= 0:
+                return offset + index + 1
+            offset += len(block)
+        return self.end
 
     def _after_last_lf(self) -> int:
         stop = self.size

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from musicgen_cli.errors import InvalidValueError, NewerStoreError
-from musicgen_cli.limits import LINE_BYTES
+from musicgen_cli.limits import LINE_BYTES, WAV_BYTES
 from musicgen_cli.store.digest import is_id, is_sha256
 
 Record = dict[str, Any]  # the JSON object of one line
@@ -163,7 +163,7 @@ def _has_members(op: str, record: Record) -> bool:
     if not is_id(record["id"]):
         return False
     if op == "put":
-        return is_sha256(record["content_hash"]) and _are_strings(record["tags"])
+        return is_sha256(record["content_hash"]) and _are_strings(record["tags"]) and _are_in_range(record)
     return op == "del" or (_are_strings(record["add"]) and _are_strings(record["rm"]))
 
 
@@ -174,6 +174,18 @@ def _has_types(op: str, names: tuple[str, ...], types: tuple[type, ...]) -> bool
     return is_complete and all(  # compared exactly, so that a bool is not an int
         type_ in allowed[name] for name, type_ in zip(names, types, strict=True) if name in allowed
     )
+
+
+def _are_in_range(put: Record) -> bool:
+    """Tell whether the numbers that describe the sound can be numbers of a sound: 1e999 and 10**400 can't."""
+    is_sound: bool = (
+        0 <= put["bytes"] <= WAV_BYTES
+        and 0 <= put["frames"] <= WAV_BYTES
+        and 0 <= put["duration"] <= WAV_BYTES
+        and 0 <= put["sample_rate"] <= WAV_BYTES
+        and 0 <= put["channels"] <= WAV_BYTES
+    )
+    return is_sound
 
 
 def _are_strings(values: list[Any]) -> bool:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import chain, count, islice
 from pathlib import Path
 
-from musicgen_cli import atomic
+from musicgen_cli import atomic, foreign
 from musicgen_cli.audio.wav import WavInfo, inspect
 from musicgen_cli.errors import DamagedError, InvalidWavError
 from musicgen_cli.limits import CREATOR
@@ -118,7 +118,7 @@ def gc(root: Path, *, yes: bool = False) -> Garbage:
     count_by_kind = [0, 0]  # blobs, temporaries
     bytes_by_kind = [0, 0]
     with files.explained("write to" if yes else "read", root):
-        atomic.refuse_link(root / "blobs")
+        foreign.refuse_link(root / "blobs")
         if os.path.lexists(root):
             with _locked_if(yes, root):
                 live = _live_hashes(Journal(root, ignore), blobs)
@@ -264,6 +264,7 @@ def _unused_files(root: Path, blobs: Blobs, live: set[bytes]) -> Iterator[tuple[
 def _repair_layout(root: Path, quarantine: _Quarantine, *, dry_run: bool) -> int:
     """Move paths of a wrong type to `quarantine`, and set modes; return how many modes were wrong."""
     wrong = 0
+    has_modes = True if dry_run else None  # it is tried with a file if one is wrong
     for path, is_directory, mode in layout(root):
         try:
             status = path.stat() if path == root else path.lstat()
@@ -276,6 +277,10 @@ def _repair_layout(root: Path, quarantine: _Quarantine, *, dry_run: bool) -> int
             with _locked_if(not dry_run, root):
                 quarantine.move(path)
         elif hasattr(os, "geteuid") and stat.S_IMODE(status.st_mode) & 0o777 != mode:
+            if has_modes is None:
+                has_modes = files.keeps_modes(root)
+            if not has_modes:
+                continue
             with suppress(PermissionError):  # another user's file
                 if not dry_run:  # parents come first, so that no other user can put a link here meanwhile
                     path.chmod(mode)

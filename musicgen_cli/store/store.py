@@ -27,7 +27,7 @@ from musicgen_cli.store.artifacts import Artifact, ArtifactDraft, from_draft, fr
 from musicgen_cli.store.blobs import Blobs
 from musicgen_cli.store.digest import LARGEST_NUMBER, Digest, make_id, parse_id
 from musicgen_cli.store.ids import IdCache, UsedIds
-from musicgen_cli.store.index import ArtifactSearch, Filter, by_id, last_deleted, newest, removed_of_set
+from musicgen_cli.store.index import ArtifactSearch, Filter, by_id, newest, removed
 from musicgen_cli.store.journal import Journal
 from musicgen_cli.store.lines import Record, encode, timestamp
 from musicgen_cli.store.lock import locked, probe
@@ -248,7 +248,7 @@ class Store:
             StoreBusyError: Another process kept the store locked.
         """
         with files.explained("read", self.root), self._journal.reading() as snapshot:
-            resolved = last_deleted(snapshot) if ref == LAST else ref
+            resolved = next((record["id"] for record in removed(snapshot)), None) if ref == LAST else ref
             prefix, complete = parse_id(resolved or "") or ("", True)
             search = ArtifactSearch.matching(prefix, complete=complete, to_edit=True)
             search.update(snapshot)
@@ -268,10 +268,10 @@ class Store:
             index.append([_put_line(artifact)])
         return artifact
 
-    def removed_of_set(self, variation_set_id: str) -> list[Artifact]:
-        """Return the removed artifacts of a variation set, the first one stored first."""
+    def removed(self) -> list[Artifact]:
+        """Return the artifacts that `restore` can find, the one that was removed last first."""
         with files.explained("read", self.root), self._journal.reading() as snapshot:
-            return [from_record(record) for record in removed_of_set(snapshot, variation_set_id)]
+            return [*map(from_record, removed(snapshot))]
 
     def newest(self, limit: int | None, filter_: Filter = _ALL) -> Iterator[Artifact]:
         """Yield at most `limit` artifacts that match a filter, the last one stored first."""
@@ -300,7 +300,7 @@ class Store:
             DamagedError: The audio is missing or damaged.
         """
         with files.explained("read", self.root):
-            return self._blobs.read(artifact.digest)
+            return self._blobs.read(artifact.digest, artifact.bytes)
 
     def stats(self) -> Stats:
         """Count what is in the store; every line is read and checked."""

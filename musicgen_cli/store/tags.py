@@ -25,6 +25,8 @@ def check_tag(tag: str) -> str:
     Raises:
         InvalidValueError: The tag breaks a rule, which the message names.
     """
+    if not isinstance(tag, str):  # from a program without types
+        raise InvalidValueError(f"a tag must be text, got {tag!r:.40}")
     tag = unicodedata.normalize("NFC", tag)
     if problem := problem_of(tag):
         raise InvalidValueError(f"tag {tag!r} {problem}")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import random
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +11,10 @@ import pytest
 
 pytest.importorskip("huggingface_hub", reason="needs the extra local")
 
-from musicgen_cli.checkpoint.hub import RETRY_WAITS_S, RemoteFile, Repository
+from musicgen_cli.checkpoint.hub import RETRY_WAITS_S
 from musicgen_cli.checkpoint.hub import Hub as HubClient
-from musicgen_cli.errors import BadAnswerError, MusicgenError, ServiceBusyError, ServiceError
+from musicgen_cli.checkpoint.repository import RemoteFile, Repository
+from musicgen_cli.errors import BadAnswerError, ModelAbsentError, MusicgenError, ServiceBusyError, ServiceError
 from tests.support.hubs import Hub, running_hub
 
 SIZE, CUT = 300_000, 270_000  # bytes; connections are cut at 90 %
@@ -74,7 +77,7 @@ def download(hub: Hub, tmp_path: Path) -> Iterator[Download]:
 
 
 def published(hub: Hub, name: str = WEIGHTS) -> bytes:
-    return (hub.repositories["someone/mine"] / name).read_bytes()
+    return (hub.folder("someone/mine") / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, INDEX])
@@ -165,7 +168,7 @@ def test_a_complete_partial_file_needs_no_request(hub: Hub, download: Download) 
 def test_another_revision_has_another_partial_file(hub: Hub, download: Download) -> None:
     """The bytes of one are never continued with those of the other."""
     partial = download.interrupt(hub)
-    (hub.repositories["someone/mine"] / WEIGHTS).write_bytes(bytes(SIZE))
+    (hub.folder("someone/mine") / WEIGHTS).write_bytes(bytes(SIZE))
     download.repository = download.client.repository("someone/mine", None)
 
     assert download.remote().partial(download.directory) != partial
@@ -177,7 +180,7 @@ def test_another_revision_has_another_partial_file(hub: Hub, download: Download)
 def test_a_file_that_is_shorter_than_listed_is_thrown_away(hub: Hub, download: Download, length: int) -> None:
     """Whether the range that is asked for still exists (206) or not (416)."""
     download.interrupt(hub)
-    path = hub.repositories["someone/mine"] / WEIGHTS
+    path = hub.folder("someone/mine") / WEIGHTS
     path.write_bytes(path.read_bytes()[:length])
 
     with pytest.raises(BadAnswerError, match="wrong checksum"):
@@ -187,7 +190,7 @@ def test_a_file_that_is_shorter_than_listed_is_thrown_away(hub: Hub, download: D
 
 def test_a_file_that_is_longer_than_listed_is_not_read_to_its_end(hub: Hub, download: Download) -> None:
     """A hub can't fill the disk."""
-    path = hub.repositories["someone/mine"] / WEIGHTS
+    path = hub.folder("someone/mine") / WEIGHTS
     path.write_bytes(path.read_bytes() + bytes(50_000_000))
 
     with pytest.raises(BadAnswerError, match="wrong checksum"):
@@ -245,3 +248,124 @@ def test_a_small_file_is_read_into_memory_with_the_same_care(hub: Hub, download:
     hub.wrong.add(INDEX)
     with pytest.raises(BadAnswerError, match=r"index\.json of someone/mine has a wrong checksum"):
         download.client.read(download.repository, download.remote(INDEX), download.notes.append)
+
+
+def test_a_download_that_is_cut_at_ten_random_bytes_fetches_each_byte_once(hub: Hub, download: Download) -> None:
+    """Each request begins where the connection broke, with a link of its own; the first three have expired."""
+    chance = random.Random(3)
+    hub.cuts[WEIGHTS] = sorted(chance.sample(range(1, SIZE), 10))
+    ends = list(hub.cuts[WEIGHTS])
+    hub.expired[WEIGHTS] = 3
+
+    assert download.fetch() == published(hub)
+    assert [transfer.start for transfer in hub.transfers] == [0, *ends]
+    assert sum(transfer.sent for transfer in hub.transfers) == SIZE
+    assert sum(download.received) == SIZE
+    assert len(download.notes) == 13
+
+
+def test_an_expired_link_is_asked_for_again(hub: Hub, download: Download) -> None:
+    """The content store answers 403, which says nothing about the model; the download goes on at the byte."""
+    hub.cuts[WEIGHTS] = [CUT]
+    partial = download.remote().partial(download.directory)
+    partial.write_bytes(published(hub)[:1000])
+    hub.expired[WEIGHTS] = 2
+
+    assert download.fetch() == published(hub)
+    assert [transfer.start for transfer in hub.transfers] == [1000, CUT]
+    assert "a download link of someone/mine doesn't work any more (status 403)" in download.notes[0]
+
+
+def test_links_that_never_work_are_an_error_of_the_service(hub: Hub, download: Download) -> None:
+    """Not one of the model, which is public."""
+    hub.expired[WEIGHTS] = 100
+
+    with pytest.raises(ServiceError, match="doesn't work any more"):
+        download.fetch()
+    assert hub.transfers == []
+
+
+def test_the_token_is_sent_to_the_hub_alone(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, download: Download
+) -> None:
+    """A link leads to another host, which has a signature instead."""
+    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: "hf_secret")
+    with HubClient() as client:
+        Download(client, client.repository("someone/mine", None), download.directory).fetch()
+
+    sent = {
+        path.split("/")[1]: "authorization" in headers
+        for (_, path), headers in zip(hub.requests, hub.headers, strict=True)
+    }
+    assert sent == {"api": True, "someone": True, "cdn": False}
+
+
+def test_a_mirror_that_leads_to_the_hub_is_followed(
+    hub: Hub, download: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers 308 with the hub's own address of a file; sizes and hashes come from there, too."""
+    with running_hub(monkeypatch) as mirror:
+        mirror.repositories, mirror.lists_only_names = hub.repositories, True
+        mirror.mirrored = f"http://localhost:{hub.port}"
+        with HubClient() as client:
+            repository = client.repository("someone/mine", None)
+            files = {name: client.file(repository, name) for name in (WEIGHTS, INDEX)}
+            assert [(file.size, file.sha256) for file in files.values()] == [
+                (SIZE, download.remote(name).sha256) for name in files
+            ]
+            hub.cuts[WEIGHTS] = [CUT]
+            for file in files.values():
+                client.fetch(repository, file, download.directory, received=lambda _: None, note=lambda _: None)
+
+    assert all((download.directory / name).read_bytes() == published(hub, name) for name in files)
+    assert mirror.transfers == []
+
+
+def test_a_renamed_repository_is_followed(hub: Hub, download: Download) -> None:
+    """By 307, for its listing and for its files; the new name is known."""
+    hub.renamed["someone/former"] = "someone/mine"
+    download.repository = download.client.repository("someone/former", None)
+
+    assert (download.repository.id, download.repository.current_id) == ("someone/former", "someone/mine")
+    assert download.fetch() == published(hub)
+    assert download.fetch(INDEX) == published(hub, INDEX)
+
+
+def test_a_gated_repository_needs_a_token(hub: Hub, download: Download, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is listed without one, but its files are not sent."""
+    hub.gated.add("someone/mine")
+
+    with pytest.raises(ModelAbsentError, match="someone/mine is gated") as caught:
+        download.fetch()
+    assert "accept its terms at" in str(caught.value.hint)
+    assert hub.transfers == []
+
+
+def test_a_large_file_costs_no_memory(hub: Hub, download: Download) -> None:
+    """It is written as it comes, and its hash is read from the disk."""
+    size = 300_000_000
+    with (hub.folder("someone/mine") / WEIGHTS).open("r+b") as file:
+        file.truncate(size)
+    download.repository = download.client.repository("someone/mine", None)
+    tracemalloc.start()
+    try:
+        download.client.fetch(
+            download.repository, download.remote(), download.directory, received=lambda _: None, note=lambda _: None
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert (download.directory / WEIGHTS).stat().st_size == size
+    assert peak < 20_000_000
+
+
+def test_a_small_file_that_isnt_small_is_not_read(hub: Hub, download: Download) -> None:
+    """What is read into memory has a bound."""
+    with (hub.folder("someone/mine") / INDEX).open("r+b") as file:
+        file.truncate(20_000_000)
+    repository = download.client.repository("someone/mine", None)
+
+    with pytest.raises(BadAnswerError, match="at most 4194304 are read"):
+        download.client.read(repository, repository.files[INDEX], download.notes.append)
+    assert hub.transfers == []

@@ -163,3 +163,14 @@ def test_doctor_reports_what_is_broken(musicgen: Run, service: HTTPServer, monke
     assert '"name":"service","state":"broken"' in done.out
     assert "s3cret" not in done.out
     assert "set (MUSICGEN_API_KEY)" in done.out
+
+
+@pytest.mark.usefixtures("store_path")
+def test_doctor_names_a_misspelt_variable(musicgen: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else does, and the setting that was meant isn't in force."""
+    monkeypatch.setenv("MUSICGEN_SOTRE", "/somewhere")
+    done = musicgen("doctor")
+
+    line = "absent: there is no such setting, the nearest known one is 'MUSICGEN_STORE'"
+    assert f"variable MUSICGEN_SOTRE\t{line}" in done.lines
+    assert done.out.count("no such setting") == 1

@@ -136,6 +136,21 @@ def test_an_id_completes_in_the_form_in_which_it_is_typed(store: Store) -> None:
     assert values_of("takes", "show", "0")[1:] == [id_.removeprefix("artifact_") for id_ in ids]
 
 
+def test_what_restores_completes_removed_takes(store: Store) -> None:
+    """The last one removed first, for which `last` stands; what is restored again is live."""
+    assert values_of("removed", "undo", "") == []
+    live = [take.id for take in store.newest(None)]
+    store.remove(live[2])
+    store.remove(live[4:6])
+    store.remove(live[0])
+    store.restore(live[4])
+    removed = ["last", live[0], live[5], live[2]]
+
+    assert values_of("removed", "undo", "") == removed
+    assert values_of("removable", "rm", "--undo", "") == removed
+    assert values_of("removable", "rm", "")[1:] == [take.id for take in store.newest(None)]
+
+
 def test_tags_sets_creators_and_models_complete_once_each(store: Store) -> None:
     """They are those of the stored takes, without removed ones."""
     texts = [*HOSTILE, "type:audio", "type:voice", "ünï"][::-1]
@@ -270,6 +285,7 @@ def test_tab_in_a_shell_completes_words_and_values(shell: Shell, store: Store) -
         "model show n\t": "model show nano ",
         "store path --store b\t": "store path --store bin/",
         "show bi\t": "show bi",
+        "undo art\t": "undo art",
         "list -t type:v --store nowhere -t ty\t": "list -t type:v --store nowhere -t ty",
     }.items():
         assert shell.line_after(f"musicgen {typed}") == f"musicgen {completed}"

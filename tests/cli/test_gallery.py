@@ -72,11 +72,12 @@ def test_the_filters_are_those_of_list(musicgen: Run, store: Store, tmp_path: Pa
 
 def test_no_matching_take_makes_an_empty_page(musicgen: Run, store_path: Path, tmp_path: Path) -> None:
     """A note says so, and an older page doesn't keep takes that are gone."""
+    store_path.mkdir()
     done = musicgen("gallery", "-o", tmp_path / "out")
 
     assert (done.code, done.err) == (0, "no take matches, so the page is empty\n")
     assert "No takes yet." in (tmp_path / "out" / "index.html").read_text()
-    assert not store_path.exists()
+    assert list(store_path.iterdir()) == []
 
 
 def test_damaged_audio_is_left_out_and_is_exit_7(musicgen: Run, store: Store, tmp_path: Path) -> None:

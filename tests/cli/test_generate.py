@@ -425,3 +425,36 @@ def test_ctrl_c_removes_the_bars_before_it_says_so() -> None:
     assert code == 130
     assert shown.rstrip().endswith("error: interrupted")
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+def test_a_length_can_be_given_in_bars(musicgen: Run, service: HTTPServer, store_path: Path) -> None:
+    """At the tempo that the prompt or an option names; what was reckoned is said, and the service gets seconds."""
+    done = musicgen("generate", "house beat 128 bpm", "--bars", 4, "--json")
+    assert done.code == 0, done.err
+    assert (json.loads(done.out)["requested_duration"], json.loads(done.out)["params"]["duration"]) == (7.5, 7.5)
+    assert done.err == '{"note":{"message":"4 bars at 128 bpm: 7.5 s"}}\n'
+    assert "bars" not in json.loads(service.log[-1][0].data)
+
+    done = musicgen("generate", "--from", "last", "--bars", 2, "-q")  # of the same prompt
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(musicgen("show", "--json").out)["requested_duration"] == 3.75
+    done = musicgen("generate", "house beat", "--bars", "1", "--bpm", "120")
+    assert (
+        done.err
+        == "1 bar at 120 bpm: 2 s, but the prompt doesn't name that tempo, and a model goes by the prompt alone\n"
+    )
+
+
+def test_a_length_in_bars_that_is_none_makes_nothing(musicgen: Run, service: HTTPServer, store_path: Path) -> None:
+    """Without a tempo, beside a duration, or beyond the longest one."""
+    for words, message in (
+        (["house", "--bars", 4], "4 bars need a tempo, and the prompt doesn't name one"),
+        (["house 128 bpm", "--bars", 4, "-d", 8], "bars and duration contradict each other"),
+        (["house 128 bpm", "--bars", 17], "17 bars at 128 bpm take 31.875 s, and duration must be 0.5-30 s"),
+        (["house 128 bpm", "--bpm", 128], "bpm needs bars"),
+    ):
+        done = musicgen("generate", *words)
+        assert done.code == 2
+        assert f"error: {message}" in done.err
+    assert service.log == []
+    assert not store_path.exists()

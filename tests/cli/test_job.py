@@ -73,7 +73,7 @@ def test_each_variation_is_a_job_of_its_own(musicgen: Run) -> None:
         (["--url", "nonsense"], 2, "http://"),
         (["--url", "http://me:s3cret@localhost"], 2, "password"),
         (["-o", "x.wav"], 2, "--detach and --output"),
-        (["--local", "--engine", "loom"], 2, "engine must be one of onnx, torch"),
+        (["--local", "--engine", "loom"], 2, "engine must be one of onnx, native, torch"),
         (["--local", "--model", "nonsense"], 3, "nonsense"),
     ],
 )
@@ -129,7 +129,27 @@ def test_wait_has_no_bound_and_prints_the_takes(musicgen: Run, service: HTTPServ
     again = musicgen("job", "wait", ids[1], "--json")
     assert [json.loads(line)["client_job_id"] for line in again.lines] == [ids[1]]
     assert musicgen("job", "wait").err == "no job is pending\n"
+    musicgen("rm", "last", "--yes")
+    removed = musicgen("job", "wait", *ids, "-q")
+    assert (removed.code, removed.lines) == (0, done.lines[:1])
+    assert removed.err == f"warning: {done.lines[1]} was removed: `musicgen undo {done.lines[1]}` restores it\n"
     assert musicgen("job", "show", "-q").lines == [ids[1]]
+
+
+def test_what_is_wrong_with_a_take_is_said_wherever_its_job_is_shown(musicgen: Run, service: HTTPServer) -> None:
+    """Nobody sees what the runner prints: on stderr, or in the object where there is one."""
+    service.clear()
+    service.expect_request("/predict", method="POST").respond_with_handler(fakes.shorter)
+    (id_,) = musicgen("generate", "x", "-d", "2", "--detach").lines
+    said = "requested 2 s, got 0.5 s"
+    for words in (["wait", id_], ["wait", id_, "-q"], ["poll", id_, "-q"], ["show"], ["show", id_, "-q"]):
+        assert musicgen("job", *words).err == f"warning: {said}\n"
+    assert json.loads(musicgen("job", "wait", id_, "--json").err) == {"warning": {"message": said}}
+    assert json.loads(musicgen("job", "poll", id_).out)["results"][id_]["warnings"] == [said]
+    for words in (["show"], ["list"]):
+        assert json.loads(musicgen("job", *words, "--json").out)["result"]["warnings"] == [said]
+    _, shown = on_terminal("-m", "musicgen_cli", "job", "show")
+    assert re.search(rf"result\.warnings:\s+{said}", shown)
 
 
 def test_wait_is_exit_1_if_a_job_failed(musicgen: Run, service: HTTPServer) -> None:
@@ -147,6 +167,7 @@ def test_wait_is_exit_1_if_a_job_failed(musicgen: Run, service: HTTPServer) -> N
 
 def test_an_empty_job_list_says_so_and_writes_nothing(musicgen: Run, store_path: Path) -> None:
     """Listing creates no folder."""
+    store_path.mkdir()
     done = musicgen("job", "list")
 
     assert (done.code, done.out) == (0, "")
@@ -154,7 +175,7 @@ def test_an_empty_job_list_says_so_and_writes_nothing(musicgen: Run, store_path:
     assert musicgen("job", "list", "-q").err == ""
     assert musicgen("job", "show").err.startswith("error: there is no last job\n")
     assert not settings.state_dir().exists()
-    assert not store_path.exists()
+    assert list(store_path.iterdir()) == []
 
 
 def test_local_takes_can_be_made_in_the_background(musicgen: Run) -> None:

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
-from musicgen_cli import audio
+from musicgen_cli import audio, settings
 from musicgen_cli.audio.wav import inspect, read_info
 from musicgen_cli.extras import install_command
 from musicgen_cli.store import Store
@@ -32,16 +33,58 @@ def test_list_shows_the_newest_first(musicgen: Run, store: Store) -> None:
     assert musicgen("list", "-q", "--all").lines == ids
 
 
-def test_an_empty_store_is_an_empty_list(musicgen: Run, store_path: Path) -> None:
+def test_an_empty_store_is_an_empty_list(musicgen: Run, store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That is no error but said on stderr, unless `-q`, and the store is not created."""
+    monkeypatch.delenv("MUSICGEN_STORE")  # the default place, where there is none before the first take
+    default = settings.load().store
     done = musicgen("list")
 
     assert (done.code, done.out) == (0, "")
-    assert done.err == f"no takes in {store_path}: `musicgen generate` makes one\n"
+    assert done.err == f"no takes in {default}: `musicgen generate` makes one\n"
     done = musicgen("ls", "-q")
     assert (done.code, done.out, done.err) == (0, "", "")
     assert json.loads(musicgen("list", "--json").err)["note"]["message"].startswith("no takes in")
     assert musicgen("show").err.startswith("error: there is no last take: the store is empty\n")
+    assert not default.exists()
+    store_path.mkdir()
+    assert musicgen("list", "-q", "--store", store_path).err == ""  # made by the user, and empty
+
+
+READING = ("list", "list -q", "show", "play", "export last", "tag last --add x", "name last x", "rm last", "undo",
+           "gallery -o page", "job list", "job wait", "store stats", "store check", "store repair", "store compact",
+           "store gc")  # fmt: skip
+
+
+@pytest.mark.parametrize("line", READING)
+def test_a_store_that_is_none_is_said_by_every_command(
+    musicgen: Run, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """The name may be misspelt, in an option or in the environment, and an empty store looks the same."""
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "music"
+    other.mkdir()
+    (other / "song.wav").write_bytes(b"RIFF")
+    for words, warning in (
+        ([], f"warning: there is no folder {store_path} (MUSICGEN_STORE)\n"),
+        (["--store", other], f"warning: {other} is no store: it has no index.jsonl (--store)\n"),
+    ):
+        done = musicgen(*line.split(), *words)
+        assert done.err.startswith(warning)
+        assert done.err.count("warning") == 1
+        expected = 3 if "no last take" in done.err or "no removed take" in done.err else 0
+        assert done.code == (1 if line == "store check" and words else expected)  # of another program's modes
+    assert not store_path.exists()
+    assert [path.name for path in other.iterdir()] == ["song.wav"]
+
+
+def test_a_store_with_jobs_alone_is_no_mistake(musicgen: Run, service: HTTPServer, store_path: Path) -> None:
+    """Until their first take is stored, there is no folder."""
+    service.clear()
+    service.expect_request("/predict").respond_with_json({"detail": "no"}, 500)
+    assert musicgen("generate", "x", "--detach").code == 0
+
+    assert "warning" not in musicgen("job", "list").err
+    assert "warning" not in musicgen("job", "wait").err
     assert not store_path.exists()
 
 

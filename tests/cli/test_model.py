@@ -10,10 +10,12 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 
-from musicgen_cli.engine.registry import PRECISIONS  # after what may skip it
-from musicgen_cli.settings import models_dir  # after what may skip it
+from musicgen_cli.engine.onnx.graph_cache import NATIVE_VARIANT  # after what may skip it
+from musicgen_cli.engine.registry import PRECISIONS
+from musicgen_cli.settings import models_dir
 
 Run = Callable[..., Any]
+VARIANTS = {*PRECISIONS, NATIVE_VARIANT}
 NANO = Path(__file__).parents[2] / "musicgen_cli" / "models" / "nano"
 
 
@@ -37,7 +39,7 @@ def test_list_shows_each_model_in_a_line(musicgen: Run, mine: Path) -> None:
     lines = [line.split("\t") for line in musicgen("model", "list").lines]
 
     assert [line[0] for line in lines] == ["nano", "mine"]
-    assert lines[1][2] in PRECISIONS
+    assert lines[1][2] in VARIANTS
     assert lines[1] == ["mine", str(size_of(models_dir() / "mine")), lines[1][2], "cc0-1.0", str(mine)]
     assert musicgen("model", "list", "-q").out == "nano\nmine\n"
 
@@ -47,7 +49,7 @@ def test_list_as_json_has_the_same_fields(musicgen: Run, mine: Path) -> None:
     models = [json.loads(line) for line in musicgen("model", "list", "--json").lines]
 
     [precision] = models[1]["precisions"]
-    assert precision in PRECISIONS
+    assert precision in VARIANTS
     assert models[1] == {
         "name": "mine",
         "size_bytes": size_of(models_dir() / "mine"),
@@ -103,7 +105,7 @@ def test_rm_removes_only_with_yes(musicgen: Run, mine: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("nano", 2), ("small", 3), ("..", 3), ("../models", 3), ("", 3), (".pulling", 3)]
+    ("name", "code"), [("nano", 2), ("small", 3), ("..", 3), ("../models", 3), ("", 2), (".pulling", 3)]
 )
 def test_rm_removes_nothing_but_models(musicgen: Run, mine: Path, name: str, code: int) -> None:
     """All names are checked before the first model is removed."""
@@ -138,3 +140,29 @@ def test_a_pull_that_cant_work_is_refused_at_once(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
 
     assert musicgen("model", "pull", *words).code == code
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "download", "disk", "memory"),
+    [
+        ("medium", 48, 8_040_000_000, 18.5e9, 2.7e9),
+        ("large", 48, 13_720_000_000, 31.5e9, 4.4e9),
+        ("facebook/musicgen-stereo-small", 24, 1_220_000_000, 4.5e9, 1.1e9),
+    ],
+)
+def test_show_says_what_a_published_model_needs_before_it_is_pulled(
+    musicgen: Run, monkeypatch: pytest.MonkeyPatch, name: str, layers: int, download: int, disk: float, memory: float
+) -> None:
+    """Download, disk while it is prepared, and memory of a clip, without a request."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    done = musicgen("model", "show", name, "--json")
+    figures = json.loads(done.out)
+
+    assert done.code == 0
+    assert f"`musicgen model pull {name}` downloads it" in done.err
+    assert (figures["installed"], figures["license"], figures["layers"]) == (False, "CC-BY-NC-4.0", layers)
+    assert figures["download_bytes"] == download
+    assert figures["precisions"]["int8"]["pull_disk_bytes"] == pytest.approx(disk, rel=0.02)
+    assert figures["precisions"]["int8"]["memory_bytes"] == pytest.approx(memory, rel=0.05)
+    assert musicgen("model", "show", name, "--check").code == 8
+    assert musicgen("model", "show", "someone/model").code == 8

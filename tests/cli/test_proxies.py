@@ -141,7 +141,7 @@ def test_a_proxy_that_answers_itself_is_named(musicgen: Run, environment: Callab
         plain = musicgen("generate", "x", "-d", "0.5")
         secure = musicgen("generate", "x", "-d", "0.5", "--url", "https://gpubox.invalid")
 
-    assert plain.code == {"502": 4, "503": 5, "504": 5, "407": 6}[status[:3]]
+    assert plain.code == {"502": 4, "503": 5, "504": 4, "407": 6}[status[:3]]
     assert f"the proxy http://127.0.0.1:{proxy.port}, or the service behind it," in plain.err
     assert status[:3] in plain.err
     assert secure.code == 4

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from pytest_httpserver import HTTPServer
 
+from musicgen_cli.cli.app import COMMANDS, build_app
+from musicgen_cli.cli.completion.tree import command_of
 from musicgen_cli.store import ArtifactDraft, Store
 from tests.support import fakes
-from tests.support.command_line import MUSICGEN
+from tests.support.command_line import MUSICGEN, Run
 from tests.support.terminal import on_terminal
 
 PROMPT = "café 🎸 loop"
@@ -43,6 +45,24 @@ def test_characters_that_the_encoding_lacks_are_escaped(store_path: Path, encodi
 
     assert (done.returncode, done.stderr) == (0, "")
     assert ("café" if encoding == "cp1252" else r"caf\xe9") + r" \U0001f3b8 loop" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_help_page_needs_no_character_beyond_ascii(encoding: str) -> None:
+    """Nor any escape for one, whatever the encoding of a pipe."""
+    for words in (["--help"], ["generate", "--help"], ["play", "--help"], ["job", "cancel", "--help"]):
+        done = run(*words, encoding=encoding)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.isascii()
+        assert "\\" not in done.stdout
+
+
+def test_no_help_page_has_a_character_beyond_ascii(musicgen: Run) -> None:
+    """Those of all commands."""
+    pages = [command.path for command in command_of(build_app(COMMANDS)).walk()]
+
+    assert len(pages) > 30
+    assert [path for path in pages if not musicgen(*path, "--help").out.isascii()] == []
 
 
 def test_json_stays_json_in_every_encoding(store_path: Path) -> None:

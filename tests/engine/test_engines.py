@@ -64,6 +64,23 @@ def onnx(fixtures: pytest.FixtureRequest) -> Iterator[EngineCase]:
     )
 
 
+def native(fixtures: pytest.FixtureRequest) -> Iterator[EngineCase]:
+    """Open the bundled model with the native decoder; the second engine has another number of threads."""
+    pytest.importorskip("onnxruntime", reason="needs the extra local")
+    pytest.importorskip("tokenizers", reason="needs the extra local")
+    from musicgen_cli.engine.native import library
+
+    if not library.LIBRARY.exists():
+        pytest.skip("the native library isn't built: `python -m native.compile`")
+    from musicgen_cli.engine.native.engine import NativeEngine
+
+    nano, cache_dir = fixtures.getfixturevalue("nano"), fixtures.getfixturevalue("session_cache")
+    origin = Origin("local", model="nano", engine="native", precision="int8", device="cpu")
+    engine = NativeEngine(nano, cache_dir=cache_dir, threads=1, slots=4)
+    yield EngineCase(engine, lambda: NativeEngine(nano, cache_dir=cache_dir, threads=2), origin)
+    engine.close()
+
+
 def torch(fixtures: pytest.FixtureRequest) -> Iterator[EngineCase]:
     """Open the bundled model on PyTorch; the second engine has another number of slots."""
     pytest.importorskip("torch", reason="needs the extra torch")
@@ -78,7 +95,8 @@ def torch(fixtures: pytest.FixtureRequest) -> Iterator[EngineCase]:
 
 
 @pytest.fixture(
-    scope="module", params=[fake, fleet, service, onnx, pytest.param(torch, marks=pytest.mark.oracle, id="torch")]
+    scope="module",
+    params=[fake, fleet, service, onnx, native, pytest.param(torch, marks=pytest.mark.oracle, id="torch")],
 )
 def case(request: pytest.FixtureRequest) -> Iterator[EngineCase]:
     """Open one engine after the other; each runs the whole suite."""

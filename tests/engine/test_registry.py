@@ -18,7 +18,7 @@ from musicgen_cli.extras import install_command
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"engine": "jax"}, "engine must be one of onnx, torch, got 'jax'"),
+        ({"engine": "jax"}, "engine must be one of onnx, native, torch, got 'jax'"),
         ({"device": "tpu"}, "device must be one of auto, cpu, cuda, mps, got 'tpu'"),
         ({"precision": "int4"}, "precision must be one of int8, fp32, bf16, got 'int4'"),
     ],

@@ -35,16 +35,21 @@ def test_a_busy_service_is_asked_again_after_retry_after(httpserver: HTTPServer,
     assert listener.notes == [f"the service is busy ({status}: Service is busy), trying again in 1 s"]
 
 
-def test_a_502_is_waited_for_like_a_busy_service_and_is_exit_4_in_the_end(httpserver: HTTPServer, url: str) -> None:
-    """A reverse proxy answers it while the service behind it restarts."""
-    away = Response("<html>Bad Gateway</html>", 502, {"Retry-After": "1"})
+@pytest.mark.parametrize(
+    ("status", "said"), [(502, "can't reach the service"), (504, "got no answer in time from the service")]
+)
+def test_a_proxy_without_its_service_is_waited_for_and_is_exit_4_in_the_end(
+    httpserver: HTTPServer, url: str, status: int, said: str
+) -> None:
+    """A reverse proxy answers so while the service behind it restarts or hangs."""
+    away = Response("<html>sorry</html>", status, {"Retry-After": "1"})
     httpserver.expect_ordered_request("/predict").respond_with_response(away)
     httpserver.expect_ordered_request("/predict").respond_with_handler(fakes.ours)
     httpserver.expect_ordered_request("/predict").respond_with_response(away)
     listener = NotesOnlyListener()
 
     assert generate(url, listener=listener).seed == 7
-    message = f"the proxy at {url.removeprefix('http://')} can't reach the service behind it (502)"
+    message = f"the proxy at {url.removeprefix('http://')} {said} behind it ({status})"
     assert listener.notes == [f"{message}, trying again in 1 s"]
 
     with pytest.raises(ServiceUnreachableError) as caught:

@@ -15,6 +15,7 @@ import pytest
 
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.service.admission import AdmissionQueue, RefusedError
+from musicgen_cli.service.callers import Caller
 from musicgen_cli.service.job import Job
 from tests.support.fake_engine import FakeEngine
 from tests.support.services import FakeService, Logged, ServiceClient, StartService
@@ -329,7 +330,7 @@ def test_a_request_whose_deadline_passed_while_it_waited_is_refused_at_its_turn(
     wait_until(lambda: len(engine.requests) == 3)
     late = service.later({"client_job_id": "late", "duration": 1}, headers={"X-Deadline-S": "600"})
     wait_until(lambda: service.counts()["waiting"])
-    job = service.queue.find("late")
+    job = service.queue.find("late", Caller("127.0.0.1"))
     assert job is not None
 
     job.arrived -= 599.5
@@ -351,7 +352,7 @@ def test_clients_that_come_and_go_at_any_moment_leave_a_working_queue(engine: Fa
         disconnected = loop.create_future()
         if chance.random() < 0.7:
             loop.call_later(chance.random() / 100, disconnected.set_result, None)
-        job = Job(GenerateRequest(duration=0.5, seed=number), client=str(chance.randrange(5)))
+        job = Job(GenerateRequest(duration=0.5, seed=number), caller=Caller(str(chance.randrange(5))))
         try:
             await queue.run(job, disconnected, chance.choice([None, 0.001, 60]))
         except RefusedError as err:

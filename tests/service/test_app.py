@@ -399,8 +399,9 @@ def test_a_bounded_number_of_finished_jobs_is_remembered(engine: FakeEngine) -> 
 
     queue = asyncio.run(scenario())
 
-    assert queue.find("1") is None
-    latest = [queue.find(str(number)) for number in (0, 2, MAX_FINISHED_JOBS)]
+    caller = Job(GenerateRequest()).caller
+    assert queue.find("1", caller) is None
+    latest = [queue.find(str(number), caller) for number in (0, 2, MAX_FINISHED_JOBS)]
     assert [job and job.state for job in latest] == ["done"] * 3
 
 
@@ -444,7 +445,7 @@ def test_the_app_may_be_mounted_below_a_path(engine: FakeEngine) -> None:
     async def scenario() -> list[int]:
         queue = AdmissionQueue(lambda: engine)
         await queue.load()
-        transport = httpx.ASGITransport(create_app(queue, api_key="key"), root_path="/music")
+        transport = httpx.ASGITransport(create_app(queue, api_keys=["key"]), root_path="/music")
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answers = [await client.get(f"/music{path}") for path in ("/health", "/metrics")]
         queue.shut_down()

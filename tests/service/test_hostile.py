@@ -11,75 +11,22 @@ import resource
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.support.waiting import wait_until
 
 pytest.importorskip("onnxruntime", reason="needs the extra local")
 
+from tests.support.service_process import ServiceProcess
 from tests.support.services import PREDICT_HEAD as HEAD
 
 TIMEOUT_S = 60
 MEMORY_MB = 64  # by which the service's memory may grow in one test
-
-
-class ServiceProcess:
-    """A process of `musicgen serve`, its log, and an honest client of it."""
-
-    def __init__(self, log: Path) -> None:
-        command = [sys.executable, "-W", "error", "-m", "musicgen_cli", "serve", "--model", "nano", "--port", "0"]
-        self.log = log
-        with log.open("wb") as stderr:
-            self.process = subprocess.Popen(command, stderr=stderr)
-        self.port = int(wait_until(self._announced_port, TIMEOUT_S))
-        self.client = self.client_from("127.0.0.1")
-
-    def _announced_port(self) -> str:
-        log = self.log.read_text()
-        assert self.process.poll() is None, log
-        match = re.search(r"serving on http://127\.0\.0\.1:(\d+)", log)
-        return match[1] if match else ""
-
-    def client_from(self, address: str) -> httpx.Client:
-        """Return a client with an address of loopback; it keeps no connection, because idle ones may be closed."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        transport = httpx.HTTPTransport(local_address=address, limits=limits)
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", transport=transport, timeout=TIMEOUT_S)
-
-    def connect(self, data: bytes = b"", address: str = "127.0.0.1") -> socket.socket:
-        """Open a connection and send bytes as they are."""
-        connection = socket.create_connection(("127.0.0.1", self.port), TIMEOUT_S, source_address=(address, 0))
-        with contextlib.suppress(ConnectionError):  # the service may close it before it has read everything
-            connection.sendall(data)
-        return connection
-
-    def generate(self) -> str:
-        """Generate a clip for the honest client; return it as base64."""
-        answer = self.client.post("/predict", json={"duration": 0.5, "seed": 1})
-        assert answer.status_code == 200, answer.text
-        sound: str = answer.json()["audio_base64"]
-        return sound
-
-    def memory_mb(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-    def requests(self) -> int:
-        """Return how many requests run or wait."""
-        return self.count("running") + self.count("waiting")
-
-    def count(self, name: str) -> int:
-        count: int = self.client.get("/health").json()["queue"][name]
-        return count
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +244,8 @@ def test_clients_that_disconnect_free_their_slots(service: ServiceProcess) -> No
 
     wait_until(lambda: not service.requests(), TIMEOUT_S)
     for number in range(8):
-        progress = service.client.get(f"/progress/gone-{number}").json()
+        with service.client_from(f"127.0.0.{10 + number}") as client:
+            progress = client.get(f"/progress/gone-{number}").json()
         assert progress["state"] == "failed"
         assert progress["steps"] < 1503
 

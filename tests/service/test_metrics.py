@@ -78,7 +78,7 @@ def test_memory_is_reported(shared: ServiceClient) -> None:
 
 def test_metrics_need_the_key(start_shared: Callable[..., FakeService]) -> None:
     """They show more than the health report."""
-    service = start_shared(api_key="k")
+    service = start_shared(api_keys=["k"])
 
     assert service.get("/metrics").status_code == 401
     assert values(service, Authorization="Bearer k")

@@ -182,7 +182,7 @@ def named(start_shared: Callable[..., FakeService]) -> FakeService:
 
 @pytest.fixture(scope="module")
 def keyed(start_shared: Callable[..., FakeService]) -> FakeService:
-    return start_shared(api_key="sesäme")
+    return start_shared(api_keys=["sesäme"])
 
 
 @pytest.mark.parametrize("path", ["/predict", "/progress/x", "/nowhere"])

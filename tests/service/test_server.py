@@ -19,7 +19,9 @@ import pytest
 
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
-from musicgen_cli.service.server import Connection, ServeOptions, listen, serve
+from musicgen_cli.service.acceptor import connection_limit
+from musicgen_cli.service.connection import Connection
+from musicgen_cli.service.server import ServeOptions, listen, serve
 from tests.support.fake_engine import FakeEngine
 from tests.support.programs import environment
 from tests.support.services import PREDICT_HEAD, FakeService, StartService
@@ -221,7 +223,7 @@ def test_a_port_in_use_is_reported_before_the_model_is_loaded() -> None:
 def test_an_address_of_another_machine_is_reported() -> None:
     """No machine has 192.0.2.1: it is reserved for documentation (TEST-NET-1)."""
     with pytest.raises(MusicgenError, match=r"^can't listen on 192\.0\.2\.1, port 0: "):
-        serve(never, ServeOptions(host="192.0.2.1", port=0, api_key="k"))
+        serve(never, ServeOptions(host="192.0.2.1", port=0, api_keys=["k"]))
 
 
 @pytest.mark.parametrize("key", [None, ""])
@@ -229,7 +231,7 @@ def test_an_address_of_another_machine_is_reported() -> None:
 def test_only_loopback_is_served_without_a_key(host: str, key: str | None) -> None:
     """On every other address the key is required, and an empty one is none."""
     with pytest.raises(UsageError, match="needs an API key") as caught:
-        serve(never, ServeOptions(host=host, port=0, api_key=key))
+        serve(never, ServeOptions(host=host, port=0, api_keys=[key] if key is not None else []))
 
     assert "MUSICGEN_API_KEY" in str(caught.value.hint)
 
@@ -243,7 +245,7 @@ def test_options_out_of_range_are_refused(option: dict[str, Any]) -> None:
 
 def test_the_key_is_not_in_the_repr_of_the_options() -> None:
     """A traceback or a log line that shows the options must not show the key."""
-    assert "s3cret" not in repr(ServeOptions(api_key="s3cret"))
+    assert "s3cret" not in repr(ServeOptions(api_keys=["s3cret"]))
 
 
 def test_with_a_key_every_address_is_served() -> None:
@@ -271,7 +273,7 @@ def _has_ipv6() -> bool:
 @pytest.mark.skipif(not _has_ipv6(), reason="needs IPv6")
 def test_all_addresses_of_ipv6_are_those_of_ipv4_too(program: StartProgram, client: httpx.Client) -> None:
     """`--host ::` answers both families, each by the address that a request came in on."""
-    url = first_line(process := program(host="::", api_key="key"))
+    url = first_line(process := program(host="::", api_keys=["key"]))
     port = url.rpartition(":")[2]
     own = _own_address()
 
@@ -295,7 +297,7 @@ def _own_address() -> str:
 
 def test_the_options_of_serve_reach_the_service(program: StartProgram, client: httpx.Client) -> None:
     """Each option has its effect on a running service."""
-    process = program(api_key="k", allow_hosts=["music.example"], max_duration=1, log_prompts=True, queue_limit=3)
+    process = program(api_keys=["k"], allow_hosts=["music.example"], max_duration=1, log_prompts=True, queue_limit=3)
     url = first_line(process)
     headers = {"Authorization": "Bearer k", "Host": "music.example"}
     continue_request(process)
@@ -313,7 +315,12 @@ def test_the_options_of_serve_reach_the_service(program: StartProgram, client: h
 
 def test_many_idle_connections_do_not_block_others(service: FakeService) -> None:
     """Those that have been idle longest are closed; requests are served all the time."""
-    idle = [service.connect() for _ in range(2 * Connection.MAX_IDLE)]
+    resource = pytest.importorskip("resource", reason="needs the limit on open files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("needs 4,096 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    idle = [service.connect() for _ in range(connection_limit(16) + 100)]
     try:
         assert service.post().status_code == 200
         idle[0].settimeout(5)

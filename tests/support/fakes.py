@@ -67,6 +67,11 @@ def ours(request: Request) -> Response:
     return _json(good_answer(json.loads(request.data)))
 
 
+def shorter(request: Request) -> Response:
+    """Answer a request with half a second, however much it asks for."""
+    return Response(json.dumps(good_answer(json.loads(request.data) | {"duration": 0.5})))
+
+
 def lit_serve(request: Request) -> Response:
     """Answer as the LitServe reference does: clamped silently, three frames short, metadata only with a job id."""
     body = json.loads(request.data)

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,12 +30,14 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {{
-        listen 127.0.0.1:{port};
+        listen {address};
         location / {{
             proxy_pass http://{target};
             proxy_http_version 1.1;
             proxy_next_upstream off;
             proxy_buffers 16 256k;
+            proxy_connect_timeout {patience_s}s;
+            proxy_read_timeout {patience_s}s;
         }}
     }}
 }}
@@ -43,32 +45,39 @@ http {{
 
 
 @contextmanager
-def nginx_before(target: str, folder: Path) -> Iterator[str]:
+def nginx_before(target: str, folder: Path, *, patience_s: int = 60, address: str | None = None) -> Iterator[str]:
     """
     Run nginx before a service.
 
     Args:
         target: The service's HOST:PORT.
         folder: For the files of nginx.
+        patience_s: How long nginx waits for a connection, and for bytes, before it answers with 504.
+        address: Its own HOST:PORT, which must be free; None: a free port of 127.0.0.1.
 
     Yields:
         The address of nginx.
     """
     assert PROGRAM is not None
     folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    with ExitStack() as stack:
+        inherited: list[int] = []
+        if address is None:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            inherited.append(listener.fileno())
         user = "user root;" if os.geteuid() == 0 else ""  # so that its worker may use the folder
-        (folder / "nginx.conf").write_text(_CONFIG.format(folder=folder, port=port, target=target, user=user))
+        config = _CONFIG.format(folder=folder, address=address, target=target, user=user, patience_s=patience_s)
+        (folder / "nginx.conf").write_text(config)
         nginx = subprocess.Popen(
             [PROGRAM, "-e", folder / "error.log", "-p", folder, "-c", folder / "nginx.conf"],
-            env={**os.environ, "NGINX": f"{listener.fileno()};"},  # how nginx inherits an open port
-            pass_fds=[listener.fileno()],
+            env={**os.environ, "NGINX": "".join(f"{fd};" for fd in inherited)},  # how nginx inherits an open port
+            pass_fds=inherited,
             stderr=subprocess.DEVNULL,
         )
     try:
         wait_until((folder / "pid").exists)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://{address}"
     finally:
         nginx.terminate()
         nginx.wait(60)

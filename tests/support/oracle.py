@@ -72,8 +72,14 @@ MODELS: dict[str, tuple[Config, Config, Config]] = {
             "compress": 4,
             "num_filters": 8,
             "upsampling_ratios": [2, 3],
+            "sampling_rate": 6000,  # or there would be more frames a second than are supported
             "residual_kernel_size": 5,
         },
+    ),
+    "heads of 4, as in tiny models for tests": (
+        {"num_heads": 4, "d_ff": 37},
+        {"num_attention_heads": 16, "ffn_dim": 37},
+        {"num_filters": 2, "compress": 1, "use_conv_shortcut": True, "upsampling_ratios": [7, 6]},
     ),
 }
 
@@ -168,6 +174,18 @@ def generate(
     for channel, part in enumerate(codes_by_channel):
         made[:, channel :: len(codes_by_channel)] = part
     return made, samples.numpy()
+
+
+def greedy_samples(model: Any, ids: Sequence[int], scale: float, steps: int) -> Any:
+    """
+    Let transformers generate a greedy clip of so many new tokens, as its own tests do.
+
+    Returns:
+        Samples, shape (channels, samples).
+    """
+    inputs = {"input_ids": torch.tensor([ids]), "guidance_scale": scale} if ids else model.get_unconditional_inputs(1)
+    samples = model.generate(**inputs, do_sample=False, max_new_tokens=steps)[0]
+    return samples.numpy().reshape(model.config.decoder.audio_channels, -1)
 
 
 def logits_of(model: Any, ids: Sequence[int], tokens: Any) -> Any:

@@ -18,24 +18,22 @@ import errno
 import json
 import re
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
 from secrets import token_bytes
 from typing import Protocol
 
 from musicgen_cli.actions.batch import outputs
 from musicgen_cli.actions.batch.checked_row import RowFields
+from musicgen_cli.actions.batch.outcome import Outcome, Preview, Tally
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
 from musicgen_cli.actions.generate import PlannedTake, StoredTake, expected_bytes, make, planned_take
 from musicgen_cli.actions.library.export import ExportTarget
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.engine.base import Engine, ProgressListener
 from musicgen_cli.errors import (
+    InvalidValueError,
     MusicgenError,
     NoServiceError,
     ServiceError,
@@ -46,61 +44,14 @@ from musicgen_cli.errors import (
     TryAgainError,
 )
 from musicgen_cli.store import Artifact, Store
+from musicgen_cli.text import as_whole
 
 _FINGERPRINT_VERSION = "1"
 _AFTER_FAMILY = re.compile(r"-([0-9a-f]{32})-(\d{1,18})")
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_JOBS = 256  # requests at once, at most
+_RETRIES = 1000
 _RETRIED = (TryAgainError, ServiceError)  # failures that may be temporary
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one take: an artifact, or an error, or both where only the export failed."""
-
-    item: BatchItem
-    artifact: Artifact | None = None
-    error: MusicgenError | None = None
-    path: Path | None = None  # the exported file
-    warnings: tuple[str, ...] = ()
-    is_new: bool = True
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts the takes of a batch."""
-
-    made: int = 0
-    skipped: int = 0  # in the store already
-    failed: Counter[str] = field(default_factory=Counter)  # by error code
-    in_the_way: int = 0  # failures because of a file that only `force` replaces
-    exported: int = 0  # files of stored takes that were missing, or those of an earlier run
-    foreign: int = 0  # files of stored takes that hold something else
-    audio_s: float = 0.0  # of the takes that were made
-    started: float = field(default_factory=time.monotonic)
-
-    def add(self, outcome: Outcome) -> None:
-        """Count one outcome."""
-        if outcome.artifact is not None and outcome.is_new:
-            self.made += 1
-            self.audio_s += outcome.artifact.duration
-        self.exported += outcome.path is not None and not outcome.is_new
-        if outcome.error is not None:
-            self.failed[outcome.error.code] += 1
-            self.in_the_way += isinstance(outcome.error, TargetError) and outcome.error.exists
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the batch was started."""
-        return time.monotonic() - self.started
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a batch would do with one take: make it, export it from the store, or fail to write its file."""
-
-    item: BatchItem
-    action: str  # make, export or fail
-    error: TargetError | None = None
 
 
 class BatchListener(Protocol):
@@ -111,6 +62,25 @@ class BatchListener(Protocol):
 
     def making(self, item: BatchItem) -> AbstractContextManager[ProgressListener]:
         """Return the listener of one take, entered while it is made."""
+
+
+def checked_numbers(jobs: int | None, retry: int, max_failures: int | None) -> tuple[int | None, int, int | None]:
+    """
+    Check the numbers of `Batch.run`, and return them; 2.0 is 2.
+
+    Raises:
+        InvalidValueError: One is out of its range.
+    """
+    jobs, retry, max_failures = map(as_whole, (jobs, retry, max_failures))
+    for name, value, low, high in (
+        ("jobs", 1 if jobs is None else jobs, 1, _JOBS),
+        ("retry", retry, 0, _RETRIES),
+        ("max_failures", 1 if max_failures is None else max_failures, 1, None),
+    ):
+        if type(value) is not int or value < low or (high is not None and value > high):
+            allowed = f"{low} or more" if high is None else f"{low}-{high}"
+            raise InvalidValueError(f"{name} must be a whole number, {allowed}, got {value!r:.40}")
+    return jobs, retry, max_failures
 
 
 class Batch:
@@ -207,7 +177,7 @@ class Batch:
         for item in self._worklist:
             try:
                 if item.row.output is not None:
-                    outputs.target_of(item.row.output, self._store, force=self._force)
+                    self._target(item)
             except TargetError as err:
                 yield Preview(item, "fail", err)
             else:
@@ -256,7 +226,7 @@ class Batch:
             stopping_listener = _StoppingListener(progress, self._ended)
             output = item.row.output
             if output is not None:
-                outputs.target_of(output, self._store, force=self._force)
+                self._target(item)
             planned = self._plan(item)
             self._store.check_free_space(expected_bytes(planned))
             take = self._try(item, planned, engine, stopping_listener, retry)
@@ -301,6 +271,11 @@ class Batch:
         message = b"%s %s %d" % (self._salt, key, occurrence)
         return f"set_{blake2b(message, key=self._family.encode(), digest_size=6).hexdigest()}", item.variation
 
+    def _target(self, item: BatchItem) -> ExportTarget:
+        """Return where a take that is to be made is exported to."""
+        assert item.row.output is not None
+        return outputs.target_of(item.row.output, self._store, loop=item.row.loop, force=self._force)
+
     def _missing_exports(self) -> Iterator[Outcome]:
         """Export the stored takes whose files aren't there."""
         for item, artifact in self._compare_with_store():
@@ -312,9 +287,10 @@ class Batch:
 
     def _missing_target(self, item: BatchItem, artifact: Artifact) -> tuple[ExportTarget | None, TargetError | None]:
         """Return where a stored take is to be exported to, or why that fails; a file of somebody else is counted."""
-        assert item.row.output is not None
+        row = item.row
+        assert row.output is not None
         try:
-            return outputs.missing_target(item.row.output, artifact, self._store, force=self._force), None
+            return outputs.missing_target(row.output, artifact, self._store, loop=row.loop, force=self._force), None
         except TargetError as err:
             if not err.exists:
                 return None, err
@@ -332,14 +308,13 @@ class Batch:
     ) -> Outcome:
         try:
             if where is None:  # found out again: the file may have been edited while the take was made
-                assert item.row.output is not None
-                where = outputs.target_of(item.row.output, self._store, force=self._force)
-            path = outputs.write(artifact, self._store, where)
+                where = self._target(item)
+            path, loop = outputs.write(artifact, self._store, where)
         except MusicgenError as err:
             if _is_fatal(err):
                 raise
-            return Outcome(item, artifact, err, None, warnings, is_new)
-        return Outcome(item, artifact, None, path, warnings, is_new)
+            return Outcome(item, artifact, err, None, warnings, is_new=is_new)
+        return Outcome(item, artifact, None, path, (*warnings, *where.warnings), loop, is_new)
 
 
 class _StoppingListener:

@@ -12,32 +12,36 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from musicgen_cli.actions.bars import with_duration
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.generate import all_tags
 from musicgen_cli.actions.library.export import resolve_target
+from musicgen_cli.actions.library.loops import LoopOptions
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.errors import InvalidValueError, MusicgenError
+from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.limits import CREATOR, SEED, VARIATIONS
-from musicgen_cli.request_fields import FIELDS
+from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS
 from musicgen_cli.settings import label
-from musicgen_cli.text import nearest
+from musicgen_cli.text import as_whole, nearest
 
 RowFields = dict[str, Any]  # column → value as it was given
 
 _TEXTS = ("creator", "parent_id", "variation_set_id", "output")
 _NUMBERS = ("variation_index", "occurrence")  # they concern a row of one take
 COLUMNS = (
-    *(field.name for field in FIELDS),
+    *(field.name for field in (*FIELDS, *LENGTH_FIELDS)),
     "tags",
     *_TEXTS[:3],
     "variation_index",
     "variations",
     "output",
+    "loop",
     "occurrence",
 )
 NOT_TEXT = frozenset(  # columns whose cells in a CSV file are numbers or booleans
-    {field.name for field in FIELDS if field.type is not str} | {*_NUMBERS, "variations"}
+    {field.name for field in (*FIELDS, *LENGTH_FIELDS) if field.type is not str} | {*_NUMBERS, "variations", "loop"}
 )
+BOOLEANS = frozenset({field.name for field in FIELDS if field.type is bool} | {"loop"})
 
 
 def unknown_column(name: str) -> str:
@@ -57,6 +61,7 @@ class CheckedRow:
     variation_index: int | None
     variations: int
     output: str | None
+    loop: LoopOptions | None  # how its file is cut; None: it holds the whole take
     occurrence: int | None
 
     @classmethod
@@ -68,7 +73,14 @@ class CheckedRow:
             InvalidValueError: The row is invalid; the message lists everything that is wrong.
         """
         wrong = [unknown_column(name) for name in row if name not in COLUMNS]
-        fields = {field.name: row[field.name] for field in FIELDS if field.name in row} | sweep[0]
+        row = row | {name: as_whole(row[name]) for name in (*_NUMBERS, "variations") if name in row}
+        fields = {field.name: row[field.name] for field in (*FIELDS, *LENGTH_FIELDS) if field.name in row} | sweep[0]
+        loop: LoopOptions | None = None
+        try:
+            loop = _loop(row)
+            fields, _ = with_duration(fields, loop=loop is not None)
+        except UsageError as err:
+            wrong.append(str(err))
         first = GenerateRequest()
         try:
             first = GenerateRequest.checked(fields)
@@ -107,6 +119,7 @@ class CheckedRow:
             variation_index=row.get("variation_index"),
             variations=variations,
             output=row.get("output"),
+            loop=loop,
             occurrence=row.get("occurrence"),
         )
 
@@ -136,6 +149,7 @@ class CheckedRow:
         values = json.loads(text)
         values["first"] = GenerateRequest.model_construct(**values["first"])
         values["tags"] = tuple(values["tags"])
+        values["loop"] = values["loop"] and LoopOptions(**values["loop"])
         return cls(**values)
 
 
@@ -151,6 +165,23 @@ def listed_tags(tags: Any) -> list[str]:
     if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
         raise InvalidValueError(f"tags must be a list of texts, got {tags!r:.40}")
     return [*tags]
+
+
+def _loop(row: RowFields) -> LoopOptions | None:
+    """
+    Return how the files of a row are cut into loops; None if they aren't.
+
+    Raises:
+        InvalidValueError: A value is invalid, or there is no file.
+    """
+    loop = row.get("loop", False)
+    if not isinstance(loop, bool):
+        raise InvalidValueError(f"loop must be true or false, got {loop!r:.40}")
+    if not loop:
+        return None
+    if row.get("output") is None:
+        raise InvalidValueError("loop is about a file, and the row has no output")
+    return LoopOptions(row.get("bpm"), as_whole(row.get("bars")))
 
 
 def _checked_texts(row: RowFields, *, has_several: bool) -> tuple[str, ...]:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
-from musicgen_cli.actions.batch.checked_row import COLUMNS, NOT_TEXT, RowFields, unknown_column
+from musicgen_cli.actions.batch.checked_row import BOOLEANS, COLUMNS, NOT_TEXT, RowFields, unknown_column
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.limits import ROW_BYTES
+from musicgen_cli.settings import truth
 
 FORMS = ("jsonl", "csv", "text")
 _FORMS_OF_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv"}
+_OTHER_ENDINGS = {".yaml", ".yml", ".toml", ".ini", ".xml", ".html", ".md", ".py", ".sh"}  # text, but no rows
 _DELIMITERS = ",;\t|"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SEPARATOR_LINE = re.compile('"?sep=(.)"?', re.IGNORECASE)  # Excel's first line of a CSV file
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_FORMATS = (
+    "rows are JSON Lines, CSV with a header, or one prompt a line; `--input-format text` takes each line as a prompt"
+)
 _BEGINNING_BYTES = 512  # that tell text from anything else
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
 _CONTROLS_IN_TEXT = 2  # at most, in the beginning of a text
@@ -41,7 +48,8 @@ def read_rows(
     Raises:
         UsageError: Something is wrong for all rows: the header, or the encoding.
     """
-    lines = _lines(file)
+    shown = "the batch file" if name in {"", "-"} else repr(name)
+    lines = _lines(file, shown)
     beginning: list[Line] = []
     first = None  # the first line that says something
     size = 0
@@ -52,14 +60,18 @@ def read_rows(
         size += len(line or b"") + 1
         if first is not None and size > _BEGINNING_BYTES:
             break
-    _check_text(b"\n".join(line or b"" for _, line in beginning), "the batch file" if name in {"", "-"} else repr(name))
+    _check_text(b"\n".join(line or b"" for _, line in beginning), shown)
     if first is None:
         return
     text = first.decode(errors="replace")
+    if form is None and (ending := Path(name).suffix.lower()) in _OTHER_ENDINGS:
+        raise UsageError(f"{name!r} has the ending {ending!r}, which is no format of rows", hint=_FORMATS)
     if form is None:
         form = _FORMS_OF_ENDINGS.get(Path(name).suffix.lower()) or _form(text)
     if form == "jsonl" and re.fullmatch(r"\s*\[\s*(\{.*)?", text):
         raise UsageError("the rows are one JSON array; JSON Lines has an object a line", hint="jq -c '.[]' FILE")
+    if form == "jsonl" and _goes_on(first, [line or b"" for _, line in beginning]):
+        raise UsageError("an object goes over several lines; JSON Lines has an object a line", hint="jq -c . FILE")
     read = {"jsonl": _json_rows, "csv": _csv_rows}.get(form, _text_rows)
     yield from read(chain(beginning, lines))
 
@@ -79,12 +91,20 @@ def _check_text(beginning: bytes, name: str) -> None:
         raise UsageError(f"{name} is not text", hint="rows are JSON Lines, CSV with a header, or one prompt a line")
 
 
-def _lines(file: BinaryIO) -> Iterator[Line]:
+def _lines(file: BinaryIO, name: str) -> Iterator[Line]:
+    """
+    Yield the lines; of one that is too long only that it is.
+
+    Raises:
+        UsageError: A line that is too long is no text: it may be as long as a disk.
+    """
     for number in count(1):
         line = file.readline(ROW_BYTES + 1)
         if not line:
             return
         is_whole = len(line) <= ROW_BYTES
+        if not is_whole:
+            _check_text(line, name)
         while not is_whole and line and not line.endswith(b"\n"):
             line = file.readline(ROW_BYTES)
         if number == 1:
@@ -102,6 +122,19 @@ def _form(first: str) -> str:
     names, _ = _header(text)
     columns = [name for name in names if name in COLUMNS]
     return "csv" if len(columns) > 1 or (columns and (len(names) > 1 or columns == ["prompt"])) else "text"
+
+
+def _goes_on(first: bytes, beginning: Sequence[bytes]) -> bool:
+    """Tell whether the first line is the beginning of an object that goes on in the next one."""
+    following = [line.lstrip() for line in beginning[beginning.index(first) + 1 :] if line.strip()]
+    if not first.lstrip().startswith(b"{") or not following or following[0].startswith(b"{"):
+        return False
+    try:
+        from_json(first)
+    except ValueError:
+        with suppress(ValueError):
+            return isinstance(from_json(first, allow_partial=True), dict)
+    return False
 
 
 def _json_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | InvalidValueError]]:
@@ -167,8 +200,8 @@ def _csv_rows(lines: Iterator[Line]) -> Iterator[tuple[int, RowFields | InvalidV
             yield too_long.pop(0), _too_long()
         if cells is None:
             return
-        if cells:
-            yield consumed[0], _from_cells(names, cells)
+        if any(cell.strip() for cell in cells):  # spreadsheets write rows without any value
+            yield consumed[0], _from_cells(names, cells, delimiter)
 
 
 def _header(text: str, separator: str | None = None) -> tuple[list[str], str]:
@@ -201,17 +234,21 @@ def _check_header(names: Sequence[str], delimiter: str, line: int) -> None:
         raise UsageError(f"{where}: {', '.join(sorted(twice))} appears twice")
 
 
-def _from_cells(names: Sequence[str], cells: Sequence[str]) -> RowFields | InvalidValueError:
+def _from_cells(names: Sequence[str], cells: Sequence[str], delimiter: str) -> RowFields | InvalidValueError:
     if len(cells) > len(names):
         return InvalidValueError(f"it has {len(cells)} cells, the header {len(names)}")
     if any(_SURROGATE.search(cell) for cell in cells):
         return InvalidValueError("it is not UTF-8")
-    return {name: _value(name, cell) for name, cell in zip(names, cells, strict=False) if cell.strip()}
+    return {name: _value(name, cell, delimiter) for name, cell in zip(names, cells, strict=False) if cell.strip()}
 
 
-def _value(name: str, cell: str) -> Any:
+def _value(name: str, cell: str, delimiter: str) -> Any:
     if name not in NOT_TEXT:
         return cell
+    if name in BOOLEANS:
+        return cell if (answer := truth(cell)) is None else answer
+    if delimiter != "," and _DECIMAL_COMMA.fullmatch(cell.strip()):  # as spreadsheets of many countries write both
+        cell = cell.replace(",", ".")
     try:
         return from_json(cell.strip().lower(), allow_inf_nan=False)  # spreadsheets write TRUE
     except ValueError:

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
 
+from musicgen_cli.actions.bars import overridden
 from musicgen_cli.actions.batch.checked_row import CheckedRow, RowFields, listed_tags
 from musicgen_cli.actions.batch.outputs import absolute, below
 from musicgen_cli.actions.batch.sweep import Sweep
+from musicgen_cli.actions.library.loops import LoopOptions
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.limits import BATCH_TAKES, TAGS
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # `json.dumps` would make one for each row
+_OF_LOOPS = {"loop", "bars", "bpm"}
+_REPORTED = 10_000  # takes: after so many, the progress is reported again
 _CACHE_KIB = 16 * 1024  # SQLite's page cache
 _TABLES = """
     PRAGMA journal_mode = OFF;
@@ -70,6 +74,7 @@ class BatchItem:
             "variation_set_id": self.row.variation_set_id,
             "variation_index": self.row.variation_index,
             "output": None if self.row.output is None else absolute(self.row.output),
+            **({} if self.row.loop is None else {"loop": True, **asdict(self.row.loop)}),
             "occurrence": self.occurrence or None,
         }
         return {name: value for name, value in row.items() if value is not None}
@@ -83,20 +88,22 @@ class Worklist:
         defaults: For columns that a row doesn't have; `tags` are added to the row's own, and a row's own `output` is
             below that of the defaults.
         sweep: Multiplies each row; its values take precedence over the row's.
+        on_added: Called with the number of takes so far, every 10,000 of them: a sweep may have millions.
 
     Raises:
-        InvalidValueError: The defaults are invalid.
+        UsageError: The defaults are invalid.
     """
 
-    def __init__(self, defaults: RowFields, sweep: Sweep) -> None:
+    def __init__(self, defaults: RowFields, sweep: Sweep, on_added: Callable[[int], None] = lambda _: None) -> None:
         self._defaults = defaults
         self._sweep = sweep
+        self._on_added = on_added
         self._db = sqlite3.connect("")  # a file without a name
         self._db.executescript(f"PRAGMA cache_size = -{_CACHE_KIB};{_TABLES}")
         self._digest = blake2b(digest_size=16)
         self.takes = 0
         self.audio_s = 0.0  # of all takes, whether or not they are stored
-        CheckedRow.check(defaults, sweep)
+        _check_defaults(defaults, sweep)
 
     def add(self, line: int, row: RowFields) -> None:
         """
@@ -128,7 +135,9 @@ class Worklist:
                         (inserted.lastrowid, combination, variation, key, occurrence),
                     )
                     self._digest.update(key + b"%d\n" % occurrence)
-        self.takes += count
+                    self.takes += 1
+                    if self.takes % _REPORTED == 0:
+                        self._on_added(self.takes)
         self.audio_s += count * checked.request(self._sweep, 0, 0).duration
 
     @property
@@ -208,7 +217,7 @@ class Worklist:
 
     def _with_defaults(self, row: RowFields) -> RowFields:
         values = {name: value for name, value in row.items() if value is not None}
-        complete = self._defaults | values
+        complete = overridden(self._defaults, values, loop=bool(values.get("loop", self._defaults.get("loop"))))
         if isinstance(values.get("output"), str) and self._defaults.get("output"):
             complete["output"] = below(self._defaults["output"], values["output"])
         if "tags" in values and self._defaults.get("tags"):
@@ -228,6 +237,19 @@ class Worklist:
             query = "SELECT line FROM take JOIN row ON row.id = take.row WHERE request = ? AND occurrence = ?"
             for (line,) in self._db.execute(query, same):
                 raise InvalidValueError(f"line {line} has the same request and the same occurrence")
+
+
+def _check_defaults(defaults: RowFields, sweep: Sweep) -> None:
+    """
+    Check the defaults of rows; a tempo for `bars` and an output for `loop` may come from the rows.
+
+    Raises:
+        UsageError: They are invalid.
+    """
+    CheckedRow.check({name: value for name, value in defaults.items() if name not in _OF_LOOPS}, sweep)
+    LoopOptions(defaults.get("bpm"), defaults.get("bars"))
+    if not defaults.get("loop") and {"bars", "duration"} <= defaults.keys():
+        raise UsageError("bars and duration contradict each other: both are the length")
 
 
 def _key(request: GenerateRequest) -> bytes:

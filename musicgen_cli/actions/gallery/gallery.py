@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicgen_cli import atomic
+from musicgen_cli import atomic, foreign
 from musicgen_cli.actions.gallery.page import BARS, MARK, GalleryTake, render
 from musicgen_cli.audio.waveform import peaks
 from musicgen_cli.errors import DamagedError, InvalidWavError, TargetError, UsageError
@@ -61,6 +61,7 @@ def check(folder: Path, takes: Sequence[Artifact], *, embed: bool, force: bool) 
             raise TargetError(f"{printable(str(folder))} is not a folder", hint="`-o DIR` names another")
         if target.is_dir():
             raise TargetError(f"{printable(str(target))} is a folder", hint="`-o DIR` names another place")
+        atomic.refuse_special(target)
         if (target.exists() or target.is_symlink()) and not force and not _is_gallery(target):
             raise TargetError(
                 f"{printable(str(target))} is not a gallery's page",
@@ -126,7 +127,7 @@ def _is_gallery(page: Path) -> bool:
     """Tell whether a page was written by `build`; a link to one doesn't count."""
     if page.is_symlink() or not page.is_file():
         return False
-    with page.open("rb") as file:
+    with foreign.open_file(page) as file:
         return MARK.encode() in file.read(_MARK_WITHIN)
 
 
@@ -148,7 +149,7 @@ def _holds(path: Path, digest: Digest) -> bool:
     """Tell whether a path is a file with these bytes, and no link to one."""
     if path.is_symlink() or not path.is_file():
         return False
-    with path.open("rb") as file:
+    with foreign.open_file(path) as file:
         return Digest.of_file(file) == digest
 
 

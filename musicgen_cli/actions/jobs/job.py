@@ -38,6 +38,7 @@ class Job:
     total: int = 0
     result: Mapping[str, Any] | None = None  # of a complete job
     error: Mapping[str, Any] | None = None  # of a failed job: code, message, hint, exit_code
+    key_proof: str | None = None  # that it was queued with an API key; see `api_key`
 
     @property
     def planned(self) -> PlannedTake:

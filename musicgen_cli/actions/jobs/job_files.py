@@ -25,7 +25,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from musicgen_cli import atomic, settings
+from musicgen_cli import atomic, foreign, settings
 from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.jobs.folder import is_job_id
 from musicgen_cli.actions.jobs.job import PENDING, Job, from_record, to_record
@@ -37,6 +37,7 @@ from musicgen_cli.store.lock import locked
 RUNNER_LOG = "runner.log"
 RUNNER_STARTING = "runner.starting"
 
+_JOB_BYTES = 1 << 20  # a request has 64 KiB, and each of its characters may be written as six
 _RUNNER_LOCK = "runner.lock"
 _OTHER_FOLDER = "XDG_STATE_HOME names another place for jobs" if os.name == "posix" else "look who owns it"
 
@@ -115,9 +116,17 @@ class JobFiles:
             return self._cancel_flag(job).exists()
 
     def exists(self) -> bool:
-        """Tell whether the folder is there."""
+        """
+        Tell whether the folder is there.
+
+        Raises:
+            StoreError: It is there, and other users can write to it.
+        """
         with explained("read", self.folder):
-            return self.folder.is_dir()
+            if not self.folder.is_dir():
+                return False
+        self._refuse_others()
+        return True
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -130,6 +139,7 @@ class JobFiles:
         with explained("write to", self.folder):
             if not self.folder.is_dir():
                 files.make_directory(self.folder)
+            self._refuse_others()
             with locked(self.folder, hint=_OTHER_FOLDER):
                 yield
 
@@ -161,6 +171,20 @@ class JobFiles:
             finally:
                 os.close(fd)
 
+    def _refuse_others(self) -> None:
+        """
+        Refuse a folder to which others can write: what a job asks for is done in the name of its owner.
+
+        Raises:
+            StoreError: This folder, or one of the two above it, is such a folder.
+        """
+        for folder in (self.folder, *self.folder.parents[:2]):
+            with explained("read", folder):
+                is_link = folder == self.folder and folder.is_symlink()  # users may link those above
+                reason = "it is a symbolic link" if is_link else foreign.who_else(folder.stat())
+            if reason is not None:
+                raise StoreError(f"the folder of jobs {str(folder)!r} is not used: {reason}", hint=_OTHER_FOLDER)
+
     def _path(self, job: Job) -> Path:
         return self.folder / f"{job.id}.json"
 
@@ -169,10 +193,11 @@ class JobFiles:
 
 
 def _read_job(path: Path) -> Job:
-    """Read a job's file; a damaged one is read as a failed job."""
+    """Read a job's file; a damaged one, and one that others could have written, is read as a failed job."""
     with files.open_to_read(path) as file:
-        data = file.read()
-        written = timestamp(datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC))
+        status = os.fstat(file.fileno())
+        data = foreign.read_all(file, _JOB_BYTES) if foreign.who_else(status) is None else b""
+        written = timestamp(datetime.fromtimestamp(status.st_mtime, UTC))
     try:
         job = from_record(json.loads(data))
     except (ValueError, RecursionError, InvalidValueError):

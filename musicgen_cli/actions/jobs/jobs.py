@@ -13,8 +13,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from musicgen_cli import settings
 from musicgen_cli.actions.engines import EngineConfig
 from musicgen_cli.actions.generate import PlannedTake
+from musicgen_cli.actions.jobs.api_key import proof
 from musicgen_cli.actions.jobs.folder import job_folder
 from musicgen_cli.actions.jobs.job import PENDING, RUNNING, Job, new_job
 from musicgen_cli.actions.jobs.job_files import JobFiles
@@ -25,10 +27,13 @@ from musicgen_cli.store import Store
 from musicgen_cli.store.lines import timestamp
 
 RETENTION = timedelta(days=7)  # of a job that has ended; its take stays
+MAX_ENDED = 1_000  # jobs that have ended and are kept, the latest; every command reads all of them
 LAST = "last"
 
+CANCEL_WAIT_S = 5.0  # for running jobs to stop
+CANCEL_POLL_S = 0.05
+
 _SHORTEST = 4  # digits of an abbreviated id
-_POLL_S = 0.05
 
 
 class Jobs:
@@ -63,7 +68,7 @@ class Jobs:
                 index = planned.draft.variation_index
                 if index is not None and shift > 0:  # queued jobs of the same set have these indices
                     planned = replace(planned, draft=replace(planned.draft, variation_index=index + shift))
-                added.append(self._files.write(new_job(planned, engine_config, place=place + i)))
+                added.append(self._files.write(_with_proof(new_job(planned, engine_config, place=place + i))))
         self.reconcile()
         return added
 
@@ -71,8 +76,9 @@ class Jobs:
         """
         Return all jobs, in the order in which they were queued, without changing anything.
 
-        They are shown as `reconcile` would leave them: a job whose runner is dead has ended, and a job that ended more
-        than 7 days ago is not among them. But nothing is written or removed, and no process is started.
+        They are shown as `reconcile` would leave them: a job whose runner is dead has ended, and those that ended more
+        than 7 days ago, or before the latest 1,000, are not among them. But nothing is written or removed, and no
+        process is started.
         """
         jobs = self._files.read()
         if any(job.state == RUNNING for job in jobs):
@@ -81,15 +87,15 @@ class Jobs:
                 is_alive = self._files.has_runner()
             if not is_alive:
                 jobs = recovered(jobs, self._files, self._store)
-        oldest = _oldest()
-        return [job for job in jobs if not job.ended_before(oldest)]
+        old = _old(jobs)
+        return [job for job in jobs if job.id not in old]
 
     def reconcile(self) -> Sequence[Job]:
         """
         Bring the jobs' files up to date, start a runner if one is needed, and return what `list` would.
 
-        Writes how the jobs ended that a dead runner left running, removes jobs that ended more than 7 days ago,
-        and starts a runner if a job is pending and there is none.
+        Writes how the jobs ended that a dead runner left running, removes old jobs that have ended, and starts a runner
+        if a job is pending and there is none.
         """
         if not self._files.exists():
             return []
@@ -111,7 +117,7 @@ class Jobs:
         """
         return find_job(self.list(), id_)
 
-    def cancel(self, ids: Sequence[str], *, wait_s: float = 5.0) -> Sequence[Job]:
+    def cancel(self, ids: Sequence[str], *, wait_s: float = CANCEL_WAIT_S) -> Sequence[Job]:
         """
         Cancel jobs: pending ones at once, running ones when their engine next reports progress.
 
@@ -125,6 +131,21 @@ class Jobs:
         Raises:
             JobNotFoundError, AmbiguousIdError: An id matches no job or several; no job was cancelled.
         """
+        full_ids = self.request_cancel(ids)
+        deadline = time.monotonic() + wait_s
+        while True:
+            jobs = self.named(full_ids)
+            if all(job.has_ended for job in jobs) or time.monotonic() > deadline:
+                return jobs
+            time.sleep(CANCEL_POLL_S)
+
+    def request_cancel(self, ids: Sequence[str]) -> Sequence[str]:
+        """
+        Cancel jobs as `cancel` does, without waiting for the running ones to stop; return their whole ids.
+
+        Raises:
+            JobNotFoundError, AmbiguousIdError: As `cancel`.
+        """
         jobs = self.reconcile()
         full_ids = [*dict.fromkeys(find_job(jobs, id_).id for id_ in ids)]
         with self._files.locked():
@@ -133,19 +154,19 @@ class Jobs:
                     self._files.write(job.cancelled())
                 elif job.state == RUNNING:
                     self._files.request_cancel(job)
-        deadline = time.monotonic() + wait_s
-        while True:
-            jobs = _named(full_ids, self.reconcile())
-            if all(job.has_ended for job in jobs) or time.monotonic() > deadline:
-                return jobs
-            time.sleep(_POLL_S)
+        return full_ids
+
+    def named(self, ids: Sequence[str]) -> Sequence[Job]:
+        """Return the jobs with these whole ids as `reconcile` leaves them, without those that are gone."""
+        return _named(ids, self.reconcile())
 
     def _remove_old(self) -> Sequence[Job]:
-        """Remove the jobs that ended long ago; return the others."""
-        oldest = _oldest()
+        """Remove the jobs that ended long ago, or before many others; return the rest."""
+        jobs = self._files.read()
+        old = _old(jobs)
         recent = []
-        for job in self._files.read():
-            if job.ended_before(oldest):
+        for job in jobs:
+            if job.id in old:
                 self._files.remove(job)
             else:
                 recent.append(job)
@@ -170,6 +191,12 @@ def find_job(jobs: Collection[Job], id_: str) -> Job:
     return matches[0]
 
 
+def _with_proof(job: Job) -> Job:
+    """Return a job with a proof that this process has an API key, if it has one."""
+    api_key, url = settings.load().api_key, job.engine_config.url
+    return job if api_key is None or url is None else replace(job, key_proof=proof(api_key, job.id, url))
+
+
 def _named(ids: Sequence[str], jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs with these ids, in the order of the ids; an id whose job is gone is passed over."""
     by_id = {job.id: job for job in jobs}
@@ -183,6 +210,8 @@ def _next_index(jobs: Sequence[Job], set_id: str | None) -> int:
     return max((index + 1 for index in indices if index is not None), default=0)
 
 
-def _oldest() -> str:
-    """Return the moment before which a job must have ended to be removed."""
-    return timestamp(datetime.now(UTC) - RETENTION)
+def _old(jobs: Sequence[Job]) -> set[str]:
+    """Return the ids of the jobs that are not kept any more."""
+    oldest = timestamp(datetime.now(UTC) - RETENTION)
+    ended = sorted((job for job in jobs if job.has_ended), key=lambda job: job.finished or "", reverse=True)
+    return {job.id for number, job in enumerate(ended) if number >= MAX_ENDED or job.ended_before(oldest)}

@@ -48,8 +48,9 @@ def start_runner(folder: Path, store: Path) -> None:
         if os.fstat(log).st_size > _LOG_BYTES:
             os.ftruncate(log, 0)
         runner = subprocess.Popen(  # noqa: S603  # this interpreter, our module
-            [sys.executable, "-m", "musicgen_cli.actions.jobs.runner", str(store)],
-            cwd=folder,  # `-m` looks for modules in the current folder first; there are none in this one
+            # Without -P, `-m` looks for modules in the current folder first.
+            [sys.executable, "-P", "-m", "musicgen_cli.actions.jobs.runner", os.path.abspath(store)],  # noqa: PTH100
+            cwd=os.path.abspath(os.sep),  # noqa: PTH100  # a folder that nobody removes or unmounts
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

@@ -20,6 +20,7 @@ from pathlib import Path
 from musicgen_cli import settings
 from musicgen_cli.actions.engines import EngineConfig, LogReporter, open_engine
 from musicgen_cli.actions.generate import expected_bytes, store_clip
+from musicgen_cli.actions.jobs.api_key import key_for
 from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.job_queue import JobQueue
 from musicgen_cli.actions.pool import as_done
@@ -61,7 +62,7 @@ class Runner:
     def _run_consecutive(self, first: Job) -> None:
         """Run `first` and the jobs after it, up to the first one that needs another engine."""
         try:
-            engine = open_engine(first.engine_config, LogReporter(_log), api_key=settings.load().api_key)
+            engine = open_engine(first.engine_config, LogReporter(_log), api_key=key_for(first))
         except MusicgenError as err:
             self._queue.fail(first, err)
             return

@@ -42,6 +42,13 @@ class ExportTarget:
     loop: LoopOptions | None = None  # cut the clip into a loop
     metadata: bool = True  # write the record into each file
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with what was asked for, although it can be done."""
+        if self.loop is not None and self.format_ == "mp3":
+            return ("mp3 adds silence at both ends, so a loop has a gap; wav, flac and ogg have none",)
+        return ()
+
 
 def resolve_target(
     output: str | None,
@@ -86,10 +93,10 @@ def resolve_target(
     if not is_folder and name is not None:
         raise UsageError("--name is for a folder, and -o names a file", hint="end it with / to make it a folder")
     target = ExportTarget(path, is_folder, template, force, sidecar, format_, loop, metadata)
-    if not is_folder and not force:
-        for file in _files(target, path):
-            if file.is_symlink() or _is_folder(file) or file.exists():
-                raise _exists(file)
+    for file in () if is_folder else _files(target, path):
+        _refuse_special(file)
+        if not force and (file.is_symlink() or _is_folder(file) or file.exists()):
+            raise _exists(file)
     return target
 
 
@@ -153,8 +160,6 @@ def convert(
     if loop is not None:
         result = cut_loop(sound, artifact.prompt, loop)
         note(f"loop: {result.description}")
-        if format_ == "mp3":
-            note("mp3 adds silence at both ends, so the loop has a gap; wav, flac and ogg have none")
         sound = result.wav
     if format_ != "wav":
         from musicgen_cli.audio.encode import encode
@@ -305,6 +310,21 @@ def _is_folder(path: Path) -> bool:
         return stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as err:
+        raise _cant_write(path, err, hint="`-o` names another place") from err
+
+
+def _refuse_special(path: Path) -> None:
+    """
+    Refuse a device, a pipe or a socket, which not even `--force` replaces.
+
+    Raises:
+        TargetError: There is one, or one may not look.
+    """
+    try:
+        atomic.refuse_special(path)
+    except NotADirectoryError:
+        pass  # writing will say so
     except OSError as err:
         raise _cant_write(path, err, hint="`-o` names another place") from err
 

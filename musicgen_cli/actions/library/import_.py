@@ -11,10 +11,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from musicgen_cli import foreign
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.library.metadata import embedded_record, record_in, without_metadata
 from musicgen_cli.audio.wav import inspect, rebuilt
 from musicgen_cli.errors import (
+    DamagedError,
     InvalidValueError,
     InvalidWavError,
     MissingExtraError,
@@ -22,14 +24,16 @@ from musicgen_cli.errors import (
     UsageError,
     system_reason,
 )
-from musicgen_cli.limits import MAX_TAGS
+from musicgen_cli.limits import MAX_TAGS, SOUND_BYTES
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, as_draft, check_tag
 from musicgen_cli.store.digest import Digest
 from musicgen_cli.store.names import name_in, tag_of_file
+from musicgen_cli.text import plural
 
 TAGS = ("type:audio", "format:wav", "phase:import")
 
 _INDEX = "index.jsonl"  # a folder with this file is a store
+_OTHER_ENDINGS = (".aif", ".aiff", ".m4a", ".aac", ".wma", ".w64", ".caf", ".au", ".amr", ".mka", ".mp4", ".webm")
 _MAC_FILE, _MAC_FOLDER = "._", "__MACOSX"  # what macOS adds to foreign disks and to archives
 _SIDECAR_BYTES = 1 << 20  # a record has 64 KiB, but may be indented
 # Two takes with the same bytes are duplicates if these fields agree. The id, the parent and the set are not among them,
@@ -136,6 +140,7 @@ class Importer:
 
         endings = (".wav", *decode.ENDINGS) if decode.can_decode() else (".wav",)
         unreadable = 0  # files of other formats, without a decoder
+        others: list[str] = []  # endings of the sound files of further formats
         errors: list[OSError] = []
         is_empty = True
         for folder, inner, names in os.walk(top, onerror=errors.append):
@@ -155,6 +160,8 @@ class Importer:
                     yield self._file(path / name)
                 elif name.lower().endswith(decode.ENDINGS):
                     unreadable += 1
+                elif name.lower().endswith(_OTHER_ENDINGS):
+                    others.append(Path(name).suffix.lower())
         for err in errors:
             yield ImportFailure(str(err.filename), _unreadable(err))
         if unreadable:
@@ -162,18 +169,21 @@ class Importer:
             yield ImportFailure(
                 str(top), MissingExtraError(f"{files} can't be read without the extra 'audio' or ffmpeg")
             )
-        elif is_empty and not errors:
+        if others:
+            yield ImportFailure(str(top), _other_format(others))
+        if is_empty and not errors and not unreadable and not others:
             yield ImportFailure(str(top), MusicgenError("there are no sound files in it"))
 
     def _file(self, path: Path) -> Result:
         try:
             if path.exists() and not path.is_file():  # reading a pipe could block forever
                 return ImportFailure(str(path), MusicgenError("not a file"))
-            wav, record = _sound(path.read_bytes())
+            wav, record = _sound(foreign.read(path, SOUND_BYTES))
         except OSError as err:
             return ImportFailure(str(path), _unreadable(err))
         except (InvalidWavError, MissingExtraError) as err:
-            return ImportFailure(str(path), err)
+            is_other = path.suffix.lower() in _OTHER_ENDINGS
+            return ImportFailure(str(path), _other_format([path.suffix.lower()]) if is_other else err)
         blank = ArtifactDraft(TAGS, "", {}, self._creator, _origin({}))
         sidecar = path.with_suffix(".json")
         draft, source = self._sidecar(sidecar, blank), str(sidecar)
@@ -205,7 +215,7 @@ class Importer:
         try:
             if not path.is_file():
                 return None
-            with path.open("rb") as file:
+            with foreign.open_file(path) as file:
                 data = file.read(_SIDECAR_BYTES + 1)
             record = json.loads(data) if len(data) <= _SIDECAR_BYTES else None
             draft = as_draft(record) if isinstance(record, dict) else None
@@ -259,6 +269,8 @@ class Importer:
                 yield Duplicate(source, duplicate[0])
                 continue
             try:
+                if take.bytes > SOUND_BYTES:
+                    raise DamagedError(f"it has {take.bytes} bytes, at most {SOUND_BYTES} can be imported")
                 wav = other.read_blob(take)
             except MusicgenError as err:
                 yield ImportFailure(source, err)
@@ -324,6 +336,15 @@ def _sound(data: bytes) -> tuple[bytes, dict[str, Any] | None]:
     except InvalidWavError:
         return rebuilt(data), record
     return data if record is None else without_metadata(data, record), record
+
+
+def _other_format(endings: Sequence[str]) -> MusicgenError:
+    """Return the error for sound files with these endings, which nothing here reads."""
+    kinds = ", ".join(sorted(set(endings)))
+    files = plural(len(endings), "sound file")
+    return MusicgenError(
+        f"{files} left out, whose format is not read ({kinds}); `ffmpeg -i FILE FILE.wav` converts one"
+    )
 
 
 def _identity(take: ArtifactDraft | Artifact, content_hash: str) -> bytes:

@@ -30,10 +30,11 @@ class LoopOptions:
         Raises:
             InvalidValueError: One is out of its range.
         """
-        if self.bpm is not None and self.bpm not in BPM:
-            raise InvalidValueError(f"bpm must be {BPM}, got {number(self.bpm)}")
-        if self.bars is not None and self.bars not in BARS:
-            raise InvalidValueError(f"bars must be a whole number, {BARS}, got {self.bars}")
+        if self.bpm is not None and (isinstance(self.bpm, bool) or self.bpm not in BPM):
+            shown = number(self.bpm) if isinstance(self.bpm, float) else f"{self.bpm!r:.40}"
+            raise InvalidValueError(f"bpm must be {BPM}, got {shown}")
+        if self.bars is not None and (type(self.bars) is not int or self.bars not in BARS):
+            raise InvalidValueError(f"bars must be a whole number, {BARS}, got {self.bars!r:.40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def cut_loop(wav: bytes, prompt: str, options: LoopOptions) -> Loop:
     bpm, source = _tempo(wav, prompt, options)
     if bpm is None:
         if options.bars is not None:
-            raise InvalidValueError(f"{options.bars} bars need a tempo, and {source}; `--bpm N` gives one")
+            raise InvalidValueError(f"{plural(options.bars, 'bar')} need a tempo, and {source}; bpm gives one")
         return Loop(make_loop(wav), None, f"cross-faded without a beat: {source}")
     bar = BEATS_PER_BAR * 60 / bpm * info.sample_rate  # in frames
     bars = options.bars or _bars_that_fit(info, bar)

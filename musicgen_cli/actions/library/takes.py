@@ -92,7 +92,7 @@ def restored(refs: Iterable[str], store: Store) -> Iterator[Artifact]:
         try:
             yield store.restore(ref)
         except NotFoundError:
-            removed = store.removed_of_set(ref)
+            removed = [take for take in store.removed() if take.variation_set_id == ref]
             if not removed:
                 raise
             removed.sort(key=lambda take: take.variation_index or 0)

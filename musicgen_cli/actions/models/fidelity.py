@@ -1,19 +1,21 @@
 """
 Measures the fidelity of a precision: the mean KL divergence of its predictions from those of float32.
 
-The float32 model samples a clip with guidance and a fixed seed, and the other precision is given the same tokens. At
+The model samples a clip in that precision, with guidance and a fixed seed, and float32 is given the same tokens. At
 each step, for each codebook that gets a code there, the two distributions of the next code are compared, after guidance
 and before temperature, top-k and top-p: KL(float32 ‖ precision), in nats. As both see the same tokens, differences
-don't accumulate from step to step, and the same two models always give the same number.
+don't accumulate from step to step, and the same model always gives the same number.
+
+As the tokens are known, float32 is computed layer by layer, so measuring takes no more memory than making a take.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
@@ -21,22 +23,34 @@ from musicgen_cli.checkpoint.digest_cache import read_cached, write_cached
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine import hardware, registry
-from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance
 from musicgen_cli.engine.decoding.sequence import Sequence, Step
-from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, Graphs
+from musicgen_cli.engine.onnx.graph_cache import (
+    GRAPH_FORMAT,
+    NATIVE,
+    NATIVE_STEP,
+    NATIVE_VARIANT,
+    build_text_encoder,
+)
+from musicgen_cli.engine.onnx.graph_folders import STAGING_PREFIX, Graphs
+from musicgen_cli.engine.quantization.float_decoder import forward
+from musicgen_cli.engine.tokenizer import load_tokenizer
+from musicgen_cli.text import number
 
 REFERENCE = "fp32"
-FIDELITY_VERSION = 1  # raised with every change of what is measured
+FIDELITY_VERSION = 2  # raised with every change of what is measured
+MAX_KL = 0.05  # nats; a precision that is further from float32 isn't prepared unless it is asked for
 
+_NEGLIGIBLE = 0.0001
 PROMPT = "calm ambient piano with a warm pad and a slow beat"
 SEED, GUIDANCE, TOP_K = 2006, 3.0, 250
 _FRAMES = 150  # 3 s at 50 frames a second
 
 
-def fidelity_of(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: Callable[[str], None]) -> float | None:
+def fidelity_of(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Callable[[str], None]) -> float | None:
     """
-    Return the mean KL divergence of a precision from float32.
+    Return the mean KL divergence of a variant (`graph_cache.variant`) from float32.
 
     That of a pulled model was measured by the pull; that of any other is measured now, and cached.
 
@@ -44,65 +58,95 @@ def fidelity_of(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: C
         note: Called with a line before measuring, which can take a minute.
 
     Returns:
-        Nats; None if a pull neither measured it nor kept the weights that are needed to measure it.
+        Nats; None if a pull neither measured it nor kept the weights that are needed to measure it, or if this machine
+        can't run it.
 
     Raises:
         EngineError: The model can't be prepared or run.
     """
-    if precision == REFERENCE:
+    if variant == REFERENCE:
         return 0.0
     if checkpoint.manifest:
-        return checkpoint.manifest.fidelity.get(precision)
-    key = f"{checkpoint.digest} {precision} {GRAPH_FORMAT} {FIDELITY_VERSION}"
+        return checkpoint.manifest.fidelity.get(variant)
+    key = f"{checkpoint.digest} {variant} {GRAPH_FORMAT} {FIDELITY_VERSION}"
     if cached := read_cached(cache_dir, "fidelity", key):
         return float(cached)
-    divergence = measure(checkpoint, precision, cache_dir, note)
+    if variant == NATIVE_VARIANT and registry.native_obstacle(checkpoint):
+        return None
+    divergence = measure(checkpoint, variant, cache_dir, note)
     write_cached(cache_dir, "fidelity", key, repr(divergence))
     return divergence
 
 
-def measure(checkpoint: Checkpoint, precision: str, cache_dir: Path, note: Callable[[str], None]) -> float:
+def in_words(precision: str, divergence: float) -> str:
+    """Return a sentence about the mean KL divergence of a precision from float32."""
+    if divergence > MAX_KL:
+        judgement = f"{precision} is too far from float32"
+    elif divergence > MAX_KL / 5:
+        judgement = f"{precision} is near float32"
+    else:
+        judgement = f"{precision} is very near float32"
+    measured = f"{divergence:.2g}" if divergence >= _NEGLIGIBLE else f"less than {_NEGLIGIBLE}"
+    return (
+        f"{judgement}: its predictions of the next code differ from float32's by {measured} nats on average "
+        f"(KL divergence; 0 is no difference, up to {number(MAX_KL)} is good)"
+    )
+
+
+def measure(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Callable[[str], None]) -> float:
     """
-    Measure the mean KL divergence of a precision from float32, in nats.
+    Measure the mean KL divergence of a variant (`graph_cache.variant`) from float32, in nats.
 
     Raises:
         EngineError: The model can't be prepared or run.
     """
-    if precision == REFERENCE:
+    if variant == REFERENCE:
         return 0.0
-    for needed in (REFERENCE, precision):  # builds the graphs that aren't cached
-        registry.open_local(str(checkpoint.directory.resolve()), precision=needed, note=note).close()
-    note(f"measuring the difference of {precision} from {REFERENCE}")
-    graphs = prepared_graphs(checkpoint, cache_dir)
-    return mean_kl(checkpoint, graphs[REFERENCE].directory, graphs[precision].directory, threads=hardware.cores())
+    if variant not in prepared_graphs(checkpoint, cache_dir):
+        engine, precision = (NATIVE, "int8") if variant == NATIVE_VARIANT else ("onnx", variant)
+        name = str(checkpoint.directory.resolve())
+        registry.open_local(name, engine=engine, precision=precision, note=note).close()
+    note(f"measuring the difference of {variant} from {REFERENCE}")
+    graphs = prepared_graphs(checkpoint, cache_dir)[variant]
+    return mean_kl(checkpoint, graphs.directory, threads=hardware.cores())
 
 
-def mean_kl(checkpoint: Checkpoint, reference: Path, other: Path, *, threads: int, frames: int = _FRAMES) -> float:
+def mean_kl(checkpoint: Checkpoint, graphs: Path, *, threads: int, frames: int = _FRAMES) -> float:
     """
-    Measure the mean KL divergence of the graphs in one folder from those in another.
-
-    Only one of them is loaded at a time.
+    Measure the mean KL divergence of the graphs in a folder from the weights of a checkpoint in float32.
 
     Args:
-        checkpoint: Whose graphs they are.
-        reference: The graphs that choose the tokens.
-        other: The graphs that are compared with them.
+        graphs: The graphs that choose the tokens.
         threads: Per operation.
         frames: Length of the clip.
 
     Returns:
-        Nats; 0 means no difference.
+        Nats; hardly above 0 for graphs in float32, whose sums have another order.
 
     Raises:
-        EngineError: ONNX Runtime can't load or run them.
+        CheckpointError: The weights aren't there, or can't be used.
+        EngineError: ONNX Runtime can't load or run the graphs.
     """
-    shape = Shape.of(checkpoint.config)
-    ids = Tokenizer.from_file(str(checkpoint.tokenizer)).encode(PROMPT).ids
-    tokens, reference_logits = _sample(reference, shape, ids, threads=threads, frames=frames)
-    other_logits = _teacher_forced(other, shape, ids, tokens, threads=threads, frames=frames)
-    pattern = _pattern(shape, frames)
-    steps = enumerate(zip(reference_logits, other_logits, strict=True))
-    return float(np.mean(np.concatenate([kl_divergence(p, q)[pattern.codebooks_at(step)] for step, (p, q) in steps])))
+    # onnxruntime is imported here, as reading a result doesn't need it.
+    from musicgen_cli.engine.onnx.engine import encode_text
+
+    shape, tensors = Shape.of(checkpoint.config), checkpoint.tensors()
+    ids = load_tokenizer(checkpoint.tokenizer).encode(PROMPT).ids
+    pattern = DelayPattern(shape.decoder.codebooks, shape.decoder.channels, frames)
+    sequence, step = _start(graphs, shape, ids, pattern, threads)
+    tokens, logits = [], []
+    while not sequence.done:
+        tokens.append(sequence.tokens)
+        logits.append(step(sequence.tokens, np.full(sequence.rows, sequence.position)).copy())
+        sequence.advance(logits[-1])
+    del step
+    with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=graphs.parent) as folder:
+        text = encode_text(build_text_encoder(Path(folder), shape, tensors), ids, threads)
+    exact = forward(shape.decoder, tensors, np.stack(tokens, axis=2), [text, None])
+    divergence = kl_divergence(
+        apply_guidance(exact, GUIDANCE), apply_guidance(np.stack(logits, axis=2), GUIDANCE)
+    )  # (codebooks, steps)
+    return float(np.mean(np.concatenate([divergence[pattern.codebooks_at(at), at] for at in range(pattern.steps)])))
 
 
 def kl_divergence(reference: FloatArray, other: FloatArray) -> FloatArray:
@@ -112,44 +156,21 @@ def kl_divergence(reference: FloatArray, other: FloatArray) -> FloatArray:
     return divergence
 
 
-def _sample(
-    directory: Path, shape: Shape, ids: list[int], *, threads: int, frames: int
-) -> tuple[list[IntArray], list[FloatArray]]:
-    """Sample a clip; return the tokens and the guided logits of each step."""
-    sequence, step = _start(directory, shape, ids, threads=threads, frames=frames)
-    tokens: list[IntArray] = []
-    logits: list[FloatArray] = []
-    while not sequence.done:
-        tokens.append(sequence.tokens)
-        rows = step(sequence.tokens, np.full(sequence.rows, sequence.position))
-        logits.append(apply_guidance(rows, GUIDANCE))
-        sequence.advance(rows)
-    return tokens, logits
+def _start(directory: Path, shape: Shape, ids: list[int], pattern: DelayPattern, threads: int) -> tuple[Sequence, Step]:
+    """Load the graphs in a folder, and begin a clip with them."""
+    # These import onnxruntime, which reading a result doesn't need.
+    from musicgen_cli.engine.native.engine import NativeModel
+    from musicgen_cli.engine.onnx.engine import OnnxModel
 
-
-def _teacher_forced(
-    directory: Path, shape: Shape, ids: list[int], tokens: list[IntArray], *, threads: int, frames: int
-) -> list[FloatArray]:
-    """Run a model over the tokens of another one; return the guided logits of each step."""
-    sequence, step = _start(directory, shape, ids, threads=threads, frames=frames)
-    return [
-        apply_guidance(step(newest, np.full(sequence.rows, position)), GUIDANCE)
-        for position, newest in enumerate(tokens)
-    ]
-
-
-def _start(directory: Path, shape: Shape, ids: list[int], *, threads: int, frames: int) -> tuple[Sequence, Step]:
-    """Load the graphs in a folder, and begin the clip with them."""
-    from musicgen_cli.engine.onnx.engine import OnnxModel  # imports onnxruntime, which reading a result doesn't need
-
-    model = OnnxModel(directory, shape, threads=threads, scales=Graphs(directory).scales())
+    scales = Graphs(directory).scales()
     sampling = Sampling(temperature=1.0, top_k=TOP_K, top_p=1.0, guidance_scale=GUIDANCE, do_sample=True, seed=SEED)
-    sequence = Sequence(_pattern(shape, frames), sampling, vocab=shape.decoder.vocab)
+    sequence = Sequence(pattern, sampling, vocab=shape.decoder.vocab)
+    if (directory / NATIVE_STEP).exists():
+        assert scales is not None  # int8 always has them
+        native = NativeModel(directory, shape, threads=threads, scales=scales)
+        return sequence, native.decoder_for(sequence, native.encode_text(ids))
+    model = OnnxModel(directory, shape, threads=threads, scales=scales)
     return sequence, model.decoder_for(sequence, model.encode_text(ids))
-
-
-def _pattern(shape: Shape, frames: int) -> DelayPattern:
-    return DelayPattern(shape.decoder.codebooks, shape.decoder.channels, frames)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from musicgen_cli import foreign, limits
+from musicgen_cli.actions.models.model_files import is_weights
 from musicgen_cli.actions.models.staging import Staging
-from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint, local_name
+from musicgen_cli.checkpoint.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    hub_repository,
+    local_name,
+    weights_license,
+)
 from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.names import NANO, installed_names, is_valid_name
+from musicgen_cli.checkpoint.published import FIGURES
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT
-from musicgen_cli.engine.onnx.graph_cache import MANIFEST as GRAPHS_MANIFEST
+from musicgen_cli.checkpoint.sizes import graph_bytes, parameters
+from musicgen_cli.checkpoint.tensors import DroppedTensors
+from musicgen_cli.engine import registry
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames, num_samples
+from musicgen_cli.engine.hardware import estimate_memory
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, variant
+from musicgen_cli.engine.onnx.graph_folders import MANIFEST as GRAPHS_MANIFEST
+from musicgen_cli.engine.onnx.graph_folders import MANIFEST_BYTES, OBSTACLE, who_else
 from musicgen_cli.errors import (
     CheckpointError,
     DamagedError,
@@ -31,7 +47,7 @@ _ABOUT_NANO = (
 
 @dataclass(frozen=True, slots=True)
 class GraphFolder:
-    """The prepared graphs of a model in one precision."""
+    """The prepared graphs of a model in one precision for one decoder."""
 
     directory: Path
     files: dict[str, tuple[int, str]]  # name → size in bytes and SHA-256
@@ -47,7 +63,12 @@ class GraphFolder:
 
 
 def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphFolder]:
-    """Return the graphs of a checkpoint that this version can use, by precision; their content isn't checked."""
+    """
+    Return the graphs of a checkpoint that this version can use; their content isn't checked.
+
+    Returns:
+        By the variant: the precision, or that and the decoder if it is not on ONNX Runtime.
+    """
     folders = {}
     graphs = checkpoint.graph_cache_dir(cache_dir) / "graphs"
     try:
@@ -56,10 +77,13 @@ def prepared_graphs(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, GraphF
         paths = []
     for path in paths:
         try:
-            label = json.loads(path.read_bytes())
+            if who_else(path.parent) is not None:
+                continue
+            label = json.loads(foreign.read(path, MANIFEST_BYTES))
             files = {name: (entry["bytes"], entry["sha256"]) for name, entry in label["files"].items()}
-            if label["checkpoint"] == checkpoint.digest and label["format"] == GRAPH_FORMAT:
-                folders[str(label["precision"])] = GraphFolder(path.parent, files)
+            is_usable = label["format"] == GRAPH_FORMAT and OBSTACLE not in label
+            if label["checkpoint"] == checkpoint.digest and is_usable:
+                folders[variant(label)] = GraphFolder(path.parent, files)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue  # an unusable folder is made again when its precision is needed
     return folders
@@ -99,17 +123,21 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
     """Return all fields that are shown of one model."""
     shapes = Shape.of(checkpoint.config)
     manifest = checkpoint.manifest
+    graphs = prepared_graphs(checkpoint, cache_dir)
     files = (
         {name: file.bytes for name, file in manifest.files.items()}
         if manifest
         else {path.name: path.stat().st_size for path in sorted(checkpoint.directory.iterdir()) if path.is_file()}
     )
+    fidelity = manifest.fidelity if manifest else {}
+    rejected = {precision: {"mean_kl": kl} for precision, kl in fidelity.items() if precision not in graphs}
     return summary(checkpoint, cache_dir) | {
         **({"about": _ABOUT_NANO} if checkpoint.name == NANO else {}),
         "revision": manifest.revision if manifest else None,
         "checkpoint": checkpoint.digest,
         "directory": str(checkpoint.directory),
         "weights_kept": bool(checkpoint.weights),
+        "decoder": _decoder(checkpoint),
         "layers": shapes.decoder.layers,
         "width": shapes.decoder.width,
         "codebooks": shapes.decoder.codebooks,
@@ -117,9 +145,54 @@ def details(checkpoint: Checkpoint, cache_dir: Path) -> dict[str, Any]:
         "sample_rate": shapes.codec.rate,
         "parameters": sum(math.prod(shape) for shape in checkpoint.tensors().shapes.values()),
         "files": files,
+        "default_precision": checkpoint.precision or registry.DEFAULT_PRECISION,
+        "precisions": {precision: {"size_bytes": folder.size_bytes} for precision, folder in graphs.items()},
+        **({"too_far_from_float32": rejected} if rejected else {}),
+    }
+
+
+def _decoder(checkpoint: Checkpoint) -> str:
+    """Say which engine computes the decoder's steps in int8 here if none is named, and why it isn't native."""
+    obstacle = registry.native_obstacle(checkpoint)
+    return f"onnx: {obstacle}" if obstacle else "native"
+
+
+def figures(name: str) -> dict[str, Any] | None:
+    """
+    Return what is known of a published model that isn't on this machine, None if it isn't one of them.
+
+    Disk is what a pull needs at its peak: for the weights, their graphs, and those in float32, if int8 is too far from
+    them; memory is that of a process that makes one clip of 30 s.
+    """
+    stored = local_name(name)
+    published = FIGURES.get(stored)
+    if published is None:
+        return None
+    shape = Shape.of(published.config)
+    counts = parameters(shape)
+    tensors = DroppedTensors(stored, {prefix: (count,) for prefix, count in counts.items()})
+    frames = num_frames(num_samples(limits.CONTEXT_S, shape.codec.rate), shape.codec.hop)
+    steps = DelayPattern(shape.decoder.codebooks, shape.decoder.channels, frames).steps
+    reference = graph_bytes(shape, int8=False)
+    return {
+        "name": stored,
+        "installed": False,
+        "source": hub_repository(stored),
+        "license": weights_license(stored, None),
+        "layers": shape.decoder.layers,
+        "width": shape.decoder.width,
+        "codebooks": shape.decoder.codebooks,
+        "channels": shape.decoder.channels,
+        "sample_rate": shape.codec.rate,
+        "parameters": sum(counts.values()),
+        "download_bytes": published.weights_bytes,
         "precisions": {
-            precision: {"size_bytes": folder.size_bytes}
-            for precision, folder in prepared_graphs(checkpoint, cache_dir).items()
+            precision: {
+                "size_bytes": graph_bytes(shape, int8=int8),
+                "pull_disk_bytes": published.weights_bytes + reference + (graph_bytes(shape, int8=True) if int8 else 0),
+                "memory_bytes": estimate_memory(shape, tensors, steps=steps, int8=int8)[0],
+            }
+            for precision, int8 in (("int8", True), ("fp32", False))
         },
     }
 
@@ -132,11 +205,10 @@ def check(checkpoint: Checkpoint, cache_dir: Path) -> None:
         DamagedError: A file has changed since it was pulled or written.
     """
     manifest = checkpoint.manifest
-    weights = {path.name for path in checkpoint.weights}
     damaged = [
         name
         for name, file in (manifest.files.items() if manifest else ())
-        if (weights or not name.endswith(".safetensors"))
+        if (checkpoint.weights or not is_weights(name))
         and _actual(checkpoint.directory / name) != (file.bytes, file.sha256)
     ]
     for precision, folder in prepared_graphs(checkpoint, cache_dir).items():
@@ -195,7 +267,7 @@ def remove(name: str, models_dir: Path) -> None:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(status.st_size for path in folder.rglob("*") if stat.S_ISREG((status := path.lstat()).st_mode))
 
 
 def _source(checkpoint: Checkpoint) -> str:

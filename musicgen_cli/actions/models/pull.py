@@ -2,34 +2,47 @@
 Brings a model onto this machine: from the hub, or from a folder.
 
 The files are collected in a staging folder, and those from the hub are checked against the hashes that it lists. When a
-pull is interrupted they stay there, and the next one downloads only what is missing. Pickle is never downloaded.
+pull is interrupted they stay there, and the next one downloads only what is missing.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from musicgen_cli import atomic
 from musicgen_cli.actions.models import inventory
-from musicgen_cli.actions.models.fidelity import REFERENCE
-from musicgen_cli.actions.models.model_files import CONFIG, is_weights, local_files, remote_files
-from musicgen_cli.actions.models.prepare import Provenance, install
-from musicgen_cli.actions.models.staging import Staging, link_or_copy
+from musicgen_cli.actions.models.model_files import (
+    Plan,
+    is_weights,
+    lacks_parts,
+    local_files,
+    plan_download,
+    plan_missing_parts,
+)
+from musicgen_cli.actions.models.prepare import Provenance, install, needed_variant
+from musicgen_cli.actions.models.staging import Staging, copy, link_or_copy
+from musicgen_cli.actions.models.transfer import Transfer, graphs_size, partial_paths
+from musicgen_cli.checkpoint.assembly import CONFIG, TOKENIZER, folder_weights, read_config
 from musicgen_cli.checkpoint.checkpoint import (
     Checkpoint,
     hub_repository,
     local_name,
     named_folder,
+    no_tokenizer,
     open_checkpoint,
-    parse_config,
     weights_license,
 )
+from musicgen_cli.checkpoint.hub_cache import find_snapshot
 from musicgen_cli.checkpoint.manifest import read_manifest
-from musicgen_cli.checkpoint.names import NAMES, PUBLISHED, is_valid_name
+from musicgen_cli.checkpoint.model_card import license_of
+from musicgen_cli.checkpoint.names import MELODY, NAMES, PUBLISHED, is_valid_name
+from musicgen_cli.checkpoint.published import check_can_be_run
 from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.checkpoint.weight_files import Kind
 from musicgen_cli.engine import registry
 from musicgen_cli.engine.base import ProgressListener
 from musicgen_cli.errors import (
@@ -45,7 +58,8 @@ from musicgen_cli.extras import needs
 from musicgen_cli.text import size
 
 if TYPE_CHECKING:
-    from musicgen_cli.checkpoint.hub import Hub, RemoteFile, Repository
+    from musicgen_cli.checkpoint.hub import Hub
+    from musicgen_cli.checkpoint.repository import Repository
 
 
 def pull(
@@ -55,6 +69,7 @@ def pull(
     *,
     revision: str | None = None,
     precision: str | None = None,
+    engine: str | None = None,
     keep_weights: bool = False,
 ) -> Checkpoint:
     """
@@ -65,13 +80,14 @@ def pull(
         listener: Gets the bytes of a download as its steps, and a note on each thing that is done.
         revision: A branch, a tag or a commit on the hub; None is the main branch.
         precision: The one to prepare; None is the default of this machine.
+        engine: The one to prepare the model for; None is the default of this machine.
         keep_weights: Whether the weights stay after the graphs were made from them.
 
     Raises:
         UsageError: The name is reserved or used by another model, or a revision is given for a folder.
         UnknownModelError: Neither the hub nor a folder has that name.
         AbsentError: This version has no such precision, the machine is offline, or the hub's model isn't public.
-        CheckpointError: The files are no MusicGen checkpoint in safetensors.
+        CheckpointError: The files are no MusicGen checkpoint, or of a kind that isn't read.
         ModelBusyError: Another process is writing the model.
         ModelsFolderError: The models directory has no room or can't be written.
         MusicgenError: As for `Hub.repository` and `Hub.fetch`.
@@ -81,24 +97,36 @@ def pull(
             f"{name!r} can't be pulled", hint="nano comes with musicgen; auto stands for a model that is installed"
         )
     if (folder := named_folder(name)) is not None:
-        folder = folder.resolve()
-        _check_importable(folder.name, revision)
-        staging = Staging(folder.name, models_dir)
-        return _Pull(staging, listener, _usable_precision(precision), keep_weights).import_folder(folder)
+        return _import(
+            folder.resolve(),
+            models_dir,
+            listener,
+            revision=revision,
+            precision=_usable(precision, engine),
+            engine=engine,
+            keep_weights=keep_weights,
+        )
     repository_id = hub_repository(name)
     if repository_id is None:
         raise UnknownModelError(
             f"no model and no folder is called {name!r}",
             hint=f"name one of {', '.join(PUBLISHED)}, OWNER/REPO, or a folder",
         )
+    check_can_be_run(repository_id)
     staging = Staging(local_name(repository_id), models_dir)
-    task = _Pull(staging, listener, _usable_precision(precision), keep_weights)
+    task = _Pull(staging, listener, _usable(precision, engine), engine, keep_weights)
     with _open_hub() as hub:
         return task.download(hub, repository_id, revision)
 
 
 def pull_absent(
-    name: str, models_dir: Path, listener: ProgressListener, *, precision: str | None = None, keep_weights: bool = False
+    name: str,
+    models_dir: Path,
+    listener: ProgressListener,
+    *,
+    precision: str | None = None,
+    engine: str | None = None,
+    keep_weights: bool = False,
 ) -> None:
     """
     Pull a model that a command needs and that isn't installed.
@@ -109,7 +137,7 @@ def pull_absent(
         MusicgenError: As for `pull`.
     """
     try:
-        pull(name, models_dir, listener, precision=precision, keep_weights=keep_weights)
+        pull(name, models_dir, listener, precision=precision, engine=engine, keep_weights=keep_weights)
     except (ServiceUnreachableError, ServiceError, UnknownModelError) as err:
         if isinstance(err, UnknownModelError) and name not in PUBLISHED:
             raise
@@ -124,79 +152,93 @@ class _Pull:
 
     staging: Staging
     listener: ProgressListener
-    precision: str
+    precision: str | None
+    engine: str | None  # None: the default of this machine
     keep_weights: bool
+
+    @property
+    def _prepared(self) -> str:
+        """The precision that is prepared."""
+        return self.precision or registry.DEFAULT_PRECISION
 
     def download(self, hub: Hub, repository_id: str, revision: str | None) -> Checkpoint:
         """Download the model from the hub, unless the same revision is installed and undamaged."""
         with self.staging.lock(hint="files that were downloaded completely are kept for the next pull"):
-            repository = hub.repository(repository_id, revision)
-            _check_replaceable(self.staging, repository.id)
-            files = remote_files(hub, repository, self.listener.note)
-            if installed := self._up_to_date(repository):
+            _check_replaceable(self.staging, repository_id)
+            plan = plan_download(hub, repository_id, revision, self.listener.note)
+            if installed := self._up_to_date(plan.repository):
                 return installed
-            provenance = Provenance(
-                repository.id, repository.commit, weights_license(repository.id, repository.license)
-            )
-            self._download_files(hub, repository, files, provenance)
+            provenance = Provenance(plan.repository.id, plan.repository.commit, plan.license)
+            self._download_files(hub, plan, provenance)
             return self._install(provenance)
 
-    def import_folder(self, folder: Path) -> Checkpoint:
-        """Copy the model from a folder."""
+    def import_folder(self, folder: Path, provenance: Provenance) -> Checkpoint:
+        """Copy the model from a folder; what it needs from elsewhere is downloaded."""
         with self.staging.lock():
-            source = open_checkpoint(self.staging.name, folder)
-            Shape.of(source.config)
-            files = local_files(source)
-            _check_replaceable(self.staging, str(folder))
-            total, weights = (sum(path.stat().st_size for path in paths) for paths in (files, source.weights))
-            provenance = Provenance(str(folder), None, source.license)
+            _check_replaceable(self.staging, provenance.source)
+            kind, weights = folder_weights(folder)
+            names = local_files(folder, weights)
+            if kind is Kind.TRANSFORMERS and TOKENIZER not in names:
+                raise no_tokenizer(str(folder), {path.name for path in folder.iterdir()})
+            sizes = {name: (folder / name).stat().st_size for name in names}
+            total = sum(sizes.values())
             self.listener.note(
-                f"importing {folder}, {total} bytes ({size(total)}); licence {_license_terms(source.license)}"
+                f"importing {folder}, {total} bytes ({size(total)}); licence {_license_terms(provenance.license)}"
             )
-            self.staging.check_free_space(
-                (total if self.keep_weights else total - weights) + self._graphs_size(weights)
-            )
+            kept = {name for name in names if self.keep_weights or not is_weights(name)}
+            heavy = sum(sizes[name] for name in names if is_weights(name))
+            shape = Shape.of(read_config(folder)) if kind is Kind.TRANSFORMERS else None
+            room = graphs_size(shape, self._prepared, heavy)
+            self.staging.check_free_space(sum(sizes[name] for name in kept) + room)
             self.staging.clear()
-            for path in files:
-                if path in source.weights and not self.keep_weights:
-                    link_or_copy(path, self.staging.directory / path.name)  # only read, and removed again
+            for name in names:
+                target = self.staging.directory / name
+                atomic.make_private_folder(target.parent)
+                if name in kept:
+                    copy(folder / name, target)
                 else:
-                    shutil.copyfile(path, self.staging.directory / path.name)
+                    link_or_copy(folder / name, target)  # only read, and removed again
+            if lacks_parts(folder, kind):
+                self._download_parts(folder, kind)
             return self._install(provenance)
 
-    def _download_files(
-        self, hub: Hub, repository: Repository, files: list[RemoteFile], provenance: Provenance
-    ) -> None:
-        """Complete the files in the staging folder; the config is checked before the weights are downloaded."""
-        partials = [file.partial(self.staging.directory) for file in files]
-        self.staging.clear(keep={file.name for file in files} | {path.name for path in partials})
-        missing = [file for file in files if not self.staging.has(file)]
-        total = sum(file.size for file in files)
-        done = total - sum(file.size for file in missing)
-        present = done + sum(path.stat().st_size for path in partials if path.is_file())
+    def _download_files(self, hub: Hub, plan: Plan, provenance: Provenance) -> None:
+        """Complete the files in the staging folder, of which an earlier pull may have left some."""
+        self.staging.clear(keep={download.path for download in plan.downloads} | partial_paths(plan.downloads))
+        transfer = Transfer(self.staging, plan.downloads, self._prepared)
+        repository, total, present = plan.repository, transfer.total, transfer.present
         self.listener.note(
             f"downloading {repository.id}, revision {repository.commit}, {total} bytes ({size(total)}); "
             f"licence {_license_terms(provenance.license)}" + (f"; {size(present)} are here already" if present else "")
         )
-        weights = sum(file.size for file in files if is_weights(file.name))
-        self.staging.check_free_space(total - present + self._graphs_size(weights))
+        transfer.run(hub, self.listener)
 
-        def received(count: int) -> None:
-            nonlocal done
-            done += count
-            self.listener.step(done, total)
-
-        for file in files:
-            if file in missing:
-                hub.fetch(repository, file, self.staging.directory, received=received, note=self.listener.note)
-                self.listener.note(f"downloaded {file.name}, {size(file.size)}")
-            if file.name == CONFIG:
-                config = (self.staging.directory / CONFIG).read_bytes()
-                Shape.of(parse_config(config, f"{CONFIG} of {repository.id}"))
+    def _download_parts(self, folder: Path, kind: Kind) -> None:
+        """Download what an imported folder needs from elsewhere."""
+        with _open_hub() as hub:
+            parts = plan_missing_parts(hub, folder, kind, self.listener.note)
+            transfer = Transfer(self.staging, parts, self._prepared)
+            if missing := transfer.total - transfer.present:
+                self.listener.note(f"downloading them, {missing} bytes ({size(missing)})")
+            transfer.run(hub, self.listener)
 
     def _install(self, provenance: Provenance) -> Checkpoint:
+        directory = self.staging.directory
+        draft = open_checkpoint(self.staging.name, directory)
+        Shape.of(draft.config)
+        # What is left without the weights is a model of its own: it needs what is now in the base model or in them.
+        if not (directory / CONFIG).is_file():
+            atomic.write(directory / CONFIG, f"{json.dumps(draft.config, indent=1)}\n".encode())
+        if draft.tokenizer.parent != directory:
+            link_or_copy(draft.tokenizer, directory / draft.tokenizer.name)
         return install(
-            self.staging, provenance, self.precision, keep_weights=self.keep_weights, note=self.listener.note
+            self.staging,
+            provenance,
+            self._prepared,
+            engine=self.engine,
+            keep_weights=self.keep_weights,
+            fall_back=self.precision is None,
+            note=self.listener.note,
         )
 
     def _up_to_date(self, repository: Repository) -> Checkpoint | None:
@@ -207,7 +249,9 @@ class _Pull:
             if not manifest or (manifest.source, manifest.revision) != (repository.id, repository.commit):
                 return None
             graphs = inventory.prepared_graphs(installed, installed.directory)
-            if self.precision not in graphs or (self.keep_weights and not installed.weights):
+            precision = self.precision or installed.precision or registry.DEFAULT_PRECISION
+            is_prepared = needed_variant(installed, precision, self.engine) in graphs
+            if not is_prepared or (self.keep_weights and not installed.weights):
                 return None
             self.listener.note(f"{installed.name} is on this machine already; checking its files")
             inventory.check(installed, installed.directory)
@@ -215,25 +259,44 @@ class _Pull:
             return None
         return installed
 
-    def _graphs_size(self, weights: int) -> int:
-        """Bound the bytes of the graphs that are written: those of a precision take at most as much as the weights."""
-        return weights * (1 if self.precision == REFERENCE else 2)  # REFERENCE is made too, to compare with
+
+def _import(
+    folder: Path,
+    models_dir: Path,
+    listener: ProgressListener,
+    *,
+    revision: str | None,
+    precision: str | None,
+    engine: str | None,
+    keep_weights: bool,
+) -> Checkpoint:
+    """Import a folder under its name, or a snapshot in the cache of huggingface_hub as the model that it is."""
+    if revision is not None:
+        raise UsageError("--revision is for models from the hub, not for a folder")
+    if snapshot := find_snapshot(folder):
+        folder, name = snapshot.directory, local_name(snapshot.repository)
+        license_ = weights_license(snapshot.repository, license_of(folder / "README.md"))
+        provenance = Provenance(snapshot.repository, snapshot.commit, license_)
+    else:
+        name = folder.name
+        _check_importable(name)
+        provenance = Provenance(str(folder), None, license_of(folder / "README.md"))
+    task = _Pull(Staging(name, models_dir), listener, precision, engine, keep_weights)
+    return task.import_folder(folder, provenance)
 
 
-def _check_importable(name: str, revision: str | None) -> None:
+def _check_importable(name: str) -> None:
     """
-    Check the name under which a folder would be imported, and that no revision is given for it.
+    Check the name under which a folder would be imported.
 
     Raises:
-        UsageError: The name can't be that of an imported model, or there is a revision.
+        UsageError: It can't be that of an imported model.
     """
-    if not is_valid_name(name) or name in NAMES:
+    if not is_valid_name(name) or name in (*NAMES, *MELODY):
         raise UsageError(
             f"an imported model can't be called {name!r}",
             hint="rename the folder to a name that is free, of letters, digits, '.', '-' and '_'",
         )
-    if revision is not None:
-        raise UsageError("--revision is for models from the hub, not for a folder")
 
 
 def _check_replaceable(staging: Staging, source: str) -> None:
@@ -258,24 +321,22 @@ def _open_hub() -> Hub:
     # huggingface_hub reads this when it is imported. Without it, it sends which programs are installed here, and asks
     # the hub for a list of coding assistants to look for. A user who wants that sets it to 0.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not os.environ.get("HF_ENDPOINT"):  # set to nothing, it would be a hub without an address
+        os.environ.pop("HF_ENDPOINT", None)
     with needs("local"):
         from musicgen_cli.checkpoint.hub import Hub
     return Hub()
 
 
-def _usable_precision(precision: str | None) -> str:
+def _usable(precision: str | None, engine: str | None) -> str | None:
     """
-    Return the precision that will be prepared; None stands for this machine's default.
-
-    The bundled model is opened in it first, so that a model which can't run here isn't downloaded.
+    Return the precision, if a model can be opened in it here, so that none is downloaded in vain.
 
     Raises:
         AbsentError: This version has no such precision.
     """
-    options: dict[str, Any] = {} if precision is None else {"precision": precision}
-    engine = registry.open_local("nano", note=lambda _: None, **options)
-    engine.close()
-    return str(engine.origin.precision)
+    registry.open_local("nano", precision=precision, engine=engine, note=lambda _: None).close()
+    return precision
 
 
 def _license_terms(license_: str | None) -> str:

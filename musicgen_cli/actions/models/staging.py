@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator
+import stat
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +22,16 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from musicgen_cli import atomic
+from musicgen_cli import atomic, foreign
 from musicgen_cli.errors import ModelBusyError, ModelsFolderError
 from musicgen_cli.settings import NO_HOME
 from musicgen_cli.text import size
 
 if TYPE_CHECKING:
-    from musicgen_cli.checkpoint.hub import RemoteFile
+    from musicgen_cli.checkpoint.repository import RemoteFile
 
 _PULLING = ".pulling"
+_COPY_BYTES = 1 << 20  # at a time
 _OTHER_PLACE = "XDG_DATA_HOME can name another data folder" if os.name == "posix" else None
 
 
@@ -43,7 +45,7 @@ class Staging:
     @property
     def directory(self) -> Path:
         """The staging folder."""
-        return self.models_dir / _PULLING / self.name
+        return self._pulling / self.name
 
     @property
     def installed(self) -> Path:
@@ -62,12 +64,13 @@ class Staging:
             ModelBusyError: Another process holds the lock.
             ModelsFolderError: The models directory can't be written.
         """
-        pulling = self.directory.parent
+        pulling = self._pulling
         if pulling.is_relative_to(NO_HOME):
             raise ModelsFolderError("there is no home directory for models", hint=_OTHER_PLACE)
         try:
-            pulling.mkdir(parents=True, exist_ok=True)
-            with FileLock(pulling / f"{self.name}.lock", timeout=0):
+            atomic.make_private_folder(pulling)
+            _refuse_others(pulling)
+            with FileLock(pulling / f"{self.name}.lock", mode=atomic.PRIVATE, timeout=0):
                 yield
         except Timeout as err:
             raise ModelBusyError(
@@ -81,23 +84,42 @@ class Staging:
             ) from err
 
     def clear(self, *, keep: Collection[str] = ()) -> None:
-        """Make the folder, and remove everything from it except the files with the given names."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        for path in self.directory.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in keep:
-                path.unlink()
+        """Make the folder, and remove everything from it except the regular files with the given paths in it."""
+        if self.directory.is_symlink() or not self.directory.is_dir():
+            _remove(self.directory)
+            self.directory.mkdir(atomic.PRIVATE_FOLDER)
+        _refuse_others(self.directory)
+        kept = {self.directory / name for name in keep}
+        for path in sorted(self.directory.rglob("*"), reverse=True):  # a folder after what is in it
+            mode = path.lstat().st_mode
+            holds_kept = stat.S_ISDIR(mode) and any(path in file.parents for file in kept)
+            if not holds_kept and not (path in kept and stat.S_ISREG(mode)):
+                _remove(path)
 
-    def has(self, file: RemoteFile) -> bool:
-        """Tell whether a file is complete here; one that the installed model has is taken from there."""
-        if not file.is_at(self.directory / file.name):
-            source = self.installed / file.name
-            if not file.is_at(source):
+    def has(self, file: RemoteFile, folder: str, others: Iterable[Path] = ()) -> bool:
+        """
+        Tell whether a file is complete here; one that an installed model has is taken from there.
+
+        Args:
+            folder: In the staging folder, where the file belongs.
+            others: Folders of other installed models that may have it.
+        """
+        directory = self.directory / folder
+        target = directory / file.name
+        if not file.is_at(target):
+            sources = (self.installed / folder / file.name, *(other / file.name for other in others))
+            source = next((path for path in sources if file.is_at(path)), None)
+            if source is None:
                 return False
-            (self.directory / file.name).unlink(missing_ok=True)
-            link_or_copy(source, self.directory / file.name)
-        file.partial(self.directory).unlink(missing_ok=True)
+            directory.mkdir(atomic.PRIVATE_FOLDER, parents=True, exist_ok=True)
+            if foreign.who_else(source.stat()) is None:
+                target.unlink(missing_ok=True)
+                link_or_copy(source, target)
+            else:  # a link could still be written by whoever else can
+                copy(source, target)
+                if not file.is_at(target):
+                    return False
+        file.partial(directory).unlink(missing_ok=True)
         return True
 
     def check_free_space(self, needed: int) -> None:
@@ -119,25 +141,49 @@ class Staging:
         """Sync the folder's files and give it its final name; a model that has the name is replaced."""
         for path in self.directory.rglob("*"):
             if path.is_file():
-                with path.open("r+b") as file:  # Windows syncs only files that are open for writing
+                with atomic.open_private(path, "r+b") as file:  # Windows syncs only files that are open for writing
                     atomic.sync(file.fileno())
         replaced = self._old()
         if self.installed.exists():
             self.installed.rename(replaced)
         self.directory.rename(self.installed)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _remove(replaced)
 
     def remove(self) -> None:
         """Remove the model and what an unfinished pull left of it."""
         for folder in (self.installed, self.directory):
             if folder.is_dir():
-                shutil.rmtree(folder.rename(self._old()))
+                _remove(folder.rename(self._old()))
 
     def _old(self) -> Path:
         """Return a free name to which a folder can be renamed before it is deleted."""
         old = self.directory.with_name(f"{self.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
         return old
+
+    @property
+    def _pulling(self) -> Path:
+        return self.models_dir / _PULLING
+
+
+def _refuse_others(folder: Path) -> None:
+    """
+    Refuse a folder to which others can write: what they put there would be replaced, or become part of a model.
+
+    Raises:
+        ModelsFolderError: It is such a folder, or a symbolic link.
+    """
+    reason = "it is a symbolic link" if folder.is_symlink() else foreign.who_else(folder.stat())
+    if reason is not None:
+        raise ModelsFolderError(f"{str(folder)!r} is not used: {reason}", hint=_OTHER_PLACE)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it exists; of a symbolic link only the link itself."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)  # follows no link either
+    else:
+        path.unlink(missing_ok=True)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
@@ -149,4 +195,12 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
     try:
         os.link(os.path.realpath(source), target)
     except OSError:
-        shutil.copyfile(source, target)
+        copy(source, target)
+
+
+def copy(source: str | Path, target: str | Path) -> None:
+    """Copy the bytes of a regular file into a private one; what has its name is replaced, and a link not followed."""
+    target = Path(target)
+    target.unlink(missing_ok=True)
+    with foreign.open_file(Path(source)) as old, atomic.open_private(target) as new:
+        shutil.copyfileobj(old, new, _COPY_BYTES)

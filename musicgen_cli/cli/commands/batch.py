@@ -1,5 +1,7 @@
 """`musicgen batch`: the rows of a file become stored takes; takes that are stored already are not made again."""
 
+import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from musicgen_cli import foreign
 from musicgen_cli.cli import engine_options, options, take_options
 from musicgen_cli.cli.option_groups import OptionGroup
 from musicgen_cli.errors import (
@@ -25,14 +28,15 @@ from musicgen_cli.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from musicgen_cli.actions.batch.batch import Batch, Tally
+    from musicgen_cli.actions.batch.batch import Batch
+    from musicgen_cli.actions.batch.outcome import Tally
     from musicgen_cli.actions.batch.worklist import Worklist
     from musicgen_cli.cli.output import Output
     from musicgen_cli.engine.base import Engine
     from musicgen_cli.settings import Settings
     from musicgen_cli.store import Store
 
-_JOBS = 256
+_INHERITED = re.compile(r"/dev/(?:null|stdin|fd/\d+)$|/proc/self/fd/\d+$")  # the shell's <(COMMAND) is /dev/fd/63
 
 
 @dataclass(frozen=True)
@@ -104,13 +108,30 @@ class RunOptions(OptionGroup):
         Raises:
             InvalidValueError: One is out of its range.
         """
-        for name, number, low, high in (
-            ("--jobs", self.jobs, 1, _JOBS),
-            ("--retry", self.retry, 0, 1000),
-            ("--max-failures", self.max_failures, 1, None),
-        ):
-            if number is not None and (number < low or (high is not None and number > high)):
-                raise InvalidValueError(f"{name} must be {low}{'-' + str(high) if high else ' or more'}, got {number}")
+        from musicgen_cli.actions.batch.batch import checked_numbers
+
+        checked_numbers(self.jobs, self.retry, self.max_failures)
+
+
+@dataclass(frozen=True)
+class FileOptions(OptionGroup):
+    """Where takes are exported to, and how."""
+
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="PATH",
+            help="Export each take as well, to a folder; outputs of rows are below it.",
+            show_default=False,
+        ),
+    ] = None
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="Cut each exported file into a loop: of --bars, or of all whole bars that fit."),
+    ] = False
+    force: options.Force = False
 
 
 @dataclass(frozen=True)
@@ -138,17 +159,7 @@ def command(
     record: take_options.RecordOptions,
     local: engine_options.LocalOptions,
     services: ServicesOptions,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="Export each take as well, to a folder; outputs of rows are below it.",
-            show_default=False,
-        ),
-    ] = None,
-    force: options.Force = False,
+    files: FileOptions,
     store: options.StoreOption = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -162,7 +173,7 @@ def command(
     from musicgen_cli.actions.batch.sweep import Sweep
     from musicgen_cli.actions.batch.worklist import Worklist
     from musicgen_cli.actions.engines import model_name, open_fleet
-    from musicgen_cli.cli.batch_view import preview
+    from musicgen_cli.cli.batch_view import PreparationView, preview
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
 
@@ -173,12 +184,14 @@ def command(
     if settings.local and (run.jobs or services.url):
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
     archive = Store(settings.store, warn=out.warn)
-    worklist = Worklist(_defaults(request, record, settings, archive, output), Sweep(rows.sweep or ()))
-    parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
+    defaults, sweep = _defaults(request, record, settings, archive, files), Sweep(rows.sweep or ())
+    with PreparationView(out) as view:
+        worklist = Worklist(defaults, sweep, view.added)
+        parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
     if run.failed is not None:
         _check_failures(run.failed, file)
     config = local.configure(settings)
-    batch_of = partial(Batch, worklist, archive, run=rows.run, parents=parents, redo=rows.redo, force=force)
+    batch_of = partial(Batch, worklist, archive, run=rows.run, parents=parents, redo=rows.redo, force=files.force)
     if run.dry_run:
         model = model_name(config, out, api_key=settings.api_key, urls=services.url or ())
         preview(batch_of(model=model), worklist.takes, out)
@@ -195,26 +208,29 @@ def _defaults(
     record: take_options.RecordOptions,
     settings: "Settings",
     archive: "Store",
-    output: str | None,
+    files: FileOptions,
 ) -> dict[str, Any]:
     """Collect the options of a take as the defaults of rows."""
+    from musicgen_cli.actions.bars import overridden
     from musicgen_cli.actions.batch.outputs import as_folder
-    from musicgen_cli.actions.generate import fields_of
+    from musicgen_cli.actions.generate import fields_from
+    from musicgen_cli.actions.library.takes import find_take
 
-    if output == "-":
+    if files.output == "-":
         raise UsageError("-o of a batch is a folder, got '-'", hint="`-q` puts the ids of the takes on stdout")
     columns: dict[str, Any] = {
         "variations": record.variations,
         "tags": record.tag,
         "creator": settings.creator,
-        "parent_id": record.parent and archive.get(record.parent).id,
+        "parent_id": record.parent and find_take(record.parent, archive).id,
         "variation_set_id": record.variation_set,
-        "output": None if output is None else as_folder(output),
+        "output": None if files.output is None else as_folder(files.output),
+        "loop": files.loop or None,
     }
     defaults = request.fields | {name: value for name, value in columns.items() if value is not None}
     if record.from_:
-        source = archive.get(record.from_)
-        defaults = fields_of(source) | {"parent_id": source.id} | defaults
+        source = find_take(record.from_, archive)
+        defaults = overridden(fields_from(source, variations=record.variations) | {"parent_id": source.id}, defaults)
     return defaults
 
 
@@ -276,10 +292,12 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        source = Path(file).open("rb")  # noqa: SIM115  # errors in the block below must not be caught here
+        # Errors in the block below must not be caught here.
+        source = Path(file).open("rb") if _INHERITED.match(file) else foreign.open_file(Path(file))  # noqa: SIM115
     except (OSError, ValueError) as err:  # a ValueError for NUL in the name
         reason = err.strerror if isinstance(err, OSError) else None
-        raise UsageError(f"can't read {file[:200]!r}: {(reason or str(err)).lower()}") from err
+        hint = "`musicgen batch -` reads rows from a pipe" if reason == "not a regular file" else None
+        raise UsageError(f"can't read {file[:200]!r}: {(reason or str(err)).lower()}", hint=hint) from err
     with source:
         yield source
 
@@ -293,7 +311,7 @@ def _failures(path: Path | None) -> Iterator["Callable[[Mapping[str, Any]], None
     import json
 
     with _writing(path):
-        file = path.open("w", encoding="utf-8")
+        file = open(path, "w", encoding="utf-8", opener=_without_waiting)  # noqa: SIM115
 
     def write(row: "Mapping[str, Any]") -> None:
         with _writing(path):
@@ -323,6 +341,14 @@ def _check_failures(path: Path, batch: str) -> None:
             _, row = next(read_rows(old, "jsonl"), (0, {}))
     if not isinstance(row, dict) or not row.keys() <= set(COLUMNS):
         raise TargetError(f"{path} exists already, and doesn't hold rows", hint="`--failed` names another file")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody reads is an error."""
+    fd = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(fd, True)
+    return fd
 
 
 @contextmanager

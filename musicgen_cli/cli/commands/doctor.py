@@ -11,6 +11,7 @@ import typer
 from musicgen_cli._version import __version__
 from musicgen_cli.cli import options
 from musicgen_cli.errors import MusicgenError
+from musicgen_cli.text import without_user_info
 
 if TYPE_CHECKING:
     from musicgen_cli.settings import Settings
@@ -61,10 +62,27 @@ def _findings(config: "Settings") -> Iterator[tuple[str, str, str]]:
         yield f"extra {extra}", state, text
     yield "player", *_player()
     yield "device", "ok", _device()
+    if has_local:
+        yield "decoder", *_decoder()
     for name, source in config.sources.items():
         value = getattr(config, "store_folder" if name == "store" else name)
         shown = ("set" if value else "not set") if name == "api_key" else value
+        if name == "url":
+            shown = without_user_info(value)
         yield f"setting {name}", "ok", f"{shown} ({source})"
+    for variable, text in _unknown_variables():
+        yield f"variable {variable}", "absent", text
+
+
+def _unknown_variables() -> Iterator[tuple[str, str]]:
+    """Yield the variables that look like settings and are none: a misspelt one has no other trace."""
+    from musicgen_cli.settings import NAMES
+    from musicgen_cli.text import nearest
+
+    known = [f"MUSICGEN_{name.upper()}" for name in NAMES]
+    for variable in sorted(os.environ):
+        if variable.startswith("MUSICGEN_") and variable not in known:
+            yield variable, f"there is no such setting, {nearest(variable, known)}"
 
 
 def _command() -> tuple[str, str]:
@@ -97,6 +115,8 @@ def _store(config: "Settings") -> tuple[str, str]:
         existing = existing.parent
     if not os.access(existing, os.W_OK):
         return "broken", f"{existing} can't be written"
+    if not root.is_dir():
+        return "absent", f"{root}: the first take creates it"
     return "ok", f"{root}: {stats.artifacts} takes, {size(stats.blob_bytes)} of audio"
 
 
@@ -143,6 +163,16 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _decoder() -> tuple[str, str]:
+    """Say what computes the steps of a local model in int8, which is most of the time that a take needs."""
+    from musicgen_cli.engine.native import library
+
+    try:
+        return "ok", f"native, {library.instruction_set()}"
+    except library.UnavailableError as err:
+        return "absent", f"native; ONNX Runtime computes int8, more slowly: {err}"
 
 
 def _device() -> str:

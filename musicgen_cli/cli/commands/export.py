@@ -142,6 +142,8 @@ def command(
         loop=cut,
         metadata=files.metadata,
     )
+    for text in target.warnings:
+        out.warn(text)
     written: set[Path] = set()
     for artifact in artifacts:
         out.exported(artifact, export(artifact, store, target, written, note=out.note))

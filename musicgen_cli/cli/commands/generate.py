@@ -72,7 +72,7 @@ def command(
     settings = local.load_settings(store=store, creator=record.creator, **service.settings)
     options_ = _options(_prompt(prompt or []), request, record, settings)
     archive = Store(settings.store, warn=out.warn)
-    planned_takes = plan(options_, archive)
+    planned_takes = plan(options_, archive, note=out.note)
     archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     config = local.configure(settings)
     if detach:
@@ -100,7 +100,7 @@ def _options(
         tags=record.tag or (),
         variations=record.variations,
         parent_id=record.parent,
-        variation_set_id=record.variation_set and label("variation_set", record.variation_set),
+        variation_set_id=None if (name := record.variation_set) is None else label("variation_set", name),
         from_id=record.from_,
     )
 

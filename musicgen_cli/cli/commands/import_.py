@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def command(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", help="Sound files, folders of them, or other stores.")
+        list[Path], typer.Argument(metavar="PATH...", help="Sound files, folders of them, or other stores.")
     ],
     tag: Annotated[
         list[str] | None,

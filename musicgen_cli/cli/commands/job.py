@@ -1,25 +1,29 @@
 """`musicgen job`: manages takes that are made in the background."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli import options
-from musicgen_cli.cli.stores import open_store
-from musicgen_cli.errors import JobFailedError, StillPendingError
+from musicgen_cli.cli.stores import find_store, open_store
+from musicgen_cli.errors import ArtifactNotFoundError, JobFailedError, StillPendingError
 from musicgen_cli.text import number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from musicgen_cli.actions.jobs.jobs import Jobs
     from musicgen_cli.actions.jobs.poll import Polled
     from musicgen_cli.cli.output import Output
+    from musicgen_cli.store import Artifact, Store
 
 
 JobIds = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID…]", help="Jobs to wait for. [all that haven't ended]", show_default=False),
+    typer.Argument(metavar="[ID...]", help="Jobs to wait for. [all that haven't ended]", show_default=False),
 ]
 
 
@@ -59,6 +63,8 @@ def show(
         out.pairs(flat(as_object(job)))
     else:
         show_jobs([job], out)
+        if not json_:
+            _warn([job.result], out)
 
 
 def poll(
@@ -90,6 +96,7 @@ def poll(
     result = poll_jobs(_jobs(store_path, out).reconcile, ids or (), timeout_ms=timeout_ms, mode=mode)
     if quiet:
         out.ids(result.completed)
+        _warn(result.results.values(), out)
     else:
         out.json(asdict(result))
     if result.reason == "timeout":
@@ -121,16 +128,15 @@ def wait(
         out.note(f"waiting for {waiting} {'job' if waiting == 1 else 'jobs'}" if waiting else "no job is pending")
     result = poll_jobs(jobs.reconcile, ids or (), timeout_ms=None, mode="all")
     made = [result.results[name] for name in result.completed]
-    out.artifacts(open_store(store_path, out).get_many([each["artifact_id"] for each in made]))
-    for each in made:
-        for text in each.get("warnings", ()):
-            out.warn(text)
+    if made:
+        out.artifacts(_takes([each["artifact_id"] for each in made], open_store(store_path, out), out))
+    _warn(made, out)
     _raise_failure(result)
 
 
 def cancel(
     ids: Annotated[
-        list[str], typer.Argument(metavar="ID…", help="Jobs: ids, unique starts of ids, or `last` for the newest.")
+        list[str], typer.Argument(metavar="ID...", help="Jobs: ids, unique starts of ids, or `last` for the newest.")
     ],
     store_path: options.StoreOption = None,
     json_: options.Json = False,
@@ -151,6 +157,22 @@ def cancel(
             out.note(f"{job.id} has ended already: {job.state}")
 
 
+def _takes(ids: "Iterable[str]", store: "Store", out: "Output") -> "Iterator[Artifact]":
+    """Yield the takes of jobs that are still stored, and say which were removed since."""
+    for id_ in ids:
+        try:
+            yield store.get(id_)
+        except ArtifactNotFoundError:
+            out.warn(f"{id_} was removed: `musicgen undo {id_}` restores it")
+
+
+def _warn(results: "Iterable[Mapping[str, Any] | None]", out: "Output") -> None:
+    """Print the warnings of complete jobs, as `generate` does."""
+    for result in results:
+        for text in (result or {}).get("warnings", ()):
+            out.warn(text)
+
+
 def _raise_failure(result: "Polled") -> None:
     """Raise an error if a job has failed."""
     if result.failed:
@@ -162,8 +184,13 @@ def _raise_failure(result: "Polled") -> None:
 def _jobs(store_path: Path | None, out: "Output") -> "Jobs":
     from musicgen_cli import settings
     from musicgen_cli.actions.jobs.jobs import Jobs
+    from musicgen_cli.store import Store
 
-    return Jobs(open_store(store_path, out), settings.state_dir())
+    store = Store(settings.load({"store": store_path}).store, warn=out.warn)
+    jobs = Jobs(store, settings.state_dir())
+    if not os.path.isdir(jobs.folder):  # noqa: PTH112  # it never raises
+        find_store(store_path, out)  # before its first take, a store with jobs is no mistake
+    return jobs
 
 
 commands = {"list": list_, "show": show, "poll": poll, "wait": wait, "cancel": cancel}

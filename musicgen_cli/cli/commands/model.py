@@ -1,10 +1,11 @@
-"""`musicgen model`: pull, list, show and remove models."""
+"""`musicgen model`: pull, list, show, check and remove models."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musicgen_cli.cli import engine_options, options
+from musicgen_cli.errors import ModelAbsentError
 from musicgen_cli.extras import needs
 from musicgen_cli.text import plural
 
@@ -20,7 +21,7 @@ def pull(
         str,
         typer.Argument(
             metavar="NAME|OWNER/REPO|DIR",
-            help="small, medium, large, stereo-small, …; a Hugging Face repository; or a checkpoint's folder.",
+            help="small, medium, large, stereo-small and others; a Hugging Face repository; or a checkpoint's folder.",
         ),
     ],
     revision: Annotated[
@@ -76,7 +77,8 @@ def show(
     """
     Show a model's licence, origin, sizes, files and precisions.
 
-    mean_kl is how far a precision is from float32: the mean KL divergence of the next code, in nats, over one take.
+    mean_kl is how far a precision is from float32: the mean KL divergence of the next code, in nats, over one take. Of
+    a published model that isn't on this machine, what a pull downloads and what it then needs of disk and memory.
     """
     from musicgen_cli import settings
     from musicgen_cli.cli.forms import flat
@@ -88,21 +90,68 @@ def show(
         from musicgen_cli.actions.models import inventory
         from musicgen_cli.actions.models.fidelity import fidelity_of
         from musicgen_cli.checkpoint.checkpoint import find_checkpoint
-    model = find_checkpoint(name, settings.models_dir(), cache)
-    if check:
-        inventory.check(model, cache)
-        out.note("no file is damaged")
-    details = inventory.details(model, cache)
-    for precision, values in details["precisions"].items():
-        values["mean_kl"] = fidelity_of(model, precision, cache, out.note)
+    try:
+        model = find_checkpoint(name, settings.models_dir(), cache)
+    except ModelAbsentError:
+        figures = inventory.figures(name)
+        if figures is None or check:
+            raise
+        details = figures
+        out.note_always(f"{details['name']} is not on this machine; `musicgen model pull {name}` downloads it")
+    else:
+        if check:
+            inventory.check(model, cache)
+            out.note("no file is damaged")
+        details = inventory.details(model, cache)
+        for precision, values in details["precisions"].items():
+            values["mean_kl"] = fidelity_of(model, precision, cache, out.note)
     if json_:
         out.json(details)
     else:
         out.pairs(flat(details))
 
 
+def check(
+    name: Annotated[str, typer.Argument(metavar="[NAME|PATH]", help="A model's name or folder.")] = "auto",
+    json_: options.Json = False,
+) -> None:
+    """
+    Check that a model is complete and makes what it should; exit 1 if not.
+
+    Files, tokenizer, tensors, a take of 2 s, and how near each precision is to float32. The published small and
+    stereo-small are also compared with what transformers is known to make of them; that needs --keep-weights when they
+    are pulled. The last line is a summary to paste into a report.
+    """
+    from musicgen_cli import settings
+    from musicgen_cli.cli.output import Output
+    from musicgen_cli.errors import ProblemsFoundError
+
+    out = Output(as_json=json_)
+    cache = settings.cache_dir()
+    with needs("local"):
+        from musicgen_cli.actions.models.examine import OK, WRONG, examine, summary
+        from musicgen_cli.actions.models.published import clips_of
+        from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+    model = find_checkpoint(name, settings.models_dir(), cache)
+    findings = []
+    for finding in examine(model, clips_of(model), cache, out.note):
+        findings.append(finding)
+        if json_:
+            out.json({"name": finding.name, "state": finding.state, "text": finding.text})
+        else:
+            out.pairs({finding.name: finding.text if finding.state == OK else f"{finding.state}: {finding.text}"})
+    report = summary(model, findings)
+    if json_:
+        out.json({"summary": report})
+    else:
+        out.line(report)
+    problems = sum(finding.state == WRONG for finding in findings)
+    if problems:
+        raise ProblemsFoundError(problems, hint="the summary says which; send it along if you report them")
+
+
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="As `musicgen model list` shows them.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `musicgen model list` shows them.")],
     yes: Annotated[bool, typer.Option("--yes", help="Remove; otherwise only list what would be removed.")] = False,
     json_: options.Json = False,
     quiet: Quiet = False,
@@ -150,4 +199,4 @@ def _show_all(out: "Output", models: "list[Checkpoint]") -> None:
             out.line("\t".join(one_line(str(field)) for field in fields.values()))
 
 
-commands = {"pull": pull, "list": list_, "show": show, "rm": rm}
+commands = {"pull": pull, "list": list_, "show": show, "check": check, "rm": rm}

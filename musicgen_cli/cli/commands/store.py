@@ -1,12 +1,12 @@
 """`musicgen store`: inspects and maintains the store."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musicgen_cli.cli import options
+from musicgen_cli.cli.stores import find_store
 from musicgen_cli.errors import ProblemsFoundError, UsageError
 from musicgen_cli.text import plural
 
@@ -19,10 +19,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; only sh
 
 def path(store_path: options.StoreOption = None, json_: options.Json = False) -> None:
     """Print the path of the store."""
+    from musicgen_cli import settings
     from musicgen_cli.cli.output import Output
 
     out = Output(as_json=json_)
-    root = _root(store_path)
+    root = settings.load({"store": store_path}).store
     if json_:
         out.json({"path": str(root)})
     else:
@@ -35,7 +36,7 @@ def stats(store_path: options.StoreOption = None, json_: options.Json = False) -
     from musicgen_cli.store import Store
 
     out = Output(as_json=json_)
-    root = _root(store_path)
+    root = find_store(store_path, out)
     values = {"path": str(root), **asdict(Store(root, warn=out.warn).stats())}
     if json_:
         out.json(values)
@@ -55,7 +56,7 @@ def check(
 
     out = Output(as_json=json_)
     count = 0
-    for problem in check_store(_root(store_path), full=full):
+    for problem in check_store(find_store(store_path, out), full=full):
         count += 1
         if json_:
             out.json(asdict(problem))
@@ -64,7 +65,7 @@ def check(
         else:
             out.line("\t".join(map(one_line, (problem.kind, problem.where, problem.message))))
     if count:
-        raise ProblemsFoundError(count)
+        raise ProblemsFoundError(count, hint="`musicgen store repair` repairs what can be repaired")
     out.note("no problem was found")
 
 
@@ -83,7 +84,7 @@ def repair(
     from musicgen_cli.store import maintenance
 
     out = Output(as_json=json_)
-    result = maintenance.repair(_root(store_path), adopt=adopt, dry_run=dry_run)
+    result = maintenance.repair(find_store(store_path, out), adopt=adopt, dry_run=dry_run)
     _print_result(out, result)
     if result.bad_lines and not adopt:
         out.note("audio whose index line was lost stays until `musicgen store gc`; --adopt makes takes from it")
@@ -108,7 +109,7 @@ def compact(
     from musicgen_cli.store import maintenance
 
     out = Output(as_json=json_)
-    _print_result(out, maintenance.compact(_root(store_path), forget=forget, dry_run=dry_run))
+    _print_result(out, maintenance.compact(find_store(store_path, out), forget=forget, dry_run=dry_run))
 
 
 def gc(
@@ -128,7 +129,7 @@ def gc(
     if yes and dry_run:
         raise UsageError("--yes and --dry-run contradict each other")
     out = Output(as_json=json_)
-    root = _root(store_path)
+    root = find_store(store_path, out)
     garbage = maintenance.gc(root)
     if not yes:
         _print_result(out, garbage)
@@ -138,13 +139,6 @@ def gc(
         f"temporary files: {garbage.temporaries}, {garbage.temporary_bytes} bytes"
     )
     _print_result(out, maintenance.gc(root, yes=True))
-
-
-def _root(store_path: Path | None) -> Path:
-    """Return the folder of the store that `--store` or the settings name, without opening it."""
-    from musicgen_cli import settings
-
-    return settings.load({"store": store_path}).store
 
 
 def _print_result(out: "Output", result: "Compaction | Garbage | Repair") -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
-from typer.models import TyperPath
 
 from musicgen_cli.cli.app import ALIASES
 from musicgen_cli.cli.completion import SHELLS
+from musicgen_cli.cli.option_groups import any_number, path, whole_number
+
+_NUMBERS = {any_number.__name__, whole_number.__name__}  # what Typer calls the types of options that these read
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Value:
 FREE = Value()
 FILES, DIRS = Value(paths="files"), Value(paths="dirs")
 TAKES, TAGS, SETS = Value(stored="takes"), Value(stored="tags"), Value(stored="sets")
+TAKES_OR_SETS = Value(stored="takes,sets")
 JOBS, CREATORS = Value(stored="jobs"), Value(stored="creators")
 MODELS = Value(stored="models", paths="dirs")
 
@@ -49,10 +52,12 @@ MODELS = Value(stored="models", paths="dirs")
 VALUES = {
     "show-completion": Value(choices=SHELLS),
     "id_": TAKES,
-    "ids": TAKES,
+    "ids": TAKES_OR_SETS,
     "parent": TAKES,
     "from": TAKES,
-    "show id_": Value(stored="takes,sets"),
+    "undo ids": Value(stored="removed"),
+    "rm ids": Value(stored="removable,sets"),
+    "show id_": TAKES_OR_SETS,
     "job id_": JOBS,
     "job ids": JOBS,
     "tag": TAGS,
@@ -66,10 +71,12 @@ VALUES = {
     "gallery model": Value(stored="makers"),
     "model pull name": Value(stored="published", paths="dirs"),
     "model show name": Value(stored="here", paths="dirs"),
+    "model check name": Value(stored="here", paths="dirs"),
     "model names": Value(stored="pulled"),
     "store": DIRS,
     "output": FILES,
     "file": FILES,
+    "api-key-file": FILES,
     **dict.fromkeys(("prompt", "search", "since", "until", "export name", "sweep", "run", "words"), FREE),
     **dict.fromkeys(("url", "host", "allow-host", "api-key", "revision"), FREE),
 }
@@ -114,7 +121,7 @@ def command_of(app: typer.Typer) -> Command:
     return _command(typer.main.get_command(app), ())
 
 
-def _command(command: object, path: tuple[str, ...]) -> Command:
+def _command(command: object, words: tuple[str, ...]) -> Command:
     assert isinstance(command, TyperCommand | TyperGroup)  # Typer makes no others
     inner = command.commands if isinstance(command, TyperGroup) else {}
     options: list[Option] = []
@@ -126,9 +133,9 @@ def _command(command: object, path: tuple[str, ...]) -> Command:
         if parameter.hidden:
             continue
         is_switch = isinstance(parameter, TyperOption) and parameter.is_flag
-        value = None if is_switch else _value(parameter, path)
+        value = None if is_switch else _value(parameter, words)
         if value is None and not is_switch:
-            unknown.append(" ".join((*path, _name(parameter))))
+            unknown.append(" ".join((*words, _name(parameter))))
             value = FREE
         if isinstance(parameter, TyperOption):
             flags = (*parameter.opts, *parameter.secondary_opts)
@@ -138,17 +145,17 @@ def _command(command: object, path: tuple[str, ...]) -> Command:
             is_last_repeatable = parameter.nargs == -1
     options.append(Option(("-h", "--help"), "Show help and exit."))
     return Command(
-        path,
+        words,
         _sentence(command.help),
         tuple(options),
         tuple(arguments),
         is_last_repeatable,
-        tuple(_command(below, (*path, name)) for name, below in inner.items() if not below.hidden),
+        tuple(_command(below, (*words, name)) for name, below in inner.items() if not below.hidden),
         tuple(unknown),
     )
 
 
-def _value(parameter: TyperOption | TyperArgument, path: tuple[str, ...]) -> Value | None:
+def _value(parameter: TyperOption | TyperArgument, command: tuple[str, ...]) -> Value | None:
     """Return what completes the value of a parameter, or None if VALUES lacks an entry for it."""
     name = _name(parameter)
     own_title = name.strip("_").upper()
@@ -158,14 +165,14 @@ def _value(parameter: TyperOption | TyperArgument, path: tuple[str, ...]) -> Val
         choices = tuple(str(parameter.metavar).split("|"))
     if choices:
         return Value(own_title, choices=choices)
-    path = tuple(ALIASES.get(word, word) for word in path)
-    for i in range(len(path), -1, -1):
-        value = VALUES.get(" ".join((*path[:i], name)))
+    words = tuple(ALIASES.get(word, word) for word in command)
+    for i in range(len(words), -1, -1):
+        value = VALUES.get(" ".join((*words[:i], name)))
         if value is not None:
             return replace(value, title=title)
-    if isinstance(parameter.type, TyperPath):
+    if parameter.type.name == path.__name__:
         return Value(title, paths="files")
-    return Value(title) if parameter.type.name.lower().startswith(("int", "float")) else None
+    return Value(own_title) if parameter.type.name in _NUMBERS else None
 
 
 def _name(parameter: TyperOption | TyperArgument) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from musicgen_cli.errors import MusicgenError
 from musicgen_cli.text import one_line
 
 if TYPE_CHECKING:
-    from musicgen_cli.store import Artifact
+    from musicgen_cli.store import Artifact, Store
 
 NEWEST = 200  # takes, jobs
 HINT_CHARS = 60
@@ -61,13 +62,25 @@ def _nothing(_: Sequence[str]) -> Candidates:
 
 
 def _takes(words: Sequence[str]) -> Candidates:
+    return _named_takes(words, _newest(words))
+
+
+def _named_takes(words: Sequence[str], takes: Iterable[Artifact]) -> Candidates:
     # An id can be typed without the prefix that all ids share, and then completes without it.
     word = words[-1] if words else ""
     without_prefix = word != "" and not _ID_PREFIX.startswith(word) and not word.startswith(_ID_PREFIX)
-    for i, take in enumerate(_newest(words)):
+    for i, take in enumerate(takes):
         if i == 0:
             yield "last", take.title
         yield take.id.removeprefix(_ID_PREFIX) if without_prefix else take.id, take.title
+
+
+def _removed(words: Sequence[str]) -> Candidates:
+    return _named_takes(words, islice(_open_store(words).removed(), NEWEST))
+
+
+def _removable(words: Sequence[str]) -> Candidates:
+    return _removed(words) if "--undo" in words[:-1] else _takes(words)
 
 
 def _tags(words: Sequence[str]) -> Candidates:
@@ -119,14 +132,14 @@ def _jobs(words: Sequence[str]) -> Candidates:
     """Read the files of jobs directly: the class Jobs loads far more, and may start a runner."""
     import json
 
-    from musicgen_cli import settings
+    from musicgen_cli import foreign, settings
     from musicgen_cli.actions.jobs.folder import is_job_id, job_folder
 
     folder = job_folder(_store(words), settings.state_dir())
     files = [path for path in folder.iterdir() if path.suffix == ".json" and is_job_id(path.stem)]
     for i, path in enumerate(sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)[:NEWEST]):
         try:
-            job = json.loads(path.read_bytes())
+            job = json.loads(foreign.read(path, 1 << 20, follow=False))
             hint = f"{job['state']}: {job['request']['prompt']}"
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             hint = ""  # damaged, or just removed; `job show` reports it
@@ -137,6 +150,8 @@ def _jobs(words: Sequence[str]) -> Candidates:
 
 KINDS: Mapping[str, Callable[[Sequence[str]], Candidates]] = {
     "takes": _takes,
+    "removed": _removed,
+    "removable": _removable,  # takes, or with `--undo` removed ones
     "tags": _tags,
     "sets": _sets,
     "creators": _creators,
@@ -150,9 +165,13 @@ KINDS: Mapping[str, Callable[[Sequence[str]], Candidates]] = {
 
 
 def _newest(words: Sequence[str]) -> Iterator[Artifact]:
+    return _open_store(words).newest(NEWEST)
+
+
+def _open_store(words: Sequence[str]) -> Store:
     from musicgen_cli.store import Store
 
-    return Store(_store(words), warn=lambda _: None).newest(NEWEST)
+    return Store(_store(words), warn=lambda _: None)
 
 
 def _store(words: Sequence[str]) -> Path:

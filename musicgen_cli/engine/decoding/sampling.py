@@ -11,7 +11,7 @@ from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
 
-SAMPLER_VERSION = 2  # raised whenever a seed's bytes change, by sampling or by arithmetic; part of every record
+SAMPLER_VERSION = 3  # raised whenever a seed's bytes change, by sampling or by arithmetic; part of every record
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,11 +52,11 @@ class OnnxDecoder:
             session: Of the decoder step.
             rows: The largest batch.
             steps: Of the longest sequence.
-            scales: Of an int8 KV cache, shape ``(layers, 2, heads, head width)``; None for float32.
+            scales: Of an int8 KV cache, shape ``(layers, 2, heads, cached head width)``; None for float32.
         """
         self._session, self._shape = session, shape
         self._conditioning: list[Conditioning | None] = [None] * rows
-        size = (rows, shape.heads, steps, shape.head_width)
+        size = (rows, shape.heads, steps, shape.cached_head_width)
         self._cache: KVCache = {
             f"{part}.{i}": np.zeros(size, np.float32) if scales is None else np.zeros(size, np.int8)
             for i in range(shape.layers)
@@ -102,12 +102,6 @@ class OnnxDecoder:
         with translated_errors("read the given codes"):
             binding = _Binding(self._session, self._shape, conditioning, cache, self._scales, positions=len(tokens))
             binding.run(tokens[None], np.arange(start, start + len(tokens))[None])
-
-    def kv_peaks(self, positions: int) -> FloatArray:
-        """Return the largest magnitude of each channel of an int8 KV cache, in steps; shaped as the scales."""
-        shape = self._shape
-        peaks = [np.abs(buffer[:, :, :positions].astype(np.int16)).max((0, 2)) for buffer in self._cache.values()]
-        return np.array(peaks, np.float32).reshape(shape.layers, 2, shape.heads, shape.head_width)
 
 
 class _Binding:

@@ -1,4 +1,8 @@
-"""The engine on ONNX Runtime: text encoder, decoder step and codec as ONNX graphs, on the CPU."""
+"""
+The engine on ONNX Runtime: text encoder, decoder step and codec as ONNX graphs, on the CPU.
+
+`GraphEngine` and `GraphModel` are what the native engine has in common with it: all but the decoder step.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -16,23 +21,43 @@ from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import Origin
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
-from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray
-from musicgen_cli.engine.decoding.scheduler import Scheduler
+from musicgen_cli.engine.decoding.delay_pattern import IntArray
+from musicgen_cli.engine.decoding.scheduler import Decoder, Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
-from musicgen_cli.engine.local import LocalEngine
-from musicgen_cli.engine.onnx import calibrate
+from musicgen_cli.engine.local import LocalEngine, Model
 from musicgen_cli.engine.onnx.decoder import Conditioning, OnnxDecoder, translated_errors
-from musicgen_cli.engine.onnx.graph_cache import CODEC_DECODER, CODEC_LSTM, DECODER_STEP, TEXT_ENCODER, prepare_graphs
+from musicgen_cli.engine.onnx.graph_cache import (
+    CODEC_DECODER,
+    CODEC_LSTM,
+    DECODER_STEP,
+    TEXT_ENCODER,
+    WriteStep,
+    prepare_graphs,
+)
 from musicgen_cli.engine.onnx.session import open_session
 from musicgen_cli.engine.onnx.sound_encoder import OnnxSoundEncoder
+from musicgen_cli.engine.quantization import calibration
+from musicgen_cli.engine.quantization.float_decoder import Text
 
 _MASK_MULTIPLE = 64  # tokens; the mask of a prompt is padded to a multiple of it
 
 
-class OnnxEngine(LocalEngine[Conditioning]):
-    """Generates clips on the CPU; requests from several threads are decoded as one batch."""
+AnyConditioning = TypeVar("AnyConditioning")
 
-    model: OnnxModel
+
+class DecodingModel(Model[AnyConditioning], Protocol[AnyConditioning]):
+    """A model with its decoder."""
+
+    def decoder(self, *, rows: int, steps: int) -> Decoder[AnyConditioning]:
+        """Return a decoder with a KV cache of `rows` rows and `steps` positions."""
+
+
+class GraphEngine(LocalEngine[AnyConditioning]):
+    """Generates clips on the CPU, with text encoder and codec as graphs; a subclass brings the decoder step."""
+
+    name: str  # of the engine, in every record
+
+    model: DecodingModel[AnyConditioning]
     sound_encoder: OnnxSoundEncoder
 
     def __init__(
@@ -64,7 +89,7 @@ class OnnxEngine(LocalEngine[Conditioning]):
             MemoryNeededError: The model needs more memory than is free.
             EngineError: There is no disk space for the graphs, or ONNX Runtime can't load them.
         """
-        super().__init__(checkpoint, Origin("local", checkpoint.name, "onnx", precision, "cpu"))
+        super().__init__(checkpoint, Origin("local", checkpoint.name, self.name, precision, "cpu"))
         _, longest = self._plan(limits.CONTEXT_S)
         peak, per_clip = hardware.estimate_memory(
             self.shape, checkpoint.tensors(), steps=longest.steps, int8=precision == "int8"
@@ -81,13 +106,12 @@ class OnnxEngine(LocalEngine[Conditioning]):
             positions=longest.steps,
             cache_dir=cache_dir,
             precision=precision,
-            calibrate=self._calibrate,
+            encode_prompts=self._encode_prompts,
             note=note,
+            write_native_step=self._native_step(longest.steps),
         )
         try:
-            self.model = OnnxModel(
-                self._graphs.directory, self.shape, threads=self._threads, scales=self._graphs.scales()
-            )
+            self.model = self._load(self._graphs.directory, self._graphs.scales())
             decoder = self.model.decoder(rows=2 * self.slots, steps=longest.steps)
         except BaseException:
             self._graphs.close()
@@ -101,72 +125,57 @@ class OnnxEngine(LocalEngine[Conditioning]):
         self.sound_encoder.close()
         self._graphs.close()
 
-    def _calibrate(self, directory: Path, kv_bounds: FloatArray) -> FloatArray:
-        """Find the scales of the int8 KV cache by decoding a few clips."""
-        shape = self.shape.decoder
-        pattern = DelayPattern(shape.codebooks, shape.channels, calibrate.FRAMES)
-        model = OnnxModel(directory, self.shape, threads=self._threads, scales=calibrate.coarse_scales(kv_bounds))
-        conditionings = [model.encode_text(self.tokenize(prompt)) for prompt in calibrate.PROMPTS]
-        decoder = model.decoder(rows=2 * len(conditionings), steps=pattern.steps)
-        calibrate.decode_prompts(decoder, conditionings, pattern, vocab=shape.vocab)
-        return calibrate.calibrated_scales(kv_bounds, decoder.kv_peaks(pattern.steps))
+    def _encode_prompts(self, text_encoder: Path) -> list[Text]:
+        """Encode the prompts of the calibration."""
+        return [encode_text(text_encoder, self.tokenize(prompt), self._threads) for prompt in calibration.PROMPTS]
+
+    def _load(self, directory: Path, scales: FloatArray | None) -> DecodingModel[AnyConditioning]:
+        """Load the model from a folder of the graph cache."""
+        raise NotImplementedError
+
+    def _native_step(self, positions: int) -> WriteStep | None:  # noqa: ARG002  # the signature of subclasses
+        """Return what writes the decoder step, if it is not a graph."""
+        return None
 
 
-class OnnxModel:
-    """The graphs of one model, loaded."""
+class OnnxEngine(GraphEngine[Conditioning]):
+    """Generates clips on the CPU; requests from several threads are decoded as one batch."""
 
-    def __init__(self, directory: Path, shape: Shape, *, threads: int, scales: FloatArray | None = None) -> None:
+    name = "onnx"
+    model: OnnxModel
+
+    def _load(self, directory: Path, scales: FloatArray | None) -> OnnxModel:
+        return OnnxModel(directory, self.shape, threads=self._threads, scales=scales)
+
+
+class GraphModel:
+    """The graphs of one model but for its decoder step, loaded."""
+
+    def __init__(self, directory: Path, shape: Shape, *, threads: int) -> None:
         """
         Load them.
 
         Args:
             threads: Per operation.
-            scales: Of an int8 KV cache; None for float32.
 
         Raises:
             EngineError: ONNX Runtime can't load them.
         """
-        self._shape, self._scales, self._threads = shape, scales, threads
+        self._shape, self._threads = shape, threads
         self._text_encoder = directory / TEXT_ENCODER
         # Prompts are encoded one at a time, as each loads the graph, and always on the same thread, as the C library
         # keeps freed memory for the thread that freed it: with a thread for each of eight callers it was 2.4 GB more.
         self._text_executor = ThreadPoolExecutor(1, thread_name_prefix="text")
         self._codec_lock = threading.Lock()
         with translated_errors("load the model"):
-            self._decoder_step = open_session(directory / DECODER_STEP, threads, keep_memory=True)
             # The codec runs between decoder steps, whose threads spin. Codec threads that spin, too, made nano take
             # twice as long.
             self._codec_lstm = open_session(directory / CODEC_LSTM, 1, keep_memory=True)
             self._codec_decoder = open_session(directory / CODEC_DECODER, threads, keep_memory=True, spin=False)
 
-    def encode_text(self, ids: list[int]) -> Conditioning:
-        """
-        Encode the prompt, given as token ids, once into cross-attention keys and values.
-
-        The graph is loaded for this and freed afterwards, so that the KV caches can use its memory. Its weights are
-        memory-mapped and used in place, so that loading takes some 10 ms.
-        """
-        mask = np.zeros((1, 1, 1, len(ids)), np.float32)
-        mask = np.pad(mask, [(0, 0)] * 3 + [(0, -len(ids) % _MASK_MULTIPLE)], constant_values=-np.inf)
-
-        def run() -> Conditioning:
-            session = open_session(self._text_encoder, self._threads, keep_memory=False, single_run=True)
-            names = [output.name for output in session.get_outputs()]
-            values = session.run(names, {"ids": np.array([ids], np.int64)})
-            return Conditioning(mask, dict(zip(names, values, strict=True)))
-
-        with translated_errors("encode the prompt"):
-            return self._text_executor.submit(run).result()
-
-    def decoder(self, *, rows: int, steps: int) -> OnnxDecoder:
-        """Return a decoder with a KV cache of `rows` rows and `steps` positions."""
-        return OnnxDecoder(self._decoder_step, self._shape.decoder, rows=rows, steps=steps, scales=self._scales)
-
-    def decoder_for(self, sequence: Sequence, conditioning: Conditioning | None) -> OnnxDecoder:
-        """Return a decoder for one sequence alone; `conditioning` is that of its first row."""
-        decoder = self.decoder(rows=sequence.rows, steps=sequence.pattern.steps)
-        decoder.set_conditioning(0, conditioning)
-        return decoder
+    def text_values(self, ids: list[int]) -> dict[str, FloatArray]:
+        """Encode the prompt, given as token ids, into what `write_text_encoder` describes."""
+        return self._text_executor.submit(encode_text, self._text_encoder, ids, self._threads).result()
 
     def audio_stream(self) -> AudioStream:
         """Return the codec decoder of one clip, which turns codes into samples while more codes come."""
@@ -191,6 +200,55 @@ class OnnxModel:
         with self._codec_lock, translated_errors("decode the codes"):
             samples: FloatArray = self._codec_decoder.run(["sound"], {"states": features})[0]
         return samples
+
+
+class OnnxModel(GraphModel):
+    """All graphs of one model, loaded."""
+
+    def __init__(self, directory: Path, shape: Shape, *, threads: int, scales: FloatArray | None = None) -> None:
+        """
+        Load them.
+
+        Args:
+            threads: Per operation.
+            scales: Of an int8 KV cache; None for float32.
+
+        Raises:
+            EngineError: ONNX Runtime can't load them.
+        """
+        super().__init__(directory, shape, threads=threads)
+        self._scales = scales
+        with translated_errors("load the model"):
+            self._decoder_step = open_session(directory / DECODER_STEP, threads, keep_memory=True)
+
+    def encode_text(self, ids: list[int]) -> Conditioning:
+        """Encode the prompt, given as token ids, once into cross-attention keys and values."""
+        mask = np.zeros((1, 1, 1, len(ids)), np.float32)
+        mask = np.pad(mask, [(0, 0)] * 3 + [(0, -len(ids) % _MASK_MULTIPLE)], constant_values=-np.inf)
+        return Conditioning(mask, self.text_values(ids))
+
+    def decoder(self, *, rows: int, steps: int) -> OnnxDecoder:
+        """Return a decoder with a KV cache of `rows` rows and `steps` positions."""
+        return OnnxDecoder(self._decoder_step, self._shape.decoder, rows=rows, steps=steps, scales=self._scales)
+
+    def decoder_for(self, sequence: Sequence, conditioning: Conditioning | None) -> OnnxDecoder:
+        """Return a decoder for one sequence alone; `conditioning` is that of its first row."""
+        decoder = self.decoder(rows=sequence.rows, steps=sequence.pattern.steps)
+        decoder.set_conditioning(0, conditioning)
+        return decoder
+
+
+def encode_text(text_encoder: Path, ids: list[int], threads: int) -> dict[str, FloatArray]:
+    """
+    Encode a prompt, given as token ids, into the keys and values that `write_text_encoder` describes.
+
+    The graph is loaded for this and freed afterwards, so that the KV caches can use its memory. Its weights are
+    memory-mapped and used in place, so that loading takes some 10 ms.
+    """
+    with translated_errors("encode the prompt"):
+        session = open_session(text_encoder, threads, keep_memory=False, single_run=True)
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, {"ids": np.array([ids], np.int64)}), strict=True))
 
 
 def _slots(slots: int | None, clips: int | None, per_clip: int, left: int | None) -> int:

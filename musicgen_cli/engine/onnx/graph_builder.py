@@ -19,13 +19,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from musicgen_cli import atomic
 from musicgen_cli.checkpoint.tensors import FloatArray
-from musicgen_cli.engine.onnx.quantize import (
+from musicgen_cli.engine.quantization.codes import (
     ACTIVATION_MINIMUM,
+    BLOCK,
     INT8_MAX,
     UINT8_MAX,
     UINT8_ZERO_POINT,
     as_uint8,
+    quantize_blocks,
     quantize_per_channel,
 )
 
@@ -38,6 +41,7 @@ _OPSET, _IR = 20, 10  # Gelu needs opset 20; ONNX Runtime 1.17 and later read bo
 _CONTRIB_DOMAIN = "com.microsoft"  # of ONNX Runtime's own operators: ContribOperators.md
 _EXTERNAL_DATA_BYTES = 1024  # tensors of this size and larger go to the file beside the graph
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
+_INT8_INPUTS = 4  # an accuracy_level of MatMulNBits, and the one at which other rows don't change a row
 _ALIGN = 4096  # so that ONNX Runtime can map a tensor instead of reading it
 
 
@@ -69,7 +73,7 @@ class Graph:
 
     def __enter__(self) -> Graph:
         """Open the weights' file."""
-        self._data = self._data_path.open("wb")
+        self._data = atomic.open_private(self._data_path)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
@@ -81,7 +85,8 @@ class Graph:
         graph = helper.make_graph(self._nodes, self._path.stem, self._inputs, self._outputs, self._weights)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB_DOMAIN, 1)]
         content = helper.make_model(graph, opset_imports=opsets, ir_version=_IR).SerializeToString(deterministic=True)
-        self._path.write_bytes(content)
+        with atomic.open_private(self._path) as file:
+            file.write(content)
         self.files = {
             self._path.name: (len(content), hashlib.sha256(content).hexdigest()),
             self._data_path.name: (size, self._digest.hexdigest()),
@@ -141,7 +146,12 @@ class Graph:
         return self.nodes(op, *inputs, to=to, domain=_CONTRIB_DOMAIN, **attributes)
 
     def linear(
-        self, x: str, *weights: FloatArray, keep_float32: bool = False, input_activation: str | None = None
+        self,
+        x: str,
+        *weights: FloatArray,
+        keep_float32: bool = False,
+        input_activation: str | None = None,
+        in_blocks: bool = False,
     ) -> str:
         """
         Multiply by matrices, shaped (out, in) as in torch; the products of several are concatenated.
@@ -149,6 +159,7 @@ class Graph:
         Args:
             keep_float32: Store these matrices as float32 in any case.
             input_activation: The activation, of ACTIVATIONS, whose output `x` is, if it is one.
+            in_blocks: In 8 bits, have a scale for each block of weights: slower and more accurate.
         """
         weight = np.concatenate(weights).T
         if keep_float32 or self._weight_bits == 32:
@@ -156,6 +167,8 @@ class Graph:
         if self._weight_bits == 16:
             stored = weight.astype(np.float16) if np.abs(weight).max() <= _FLOAT16_MAX else weight
             return self.node("MatMul", x, self._cast_to_float32(self.weight(stored)))
+        if in_blocks:
+            return self._linear_in_blocks(x, weight)
         return self._linear_int8(x, weight, None if input_activation is None else ACTIVATION_MINIMUM[input_activation])
 
     def activation(self, name: str, x: str) -> str:
@@ -168,9 +181,24 @@ class Graph:
         """Normalise the last axis as torch.nn.LayerNorm does, with its epsilon."""
         return self.node("LayerNormalization", x, self.weight(weight), self.weight(bias), axis=-1, epsilon=1e-5)
 
+    def _linear_in_blocks(self, x: str, weight: FloatArray) -> str:
+        """Multiply in 8 bits by a matrix of shape ``(in, out)``, with a scale for each block."""
+        codes, scales = quantize_blocks(weight)
+        (product,) = self.contrib_nodes(
+            "MatMulNBits",
+            *(x, self.weight(as_uint8(codes)), self.weight(scales.ravel())),
+            to=[self._new_name("MatMulNBits")],
+            K=weight.shape[0],
+            N=weight.shape[1],
+            bits=8,
+            block_size=BLOCK,
+            accuracy_level=_INT8_INPUTS,
+        )
+        return product
+
     def _linear_int8(self, x: str, weight: FloatArray, minimum: float | None) -> str:
         """
-        Multiply in 8 bits, as quantize.py describes.
+        Multiply in 8 bits, as codes.py describes.
 
         A row of zeros is divided by its largest magnitude, 0. Whatever codes that gives, their product is multiplied by
         0 again.
@@ -224,3 +252,21 @@ class Graph:
     def _new_name(self, stem: str) -> str:
         self._count += 1
         return f"{stem}.{self._count}"
+
+
+class UnwrittenGraph(Graph):
+    """Takes a graph and writes nothing: to read the tensors that it needs, with all their checks."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), "")
+
+    def __enter__(self) -> UnwrittenGraph:
+        """Open nothing."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        """Write nothing."""
+
+    def weight(self, values: Array) -> str:  # noqa: ARG002  # the signature of a graph
+        """Return a new name; the values aren't kept."""
+        return self._new_name("w")

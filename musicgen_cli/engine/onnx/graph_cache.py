@@ -1,5 +1,5 @@
 """
-Caches the graphs of a checkpoint, which can be built from it again at any time.
+Makes the graphs of a checkpoint, in folders of a cache (see `graph_folders`).
 
     <cache_dir>/graphs/<digest>-<precision>-v<format>/
         text.onnx       the text encoder
@@ -7,6 +7,7 @@ Caches the graphs of a checkpoint, which can be built from it again at any time.
         frames.onnx     the codec LSTM
         sound.onnx      the codec decoder
         *.data          the weights of each: text.data and so on
+        step.weights    in place of the decoder step, in a folder for the native decoder
         scales.npy      the scales of the int8 KV cache, only with the precision int8
         manifest.json   what they were built from; size and SHA-256 of each file
     <cache_dir>/graphs/<digest>-encoder-v<format>/
@@ -15,74 +16,50 @@ Caches the graphs of a checkpoint, which can be built from it again at any time.
         *.data, manifest.json
 
 The encoder's folder is only built when a sound is first to be encoded, or when the weights are about to be removed.
-A folder is built under a temporary name and renamed when it is complete, so several processes can build the same one at
-once. A folder that doesn't match its manifest is built again. Nothing is synced to disk: the hashes reveal what a power
-cut damages.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import json
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from musicgen_cli import atomic
 from musicgen_cli.checkpoint.audio_encoder import require_audio_encoder
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
-from musicgen_cli.checkpoint.manifest import size_and_sha256
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.checkpoint.tensors import FloatArray
+from musicgen_cli.checkpoint.tensors import FloatArray, Tensors, WrappedTensors
 from musicgen_cli.engine.hardware import has_vnni
-from musicgen_cli.errors import EngineError
+from musicgen_cli.engine.onnx.graph_folders import (
+    KV_SCALES,
+    OBSTACLE,
+    Files,
+    Graphs,
+    Label,
+    entries,
+    prepare_folder,
+    write_manifest,
+)
+from musicgen_cli.engine.quantization.float_decoder import Text
+from musicgen_cli.engine.quantization.observers import Matrix
+from musicgen_cli.errors import NativeUnsuitedError
 from musicgen_cli.extras import needs
 
-if TYPE_CHECKING:
-    from musicgen_cli.engine.onnx.graph_builder import Graph
-
-GRAPH_FORMAT = 5  # raised with every change of what the graphs compute
+GRAPH_FORMAT = 6  # raised with every change of what the graphs compute
 TEXT_ENCODER, DECODER_STEP, CODEC_LSTM, CODEC_DECODER = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
 ENCODER_FORMAT = 1
 CODEC_ENCODER, CODEC_QUANTIZER = ENCODER_GRAPHS = ("listen.onnx", "codes.onnx")
-KV_SCALES, MANIFEST = "scales.npy", "manifest.json"
+NATIVE, NATIVE_VARIANT, NATIVE_STEP = "native", "int8-native", "step.weights"
 
-_STAGING_PREFIX = ".making-"
-_STALE_AFTER_S = 24 * 3600.0  # no process builds a folder for as long as this
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_TARGET_EXISTS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+WriteStep = Callable[[Path, Tensors], tuple[int, str]]  # a new file, the tensors → its bytes and SHA-256
+EncodePrompts = Callable[[Path], list[Text]]  # the text encoder's graph → the texts of `calibration.PROMPTS`
 
-Label = Mapping[str, str | int]  # what a folder was built from
-
-Files = dict[str, dict[str, int | str]]  # name → bytes and SHA-256
-Calibrate = Callable[[Path, FloatArray], FloatArray]  # folder of the graphs, bounds of keys and values → scales
-
-
-@dataclass(frozen=True, slots=True)
-class Graphs:
-    """A complete folder of graphs."""
-
-    directory: Path
-    temporary: tempfile.TemporaryDirectory[str] | None = None  # where the cache couldn't be written
-
-    def scales(self) -> FloatArray | None:
-        """Return the scales of the int8 KV cache, or None if the KV cache is float32."""
-        path = self.directory / KV_SCALES
-        return np.load(path) if path.exists() else None
-
-    def close(self) -> None:
-        """Remove the folder if it is temporary."""
-        if self.temporary:
-            self.temporary.cleanup()
+NEEDS_BLOCKS = "some of its matrices need scales for blocks of weights, which the native decoder doesn't have"
 
 
 def prepare_graphs(
@@ -92,8 +69,9 @@ def prepare_graphs(
     positions: int,
     cache_dir: Path,
     precision: str,
-    calibrate: Calibrate,
+    encode_prompts: EncodePrompts,
     note: Callable[[str], None],
+    write_native_step: WriteStep | None = None,
 ) -> Graphs:
     """
     Return the graphs of a checkpoint: from the cache, or built now.
@@ -101,12 +79,15 @@ def prepare_graphs(
     Args:
         positions: Steps of the longest clip.
         precision: "int8" or "fp32", of the language model; the codec is always float32.
-        calibrate: Finds the scales of the int8 KV cache by running the new graphs.
+        encode_prompts: Runs the new text encoder, for the calibration of int8.
         note: Called with a line when graphs are being built, and when they can't be cached.
+        write_native_step: Writes the decoder step for the native decoder; None means that it is a graph.
 
     Raises:
-        CheckpointError: The checkpoint lacks a tensor, or has one that can't be used.
+        CheckpointError: The checkpoint lacks a tensor, or has one that can't be used; or its graphs could have been
+            changed by others, and it has no weights to make them again.
         EngineError: There is no disk space for the graphs.
+        NativeUnsuitedError: The model is to be computed on ONNX Runtime; `is_unsuited` says so from now on.
     """
     label: Label = {
         "format": GRAPH_FORMAT,
@@ -114,14 +95,14 @@ def prepare_graphs(
         "precision": precision,
         "positions": positions,
     }
-
-    def build(folder: Path) -> None:
-        _build(folder, checkpoint, shape, label, calibrate)
-
-    return _prepare(
-        cache_dir / "graphs" / f"{checkpoint.digest}-{precision}-v{GRAPH_FORMAT}",
-        *(label, GRAPHS, build, note),
-        reason=f"preparing {checkpoint.name} for ONNX Runtime, once",
+    if write_native_step:
+        label = {**label, "decoder": NATIVE}
+    return prepare_folder(
+        graph_folder(cache_dir, checkpoint.digest, variant(label)),
+        _Builder(checkpoint, shape, label, encode_prompts, write_native_step),
+        checkpoint,
+        note,
+        purpose="the native decoder" if write_native_step else "ONNX Runtime",
     )
 
 
@@ -141,177 +122,183 @@ def prepare_encoder_graphs(
     """
     if checkpoint.weights:
         require_audio_encoder(checkpoint)
-    label: Label = {"format": ENCODER_FORMAT, "checkpoint": checkpoint.digest, "part": "encoder"}
-
-    def build(folder: Path) -> None:
-        _build_encoder(folder, checkpoint, shape, label)
-
-    return _prepare(
+    return prepare_folder(
         cache_dir / "graphs" / f"{checkpoint.digest}-encoder-v{ENCODER_FORMAT}",
-        *(label, ENCODER_GRAPHS, build, note),
-        reason=f"preparing the audio encoder of {checkpoint.name} for ONNX Runtime, once",
+        _EncoderBuilder(checkpoint, shape),
+        checkpoint,
+        note,
+        purpose="listening to sounds",
     )
 
 
-def is_intact(directory: Path, label: Label, graphs: Sequence[str] = GRAPHS) -> bool:
-    """
-    Return whether a folder has these graphs, built from `label`, and matches its manifest to the byte.
-
-    Reads every file: about 0.6 s per gigabyte from the page cache on two cores, 3 s from a disk. The graphs are then in
-    the page cache when they are loaded.
-    """
-    try:
-        manifest = json.loads((directory / MANIFEST).read_bytes())
-        files = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest.pop("files").items()}
-        if manifest != label or not files.keys() >= set(graphs):
-            return False
-        if any((directory / name).stat().st_size != size for name, (size, _) in files.items()):
-            return False
-        with ThreadPoolExecutor(len(files)) as pool:  # hashing releases the GIL
-            identities = pool.map(size_and_sha256, [directory / name for name in files])
-            return list(identities) == list(files.values())
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return False
+def graph_folder(cache_dir: Path, digest: str, variant: str) -> Path:
+    """Return the folder of a checkpoint's graphs, which may not exist."""
+    return cache_dir / "graphs" / f"{digest}-{variant}-v{GRAPH_FORMAT}"
 
 
-def _prepare(
-    folder: Path,
-    label: Label,
-    graphs: Sequence[str],
-    build: Callable[[Path], None],
-    note: Callable[[str], None],
-    *,
-    reason: str,
-) -> Graphs:
-    """
-    Return a folder of graphs, built now unless it is intact.
-
-    Args:
-        folder: Where they are cached.
-        graphs: Their names.
-        build: Writes them with a manifest into a folder.
-        reason: Noted when they are built.
-    """
-    if is_intact(folder, label, graphs):
-        return Graphs(folder)
-    note(reason)
-    home = folder.parent
-    try:
-        staging = _staging_folder(home)
-    except OSError as err:
-        if err.errno in _DISK_FULL:
-            raise _disk_error(home, err) from err
-        note(f"can't write to {home} ({err.strerror}): the prepared model is for this run only")
-        return _build_temporary(build)
-    try:
-        build(staging)
-        return Graphs(_publish(staging, folder, label, graphs))
-    except BaseException as err:
-        shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(err, OSError):
-            raise _disk_error(home, err) from err
-        raise
+def variant(label: Label) -> str:
+    """Return the name of what a folder is for: its precision, and its decoder unless that is ONNX Runtime."""
+    return NATIVE_VARIANT if label.get("decoder") == NATIVE else str(label["precision"])
 
 
-def _build_encoder(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label) -> None:
-    """Write the graphs of the encoder and their manifest into a folder."""
+def build_text_encoder(directory: Path, shape: Shape, tensors: Tensors) -> Path:
+    """Write the graph of the text encoder in float32, alone, into a folder, and return its path."""
     with needs("local"):
         from musicgen_cli.engine.onnx.graph_builder import Graph
-    from musicgen_cli.engine.onnx.codec_encoder import write_codec_encoder, write_codec_quantizer
-
-    tensors = checkpoint.tensors()
-    decoder = shape.decoder
-    with Graph(directory, Path(CODEC_ENCODER).stem) as encoder:
-        write_codec_encoder(encoder, shape.codec, tensors)
-    with Graph(directory, Path(CODEC_QUANTIZER).stem) as quantizer:
-        write_codec_quantizer(
-            quantizer, shape.codec, tensors, codebooks=decoder.codebooks // decoder.channels, codes=decoder.vocab
-        )
-    _write_manifest(directory, label, _files(encoder, quantizer))
-
-
-def _build(directory: Path, checkpoint: Checkpoint, shape: Shape, label: Label, calibrate: Calibrate) -> None:
-    """Write all graphs, the scales and the manifest into a folder."""
-    with needs("local"):  # imports onnx, which nothing but building graphs needs
-        from musicgen_cli.engine.onnx.graph_builder import Graph
-    from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
-    from musicgen_cli.engine.onnx.decoder_step import kv_bounds, write_decoder_step
     from musicgen_cli.engine.onnx.text_encoder import write_text_encoder
 
-    tensors = checkpoint.tensors()
-    int8 = label["precision"] == "int8"
-    # Run once per prompt, the text encoder needn't be fast, and in 8 bits it alone would cause a quarter of the error.
-    with Graph(directory, Path(TEXT_ENCODER).stem, weight_bits=16 if int8 else 32) as text_encoder:
-        write_text_encoder(text_encoder, shape, tensors)
-    with Graph(
-        directory, Path(DECODER_STEP).stem, weight_bits=8 if int8 else 32, signed_weights=has_vnni()
-    ) as decoder_step:
-        write_decoder_step(decoder_step, shape.decoder, tensors, positions=int(label["positions"]), int8_kv=int8)
-    with Graph(directory, Path(CODEC_LSTM).stem) as codec_lstm:
-        write_codec_lstm(codec_lstm, shape.codec, tensors, codebooks=shape.decoder.codebooks // shape.decoder.channels)
-    with Graph(directory, Path(CODEC_DECODER).stem) as codec_decoder:
-        write_codec_decoder(codec_decoder, shape.codec, tensors)
-    files = _files(text_encoder, decoder_step, codec_lstm, codec_decoder)
-    if int8:
-        content = io.BytesIO()
-        np.save(content, calibrate(directory, kv_bounds(shape.decoder, tensors)))
-        (directory / KV_SCALES).write_bytes(content.getvalue())
-        sha256 = hashlib.sha256(content.getvalue()).hexdigest()
-        files[KV_SCALES] = {"bytes": len(content.getvalue()), "sha256": sha256}
-    _write_manifest(directory, label, files)
+    with Graph(directory, Path(TEXT_ENCODER).stem) as graph:
+        write_text_encoder(graph, shape, tensors)
+    return directory / TEXT_ENCODER
 
 
-def _files(*graphs: Graph) -> Files:
-    return {name: {"bytes": size, "sha256": sha256} for graph in graphs for name, (size, sha256) in graph.files.items()}
+def read_every_tensor(shape: Shape, tensors: Tensors) -> int:
+    """
+    Read each tensor from which graphs are built, and return how many there are.
+
+    Raises:
+        CheckpointError: One is missing, has another shape, or has a value that is infinite or NaN.
+    """
+    with needs("local"):
+        from musicgen_cli.engine.onnx.graph_builder import UnwrittenGraph
+    from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
+    from musicgen_cli.engine.onnx.decoder_step import write_decoder_step
+    from musicgen_cli.engine.onnx.text_encoder import write_text_encoder
+
+    names: set[str] = set()
+    recorded = _RecordedTensors(tensors, names)
+    codebooks = shape.decoder.codebooks // shape.decoder.channels
+    write_text_encoder(UnwrittenGraph(), shape, recorded)
+    write_decoder_step(UnwrittenGraph(), shape.decoder, recorded, positions=1)
+    write_codec_lstm(UnwrittenGraph(), shape.codec, recorded, codebooks=codebooks)
+    write_codec_decoder(UnwrittenGraph(), shape.codec, recorded)
+    return len(names)
 
 
-def _write_manifest(directory: Path, label: Label, files: Files) -> None:
-    (directory / MANIFEST).write_text(json.dumps({**label, "files": files}, indent=1) + "\n", "utf-8")
+class _RecordedTensors(WrappedTensors):
+    """Tensors that note which of them are read."""
+
+    def __init__(self, tensors: Tensors, names: set[str]) -> None:
+        super().__init__(tensors)
+        self._names = names
+
+    def read(self, name: str, *shape: int) -> FloatArray:
+        self._names.add(name)
+        return super().read(name, *shape)
 
 
-def _build_temporary(build: Callable[[Path], None]) -> Graphs:
-    """Build the graphs in a temporary folder, which is removed when they are closed."""
-    try:
-        temporary = tempfile.TemporaryDirectory(prefix="musicgen-")
-        try:
-            build(Path(temporary.name))
-        except BaseException:
-            temporary.cleanup()
-            raise
-    except OSError as err:
-        raise _disk_error(Path(tempfile.gettempdir()), err) from err
-    return Graphs(Path(temporary.name), temporary)
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """Builds the folder of a precision and a decoder."""
+
+    checkpoint: Checkpoint
+    shape: Shape
+    label: Label
+    encode_prompts: EncodePrompts
+    write_native_step: WriteStep | None
+
+    def build(self, directory: Path) -> None:
+        """Write all graphs, the scales and the manifest."""
+        tensors = self.checkpoint.tensors()
+        files = self._graphs(directory, tensors)
+        if self._is_int8:
+            from musicgen_cli.engine.quantization.calibration import calibrate
+
+            calibration = calibrate(self.shape.decoder, tensors, self.encode_prompts(directory / TEXT_ENCODER))
+            if self.write_native_step and calibration.in_blocks:
+                write_manifest(directory, self.label, {OBSTACLE: NEEDS_BLOCKS, "files": {}})
+                raise NativeUnsuitedError(
+                    f"the native decoder can't compute {self.checkpoint.name}: {NEEDS_BLOCKS}",
+                    hint="use `--engine onnx`",
+                )
+            files |= self._step(directory, calibration.tensors, calibration.in_blocks)
+            files[KV_SCALES] = _write_array(directory / KV_SCALES, calibration.kv_scales)
+        else:
+            files |= self._step(directory, tensors)
+        write_manifest(directory, self.label, {"files": entries(files)})
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The files of a complete folder."""
+        return (
+            TEXT_ENCODER,
+            NATIVE_STEP if self.label.get("decoder") == NATIVE else DECODER_STEP,
+            CODEC_LSTM,
+            CODEC_DECODER,
+        )
+
+    @property
+    def _is_int8(self) -> bool:
+        return self.label["precision"] == "int8"
+
+    def _graphs(self, directory: Path, tensors: Tensors) -> Files:
+        """Write the text encoder and the codec."""
+        with needs("local"):  # imports onnx, which nothing but building graphs needs
+            from musicgen_cli.engine.onnx.graph_builder import Graph
+        from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
+        from musicgen_cli.engine.onnx.text_encoder import write_text_encoder
+
+        codec, decoder = self.shape.codec, self.shape.decoder
+        # Run once per prompt, the text encoder needn't be fast, and in 8 bits it alone would cause a quarter of the
+        # error.
+        with Graph(directory, Path(TEXT_ENCODER).stem, weight_bits=16 if self._is_int8 else 32) as text_encoder:
+            write_text_encoder(text_encoder, self.shape, tensors)
+        with Graph(directory, Path(CODEC_LSTM).stem) as codec_lstm:
+            write_codec_lstm(codec_lstm, codec, tensors, codebooks=decoder.codebooks // decoder.channels)
+        with Graph(directory, Path(CODEC_DECODER).stem) as codec_decoder:
+            write_codec_decoder(codec_decoder, codec, tensors)
+        return text_encoder.files | codec_lstm.files | codec_decoder.files
+
+    def _step(self, directory: Path, tensors: Tensors, in_blocks: AbstractSet[Matrix] = frozenset()) -> Files:
+        """Write the decoder step."""
+        if self.write_native_step:
+            return {NATIVE_STEP: self.write_native_step(directory / NATIVE_STEP, tensors)}
+        from musicgen_cli.engine.onnx.decoder_step import write_decoder_step
+        from musicgen_cli.engine.onnx.graph_builder import Graph
+
+        bits, positions = 8 if self._is_int8 else 32, int(self.label["positions"])
+        with Graph(directory, Path(DECODER_STEP).stem, weight_bits=bits, signed_weights=has_vnni()) as decoder_step:
+            write_decoder_step(
+                *(decoder_step, self.shape.decoder, tensors),
+                positions=positions,
+                int8_kv=self._is_int8,
+                in_blocks=in_blocks,
+            )
+        return decoder_step.files
 
 
-def _staging_folder(home: Path) -> Path:
-    """Create a folder to build in, and remove those that killed processes left behind."""
-    home.mkdir(parents=True, exist_ok=True)
-    for leftover in home.glob(f"{_STAGING_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > _STALE_AFTER_S:
-                shutil.rmtree(leftover, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=home))
+@dataclass(frozen=True, slots=True)
+class _EncoderBuilder:
+    """Builds the folder of EnCodec's encoder."""
+
+    checkpoint: Checkpoint
+    shape: Shape
+    graphs = ENCODER_GRAPHS
+
+    @property
+    def label(self) -> Label:
+        """What it is built from."""
+        return {"format": ENCODER_FORMAT, "checkpoint": self.checkpoint.digest, "part": "encoder"}
+
+    def build(self, directory: Path) -> None:
+        """Write both graphs and the manifest."""
+        with needs("local"):
+            from musicgen_cli.engine.onnx.graph_builder import Graph
+        from musicgen_cli.engine.onnx.codec_encoder import write_codec_encoder, write_codec_quantizer
+
+        tensors, codec, decoder = self.checkpoint.tensors(), self.shape.codec, self.shape.decoder
+        with Graph(directory, Path(CODEC_ENCODER).stem) as encoder:
+            write_codec_encoder(encoder, codec, tensors)
+        with Graph(directory, Path(CODEC_QUANTIZER).stem) as quantizer:
+            write_codec_quantizer(
+                quantizer, codec, tensors, codebooks=decoder.codebooks // decoder.channels, codes=decoder.vocab
+            )
+        write_manifest(directory, self.label, {"files": entries(encoder.files | quantizer.files)})
 
 
-def _publish(staging: Path, target: Path, label: Label, graphs: Sequence[str]) -> Path:
-    """Rename a complete folder to its final name, replacing a damaged one, and return where the graphs are."""
-    try:
-        return staging.rename(target)
-    except OSError as err:
-        if err.errno not in _TARGET_EXISTS:
-            raise
-    if is_intact(target, label, graphs):  # another process was first
-        shutil.rmtree(staging, ignore_errors=True)
-        return target
-    aside = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=target.parent))
-    with suppress(FileNotFoundError):  # another process moved it first
-        target.rename(aside / target.name)
-    shutil.rmtree(aside, ignore_errors=True)
-    return staging.rename(target)
-
-
-def _disk_error(home: Path, err: OSError) -> EngineError:
-    return EngineError(
-        f"can't write the model's graphs to {home}: {err.strerror or err}",
-        hint="they need as much disk space as the weights",
-    )
+def _write_array(path: Path, values: FloatArray) -> tuple[int, str]:
+    """Write an array; return the file's size and SHA-256."""
+    content = io.BytesIO()
+    np.save(content, values)
+    atomic.write_new(path, content.getvalue(), durable=False)
+    return len(content.getvalue()), hashlib.sha256(content.getvalue()).hexdigest()

@@ -12,7 +12,8 @@ from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
 from musicgen_cli.engine.decoding.sound_encoder import encode_sound
 from musicgen_cli.engine.onnx.decoder import translated_errors
-from musicgen_cli.engine.onnx.graph_cache import CODEC_ENCODER, CODEC_QUANTIZER, Graphs, prepare_encoder_graphs
+from musicgen_cli.engine.onnx.graph_cache import CODEC_ENCODER, CODEC_QUANTIZER, prepare_encoder_graphs
+from musicgen_cli.engine.onnx.graph_folders import Graphs
 from musicgen_cli.engine.onnx.session import open_session
 
 

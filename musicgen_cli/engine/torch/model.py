@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.nn.functional import linear
 from torch.nn.utils import parametrize
-from transformers import MusicgenForConditionalGeneration
+from transformers import MusicgenConfig, MusicgenForConditionalGeneration
 from transformers.utils import logging
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.checkpoint.tensors import DOWNLOAD_AGAIN, FloatArray
+from musicgen_cli.checkpoint.stored_tensor import DOWNLOAD_AGAIN
+from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine import hardware
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
@@ -121,12 +124,13 @@ def _load(checkpoint: Checkpoint) -> MusicgenForConditionalGeneration:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
+        if checkpoint.is_safetensors:
+            source: dict[str, Any] = {"pretrained_model_name_or_path": checkpoint.directory, "use_safetensors": True}
+        else:  # pickle isn't for PyTorch to load, and what is put together of several files is nothing it knows
+            config = MusicgenConfig.from_dict(dict(checkpoint.config))
+            source = {"pretrained_model_name_or_path": None, "config": config, "state_dict": _state_dict(checkpoint)}
         model, report = MusicgenForConditionalGeneration.from_pretrained(
-            checkpoint.directory,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
+            **source, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as err:
         raise CheckpointError(f"transformers can't load {checkpoint.name}: {short_reason(err)}") from err
@@ -138,3 +142,13 @@ def _load(checkpoint: Checkpoint) -> MusicgenForConditionalGeneration:
     if missing := sorted(name for name in report["missing_keys"] if name.startswith(hardware.USED_WEIGHTS)):
         raise CheckpointError(f"the checkpoint has no tensor {missing[0]!r}", hint=DOWNLOAD_AGAIN)
     return model.eval()
+
+
+def _state_dict(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """Read the weights that engines use, in float32, under the names of transformers."""
+    tensors = checkpoint.tensors()
+    return {
+        name: torch.from_numpy(tensors.read(name, *shape))
+        for name, shape in tensors.shapes.items()
+        if name.startswith(hardware.USED_WEIGHTS)
+    }

@@ -92,7 +92,7 @@ def test_a_file_that_is_not_text_is_one_error(data: bytes) -> None:
     [
         (b"text,length\na,1\n", "line 1, the header, split at ',': there is no known field", "the fields are prompt,"),
         (b"text;length\na;1\n", "line 1, the header, split at ';': there is no known field", "--input-format text"),
-        (b"prompt;loop\na;1\n", "line 1, the header, split at ';': unknown field 'loop', the known ones are", None),
+        (b"prompt;song\na;1\n", "line 1, the header, split at ';': unknown field 'song', the known ones are", None),
         (b"name,prompt\nx,a\n", "line 1, the header, split at ',': unknown field 'name', the known ones are", None),
     ],
 )  # fmt: skip
@@ -102,6 +102,37 @@ def test_a_hint_names_no_field_that_is_unlike_the_wrong_one(data: bytes, message
         rows(data, name="x.csv")
     assert str(failed.value).startswith(message)
     assert hint is None or hint in str(failed.value.hint)
+
+
+def test_a_csv_is_read_as_spreadsheets_write_it() -> None:
+    """With rows of separators alone, decimal commas beside semicolons, and words for true and false."""
+    assert rows(b"prompt,seed\na,1\n,\n \n,2\n", name="x.csv") == [
+        (2, {"prompt": "a", "seed": 1}),
+        (5, {"seed": 2}),
+    ]
+    assert rows(b"prompt;duration\n1,5;1,5\n", name="x.csv") == [(2, {"prompt": "1,5", "duration": 1.5})]
+    assert rows(b'prompt,duration\na,"1,5"\n', name="x.csv") == [(2, {"prompt": "a", "duration": "1,5"})]
+    for word, value in (("TRUE", True), ("yes", True), ("1", True), ("Off", False), ("0", False), ("maybe", "maybe")):
+        assert rows(f"prompt,loop,do_sample\na,{word},{word}\n".encode()) == [
+            (2, {"prompt": "a", "loop": value, "do_sample": value})
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message", "hint"),
+    [
+        ("x.jsonl", b'{"prompt": "a",\n "seed": 1}\n{}\n', "an object goes over several lines", "jq -c . FILE"),
+        ("x", b"{\n}\n", "an object goes over several lines", "jq -c . FILE"),
+        ("x.yaml", b"- a\n- b\n", "'x.yaml' has the ending '.yaml', which is no format of rows", "--input-format"),
+        ("list.MD", b"* a\n", "'list.MD' has the ending '.md'", "rows are JSON Lines"),
+    ],
+)
+def test_a_file_in_another_form_is_one_error(name: str, data: bytes, message: str, hint: str) -> None:
+    """Not one for each line, and no takes called like its syntax."""
+    with pytest.raises(UsageError) as failed:
+        rows(data, name=name)
+    assert str(failed.value).startswith(message)
+    assert hint in str(failed.value.hint)
 
 
 def test_a_csv_cell_can_have_several_lines() -> None:

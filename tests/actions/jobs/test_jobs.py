@@ -161,7 +161,7 @@ def test_the_members_of_a_job_s_file_stay_the_same(jobs: Jobs, store: Store) -> 
 
     assert [*record] == [
         "id", "state", "place", "created", "request", "known", "means", "started", "finished", "runner_pid", "steps",
-        "total", "result", "error",
+        "total", "result", "error", "key_proof",
     ]  # fmt: skip
     assert [*record["known"]] == ["tags", "creator", "parent_id", "variation_set_id", "variation_index"]
     assert record["means"] == {

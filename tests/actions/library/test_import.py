@@ -182,6 +182,22 @@ def test_folders_are_read_recursively(store: Store, folder: Path) -> None:
     assert len(stored(results)) == 3
 
 
+def test_a_sound_file_of_another_format_is_never_passed_over_in_silence(store: Store, folder: Path) -> None:
+    """It is named with a way to convert it, in a folder once for all such files."""
+    for file in ("a.aiff", "b.M4A", "deep/c.m4a", "notes.txt"):
+        write(folder / file).write_bytes(b"FORM")
+    convert = "`ffmpeg -i FILE FILE.wav` converts one"
+    (failed,) = import_(store, folder)
+    assert isinstance(failed, ImportFailure)
+    assert str(failed.error) == f"3 sound files left out, whose format is not read (.aiff, .m4a); {convert}"
+
+    write(folder / "d.wav", 5)
+    assert [type(each) for each in import_(store, folder)] == [Imported, ImportFailure]
+    (failed,) = import_(store, folder / "a.aiff")
+    assert isinstance(failed, ImportFailure)
+    assert str(failed.error) == f"1 sound file left out, whose format is not read (.aiff); {convert}"
+
+
 def test_a_path_that_is_no_sound_fails_alone(store: Store, folder: Path) -> None:
     """Not a WAV, cut short, absent, a pipe, an empty folder: each has a message, and the others are imported."""
     write(folder / "1.wav").write_bytes(b"RIFF")

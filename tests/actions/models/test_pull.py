@@ -66,7 +66,7 @@ def test_an_installed_model_is_not_downloaded_again(musicgen: Run, hub: Hub, sma
     assert musicgen("model", "pull", SMALL).code == 0
     assert hub.downloads() == FILES
 
-    graph = next((models_dir() / "small" / "graphs").rglob("step.data"))
+    graph = next((models_dir() / "small" / "graphs").rglob("text.data"))
     content = graph.read_bytes()
     graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert musicgen("model", "show", "small", "--check").code == 7
@@ -164,6 +164,16 @@ def test_a_mirror_that_lists_only_names_is_asked_for_sizes_and_hashes(
     assert installed() == ["small"]
 
 
+def test_a_mirror_that_does_not_tell_the_commit_is_asked_for_the_branch(musicgen: Run, hub: Hub, small: Path) -> None:
+    """The branch is what `model show` has as the revision, as no more is known."""
+    hub.lists_only_names = hub.lists_no_commit = True
+    done = musicgen("model", "pull", "small")
+    assert done.code == 0, done.err
+    asked = [path for method, path in hub.requests if method == "HEAD" and "/resolve/" in path]
+    assert asked == [f"/{SMALL}/resolve/main/{name}" for name in FILES]
+    assert "revision\tmain\n" in musicgen("model", "show", "small").out
+
+
 def test_shards_are_downloaded_from_a_mirror_that_lists_only_names(musicgen: Run, hub: Hub, sharded: Path) -> None:
     """Their index is asked for, read, and checked first."""
     hub.lists_only_names = True
@@ -185,26 +195,16 @@ def test_a_mirror_without_hashes_is_told_apart_from_a_model_without_files(
     assert hub.downloads() == []
 
 
-def test_pickle_alone_is_refused(musicgen: Run, hub: Hub, small: Path) -> None:
-    """The message names the file, and not a byte of it is downloaded."""
-    (small / "model.safetensors").unlink()
-    done = musicgen("model", "pull", "small")
-
-    assert done.code == 1
-    assert "only as pytorch_model.bin, which is pickle and never downloaded" in done.err
-    assert hub.downloads() == []
-
-
 def test_another_architecture_is_refused_before_its_weights_are_downloaded(
     musicgen: Run, hub: Hub, small: Path
 ) -> None:
-    """The config comes first."""
+    """The small files come first."""
     (small / "config.json").write_text('{"model_type": "musicgen_melody"}')
     done = musicgen("model", "pull", "small")
 
     assert done.code == 1
     assert "musicgen_melody" in done.err
-    assert hub.downloads() == ["config.json"]
+    assert hub.downloads() == ["config.json", "tokenizer.json"]
 
 
 def test_a_folder_that_was_put_there_by_hand_is_left_alone(musicgen: Run, hub: Hub, small: Path) -> None:

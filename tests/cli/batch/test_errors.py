@@ -82,9 +82,9 @@ def test_wrong_rows_can_be_left_out(batch: RunRows) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--jobs", "0"], "--jobs must be 1-256, got 0"),
-        (["--retry", "-1"], "--retry must be 0-1000, got -1"),
-        (["--max-failures", "0"], "--max-failures must be 1 or more"),
+        (["--jobs", "0"], "jobs must be a whole number, 1-256, got 0"),
+        (["--retry", "-1"], "retry must be a whole number, 0-1000, got -1"),
+        (["--max-failures", "0"], "max_failures must be a whole number, 1 or more"),
         (["--input-format", "xml"], "--input-format must be one of jsonl, csv, text"),
         (["--sweep", "seed"], "a sweep must be like"),
         (["--sweep", "seed=1..99999999"], "a batch has at most 10,000,000 takes"),

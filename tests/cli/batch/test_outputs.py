@@ -151,7 +151,7 @@ def test_the_last_hint_fits_what_failed(batch: RunRows, here: Path) -> None:
     unwritable = "u,2,file/u.wav\n"
     again = "the same command again makes what is missing"
     done = batch("prompt,seed,output\n" + unwritable)
-    assert done.err.endswith(f"hint: other values of `output` help, then {again}\n")
+    assert done.err.endswith(f"hint: once these rows are changed, {again}\n")
     done = batch("prompt,seed,output\n" + unwritable, "--json")
     assert json.loads(done.lines[-1])["error"]["hint"].endswith("another `output` names another place")
     with serving(lambda _: (500, b"")) as url:
@@ -243,7 +243,7 @@ def test_a_dry_run_shows_what_would_be_made_and_changes_nothing(batch: RunRows, 
     assert (done.code, done.lines) == (
         0, ["export\t3\t0.5\tb.wav\tb", "make\t2\t0.5\ta.wav\ta", "make\t5\t0.5\td.wav\td"]
     )  # fmt: skip
-    assert "2 to make, 1.0 s of sound; 2 are in the store; 1 of these to export; 1 files" in done.err
+    assert "2 to make, 1.0 s of sound; 2 are in the store; 1 of these to export; 1 file is" in done.err
     done = batch(rows(c=6), "--dry-run")
     assert (done.code, done.out) == (1, "")
     assert "error: line 2: c.wav exists already" in done.err

@@ -11,7 +11,7 @@ import pytest
 from musicgen_cli.store import Store
 from tests.support import fakes
 from tests.support.batches import RunRows, good, serving, takes_in
-from tests.support.command_line import MUSICGEN
+from tests.support.command_line import MUSICGEN, Run
 from tests.support.terminal import on_terminal
 
 
@@ -128,3 +128,13 @@ def test_local_rows_share_one_model(batch: RunRows, store_path: Path) -> None:
     with serving(good) as url:
         assert batch(lines, "--url", url).out == ""
     assert len(takes_in(store_path)) == 2
+
+
+def test_an_imported_sound_is_no_start_of_a_batch(batch: RunRows, musicgen: Run, tmp_path: Path) -> None:
+    """As for `generate --from`: nothing is known of how it was made."""
+    (tmp_path / "a.wav").write_bytes(fakes.tone())
+    musicgen("import", tmp_path / "a.wav")
+    done = batch("x\n", "--from", "last")
+
+    assert done.code == 2
+    assert "it was imported" in done.err

@@ -142,6 +142,20 @@ def test_clips_at_once_are_kept_within_the_free_memory_and_announced(
         slots(free=lambda: peak + 2 * per_clip, slots=8)
 
 
+def test_a_prompt_longer_than_the_text_encoder_learned_is_used_and_warned_of(engine: OnnxEngine) -> None:
+    """From 513 tokens on, the end of the prompt included; the last word still changes the sound."""
+    short, long, other = (
+        engine.generate(request(prompt="a " * words + last), NullListener())
+        for words, last in ((510, "jazz"), (511, "jazz"), (511, "techno"))
+    )
+
+    assert short.warnings == ()
+    assert [warning.partition(";")[0] for warning in long.warnings] == [
+        "the prompt has 513 tokens, all of which are used"
+    ]
+    assert long.wav != other.wav
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, r"has no tokenizer\.json"), ("{", "can't be read"), ("{}", "can't be read")],

@@ -13,22 +13,19 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra local")
 onnx = pytest.importorskip("onnx", reason="needs the extra local")
+pytest.importorskip("onnxruntime", reason="needs the extra local")
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine.onnx.decoder_step import sinusoids
-from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, GRAPHS, MANIFEST, Graphs, prepare_graphs
+from musicgen_cli.engine.decoding.positions import sinusoids
+from musicgen_cli.engine.onnx.engine import encode_text
+from musicgen_cli.engine.onnx.graph_cache import GRAPH_FORMAT, GRAPHS, prepare_graphs
+from musicgen_cli.engine.onnx.graph_folders import MANIFEST, Graphs
 from musicgen_cli.engine.onnx.text_encoder import position_buckets
 from musicgen_cli.errors import CheckpointError, EngineError
 
 STEPS = 1503
 TIMEOUT_S = 100.0
-
-
-def halve(folder: Path, kv_bounds: Any) -> Any:
-    """Return scales without running the graphs, which must all be there."""
-    assert all((folder / name).is_file() for name in GRAPHS)
-    return kv_bounds / 2
 
 
 def prepared(checkpoint: Checkpoint, cache: Path, notes: list[str] | None = None, *, precision: str = "int8") -> Graphs:
@@ -38,7 +35,7 @@ def prepared(checkpoint: Checkpoint, cache: Path, notes: list[str] | None = None
         positions=STEPS,
         cache_dir=cache,
         precision=precision,
-        calibrate=halve,
+        encode_prompts=lambda graph: [encode_text(graph, [3, 4, 5], 1)],
         note=(notes if notes is not None else []).append,
     )
 
@@ -140,6 +137,7 @@ BUILD = """
 import sys
 from pathlib import Path
 from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+from musicgen_cli.engine.onnx.engine import encode_text
 from musicgen_cli.engine.onnx.graph_cache import prepare_graphs
 from musicgen_cli.checkpoint.shape import Shape
 if len(sys.argv) > 2:
@@ -149,7 +147,8 @@ checkpoint = find_checkpoint("nano", Path("nowhere"))
 print("ready", flush=True)
 sys.stdin.readline()
 graphs = prepare_graphs(checkpoint, Shape.of(checkpoint.config), positions=1503, cache_dir=Path(sys.argv[1]),
-                        precision="int8", calibrate=lambda folder, kv_bounds: kv_bounds / 2, note=lambda text: None)
+                        precision="int8", encode_prompts=lambda graph: [encode_text(graph, [3, 4, 5], 1)],
+                        note=lambda text: None)
 print(graphs)
 """  # arguments: the cache folder, and the size in bytes beyond which no file can grow
 

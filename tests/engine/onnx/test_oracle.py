@@ -7,6 +7,7 @@ large variance, so that a greedy clip goes through many codes instead of repeati
 
 from __future__ import annotations
 
+import shutil
 from collections import abc
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,21 +22,29 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the oracle needs torch")
 transformers = pytest.importorskip("transformers", reason="the oracle needs transformers")
 
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from musicgen_cli.actions.models.examine import examine
+from musicgen_cli.actions.models.published import PublishedClip
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence, Step
-from musicgen_cli.engine.onnx import calibrate
 from musicgen_cli.engine.onnx.decoder import Conditioning
-from musicgen_cli.engine.onnx.engine import OnnxModel
+from musicgen_cli.engine.onnx.engine import OnnxModel, encode_text
 from musicgen_cli.engine.onnx.graph_cache import prepare_graphs
+from musicgen_cli.engine.quantization.float_decoder import forward
+from musicgen_cli.settings import cache_dir
 from tests.support.decoding import decode, sampling
 from tests.support.oracle import (
     FRAMES,
     MODELS,
     PROMPTS,
     generate,
+    greedy_samples,
     logits_of,
     num_distinct,
     quiet,  # noqa: F401  # a fixture
@@ -66,7 +75,7 @@ def load(checkpoint: Checkpoint, cache: Path, precision: str) -> OnnxModel:
         positions=2000,
         cache_dir=cache / "oracle",
         precision=precision,
-        calibrate=lambda folder, kv_bounds: calibrate.coarse_scales(kv_bounds),
+        encode_prompts=lambda graph: [encode_text(graph, list(ids), 1) for ids in PROMPTS[:2]],
         note=lambda text: None,
     )
     return OnnxModel(graphs.directory, shape, threads=1, scales=graphs.scales())
@@ -256,6 +265,29 @@ def test_a_mistake_would_be_noticed(pair: Pair, mistake: Mapping[str, Any]) -> N
     assert not np.array_equal(our_codes(pair, PROMPTS[0], 3.0, **mistake), codes[0])
 
 
+@pytest.mark.parametrize("case", ["guided", "unguided", "unconditional", "too short for the delays"])
+def test_published_values_are_compared_as_they_were_made(pair: Pair, case: str, tmp_path: Path) -> None:
+    """What transformers makes of a random model counts as equal; the same with another prompt doesn't."""
+    prompt = None if case in ("unconditional", "too short for the delays") else "5 9 44 3"
+    scale = 3.0 if case == "guided" else 1.0
+    steps = 5 if case == "too short for the delays" else 12
+    tokenizer = Tokenizer(WordLevel({str(number): number for number in range(64)}, unk_token="0"))
+    tokenizer.pre_tokenizer = Whitespace()
+    folder = tmp_path / "model"
+    shutil.copytree(pair.checkpoint.directory, folder, ignore=shutil.ignore_patterns("cache"))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    ids = tokenizer.encode(prompt).ids if prompt else []
+    samples = greedy_samples(pair.theirs, ids, scale, steps)
+    checkpoint = find_checkpoint(str(folder), folder)
+
+    def state(values: Any) -> str:
+        clip = PublishedClip(prompt, scale, steps, values[:, :16].tolist())
+        return list(examine(checkpoint, (clip,), cache_dir(), lambda _: None))[-1].state
+
+    assert state(samples) == "ok"
+    assert state(samples + 0.001) == "wrong"
+
+
 def test_old_names_of_weights_are_equal(tmp_path: Path) -> None:
     """A checkpoint with the tensor names of 2023 gives the samples that transformers generates with it."""
     from safetensors.numpy import load_file, save_file
@@ -291,6 +323,18 @@ def test_samples_of_any_length_are_equal(pair: Pair, frames: int) -> None:
         )
 
     assert relative_to_peak(samples_of(pair.ours, codes), theirs) <= 3e-6
+
+
+def test_the_float_decoder_is_equal(pair: Pair) -> None:
+    """Its logits of both rows, over random tokens, as far as weights with a large variance allow."""
+    shape = pair.shape.decoder
+    tokens = np.random.default_rng(1).integers(0, shape.vocab + 1, (shape.codebooks, 40))
+    tokens = np.stack([tokens, tokens])
+    expected = logits_of(pair.theirs, PROMPTS[1], tokens)
+    text = pair.ours.encode_text(PROMPTS[1]).values
+    ours = forward(shape, pair.checkpoint.tensors(), tokens, [text, None])
+
+    assert np.abs(ours - expected).max() <= 1e-3 * expected.std()
 
 
 def test_logits_of_a_larger_model_are_equal(tmp_path: Path) -> None:

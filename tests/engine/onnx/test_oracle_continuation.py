@@ -18,8 +18,7 @@ from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.decoding.windows import plan_windows
-from musicgen_cli.engine.onnx import calibrate
-from musicgen_cli.engine.onnx.engine import OnnxModel
+from musicgen_cli.engine.onnx.engine import OnnxModel, encode_text
 from musicgen_cli.engine.onnx.graph_cache import prepare_graphs
 from musicgen_cli.engine.onnx.sound_encoder import OnnxSoundEncoder
 from tests.support.decoding import decode, sampling
@@ -54,7 +53,7 @@ def load(checkpoint: Checkpoint, precision: str = "fp32") -> OnnxModel:
         positions=400,
         cache_dir=checkpoint.directory / "cache",
         precision=precision,
-        calibrate=lambda folder, kv_bounds: calibrate.coarse_scales(kv_bounds),
+        encode_prompts=lambda graph: [encode_text(graph, list(ids), 1) for ids in PROMPTS[:2]],
         note=lambda text: None,
     )
     return OnnxModel(graphs.directory, Shape.of(checkpoint.config), threads=1, scales=graphs.scales())

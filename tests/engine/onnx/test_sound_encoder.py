@@ -38,7 +38,7 @@ def test_the_graphs_are_built_once(listening: Checkpoint, tmp_path: Path) -> Non
     assert codes.shape == (4, 70)
     assert codes.min() >= 0
     assert codes.max() < 1024
-    assert notes == ["preparing the audio encoder of mine for ONNX Runtime, once"]
+    assert notes == ["preparing mine for listening to sounds, once"]
     assert np.array_equal(encoder_of(listening, cache, notes, threads=2).encode(noise(70)), codes)
     assert len(notes) == 1
     next(cache.rglob("codes.data")).write_bytes(b"damaged")

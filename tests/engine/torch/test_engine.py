@@ -113,7 +113,7 @@ def test_an_absent_device_is_refused(nano: Checkpoint, values: dict[str, Any], m
 
 def test_a_model_without_its_weights_is_refused(nano: Checkpoint) -> None:
     """The hint says how to get them."""
-    without = Checkpoint("small", nano.directory, nano.config, (), nano.license)
+    without = Checkpoint("small", nano.directory, nano.config, None, nano.license)
     with pytest.raises(ModelAbsentError, match="which were not kept") as caught:
         TorchEngine(without, device="cpu")
 

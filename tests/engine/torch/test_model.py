@@ -78,7 +78,7 @@ def stereo(tmp_path_factory: pytest.TempPathFactory) -> StereoModel:
         positions=200,
         cache_dir=folder / "cache",
         precision="fp32",
-        calibrate=lambda folder, kv_bounds: kv_bounds,  # not called with fp32
+        encode_prompts=lambda graph: [],  # not called with fp32
         note=lambda text: None,
     )
     return StereoModel(theirs, checkpoint, shape, OnnxModel(graphs.directory, shape, threads=1))

@@ -1,4 +1,4 @@
-"""Runs the crash programs; the full grid of system calls and errors is run by `pytest -m grid` alone."""
+"""Runs the crash programs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,6 @@ import pytest
 from tests.support.crash import Crash
 from tests.support.figures import FIGURES
 from tests.support.programs import environment
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "grid: each system call with each error, which takes minutes; run by `-m grid` alone"
-    )
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "grid" in config.option.markexpr:
-        return
-    deselected = [item for item in items if item.get_closest_marker("grid")]
-    if deselected:
-        config.hook.pytest_deselected(items=deselected)
-        items[:] = [item for item in items if item not in deselected]
 
 
 @pytest.fixture

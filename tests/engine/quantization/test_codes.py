@@ -9,8 +9,13 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 
 from musicgen_cli.engine import hardware
-from musicgen_cli.engine.onnx import calibrate
-from musicgen_cli.engine.onnx.quantize import UINT8_ZERO_POINT, as_uint8, quantize_per_channel
+from musicgen_cli.engine.quantization.codes import (
+    BLOCK,
+    UINT8_ZERO_POINT,
+    as_uint8,
+    quantize_blocks,
+    quantize_per_channel,
+)
 
 Multiply = Callable[[Any], Any]  # activations, (rows, in) → products, (rows, out)
 
@@ -36,8 +41,26 @@ def test_a_column_of_zeros_stays_zero() -> None:
     assert not codes.any()
 
 
+def test_blocks_have_scales_of_their_own() -> None:
+    """So a large weight costs no accuracy outside its block; the end of a column is filled with zeros."""
+    weight = np.random.default_rng(0).standard_normal((100, 3)).astype(np.float32)
+    weight[0] *= 1000
+    codes, scales = quantize_blocks(weight)
+
+    assert (codes.shape, scales.shape) == ((3, 2, BLOCK), (3, 2))
+    values = (codes * scales[..., None]).reshape(3, -1).T
+    assert not values[100:].any()
+    assert np.abs(values[BLOCK:100] - weight[BLOCK:]).max() <= np.abs(weight[BLOCK:]).max() / 254 * 1.001
+
+
 def int8_and_exact(
-    folder: Path, weight: Any, x: Any, activation: str | None = None, *, signed_weights: bool = False
+    folder: Path,
+    weight: Any,
+    x: Any,
+    activation: str | None = None,
+    *,
+    signed_weights: bool = False,
+    in_blocks: bool = False,
 ) -> tuple[Multiply, Any]:
     """Return a function that multiplies rows in 8 bits, after an activation if one is named; and float32's products."""
     ort = pytest.importorskip("onnxruntime", reason="needs the extra local")
@@ -48,7 +71,7 @@ def int8_and_exact(
         with Graph(folder, name, weight_bits=weight_bits, signed_weights=signed_weights) as graph:
             rows = graph.input("x", FLOAT, ["R", x.shape[1]])
             rows = graph.activation(activation, rows) if activation else rows
-            graph.node("Identity", graph.linear(rows, weight, input_activation=activation), to="y")
+            graph.node("Identity", graph.linear(rows, weight, input_activation=activation, in_blocks=in_blocks), to="y")
             graph.output("y", ["R", len(weight)])
         options = ort.SessionOptions()
         if not hardware.has_vnni():  # as the engine does
@@ -64,13 +87,14 @@ def relative_error(actual: Any, exact: Any) -> float:
     return float(np.sqrt(np.square(actual - exact).mean() / np.square(exact).mean()))
 
 
+@pytest.mark.parametrize("in_blocks", [False, True])
 @pytest.mark.parametrize("width", [16, 48, 64, 192])
-def test_a_row_is_the_same_in_any_batch(tmp_path: Path, width: int) -> None:
+def test_a_row_is_the_same_in_any_batch(tmp_path: Path, width: int, in_blocks: bool) -> None:
     """To the bit, with any inner dimension, however much larger another row is; and it is accurate."""
     rng = np.random.default_rng(width)
     weight, x = (rng.standard_normal(size).astype(np.float32) for size in ((40, width), (7, width)))
     x *= np.float32(10) ** np.arange(-3, 4, dtype=np.float32)[:, None]
-    multiply, exact = int8_and_exact(tmp_path, weight, x)
+    multiply, exact = int8_and_exact(tmp_path, weight, x, in_blocks=in_blocks)
     together = multiply(x)
 
     assert all(relative_error(*rows) <= 0.02 for rows in zip(together, exact, strict=True))
@@ -112,13 +136,3 @@ def test_the_output_of_an_activation_is_quantized_more_finely(tmp_path: Path, ac
     multiply, exact = int8_and_exact(tmp_path, weight, x, activation)
 
     assert relative_error(multiply(x), exact) <= 0.0105  # symmetric codes give 0.0112 (relu) and 0.0143 (gelu)
-
-
-def test_calibrated_scales_have_a_margin() -> None:
-    """Half as much again as the peaks, but never more than the bounds."""
-    kv_bounds = np.full((1, 2, 1, 3), 127.0, np.float32)  # the coarse scale is 1
-    peaks = np.array([[[[0.0, 10.0, 127.0]], [[1.0, 2.0, 3.0]]]], np.float32)
-    scales = calibrate.calibrated_scales(kv_bounds, peaks)
-
-    assert np.allclose(scales[0, 0, 0] * 127, [0.75, 15.75, 127])
-    assert (scales <= calibrate.coarse_scales(kv_bounds)).all()

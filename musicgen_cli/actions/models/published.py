@@ -1,0 +1,87 @@
+"""
+What published models generate, as known from elsewhere: the values in the tests of transformers.
+
+Source: tests/models/musicgen/test_modeling_musicgen.py of huggingface/transformers (commit 01080c6), classes
+MusicgenIntegrationTests and MusicgenStereoIntegrationTests. They were made greedily, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from musicgen_cli.checkpoint.checkpoint import Checkpoint, local_name
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedClip:
+    """The start of a greedy clip."""
+
+    prompt: str | None
+    guidance_scale: float  # 1 = off
+    steps: int  # "new tokens" in transformers
+    samples: Sequence[Sequence[float]]  # the first ones of each channel
+
+
+def clips_of(checkpoint: Checkpoint) -> Sequence[PublishedClip]:
+    """Return the clips that are known of a model, by its name or by where it was pulled from."""
+    source = checkpoint.manifest.source if checkpoint.manifest else checkpoint.name
+    return CLIPS.get(local_name(source), ())
+
+
+_80S = "80s music"
+
+CLIPS: Mapping[str, tuple[PublishedClip, ...]] = {
+    "small": (
+        PublishedClip(
+            _80S,
+            3.0,
+            10,
+            [
+                [
+                    *(0.0283, 0.0246, 0.0650, 0.0640, 0.0599, 0.0711, 0.0420, 0.0112),
+                    *(0.0511, 0.0746, 0.1363, 0.1213, 0.0185, -0.0578, -0.0908, 0.0443),
+                ]
+            ],
+        ),
+        PublishedClip(
+            _80S,
+            1.0,
+            10,
+            [
+                [
+                    *(-1.1998e-04, -2.2302e-04, 4.6296e-04, 1.0524e-03, 2.4827e-04),
+                    *(-4.0288e-05, -1.2468e-04, 4.9846e-05, 7.1485e-04, 4.4197e-04),
+                ]
+            ],
+        ),
+        PublishedClip(
+            None,
+            1.0,
+            5,
+            [
+                [
+                    *(0.0056, 0.0064, 0.0063, 0.0054, 0.0042, 0.0033, 0.0024, 0.0015),
+                    *(0.0015, 0.0010, 0.0004, -0.0012, -0.0036, -0.0055, -0.0067, -0.0071),
+                ]
+            ],
+        ),
+    ),
+    "stereo-small": (
+        PublishedClip(
+            None,
+            1.0,
+            12,
+            [
+                [
+                    *(0.0017, 0.0004, 0.0004, 0.0005, 0.0002, 0.0002, -0.0002, -0.0013),
+                    *(-0.0010, -0.0015, -0.0018, -0.0032, -0.0060, -0.0082, -0.0096, -0.0099),
+                ],
+                [
+                    *(0.0038, 0.0028, 0.0031, 0.0032, 0.0031, 0.0032, 0.0030, 0.0019),
+                    *(0.0021, 0.0015, 0.0009, -0.0008, -0.0040, -0.0067, -0.0087, -0.0096),
+                ],
+            ],
+        ),
+    ),
+}

@@ -1,0 +1,244 @@
+/*
+ * Products of rows by a matrix.
+ *
+ * The rows are rounded to codes: x = code * step, or with `floored` x = least + (code + 128) * step, where no value is
+ * below `least`, as behind an activation. Whole products are summed exactly, and scaled once.
+ *
+ * Rows are divided into chunks, of as many as registers can sum at once. The codes of a chunk are (inputs / 4, rows, 4),
+ * so that a product reads them one after the other; its kernel may have rows to spare, which cost time alone.
+ */
+
+/* The rows that are multiplied: those of x that `index` names, or all; normalised first if there is a norm. */
+typedef struct {
+    const float *x;
+    size_t stride;
+    const int *index;
+    int rows;
+    const norm *norm;
+    int floored;
+} input;
+
+/* Where the product goes: to the rows of y that `index` names, or to all. */
+typedef struct {
+    float *y;
+    size_t stride;
+    const int *index;
+    enum { STORE, ADD, ACTIVATE } how;
+} output;
+
+/* The same rows as codes */
+typedef struct {
+    const code *codes;
+    const float *steps;
+    const int32_t *sums;
+} rounded;
+
+/* For how many rows there are kernels. */
+#if MOST_ROWS == 16
+#define KERNELS(with) with(1) with(2) with(3) with(4) with(6) with(8) with(12) with(16)
+#elif MOST_ROWS == 12
+#define KERNELS(with) with(1) with(2) with(3) with(4) with(6) with(8) with(12)
+#else
+#define KERNELS(with) with(1) with(2) with(3) with(4) with(6)
+#endif
+
+/* Return the rows of the kernel that multiplies this many. */
+static int kernel_rows(int rows) {
+#define ENOUGH(n) \
+    if (n >= rows) return n;
+    KERNELS(ENOUGH)
+#undef ENOUGH
+    return MOST_ROWS;
+}
+static int chunks_of(int rows) { return (rows + MOST_ROWS - 1) / MOST_ROWS; }
+static int chunk_start(int rows, int chunk) { return rows * chunk / chunks_of(rows); }
+
+/* Sums of one panel: (rows, 16). A and `fetch` are constants where this is inlined. */
+INLINE void panel(const int rows, const int fetch, int quads, const uint8_t *w, const code *a, int32_t *restrict sums) {
+    enum { PART_BYTES = 64 / PARTS, PART_OUTPUTS = PANEL / PARTS };
+    const int width = PARTS_AT_ONCE(rows), chains = CHAINS(rows);
+    const int per_input = 4 * rows;
+    for (int p = 0; p < PARTS; p += width) {
+        vi c[16 * 4];
+        UNROLL for (int i = 0; i < rows * width * chains; i++) c[i] = vzero();
+        for (int k = 0; k < quads; k += chains) {
+            UNROLL for (int u = 0; u < chains; u++) {
+                const uint8_t *at = w + (size_t)(k + u) * 64;
+                vi parts[4];
+                UNROLL for (int s = 0; s < width; s++) parts[s] = load_part(at + (p + s) * PART_BYTES);
+                if (fetch && p == 0) FETCH(at + fetch);
+                UNROLL for (int r = 0; r < rows; r++) {
+                    const vi four = load_codes(a + (size_t)(k + u) * per_input + 4 * r);
+                    UNROLL for (int s = 0; s < width; s++) {
+                        vi *sum = &c[(r * width + s) * chains + u];
+                        *sum = dot(*sum, parts[s], four);
+                    }
+                }
+            }
+        }
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < width; s++) {
+            const vi *sum = &c[(r * width + s) * chains];
+            vi total = sum[0];
+            UNROLL for (int u = 1; u < chains; u++) total = viadd(total, sum[u]);
+            store_sums(total, sums + r * PANEL + (p + s) * PART_OUTPUTS);
+        }
+    }
+}
+
+/* A thread reads one panel after the other: what is fetched beyond a panel's end is the beginning of the next one. */
+#define AHEAD 4096
+#define DEFINE(n) \
+    static __attribute__((noinline)) void panel_##n(int quads, const uint8_t *w, const code *a, int32_t *sums) { \
+        panel(n, AHEAD, quads, w, a, sums); \
+    }
+KERNELS(DEFINE)
+#undef DEFINE
+
+static void panel_sums(int rows, int quads, const uint8_t *w, const code *a, int32_t *sums) {
+    switch (rows) {
+#define CASE(n) \
+    case n: panel_##n(quads, w, a, sums); break;
+        KERNELS(CASE)
+#undef CASE
+    }
+}
+
+/* Return how far a row reaches; codes go up to 127, or floored from -128 to 127. */
+static float reach(const float *x, int size, int floored, float least) {
+    vf most = vset(0.0f);
+    if (floored)
+        for (int i = 0; i < size; i += LANES) most = vmax(most, vsub(vload(x + i), vset(least)));
+    else
+        for (int i = 0; i < size; i += LANES) most = vmax(most, vabs(vload(x + i)));
+    return vgreatest(most);
+}
+INLINE float step_of(float reach, int floored) { return reach * (floored ? 1 / 255.0f : 1 / 127.0f); }
+INLINE float inverse_of(float step) { return step > 0 ? 1 / step : 0; }
+
+/* Round some inputs of one row of a chunk, whose kernel has `rows` rows; return the sum of the codes. */
+static int32_t round_row(const float *x, int size, int floored, float least, float inverse, code *to, int rows) {
+    vi sum = vzero();
+    const vf by = vset(inverse);
+    const size_t stride = 4 * (size_t)rows;
+    if (floored)
+        for (int i = 0; i < size; i += LANES) {
+            const vf v = vround(vmul(vsub(vload(x + i), vset(least)), by));
+            sum = store_codes(vsub(v, vset(128.0f)), to + (size_t)i * (size_t)rows, stride, sum);
+        }
+    else
+        for (int i = 0; i < size; i += LANES)
+            sum = store_codes(vmul(vload(x + i), by), to + (size_t)i * (size_t)rows, stride, sum);
+    return visum(sum);
+}
+
+INLINE const float *row_of(const input *in, int r) {
+    return in->x + (size_t)(in->index ? in->index[r] : r) * in->stride;
+}
+
+/* Least result of an activation, which becomes code -128: ACTIVATION_MINIMUM of engine/quantization/codes.py. */
+INLINE float least_of(const mg_decoder *d) { return d->model->sizes.activation == RELU ? 0.0f : -0.1701f; }
+
+/* Each thread rounds all rows for itself. */
+static rounded round_few(mg_decoder *d, team *team, const input *in, int size) {
+    scratch *mine = &d->scratch[team->thread];
+    code *codes = mine->codes;
+    const int rows = kernel_rows(in->rows);
+    for (int r = 0; r < in->rows; r++) {
+        const float *x = row_of(in, r);
+        if (in->norm) {
+            normalise(x, in->norm, size, mine->normed);
+            x = mine->normed;
+        }
+        mine->steps[r] = step_of(reach(x, size, in->floored, least_of(d)), in->floored);
+        mine->sums[r] =
+            round_row(x, size, in->floored, least_of(d), inverse_of(mine->steps[r]), codes + 4 * r, rows);
+    }
+    return (rounded){codes, mine->steps, mine->sums};
+}
+
+/* Normalise and measure a share of the rows. */
+static void measure_rows(mg_decoder *d, team *team, const input *in, int size) {
+    int victim = 0, from, to;
+    while (take(team, in->rows, 1, &victim, &from, &to)) {
+        const float *x = row_of(in, from);
+        if (in->norm) {
+            float *normed = d->h + (size_t)from * (size_t)size;
+            normalise(x, in->norm, size, normed);
+            x = normed;
+        }
+        d->steps[from] = step_of(reach(x, size, in->floored, least_of(d)), in->floored);
+        d->inverses[from] = inverse_of(d->steps[from]);
+    }
+}
+
+/* The threads share the rounding, by inputs: sharing it by rows, they would write to the same cache lines. */
+static rounded round_many(mg_decoder *d, team *team, const input *in, int size) {
+    enum { SHARE = 64 };
+    scratch *mine = &d->scratch[team->thread];
+    memset(mine->partial_sums, 0, (size_t)in->rows * sizeof(int32_t));
+    measure_rows(d, team, in, size);
+    end_phase(team);
+    const int threads = team->threads; /* that make codes; fewer may be left after that */
+    int victim = 0, share, end;
+    while (take(team, (size + SHARE - 1) / SHARE, 1, &victim, &share, &end)) {
+        const int first = share * SHARE, length = size - first < SHARE ? size - first : SHARE;
+        for (int r = 0, chunk = 0; chunk < chunks_of(in->rows); chunk++) {
+            const int start = chunk_start(in->rows, chunk), stop = chunk_start(in->rows, chunk + 1);
+            const int rows = kernel_rows(stop - start);
+            code *codes = (code *)d->codes + (size_t)chunk * MOST_ROWS * (size_t)size + (size_t)first * (size_t)rows;
+            for (; r < stop; r++) {
+                const float *x = in->norm ? d->h + (size_t)r * (size_t)size : row_of(in, r);
+                mine->partial_sums[r] += round_row(x + first, length, in->floored, least_of(d), d->inverses[r],
+                                                   codes + 4 * (r - start), rows);
+            }
+        }
+    }
+    end_phase(team);
+    if (has_left(team)) return (rounded){NULL, NULL, NULL};
+    for (int r = 0; r < in->rows; r++) {
+        mine->sums[r] = 0;
+        for (int t = 0; t < threads; t++) mine->sums[r] += d->scratch[t].partial_sums[r];
+    }
+    return (rounded){d->codes, d->steps, mine->sums};
+}
+
+/* Scale one row's sums of a panel, and store or add them; fc2_sums is given for floored codes. */
+INLINE void finish(const matrix *m, int p, const int32_t *sums, float step, int32_t code_sum, const int32_t *fc2_sums,
+                   float least, int how, int activation, float *to) {
+    for (int j = 0; j < PANEL; j += LANES) {
+        const vf scale = vload(m->scales + p * PANEL + j);
+        vf v;
+        if (fc2_sums) {
+            const int32_t *of_columns = fc2_sums + p * PANEL + j;
+            v = vmul(vmul(vints_sums(sums + j, OFFSET * code_sum, of_columns), vset(step)), scale);
+            v = vfma(vmul(vints(of_columns, 0), vset(least)), scale, v);
+        } else
+            v = vmul(vmul(vints(sums + j, OFFSET * code_sum), vset(step)), scale);
+        if (how == ADD) v = vadd(v, vload(to + j));
+        if (how == ACTIVATE) v = activate(activation, v);
+        vstore(to + j, v);
+    }
+}
+
+/* Multiply, and end the phase. */
+static void multiply(mg_decoder *d, team *team, const matrix *m, const input *in, const output *out,
+                     const int32_t *fc2_sums) {
+    if (has_left(team)) return;
+    const rounded a = in->rows <= FEW ? round_few(d, team, in, m->inputs) : round_many(d, team, in, m->inputs);
+    if (has_left(team)) return;
+    const int chunks = chunks_of(in->rows), activation = d->model->sizes.activation;
+    int32_t sums[16 * PANEL] __attribute__((aligned(64)));
+    int victim = 0, p, end;
+    while (take(team, m->outputs / PANEL, 1, &victim, &p, &end))
+        for (int r = 0, chunk = 0; chunk < chunks; chunk++) {
+            const int start = r, stop = chunk_start(in->rows, chunk + 1);
+            panel_sums(kernel_rows(stop - start), m->inputs / 4, m->codes + (size_t)p * PANEL * (size_t)m->inputs,
+                       a.codes + (size_t)chunk * MOST_ROWS * (size_t)m->inputs, sums);
+            for (; r < stop; r++) {
+                float *to = out->y + (size_t)(out->index ? out->index[r] : r) * out->stride + p * PANEL;
+                finish(m, p, sums + (r - start) * PANEL, a.steps[r], a.sums[r], fc2_sums, least_of(d), (int)out->how,
+                       activation, to);
+            }
+        }
+    end_phase(team);
+}
