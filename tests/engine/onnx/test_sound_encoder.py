@@ -76,7 +76,7 @@ def test_a_pulled_model_can_encode_without_its_weights(listening: Checkpoint, tm
     expected = encoder_of(listening, tmp_path / "cache").encode(noise(5))
     done = musicgen("model", "pull", listening.directory)
     assert done.code == 0, done.err
-    assert "preparing the audio encoder of mine" in done.err
+    assert "preparing mine for listening to sounds" in done.err
     pulled = find_checkpoint("mine", models_dir())
     assert pulled.weights == ()
     assert np.array_equal(encoder_of(pulled, pulled.directory).encode(noise(5)), expected)
