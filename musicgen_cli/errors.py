@@ -81,6 +81,12 @@ class UsageError(MusicgenError):
     exit_code = 2
 
 
+class NoAudioEncoderError(UsageError):
+    """The model can't go on from a sound: it has no audio encoder, and can't make the sound again."""
+
+    code = "no-audio-encoder"
+
+
 class InvalidValueError(UsageError):
     """A value is out of its range or of the wrong form."""
 
@@ -103,6 +109,12 @@ class NotFoundError(MusicgenError):
 
     code = "not-found"
     exit_code = 3
+
+
+class SourceGoneError(NotFoundError):
+    """A take from which another one is to be made isn't in the store any more, or has another sound."""
+
+    code = "source-gone"
 
 
 class ArtifactNotFoundError(NotFoundError):

@@ -33,7 +33,7 @@ class Range:
 
 
 # The fields of a request (the HTTP contract, `POST /predict`).
-DURATION = Range(0.5, 30.0, default=10.0, unit="s")
+DURATION = Range(0.5, 600.0, default=10.0, unit="s")  # of new sound; a service may allow less
 TEMPERATURE = Range(0.01, 2.0, default=1.0)
 TOP_K = Range(0, 1000, default=250)  # 0 = off
 TOP_P = Range(0.0, 1.0, default=0.9)  # 1 = off, 0 keeps the most likely token alone
@@ -52,11 +52,10 @@ CODEC_STRIDE = 8 * 5 * 4 * 4  # samples per frame; audiocraft, encodec_large_nq4
 FRAMES_PER_SECOND = SAMPLE_RATE // CODEC_STRIDE  # 50
 
 # The models' context length: they were trained on crops of 30 s (Copet et al. 2023, arXiv:2306.05284), 1500 frames.
-# DURATION may not exceed it. Caches and graphs are built for it, so changing it means building all graphs again.
+# Caches and graphs are built for it, so changing it means building all graphs again.
 CONTEXT_S = 30.0
 
 # A take that is longer than the context is made in windows, each of which begins with the end of the one before it.
-LONGEST_S = 600.0  # of the new sound
 OVERLAP = Range(1.0, 25.0, default=12.0, unit="s")  # audiocraft's extend_stride of 18 s leaves 12 s of 30
 
 # A sound that a take is made from.

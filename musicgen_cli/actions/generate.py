@@ -12,12 +12,12 @@ from typing import Any
 from musicgen_cli import limits
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.bars import overridden, with_duration
-from musicgen_cli.actions.library.takes import find_take, takes_of_set
+from musicgen_cli.actions.library.takes import fields_of, find_take, takes_of_set
 from musicgen_cli.actions.pool import as_done
+from musicgen_cli.actions.sources import inputs_of, with_context
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, ProgressListener
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
-from musicgen_cli.request_fields import PARAMETERS
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, check_tag
 from musicgen_cli.text import as_whole, number
 
@@ -155,7 +155,12 @@ def make(planned: PlannedTake, engine: Engine, store: Store, listener: ProgressL
     Raises:
         MusicgenError: Nothing was stored.
     """
-    return store_clip(planned, engine.generate(planned.request, listener), store)
+    return store_clip(planned, generate(planned, engine, store, listener), store)
+
+
+def generate(planned: PlannedTake, engine: Engine, store: Store, listener: ProgressListener) -> Clip:
+    """Make the clip of a planned take, from the sounds of other takes if its record says so; see `Engine.generate`."""
+    return engine.generate(planned.request, listener, inputs_of(planned.draft.extra, store))
 
 
 def store_clip(planned: PlannedTake, clip: Clip, store: Store) -> StoredTake:
@@ -173,7 +178,7 @@ def store_clip(planned: PlannedTake, clip: Clip, store: Store) -> StoredTake:
         seed=clip.seed,
         license=clip.license,
         elapsed_s=round(clip.elapsed_s, 3),
-        extra={**planned.draft.extra, **clip.extra},
+        extra=with_context({**planned.draft.extra, **clip.extra}),
     )
     artifact = store.put(clip.wav, draft)
     return StoredTake(artifact, clip, (*_warnings(planned.request, clip), *_same_sound(artifact, planned, store)))
@@ -209,7 +214,7 @@ def make_all(
 
     def work(pair: tuple[int, PlannedTake]) -> Clip:
         with listener_of(*pair) as listener:
-            return engine.generate(pair[1].request, listener)
+            return generate(pair[1], engine, store, listener)
 
     waiting: dict[int, Clip] = {}
 
@@ -231,15 +236,6 @@ def make_all(
     yield from stored
     if failure is not None:
         raise failure
-
-
-def fields_of(artifact: Artifact) -> dict[str, Any]:
-    """Return the prompt and the parameters of a take as fields of a request."""
-    fields = {field.name: artifact.params[field.name] for field in PARAMETERS if field.name in artifact.params}
-    fields["prompt"] = artifact.prompt
-    if artifact.seed is not None:
-        fields["seed"] = artifact.seed
-    return fields
 
 
 def fields_from(source: Artifact, *, variations: int = 1) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
-from musicgen_cli.errors import UsageError
+from musicgen_cli.errors import NoAudioEncoderError
 
 _FIRST_LAYER = "audio_encoder.encoder.layers.0.conv"
 _NORMS = (f"{_FIRST_LAYER}.parametrizations.weight.original0", f"{_FIRST_LAYER}.weight_g")
@@ -22,13 +22,9 @@ def has_audio_encoder(checkpoint: Checkpoint) -> bool:
     return any(tensors.read(name, *tensors.shapes[name]).any() for name in _NORMS if name in tensors)
 
 
-def require_audio_encoder(checkpoint: Checkpoint) -> None:
-    """
-    Refuse a checkpoint that has no audio encoder.
-
-    Raises:
-        UsageError: It has none.
-        CheckpointError, ModelAbsentError: As for `has_audio_encoder`.
-    """
-    if not has_audio_encoder(checkpoint):
-        raise UsageError(f"the model {checkpoint.name!r} has no audio encoder, so it can't listen to a sound")
+def refusal(checkpoint: Checkpoint, reason: str) -> NoAudioEncoderError:
+    """Return the error that a model without an audio encoder can't go on from a sound, for a reason about the sound."""
+    return NoAudioEncoderError(
+        f"{checkpoint.name} has no audio encoder, so it can only go on from takes that it made itself: {reason}",
+        hint="a model with an audio encoder can go on from any sound: `--model small`, for one",
+    )

@@ -35,7 +35,21 @@ class Inputs:
     """What a clip is made from beside its request."""
 
     continue_wav: bytes | None = None  # a sound file that the clip begins with, and the new sound goes on from
+    recipe: Recipe | None = None  # how that sound was made, for models that can't listen to it
+    melody_wav: bytes | None = None  # a sound file whose tune the new sound follows
     overlap: float = limits.OVERLAP.default  # seconds; of a clip that takes several windows of the model
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a clip was made, so that it can be made again; the WAVs in its `inputs` that have a recipe may be missing."""
+
+    request: GenerateRequest  # with its seed
+    inputs: Inputs = Inputs()
+    checkpoint: str | None = None  # the digest of the model
+
+
+NO_INPUTS = Inputs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +126,13 @@ class Engine(Protocol):
     origin: Origin  # what is known about it before the first clip
     slots: int  # clips that are generated at the same time; further calls wait
 
-    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         """
         Generate one clip.
 
-        A local engine draws a seed for a request without one and records it in the clip. The same request with the same
-        seed gives the same bytes, whatever else is generated at the same time.
+        A local engine draws a seed for a request without one and records it in the clip. The same request and inputs
+        with the same seed give the same bytes, whatever else is generated at the same time. The duration of the request
+        is that of the new sound; the clip of a continuation is longer by the sound that it goes on from.
 
         Raises:
             MusicgenError: Any failure that can be explained. There is no partial result.

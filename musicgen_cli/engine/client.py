@@ -19,7 +19,7 @@ from musicgen_cli import limits, network
 from musicgen_cli._version import __version__
 from musicgen_cli.audio.wav import is_silent
 from musicgen_cli.contract import Answer, GenerateRequest, read_answer
-from musicgen_cli.engine.base import Clip, Origin, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
 from musicgen_cli.engine.responses import (
     JSON_BYTES,
     connection_error,
@@ -85,7 +85,7 @@ class RemoteEngine:
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {api_key}"
 
-    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         """
         Send the request and wait for its clip.
 
@@ -96,6 +96,8 @@ class RemoteEngine:
             ServiceError: An error status, or a connection that broke.
             BadAnswerError: An answer that does not follow the contract.
         """
+        if inputs != NO_INPUTS:
+            raise UsageError(f"{self.url} can't make music from a sound", hint="`--local` can")
         started = time.monotonic()
         warnings: list[str] = []
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Engine, Origin, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, Clip, Engine, Inputs, Origin, ProgressListener
 from musicgen_cli.errors import NO_SERVICE_HINT, NoServiceError, ServiceError, ServiceUnreachableError
 from musicgen_cli.limits import BACKOFF_FIRST_S, BACKOFF_MOST_S
 from musicgen_cli.text import number
@@ -53,7 +53,7 @@ class Fleet:
         self._changed = threading.Condition()  # guards the members' state and `_outage_since`
         self._outage_since: float | None = None  # when the last service went down; None while one is up
 
-    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         """
         Generate one clip on the least busy service; if that cannot be reached, on another.
 
@@ -65,7 +65,7 @@ class Fleet:
         while True:
             member = self._acquire()
             try:
-                clip = member.engine.generate(request, listener)
+                clip = member.engine.generate(request, listener, inputs)
             except ServiceUnreachableError as err:
                 self._release(member, err)
                 continue

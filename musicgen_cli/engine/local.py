@@ -11,27 +11,31 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import partial
 from typing import Generic, Protocol, TypeVar
+
+import numpy as np
 
 from musicgen_cli import limits
 from musicgen_cli.audio import wav
 from musicgen_cli.audio.source import read_source
+from musicgen_cli.checkpoint.audio_encoder import refusal
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Inputs, Origin, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray, num_frames, num_samples
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
 from musicgen_cli.engine.decoding.scheduler import Scheduler
+from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.decoding.sound_encoder import SoundEncoder
 from musicgen_cli.engine.decoding.windows import Window
-from musicgen_cli.engine.take import TakeInProgress, plan_take
+from musicgen_cli.engine.stages import SharedProgress, Stage, plan_stages
+from musicgen_cli.engine.take import TakeInProgress, context_samples
 from musicgen_cli.engine.tokenizer import explained, load_tokenizer
 from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
 from musicgen_cli.errors import CheckpointError
-
-NO_INPUTS = Inputs()
 
 _TRAINED_TOKENS = 512  # of a text: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 3.1.2
 _CACHED_PROMPTS = 4  # a prompt is mostly repeated at once, with other seeds
@@ -79,30 +83,24 @@ class LocalEngine(Generic[Conditioning]):
         Generate one clip. Safe to call from any number of threads at once.
 
         A request without a seed gets a random one, which the clip records. The same request and inputs with the same
-        seed give the same bytes, whatever else is generated meanwhile. The duration of the request, at most
-        `limits.LONGEST_S`, is that of the new sound; the clip of a continuation is longer by the sound that it goes on
-        from. Of `extra`, `windows` and `overlap` say that there were several windows, and `context_s` how much of that
-        sound the model has read.
+        seed give the same bytes, whatever else is generated meanwhile. The duration of the request is that of the new
+        sound; the clip of a continuation is longer by the sound that it goes on from. Of `extra`, `windows` and
+        `overlap` say that there were several windows, and `context_s` how much of that sound the model has read.
 
         Raises:
             EngineError: The model fails, or its output is NaN or infinite.
             InvalidValueError: The duration or an input is out of range or can't be used.
-            UsageError: The model has no audio encoder to continue a sound with.
+            NoAudioEncoderError: The model can't go on from the sound.
         """
         started = time.perf_counter()
         seed = secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed
-        rate, channels, hop = self.shape.codec.rate, self.shape.decoder.channels, self.shape.codec.hop
-        source = None
-        if inputs.continue_wav is not None:
-            source = read_source(inputs.continue_wav, rate=rate, channels=channels)
-        plan = plan_take(self.shape, request.duration, inputs.overlap, source)
-        codes = self.sound_encoder.encode(plan.context_samples(hop)) if source else None
-        conditioning = self._encode(request.prompt) if request.prompt else None
-        take = TakeInProgress(plan, self.shape, self.model.audio_stream(), listener)
-        for window in plan.windows:
-            given = None if codes is None else codes[:, codes.shape[1] - window.given :]
-            codes = self._decode(take, window, Sampling.of(request, seed), conditioning, given)
-        content, warnings = take.end()
+        request = request.model_copy(update={"seed": seed})
+        can_encode = inputs.continue_wav is not None and self.sound_encoder.is_available
+        stages = plan_stages(self._checkpoint, self.shape, request, inputs, can_encode=can_encode)
+        if len(stages) > 1:
+            listener.note(f"{self._checkpoint.name} makes the sound again that it goes on from")
+        content, warnings = self._make(stages, listener)
+        plan = stages[-1].plan
         return Clip(
             wav=content,
             info=wav.inspect(content),
@@ -113,23 +111,60 @@ class LocalEngine(Generic[Conditioning]):
             extra={
                 "checkpoint": self._checkpoint.digest,
                 "sampler": SAMPLER_VERSION,
-                **({"context_s": round(plan.context * hop / rate, 3)} if source else {}),
+                **(
+                    {"context_s": round(plan.context * self.shape.codec.hop / self.shape.codec.rate, 3)}
+                    if plan.beginning
+                    else {}
+                ),
                 **({"windows": len(plan.windows), "overlap": inputs.overlap} if len(plan.windows) > 1 else {}),
             },
             warnings=(*warnings, *self._length(request.prompt), *self._unknown_words(request.prompt)),
         )
 
-    def _decode(
-        self,
-        take: TakeInProgress,
-        window: Window,
-        sampling: Sampling,
-        conditioning: Conditioning | None,
-        given: IntArray | None,
-    ) -> IntArray:
-        """Decode one window, and return its codes, those included that it begins with."""
-        sequence = take.new_sequence(window, sampling, given)
-        return self._scheduler.run(sequence, conditioning, lambda _done, _total: take.advance(window, sequence))
+    def _make(self, stages: list[Stage], listener: ProgressListener) -> tuple[bytes, tuple[str, ...]]:
+        """Make a clip, and before it what it goes on from if that has to be made again; return its WAV and warnings."""
+        decoder, codec = self.shape.decoder, self.shape.codec
+        steps = [stage.plan.steps(decoder.codebooks, decoder.channels) for stage in stages]
+        codes: IntArray | None = None
+        content, warnings = b"", tuple[str, ...]()
+        for i, stage in enumerate(stages):
+            source = stage.source
+            if source is not None:
+                codes = self.sound_encoder.encode(context_samples(stage.plan, source, self.shape))
+            elif i:
+                if i == len(stages) - 1 and content != stage.inputs.continue_wav:
+                    raise refusal(self._checkpoint, "this one came out different when it was made again")
+                source = read_source(content, rate=codec.rate, channels=decoder.channels)
+            take = TakeInProgress(
+                *(stage.plan, source, self.shape, self.model.audio_stream()), SharedProgress(listener, steps, i)
+            )
+            codes = self._decode(stage, take, codes)
+            content, warnings = take.end()
+        return content, warnings
+
+    def _decode(self, stage: Stage, take: TakeInProgress, codes: IntArray | None) -> IntArray:
+        """
+        Decode the windows of one stage.
+
+        Args:
+            codes: Those that end where the stage begins, shape ``(codebooks, frames)``; None for none.
+
+        Returns:
+            The codes of its context, then the new ones, shape ``(codebooks, frames)``.
+        """
+        request, known = stage.request, stage.plan.context
+        assert request.seed is not None
+        conditioning = self._encode(request.prompt) if request.prompt else None
+        sampling = Sampling.of(request, request.seed)
+        made = np.empty((self.shape.decoder.codebooks, 0), np.int64)
+        if codes is not None:
+            made = codes[:, codes.shape[1] - known :]
+        for window in stage.plan.windows:
+            given = made[:, window.start : window.start + window.given] if window.given else None
+            sequence = take.new_sequence(window, sampling, given)
+            new = self._scheduler.run(sequence, conditioning, partial(_advance, take, window, sequence))
+            made = np.concatenate([made[:, : window.start], new], axis=1)
+        return made
 
     def tokenize(self, prompt: str) -> list[int]:
         """
@@ -174,3 +209,7 @@ class LocalEngine(Generic[Conditioning]):
                 if len(self._prompts) > _CACHED_PROMPTS:
                     self._prompts.popitem(last=False)
             return self._prompts[prompt]
+
+
+def _advance(take: TakeInProgress, window: Window, sequence: Sequence, _done: int, _total: int) -> None:
+    take.advance(window, sequence)

@@ -29,39 +29,66 @@ from musicgen_cli.text import number
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """
+    What a clip goes on from, as numbers.
+
+    Codes that are computed from samples end where these do. Codes from which the samples were made may go on for a part
+    of a frame, their overhang, which is then the beginning of the new sound.
+    """
+
+    samples: int  # of one channel
+    frames: int  # whose codes are or will be known, the last ones of the sound
+    overhang: int = 0  # samples by which the last code's sound is longer than the sound; less than a frame
+
+
+@dataclass(frozen=True, slots=True)
 class TakePlan:
     """What is to be made; frames are those of the codec, and the first one is the first of the context."""
 
     samples: int  # new ones, per channel
     windows: list[Window]
-    source: Source | None = None  # what it goes on from
+    beginning: Beginning | None = None  # what it goes on from
 
     @property
     def context(self) -> int:
         """Frames at the end of the source that the model reads."""
         return self.windows[0].given
 
-    def context_samples(self, hop: int) -> FloatArray:
-        """Return the end of the source that is encoded."""
-        assert self.source is not None
-        samples: FloatArray = self.source.samples[:, self.source.frames - self.context * hop :]
-        return samples
+    @property
+    def all_samples(self) -> int:
+        """Samples of the clip, per channel."""
+        return self.samples + (self.beginning.samples if self.beginning else 0)
+
+    def steps(self, codebooks: int, channels: int) -> int:
+        """Return the number of decoder steps, without those that read known codes."""
+        return sum(window.pattern(codebooks, channels).steps - window.given for window in self.windows)
+
+    def as_beginning(self, hop: int) -> Beginning:
+        """Return the clip as what another one goes on from, with the codes that were known and made."""
+        overhang = self.beginning.overhang if self.beginning else 0
+        return Beginning(self.all_samples, self.windows[-1].end, overhang + self.new_frames * hop - self.samples)
+
+    @property
+    def new_frames(self) -> int:
+        """Frames that are generated."""
+        return self.windows[-1].end - self.context
 
 
-def plan_take(shape: Shape, duration: float, overlap: float, source: Source | None) -> TakePlan:
+def plan_take(shape: Shape, duration: float, overlap: float, beginning: Beginning | None) -> TakePlan:
     """
     Divide a clip into windows.
 
     Args:
         duration: Of the new sound, in seconds.
         overlap: Seconds of each window that are the end of the one before it.
-        source: What it goes on from; None for nothing.
+        beginning: What it goes on from; None for nothing.
 
     Raises:
-        InvalidValueError: The duration or the overlap is out of range, or the end of the source is silent.
+        InvalidValueError: The duration or the overlap is out of range.
     """
-    if not 0 < duration <= limits.LONGEST_S:
-        raise InvalidValueError(f"duration must be at most {number(limits.LONGEST_S)} s, got {number(duration)}")
+    if not 0 < duration <= limits.DURATION.high:
+        raise InvalidValueError(f"duration must be at most {number(limits.DURATION.high)} s, got {number(duration)}")
     if overlap not in limits.OVERLAP:
         raise InvalidValueError(f"overlap must be {limits.OVERLAP}, got {number(overlap)}")
     rate, hop = shape.codec.rate, shape.codec.hop
@@ -69,40 +96,55 @@ def plan_take(shape: Shape, duration: float, overlap: float, source: Source | No
     def frames(seconds: float) -> int:
         return num_frames(num_samples(seconds, rate), hop)
 
-    samples, longest = num_samples(duration, rate), frames(limits.CONTEXT_S)
-    new, overlapping = num_frames(samples, hop), frames(overlap)
-    if source is None:
-        return TakePlan(samples, plan_windows(new, longest=longest, overlap=overlapping))
-    context = context_of(source.frames // hop, new, longest=longest, overlap=overlapping)
-    plan = TakePlan(samples, plan_windows(new, context=context, longest=longest, overlap=overlapping), source)
-    if np.abs(plan.context_samples(hop)).max() < SILENCE:
-        seconds = number(round(context * hop / rate, 1))
+    samples, longest, overlapping = num_samples(duration, rate), frames(limits.CONTEXT_S), frames(overlap)
+    if beginning is None:
+        return TakePlan(samples, plan_windows(num_frames(samples, hop), longest=longest, overlap=overlapping))
+    new = num_frames(samples - beginning.overhang, hop)
+    context = context_of(beginning.frames, new, longest=longest, overlap=overlapping)
+    return TakePlan(samples, plan_windows(new, context=context, longest=longest, overlap=overlapping), beginning)
+
+
+def context_samples(plan: TakePlan, source: Source, shape: Shape) -> FloatArray:
+    """
+    Return the end of the source that is encoded.
+
+    Raises:
+        InvalidValueError: It is silent.
+    """
+    codec = shape.codec
+    samples: FloatArray = source.samples[:, source.frames - plan.context * codec.hop :]
+    if np.abs(samples).max() < SILENCE:
+        seconds = number(round(samples.shape[1] / codec.rate, 1))
         raise InvalidValueError(f"the last {seconds} s of the sound are silent: there is nothing to go on from")
-    return plan
+    return samples
 
 
 class TakeInProgress:
     """Collects what the sequences of one clip make, in their order."""
 
-    def __init__(self, plan: TakePlan, shape: Shape, stream: AudioStream, listener: ProgressListener) -> None:
+    def __init__(
+        self, plan: TakePlan, source: Source | None, shape: Shape, stream: AudioStream, listener: ProgressListener
+    ) -> None:
         """
         Begin with the source, if there is one.
 
         Args:
+            source: That of the plan's beginning.
             stream: Decodes the codes, those of the context included.
+            listener: Receives the steps and the samples.
         """
         self._plan, self._shape, self._stream, self._listener = plan, shape, stream, listener
         self._rate, channels = shape.codec.rate, shape.decoder.channels
         self._done = 0  # steps
-        self._total = sum(self._pattern(window).steps - window.given for window in plan.windows)
+        self._total = plan.steps(shape.decoder.codebooks, channels)
         self._steps_before = 0  # those of windows before the one that is being decoded
         self._seam: Seam | None = None
-        kept = plan.source.pcm if plan.source else np.empty((channels, 0), np.int16)
-        self._recording = Recording(kept.shape[1] + plan.samples, sample_rate=self._rate, channels=channels)
-        if plan.source:
+        self._recording = Recording(plan.all_samples, sample_rate=self._rate, channels=channels)
+        if source is not None and plan.beginning is not None:
             fade = round(FADE_S * self._rate)
-            self._seam = Seam(self._recording.as_floats(kept[:, -fade:]), plan.context * shape.codec.hop)
-            self._listener.sound(self._recording.keep(kept[:, :-fade]), self._rate, channels)
+            context = plan.context * shape.codec.hop - plan.beginning.overhang
+            self._seam = Seam(self._recording.as_floats(source.pcm[:, -fade:]), context)
+            self._listener.sound(self._recording.keep(source.pcm[:, :-fade]), self._rate, channels)
 
     def new_sequence(self, window: Window, sampling: Sampling, given: IntArray | None) -> Sequence:
         """
@@ -111,8 +153,10 @@ class TakeInProgress:
         Args:
             given: The codes that the window begins with, shape ``(codebooks, window.given)``; None for none.
         """
-        # Counted from the beginning of the source, so that going on with its seed uses none of its random numbers.
-        before = self._plan.source.frames // self._shape.codec.hop - self._plan.context if self._plan.source else 0
+        before = 0
+        if beginning := self._plan.beginning:
+            # Counted from the start of the source, so that going on with its seed uses none of its random numbers.
+            before = (beginning.samples + beginning.overhang) // self._shape.codec.hop - self._plan.context
         return Sequence(
             self._pattern(window),
             sampling,

@@ -35,7 +35,7 @@ def create_app(
     *,
     hosts: Collection[str] = (),
     api_keys: Sequence[str] = (),
-    max_duration: float = limits.DURATION.high,
+    max_duration: float = limits.CONTEXT_S,
     log_prompts: bool = False,
     body_s: float = BODY_S,
 ) -> FastAPI:

@@ -47,7 +47,7 @@ class Arguments(BaseModel):
     precision: str | None = None
     slots: int = Field(8, ge=1)  # clips that each replica generates at the same time
     queue: int = Field(limits.QUEUE, ge=0)  # requests that may wait in each replica
-    max_duration: float = Field(limits.DURATION.high, ge=limits.DURATION.low, le=limits.DURATION.high)
+    max_duration: float = Field(limits.CONTEXT_S, ge=limits.DURATION.low, le=limits.DURATION.high)
     log_prompts: bool = False
     allow_host: str = ""  # further names accepted in the Host header, separated by commas
     replicas: int = Field(1, ge=0)  # with autoscaling, the minimum

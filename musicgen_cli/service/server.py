@@ -47,7 +47,7 @@ class ServeOptions:
     queue_limit: int = limits.QUEUE  # requests that may wait
     api_keys: Sequence[str] = field(default=(), repr=False)  # one of which every request but `/health` must have
     allow_hosts: Collection[str] = ()  # further names accepted in the Host header; "*": all
-    max_duration: float = limits.DURATION.high  # in seconds; longer requests are clamped to it
+    max_duration: float = limits.CONTEXT_S  # in seconds; longer requests are clamped to it
     log_prompts: bool = False  # write prompts to the log
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ pytest.importorskip("tokenizers", reason="needs the extra local")
 from musicgen_cli.audio.wav import inspect, pcm16_wav
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Inputs, NullListener, ProgressListener
+from musicgen_cli.engine.base import Clip, Inputs, NullListener, ProgressListener, Recipe
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.pcm import Recording
 from musicgen_cli.engine.decoding.sampling import Sampling
 from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.local import LocalEngine
 from musicgen_cli.engine.onnx.engine import OnnxEngine
-from musicgen_cli.errors import InvalidValueError, UsageError
+from musicgen_cli.errors import InvalidValueError, NoAudioEncoderError, UsageError
 from tests.support import clips
 from tests.support.decoding import decode
 from tests.support.listeners import RaisingListener, RecordingListener
@@ -39,7 +40,7 @@ def request(**fields: Any) -> GenerateRequest:
 
 
 def generate(engine: LocalEngine[Any], listener: ProgressListener | None = None, **fields: Any) -> Clip:
-    inputs = Inputs(**{name: fields.pop(name) for name in ("continue_wav", "overlap") if name in fields})
+    inputs = Inputs(**{name: fields.pop(name) for name in ("continue_wav", "recipe", "overlap") if name in fields})
     return engine.generate(request(**fields), listener or NullListener(), inputs)
 
 
@@ -245,6 +246,69 @@ def test_a_sound_that_ends_in_silence_is_refused(listening_engine: OnnxEngine) -
 def test_a_model_without_an_audio_encoder_cant_go_on(engine: OnnxEngine) -> None:
     """The bundled one has none; nothing is made."""
     listener = RecordingListener()
-    with pytest.raises(UsageError, match="'nano' has no audio encoder"):
+    with pytest.raises(UsageError, match="nano has no audio encoder"):
         generate(engine, listener, continue_wav=sound(1.0), duration=1.0)
     assert listener.steps == []
+
+
+def recipe_of(clip: Clip, **fields: Any) -> Recipe:
+    """Return how a clip was made."""
+    inputs = Inputs(**{name: fields.pop(name) for name in ("recipe", "overlap") if name in fields})
+    return Recipe(request(**fields), inputs, clip.extra["checkpoint"])
+
+
+def test_a_model_without_an_audio_encoder_goes_on_from_its_own(engine: OnnxEngine) -> None:
+    """
+    Makes again what the sound went on from, and then the sound, whose codes it then knows.
+
+    Neither sound ends where a frame does; what is left of its last frame is the beginning of the new one.
+    """
+    first = generate(engine, duration=2.013, seed=1)
+    first_recipe = recipe_of(first, duration=2.013, seed=1)
+    second = generate(engine, duration=1.509, seed=2, continue_wav=first.wav, recipe=first_recipe)
+    second_recipe = recipe_of(second, duration=1.509, seed=2, recipe=first_recipe)
+    listener = RecordingListener()
+    third = generate(engine, listener, duration=1.0, seed=3, continue_wav=second.wav, recipe=second_recipe)
+
+    assert second.info.frames == round(2.013 * RATE) + round(1.509 * RATE)
+    assert third.info.frames == second.info.frames + RATE
+    assert np.array_equal(pcm_of(second)[:, : first.info.frames - 320], pcm_of(first)[:, :-320])
+    assert np.array_equal(pcm_of(third)[:, : second.info.frames - 320], pcm_of(second)[:, :-320])
+    assert [done for done, _ in listener.steps] == sorted(done for done, _ in listener.steps)
+    assert listener.steps[-1] == (listener.steps[-1][1],) * 2
+    assert len({total for _, total in listener.steps}) == 1
+    assert listener.pcm == third.wav[HEADER_BYTES:]
+    assert generate(engine, duration=1.0, seed=3, continue_wav=second.wav, recipe=second_recipe).wav == third.wav
+
+
+def test_going_on_with_the_same_seed_is_one_longer_take(engine: OnnxEngine) -> None:
+    """The codes are known exactly and the random numbers go on, so only the model's view of the beginning differs."""
+    first = generate(engine, duration=2.0, seed=4)
+    second = generate(
+        engine, duration=1.0, seed=4, continue_wav=first.wav, recipe=recipe_of(first, duration=2.0, seed=4)
+    )
+    whole = generate(engine, duration=3.0, seed=4)
+
+    assert np.abs(pcm_of(second)[:, : 2 * RATE - 2000] - pcm_of(whole)[:, : 2 * RATE - 2000]).max() <= 1
+    assert second.info.frames == whole.info.frames
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"seed": 9}, "this one came out different"),
+        ({"duration": 1.5}, "this one isn't what its recipe makes"),
+        ({"checkpoint": "another"}, "this one was made by another model"),
+        ({"recipe": Recipe(request(), Inputs(continue_wav=b"import"), "")}, "this one was made by another model"),
+    ],
+)
+def test_a_sound_that_cant_be_made_again_is_refused(engine: OnnxEngine, change: dict[str, Any], reason: str) -> None:
+    """With the reason."""
+    clip = generate(engine, duration=1.0, seed=4)
+    checkpoint = change.pop("checkpoint", None)
+    recipe = recipe_of(clip, **{"duration": 1.0, "seed": 4, **change})
+    if checkpoint:
+        recipe = replace(recipe, checkpoint=checkpoint)
+    with pytest.raises(NoAudioEncoderError, match=reason) as caught:
+        generate(engine, duration=1.0, continue_wav=clip.wav, recipe=recipe)
+    assert "--model small" in str(caught.value.hint)

@@ -10,7 +10,7 @@ from math import pi, sin
 
 from musicgen_cli.audio import wav
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Origin, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
 
 STEPS = 8
 _HOLD_S = 120.0  # a test that forgot to release the engine fails after this
@@ -44,7 +44,7 @@ class FakeEngine:
         """Let requests go on."""
         self._released.set()
 
-    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         self.requests.append(request)
         if request.seed is None:
             request = request.model_copy(update={"seed": random.randrange(2**53)})

@@ -17,7 +17,7 @@ from ray import serve
 from ray.cluster_utils import Cluster
 
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, ProgressListener
 from musicgen_cli.service.cluster import Arguments, application, build
 from tests.support.fake_engine import FakeEngine
 from tests.support.programs import TOP
@@ -31,10 +31,10 @@ _REQUESTS_FILE = "FAKE_ENGINE_REQUESTS"  # the environment variable that names i
 class RecordingEngine(FakeEngine):
     """Writes each request to a file, because it runs in another process than the test."""
 
-    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         with Path(os.environ[_REQUESTS_FILE]).open("a") as file:
             file.write(request.model_dump_json() + "\n")
-        return super().generate(request, listener)
+        return super().generate(request, listener, inputs)
 
 
 class RecordedEngines:

@@ -14,7 +14,7 @@ import sys
 import threading
 
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, ProgressListener
 from musicgen_cli.errors import MusicgenError
 from musicgen_cli.service.server import ServeOptions, serve
 from tests.support.fake_engine import FakeEngine
@@ -24,10 +24,10 @@ failure = options.pop("failure", None)
 
 
 class HeldEngine(FakeEngine):
-    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         listener.step(1, 8)
         sys.stdin.readline()
-        return super().generate(request, listener)
+        return super().generate(request, listener, inputs)
 
     def close(self) -> None:
         print("closed", flush=True)

@@ -6,7 +6,7 @@ import threading
 
 from musicgen_cli.audio.wav import inspect
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Origin, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
 from musicgen_cli.errors import EngineError
 from tests.support import fakes
 
@@ -22,7 +22,7 @@ class Together:
         self._all = threading.Barrier(slots, timeout=20)
         self._turns: dict[int, threading.Event] = {}
 
-    def generate(self, request: GenerateRequest, listener: ProgressListener) -> Clip:
+    def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         assert request.seed is not None
         mine = self._turns[request.seed] = threading.Event()
         self._all.wait()

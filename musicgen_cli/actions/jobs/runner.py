@@ -19,7 +19,7 @@ from pathlib import Path
 
 from musicgen_cli import settings
 from musicgen_cli.actions.engines import EngineConfig, LogReporter, open_engine
-from musicgen_cli.actions.generate import expected_bytes, store_clip
+from musicgen_cli.actions.generate import expected_bytes, generate, store_clip
 from musicgen_cli.actions.jobs.api_key import key_for
 from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.job_queue import JobQueue
@@ -107,7 +107,7 @@ class Runner:
             with self._cancellable(job, engine):
                 planned = job.planned
                 self._store.check_free_space(expected_bytes(planned))
-                clip = engine.generate(planned.request, listener)
+                clip = generate(planned, engine, self._store, listener)
             self._await_turn(job)
             take = store_clip(planned, clip, self._store)
             self._queue.complete(listener.job, take.artifact, take.warnings)

@@ -6,7 +6,7 @@ import re
 import shlex
 from itertools import groupby
 
-from musicgen_cli.actions.generate import fields_of
+from musicgen_cli.actions.library.takes import fields_of
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.request_fields import PARAMETERS

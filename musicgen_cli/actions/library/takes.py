@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from musicgen_cli.errors import AmbiguousIdError, ArtifactNotFoundError, NotFoundError
+from musicgen_cli.request_fields import PARAMETERS
 from musicgen_cli.store import Artifact, Filter, Store
 from musicgen_cli.store.digest import parse_id
 from musicgen_cli.store.names import is_name, name_tag
@@ -119,3 +121,12 @@ def _complete(ref: str) -> str | None:
     """Return the whole of a complete id that may be written without its prefix; None if it is not complete."""
     prefix, is_complete = parse_id(ref) or ("", False)
     return prefix if is_complete else None
+
+
+def fields_of(artifact: Artifact) -> dict[str, Any]:
+    """Return the prompt and the parameters of a take as fields of a request."""
+    fields = {field.name: artifact.params[field.name] for field in PARAMETERS if field.name in artifact.params}
+    fields["prompt"] = artifact.prompt
+    if artifact.seed is not None:
+        fields["seed"] = artifact.seed
+    return fields

@@ -26,13 +26,12 @@ class CodecEncoder(Protocol):
 class SoundEncoder(Protocol):
     """What an engine encodes sounds with; safe to call from many threads at once."""
 
-    def encode(self, samples: FloatArray) -> IntArray:
-        """
-        Encode a sound, as `encode_sound` does.
+    @property
+    def is_available(self) -> bool:
+        """Whether the model has an audio encoder."""
 
-        Raises:
-            UsageError: The model has no audio encoder.
-        """
+    def encode(self, samples: FloatArray) -> IntArray:
+        """Encode a sound, as `encode_sound` does."""
 
 
 def encode_sound(encoder: CodecEncoder, shape: CodecShape, samples: FloatArray) -> IntArray:

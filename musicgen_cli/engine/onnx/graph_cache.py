@@ -30,7 +30,6 @@ from pathlib import Path
 import numpy as np
 
 from musicgen_cli import atomic
-from musicgen_cli.checkpoint.audio_encoder import require_audio_encoder
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray, Tensors, WrappedTensors
@@ -118,10 +117,7 @@ def prepare_encoder_graphs(
     Raises:
         CheckpointError, EngineError: As for `prepare_graphs`.
         ModelAbsentError: The weights of the model were not kept, nor these graphs.
-        UsageError: The model has no audio encoder.
     """
-    if checkpoint.weights:
-        require_audio_encoder(checkpoint)
     return prepare_folder(
         cache_dir / "graphs" / f"{checkpoint.digest}-encoder-v{ENCODER_FORMAT}",
         _EncoderBuilder(checkpoint, shape),

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from musicgen_cli.checkpoint.audio_encoder import has_audio_encoder
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
@@ -36,12 +37,17 @@ class OnnxSoundEncoder:
         self._lock = threading.Lock()
         self._graphs: Graphs | None = None
 
+    @property
+    def is_available(self) -> bool:
+        """Whether the model has an audio encoder; taken to be so where its weights weren't kept."""
+        return not self._checkpoint.weights or has_audio_encoder(self._checkpoint)
+
     def encode(self, samples: FloatArray) -> IntArray:
         """
         Encode a sound; see `decoding.sound_encoder.encode_sound`.
 
         Raises:
-            UsageError, CheckpointError, EngineError, ModelAbsentError: As for `prepare_encoder_graphs`.
+            CheckpointError, EngineError, ModelAbsentError: As for `prepare_encoder_graphs`.
         """
         with self._lock:
             if self._graphs is None:

@@ -6,7 +6,7 @@ import torch
 from transformers import EncodecConfig
 from transformers.models.encodec.modeling_encodec import EncodecEncoder
 
-from musicgen_cli.checkpoint.audio_encoder import require_audio_encoder
+from musicgen_cli.checkpoint.audio_encoder import has_audio_encoder
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
@@ -25,16 +25,19 @@ class TorchSoundEncoder:
     def __init__(self, checkpoint: Checkpoint, shape: Shape, device: ExclusiveDevice) -> None:
         self._checkpoint, self._shape, self._device = checkpoint, shape, device
 
+    @property
+    def is_available(self) -> bool:
+        """Whether the model has an audio encoder."""
+        return has_audio_encoder(self._checkpoint)
+
     def encode(self, samples: FloatArray) -> IntArray:
         """
         Encode a sound; see `decoding.sound_encoder.encode_sound`.
 
         Raises:
-            UsageError: The model has no audio encoder.
             CheckpointError: The checkpoint lacks a tensor, or has one that can't be used.
             EngineError: PyTorch can't run it.
         """
-        require_audio_encoder(self._checkpoint)
         return encode_sound(_Loaded(self._checkpoint, self._shape, self._device), self._shape.codec, samples)
 
 

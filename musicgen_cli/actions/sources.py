@@ -1,0 +1,119 @@
+"""
+The sounds that a take is made from: other takes, which its record names.
+
+A record's `extra` has `continue` for the take that it goes on from and `melody` for the one whose tune it follows, each
+with `id` and `content_hash`, and `overlap` in seconds if it was given. From these members alone a take can be made, now
+or as a job, and made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from musicgen_cli import limits
+from musicgen_cli.actions.library.takes import fields_of
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.engine.base import Inputs, Recipe
+from musicgen_cli.errors import ArtifactNotFoundError, InvalidValueError, SourceGoneError
+from musicgen_cli.store import Artifact, Store
+from musicgen_cli.text import number
+
+CONTINUE, MELODY, OVERLAP = "continue", "melody", "overlap"
+_MOST_RECIPES = 64  # of takes that went on from each other
+
+
+def members(source: Artifact | None, melody: Artifact | None, overlap: float | None) -> dict[str, Any]:
+    """
+    Return the members of a record's `extra` for a take that is to be made from others.
+
+    Args:
+        source: What it goes on from.
+        melody: Whose tune it follows.
+        overlap: In seconds; None is the default.
+
+    Raises:
+        InvalidValueError: The overlap is out of range.
+    """
+    if overlap is not None and overlap not in limits.OVERLAP:
+        raise InvalidValueError(f"overlap must be {limits.OVERLAP}, got {number(overlap)}")
+    extra: dict[str, Any] = {}
+    for name, take in ((CONTINUE, source), (MELODY, melody)):
+        if take is not None:
+            extra[name] = {"id": take.id, "content_hash": take.content_hash}
+    if overlap is not None:
+        extra[OVERLAP] = overlap
+    return extra
+
+
+def inputs_of(extra: Mapping[str, Any], store: Store) -> Inputs:
+    """
+    Read the sounds that a take is to be made from.
+
+    Args:
+        extra: Of its record, with the members that `members` returns.
+
+    Raises:
+        SourceGoneError: One of them isn't in the store any more.
+        DamagedError: The audio of one is damaged.
+    """
+    inputs = _without_sounds(extra)
+    if CONTINUE in extra:
+        source = _take(extra[CONTINUE], store)
+        inputs = replace(inputs, continue_wav=store.read_blob(source), recipe=_recipe(source, store))
+    if MELODY in extra:
+        inputs = replace(inputs, melody_wav=store.read_blob(_take(extra[MELODY], store)))
+    return inputs
+
+
+def with_context(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `extra` of a finished take, in which what the model has read of its source stands beside its id."""
+    merged = dict(extra)
+    if (context_s := merged.pop("context_s", None)) is not None and CONTINUE in merged:
+        merged[CONTINUE] = {**merged[CONTINUE], "context_s": context_s}
+    return merged
+
+
+def _without_sounds(extra: Mapping[str, Any]) -> Inputs:
+    return Inputs(overlap=extra.get(OVERLAP, limits.OVERLAP.default))
+
+
+def _take(member: Mapping[str, Any], store: Store) -> Artifact:
+    """Return the take that a member names, if it still has the same sound."""
+    try:
+        take = store.get(member["id"])
+    except ArtifactNotFoundError as err:
+        raise SourceGoneError(
+            f"{member['id']}, which the take is made from, was removed",
+            hint="`musicgen undo` brings back what was removed last",
+        ) from err
+    if take.content_hash != member["content_hash"]:
+        raise SourceGoneError(f"{member['id']}, which the take is made from, has another sound now")
+    return take
+
+
+def _recipe(take: Artifact, store: Store, left: int = _MOST_RECIPES) -> Recipe | None:
+    """
+    Return how a take was made, without its sounds; None if its record doesn't tell, as that of an import.
+
+    Args:
+        left: The most takes that may have gone on from each other.
+    """
+    extra = take.extra or {}
+    if take.seed is None or "checkpoint" not in extra or MELODY in extra or not left:
+        return None
+    inputs = _without_sounds(extra)
+    if CONTINUE in extra:
+        try:
+            source = _recipe(_take(extra[CONTINUE], store), store, left - 1)
+        except SourceGoneError:
+            source = None
+        if source is None:
+            return None
+        inputs = replace(inputs, recipe=source)
+    try:
+        request = GenerateRequest.checked({**fields_of(take), "seed": take.seed})
+    except InvalidValueError:  # of another version, or of a service that takes more
+        return None
+    return Recipe(request, inputs, str(extra["checkpoint"]))
