@@ -79,15 +79,14 @@ def pcm16_wav(samples: bytes, *, sample_rate: int, channels: int) -> bytes:
     return _wav(samples, _PCM, sample_rate, channels, 16)
 
 
-def set_sizes(wav: bytearray) -> None:
-    """Write the sizes into the header of a WAV that `pcm16_wav` made, after more samples were appended to it."""
-    wav[4:8] = (len(wav) - 8).to_bytes(4, "little")
-    wav[40:44] = (len(wav) - _HEADER.size).to_bytes(4, "little")
+def pcm16_header(size: int, *, sample_rate: int, channels: int) -> bytes:
+    """Make the header of a WAV that `pcm16_wav` would make of `size` bytes, an even number."""
+    return _header(size, _PCM, sample_rate, channels, 16)
 
 
 def streaming_header(*, sample_rate: int, channels: int) -> bytes:
     """Make the header of a 16-bit PCM stream of unknown length: its sizes are the largest possible ones."""
-    header = bytearray(pcm16_wav(b"", sample_rate=sample_rate, channels=channels))
+    header = bytearray(pcm16_header(0, sample_rate=sample_rate, channels=channels))
     header[4:8] = header[40:44] = b"\xff" * 4
     return bytes(header)
 
@@ -290,16 +289,15 @@ def _cut_short(wav: bytes, name: bytes, size: int, start: int) -> InvalidWavErro
 
 
 def _wav(data: bytes, tag: int, rate: int, channels: int, bits: int) -> bytes:
+    return _header(len(data), tag, rate, channels, bits) + data + b"\0" * (len(data) % 2)
+
+
+def _header(size: int, tag: int, rate: int, channels: int, bits: int) -> bytes:
     frame = channels * bits // 8
-    padding = b"\0" * (len(data) % 2)
-    return (
-        _HEADER.pack(
-            *(b"RIFF", 36 + len(data) + len(padding), b"WAVE"),
-            *(b"fmt ", 16, tag, channels, rate, rate * frame, frame, bits),
-            *(b"data", len(data)),
-        )
-        + data
-        + padding
+    return _HEADER.pack(
+        *(b"RIFF", 36 + size + size % 2, b"WAVE"),
+        *(b"fmt ", 16, tag, channels, rate, rate * frame, frame, bits),
+        *(b"data", size),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,8 +25,10 @@ class Recording:
             samples: The length of the clip, per channel; further samples are dropped.
             sample_rate: In Hz.
         """
-        self._remaining = samples
-        self._wav = bytearray(wav.pcm16_wav(b"", sample_rate=sample_rate, channels=channels))
+        self._remaining, self._rate, self._channels = samples, sample_rate, channels
+        self._file = io.BytesIO()  # unlike a bytearray, it becomes bytes without a copy
+        self._size = 0  # of the samples, in bytes
+        self._write_header()
         self._clipped = 0
         self._silent = True
 
@@ -77,9 +81,13 @@ class Recording:
             warnings.append(f"{self._clipped} {were} louder than full scale and clipped")
         if self._silent:
             warnings.append("the sound is silent")
-        wav.set_sizes(self._wav)
-        return bytes(self._wav), tuple(warnings)
+        self._write_header()
+        return self._file.getvalue(), tuple(warnings)
 
     def _append(self, pcm: bytes) -> bytes:
-        self._wav += pcm
+        self._size += self._file.write(pcm)
         return pcm
+
+    def _write_header(self) -> None:
+        self._file.seek(0)
+        self._file.write(wav.pcm16_header(self._size, sample_rate=self._rate, channels=self._channels))
