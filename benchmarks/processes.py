@@ -52,6 +52,12 @@ def run_measured(command: Sequence[str], env: Mapping[str, str]) -> Usage:
     return Usage(float(seconds), 1024 * int(peak_kib))
 
 
+def processor_seconds(pid: int) -> float:
+    """Return the time for which a process has computed."""
+    times = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server in a process of its own."""

@@ -3,20 +3,24 @@ Accepts connections, at most as many as the process may have files.
 
 asyncio's own server accepts all that wait, whether there are files for them or not: without any left it logs a
 traceback for each, thousands a second. uvicorn's limit refuses new connections and keeps idle ones, so that a thousand
-idle ones lock everybody out. Here connections that have been idle longest are closed before further ones are accepted.
+idle ones lock everybody out. Here connections that have been idle longest are closed for further ones, and of clients
+with many only some further ones are let in.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import math
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from musicgen_cli.errors import system_reason
+from musicgen_cli.service.callers import network
 from musicgen_cli.service.connection import Connection, idle_longest
+from musicgen_cli.service.crowd import REFUSAL, Crowd
 from musicgen_cli.service.log import fields
 
 CONNECTIONS = 1_000  # at least, if there are files for them
@@ -71,6 +75,7 @@ class Acceptor:
         self._make_connection = make_connection
         self._connections = connections
         self._limit = self._usual_limit = limit
+        self._crowd = Crowd()
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()  # accepted, and not yet among the connections
         listener.setblocking(False)
@@ -89,7 +94,7 @@ class Acceptor:
                     await asyncio.sleep(0)
                 while self._count() >= self._limit:
                     await self._make_room()
-                accepted, _ = await self._loop.sock_accept(self._listener)
+                accepted, address = await self._loop.sock_accept(self._listener)
             except ConnectionAbortedError:  # the client is gone again
                 continue
             except OSError as err:  # no file or memory is left, in the process or in the system
@@ -97,9 +102,22 @@ class Acceptor:
                 self._lower_limit()
                 await asyncio.sleep(_RETRY_S)
                 continue
+            client = network(address[0])
+            if self._crowd.refuses(client, self._held(), self._limit):
+                self._refuse(accepted, client)
+                continue
             opening = self._loop.create_task(self._open(accepted))
             self._opening.add(opening)
             opening.add_done_callback(self._opening.discard)
+
+    def _held(self) -> Iterator[tuple[str, bool]]:
+        return ((each.network, each.is_idle) for each in self._connections if isinstance(each, Connection))
+
+    def _refuse(self, accepted: socket.socket, client: str) -> None:
+        """Answer a connection before anything is read, and close it."""
+        log.warning("connection refused", extra=fields(client=client, open=self._count(), limit=self._limit))
+        with accepted, contextlib.suppress(OSError):  # the client is gone
+            accepted.send(REFUSAL)
 
     async def _open(self, accepted: socket.socket) -> None:
         try:

@@ -8,6 +8,7 @@ works from one that is locked, not a quick one from a slow one.
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import threading
 import time
@@ -18,6 +19,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("onnxruntime", reason="needs the extra local")
+
+import httpx  # after what may skip it
 
 from tests.support.flood import Flood
 from tests.support.service_process import ServiceProcess
@@ -80,6 +83,47 @@ def test_two_thousand_connections_do_not_lock_others_out(service: ServiceProcess
         check_others_are_served(service)
         wait_until(lambda: flood.opened > 2000, 60)  # some were closed
     wait_until(lambda: service.files() < 200, 60)  # nothing is kept of them
+
+
+def refused_types(client: httpx.Client) -> float:
+    """Return how many requests to /predict were refused for their content type."""
+    match = re.search(r'^musicgen_requests_total\{status="415"\} (\S+)', client.get("/metrics").text, re.MULTILINE)
+    return float(match[1]) if match else 0.0
+
+
+def test_one_address_with_many_connections_costs_others_little(service: ServiceProcess, file_limit: None) -> None:
+    """Few of those that it opens again are let in; the others are told when to come back; who has few is served."""
+    data, _ = PARTS["a body that is refused"]
+    with service.client_from("127.0.0.9") as other, contextlib.ExitStack() as stack:
+        stack.enter_context(Flood(service.port, 2000, (data,)))
+        stack.enter_context(service.connect(address="127.0.0.9"))  # the flood isn't by itself, for 10 s
+        wait_until(lambda: "connection refused" in service.log.read_text(), 60)
+        before, started = refused_types(other), time.monotonic()
+        while (elapsed_s := time.monotonic() - started) < 3:
+            stack.enter_context(service.connect(address="127.0.0.9"))
+            assert other.post("/predict", json={"duration": 0.5}).status_code == 200
+        assert refused_types(other) - before < 150 * elapsed_s + 200  # of 960 places a tenth a second
+        answer = wait_until(lambda: refusal(service), 60)
+    assert b"\r\nRetry-After: 1\r\n" in answer
+
+
+def refusal(service: ServiceProcess) -> bytes:
+    """Open a connection from the flood's address; return the answer if it is refused."""
+    received = b""
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.suppress(ConnectionError), service.connect(head) as connection:
+        received = connection.recv(4096)
+    return received if received.startswith(b"HTTP/1.1 503 ") else b""
+
+
+def test_one_address_by_itself_is_never_refused(service: ServiceProcess, file_limit: None) -> None:
+    """Behind a reverse proxy all clients have one address: as many idle connections are closed as it takes."""
+    with Flood(service.port, 2000, (PARTS["half a head"][0],)) as flood:
+        check_others_are_served(service)  # from the same address
+        wait_until(lambda: flood.opened > 3000, 60)
+    log = service.log.read_text()
+    assert "idle connections closed" in log
+    assert "connection refused" not in log
 
 
 @pytest.fixture
