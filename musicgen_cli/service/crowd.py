@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 _CENSUS_S = 0.1  # for which a count of all idle connections is used
+_ALONE_S = 10.0  # after the last connection of another client, a client is by itself
 _TURNOVER_S = 10.0  # in which crowds get as many connections as there are places; a head may take as long
 
 # `musicgen` and other clients of the contract wait and try again.
@@ -23,7 +24,7 @@ class Crowd:
     To accept a connection, to read what it sends, and to close another one for it costs about half a millisecond. Who
     opens connections again as soon as they are closed can demand that a thousand times a second. So once idle
     connections take half of the places, all crowds together get only some further ones a second; the rest are closed
-    before anything is read. A client by itself has the average: while there is no other, as behind a reverse proxy,
+    before anything is read. A client by itself has the average: where there is no other, as behind a reverse proxy,
     nobody is refused.
 
     Args:
@@ -36,6 +37,7 @@ class Crowd:
         self._asked_at = clock()
         self._idle: Counter[str] = Counter()  # connections, by client; 0 for those with others only
         self._counted_at = self._asked_at - _CENSUS_S
+        self._several_at = self._asked_at - _ALONE_S  # when there were connections of several clients
 
     def refuses(self, client: str, held: Iterable[tuple[str, bool]], limit: int) -> bool:
         """
@@ -51,8 +53,11 @@ class Crowd:
             self._idle, self._counted_at = Counter(), now
             for holder, is_idle in held:
                 self._idle[holder] += is_idle
+        if len(self._idle.keys() | {client}) > 1:
+            self._several_at = now
+        clients = max(len(self._idle), 2 if now - self._several_at < _ALONE_S else 1)
         total = self._idle.total()
-        if total < limit // 2 or self._idle[client] * len(self._idle) <= total:
+        if total < limit // 2 or self._idle[client] * clients <= total:
             return False
         return not self._allow(now, limit / _TURNOVER_S)
 

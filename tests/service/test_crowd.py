@@ -56,6 +56,20 @@ def test_a_client_by_itself_is_never_refused() -> None:
     assert let_in("a", connections("a" * 99, "a")) == 2000
 
 
+def test_a_client_is_by_itself_ten_seconds_after_the_last_other_one() -> None:
+    """Others come and go: a crowd doesn't get everything between two of their requests."""
+    crowd = Crowd(clock := Clock())
+
+    def opened() -> int:
+        return sum(not crowd.refuses("a", connections("a" * 90), LIMIT) for _ in range(200))
+
+    assert not crowd.refuses("b", connections("a" * 90), LIMIT)
+    clock.now += 9
+    assert opened() == 10
+    clock.now += 1.1
+    assert opened() == 200
+
+
 def test_nobody_is_refused_until_half_of_the_places_are_idle() -> None:
     """A client may have many connections as long as others have places, and many whose requests are worked on."""
     assert let_in("a", connections("a" * 48 + "b")) == 2000
