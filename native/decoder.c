@@ -40,7 +40,8 @@ static size_t greater(size_t a, size_t b) { return a > b ? a : b; }
 /* Lay out all working memory but that of scores; return its size. */
 static size_t lay_out(mg_decoder *d, uint8_t *memory) {
     const mg_sizes *s = &d->model->sizes;
-    const size_t width = (size_t)s->width, ffn = (size_t)s->ffn, batch = (size_t)d->batch, widest = greater(width, ffn);
+    const size_t width = (size_t)s->width, ffn = (size_t)s->ffn, batch = (size_t)d->batch;
+    const size_t widest = greater(2 * width, ffn); /* of `width` inputs, fine codes may be two parts */
     const size_t code = 2; /* bytes, of the largest of all instruction sets' */
     arena a = {memory, 0};
     d->scales = piece(&a, 2 * (size_t)s->layers * width, sizeof *d->scales);

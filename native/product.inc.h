@@ -1,12 +1,17 @@
 /*
  * Products of rows by a matrix.
  *
- * The rows are rounded to codes: x = code * step, or with `floored` x = least + (code + 128) * step, where no value is
- * below `least`, as behind an activation. Whole products are summed exactly, and scaled once.
+ * The rows are rounded to codes: x = code * step, or floored x = least + (code + 128) * step, where no value is below
+ * `least`, as behind an activation. Whole products are summed exactly, and scaled once.
+ *
+ * Codes have 8 bits, fine ones up to 15. Where the dot product takes bytes, a row of fine codes is multiplied as two
+ * rows, 256 * high + low. Sums wrap around 32 bits on the way, and end within them.
  *
  * Rows are divided into chunks, of as many as registers can sum at once. The codes of a chunk are (inputs / 4, rows, 4),
  * so that a product reads them one after the other; its kernel may have rows to spare, which cost time alone.
  */
+
+enum { FINE_MOST = 16383, FINE_TOTAL = (1 << 24) - 1 }; /* of a code, and of all codes of a row */
 
 /* The rows that are multiplied: those of x that `index` names, or all; normalised first if there is a norm. */
 typedef struct {
@@ -15,7 +20,7 @@ typedef struct {
     const int *index;
     int rows;
     const norm *norm;
-    int floored;
+    enum { PLAIN, FLOORED, FINE } codes;
 } input;
 
 /* Where the product goes: to the rows of y that `index` names, or to all. */
@@ -50,8 +55,13 @@ static int kernel_rows(int rows) {
 #undef ENOUGH
     return MOST_ROWS;
 }
-static int chunks_of(int rows) { return (rows + MOST_ROWS - 1) / MOST_ROWS; }
-static int chunk_start(int rows, int chunk) { return rows * chunk / chunks_of(rows); }
+
+/* Return how many rows a kernel sees of each row. */
+INLINE int parts_of(const input *in) { return SPLIT_FINE && in->codes == FINE ? 2 : 1; }
+
+/* Return the number of chunks, and where one begins. MOST_ROWS is even, so the parts of a row stay together. */
+static int chunks_of(const input *in) { return (in->rows * parts_of(in) + MOST_ROWS - 1) / MOST_ROWS; }
+static int chunk_start(const input *in, int chunk) { return in->rows * chunk / chunks_of(in); }
 
 /* Sums of one panel: (rows, 16). A and `fetch` are constants where this is inlined. */
 INLINE void panel(const int rows, const int fetch, int quads, const uint8_t *w, const code *a, int32_t *restrict sums) {
@@ -103,7 +113,7 @@ static void panel_sums(int rows, int quads, const uint8_t *w, const code *a, int
     }
 }
 
-/* Return how far a row reaches; codes go up to 127, or floored from -128 to 127. */
+/* Return how far a row reaches. */
 static float reach(const float *x, int size, int floored, float least) {
     vf most = vset(0.0f);
     if (floored)
@@ -112,46 +122,58 @@ static float reach(const float *x, int size, int floored, float least) {
         for (int i = 0; i < size; i += LANES) most = vmax(most, vabs(vload(x + i)));
     return vgreatest(most);
 }
-INLINE float step_of(float reach, int floored) { return reach * (floored ? 1 / 255.0f : 1 / 127.0f); }
 INLINE float inverse_of(float step) { return step > 0 ? 1 / step : 0; }
 
+/* Least result of an activation, which becomes code -128: ACTIVATION_MINIMUM of engine/quantization/codes.py. */
+INLINE float least_of(const mg_decoder *d) { return d->model->sizes.activation == RELU ? 0.0f : -0.1701f; }
+
+/* Return what one code of a row means; codes go up to 127, floored from -128 to 127. */
+static float step_of(const mg_decoder *d, const input *in, const float *x, int size) {
+    if (in->codes == FLOORED) return reach(x, size, 1, least_of(d)) * (1 / 255.0f);
+    const int most = in->codes == PLAIN ? 127 : size > FINE_TOTAL / FINE_MOST ? FINE_TOTAL / size : FINE_MOST;
+    return reach(x, size, 0, 0.0f) * (1 / (float)most);
+}
+
 /* Round some inputs of one row of a chunk, whose kernel has `rows` rows; return the sum of the codes. */
-static int32_t round_row(const float *x, int size, int floored, float least, float inverse, code *to, int rows) {
-    vi sum = vzero();
+static int32_t round_row(const mg_decoder *d, const input *in, const float *x, int size, float inverse, code *to,
+                         int rows) {
+    vi sum = vzero(), high_sum = vzero();
     const vf by = vset(inverse);
-    const size_t stride = 4 * (size_t)rows;
-    if (floored)
-        for (int i = 0; i < size; i += LANES) {
-            const vf v = vround(vmul(vsub(vload(x + i), vset(least)), by));
-            sum = store_codes(vsub(v, vset(128.0f)), to + (size_t)i * (size_t)rows, stride, sum);
+    const size_t stride = 4 * (size_t)rows, all = (size_t)LANES * (size_t)rows;
+    if (in->codes == FLOORED)
+        for (int i = 0; i < size; i += LANES, to += all) {
+            const vf v = vround(vmul(vsub(vload(x + i), vset(least_of(d))), by));
+            sum = store_codes(vsub(v, vset(128.0f)), to, stride, sum);
         }
+    else if (parts_of(in) == 1)
+        for (int i = 0; i < size; i += LANES, to += all) sum = store_codes(vmul(vload(x + i), by), to, stride, sum);
     else
-        for (int i = 0; i < size; i += LANES)
-            sum = store_codes(vmul(vload(x + i), by), to + (size_t)i * (size_t)rows, stride, sum);
-    return visum(sum);
+        for (int i = 0; i < size; i += LANES, to += all) {
+            /* A little more than the quotient, so that 128 rounds up: low parts go from -128 to 127. */
+            const vf v = vround(vmul(vload(x + i), by)), high = vround(vfma(v, vset(1 / 256.0f), vset(1 / 1024.0f)));
+            high_sum = store_codes(high, to, stride, high_sum);
+            sum = store_codes(vfma(high, vset(-256.0f), v), to + 4, stride, sum);
+        }
+    return 256 * visum(high_sum) + visum(sum);
 }
 
 INLINE const float *row_of(const input *in, int r) {
     return in->x + (size_t)(in->index ? in->index[r] : r) * in->stride;
 }
 
-/* Least result of an activation, which becomes code -128: ACTIVATION_MINIMUM of engine/quantization/codes.py. */
-INLINE float least_of(const mg_decoder *d) { return d->model->sizes.activation == RELU ? 0.0f : -0.1701f; }
-
 /* Each thread rounds all rows for itself. */
 static rounded round_few(mg_decoder *d, team *team, const input *in, int size) {
     scratch *mine = &d->scratch[team->thread];
     code *codes = mine->codes;
-    const int rows = kernel_rows(in->rows);
+    const int parts = parts_of(in), rows = kernel_rows(in->rows * parts);
     for (int r = 0; r < in->rows; r++) {
         const float *x = row_of(in, r);
         if (in->norm) {
             normalise(x, in->norm, size, mine->normed);
             x = mine->normed;
         }
-        mine->steps[r] = step_of(reach(x, size, in->floored, least_of(d)), in->floored);
-        mine->sums[r] =
-            round_row(x, size, in->floored, least_of(d), inverse_of(mine->steps[r]), codes + 4 * r, rows);
+        mine->steps[r] = step_of(d, in, x, size);
+        mine->sums[r] = round_row(d, in, x, size, inverse_of(mine->steps[r]), codes + 4 * parts * r, rows);
     }
     return (rounded){codes, mine->steps, mine->sums};
 }
@@ -166,7 +188,7 @@ static void measure_rows(mg_decoder *d, team *team, const input *in, int size) {
             normalise(x, in->norm, size, normed);
             x = normed;
         }
-        d->steps[from] = step_of(reach(x, size, in->floored, least_of(d)), in->floored);
+        d->steps[from] = step_of(d, in, x, size);
         d->inverses[from] = inverse_of(d->steps[from]);
     }
 }
@@ -178,18 +200,18 @@ static rounded round_many(mg_decoder *d, team *team, const input *in, int size) 
     memset(mine->partial_sums, 0, (size_t)in->rows * sizeof(int32_t));
     measure_rows(d, team, in, size);
     end_phase(team);
-    const int threads = team->threads; /* that make codes; fewer may be left after that */
+    const int parts = parts_of(in), threads = team->threads; /* that make codes; fewer may be left after that */
     int victim = 0, share, end;
     while (take(team, (size + SHARE - 1) / SHARE, 1, &victim, &share, &end)) {
         const int first = share * SHARE, length = size - first < SHARE ? size - first : SHARE;
-        for (int r = 0, chunk = 0; chunk < chunks_of(in->rows); chunk++) {
-            const int start = chunk_start(in->rows, chunk), stop = chunk_start(in->rows, chunk + 1);
-            const int rows = kernel_rows(stop - start);
+        for (int r = 0, chunk = 0; chunk < chunks_of(in); chunk++) {
+            const int start = chunk_start(in, chunk), stop = chunk_start(in, chunk + 1);
+            const int rows = kernel_rows((stop - start) * parts);
             code *codes = (code *)d->codes + (size_t)chunk * MOST_ROWS * (size_t)size + (size_t)first * (size_t)rows;
             for (; r < stop; r++) {
                 const float *x = in->norm ? d->h + (size_t)r * (size_t)size : row_of(in, r);
-                mine->partial_sums[r] += round_row(x + first, length, in->floored, least_of(d), d->inverses[r],
-                                                   codes + 4 * (r - start), rows);
+                mine->partial_sums[r] +=
+                    round_row(d, in, x + first, length, d->inverses[r], codes + 4 * parts * (r - start), rows);
             }
         }
     }
@@ -203,8 +225,8 @@ static rounded round_many(mg_decoder *d, team *team, const input *in, int size) 
 }
 
 /* Scale one row's sums of a panel, and store or add them; fc2_sums is given for floored codes. */
-INLINE void finish(const matrix *m, int p, const int32_t *sums, float step, int32_t code_sum, const int32_t *fc2_sums,
-                   float least, int how, int activation, float *to) {
+INLINE void finish(const matrix *m, int p, const int32_t *sums, int parts, float step, int32_t code_sum,
+                   const int32_t *fc2_sums, float least, int how, int activation, float *to) {
     for (int j = 0; j < PANEL; j += LANES) {
         const vf scale = vload(m->scales + p * PANEL + j);
         vf v;
@@ -212,8 +234,11 @@ INLINE void finish(const matrix *m, int p, const int32_t *sums, float step, int3
             const int32_t *of_columns = fc2_sums + p * PANEL + j;
             v = vmul(vmul(vints_sums(sums + j, OFFSET * code_sum, of_columns), vset(step)), scale);
             v = vfma(vmul(vints(of_columns, 0), vset(least)), scale, v);
-        } else
-            v = vmul(vmul(vints(sums + j, OFFSET * code_sum), vset(step)), scale);
+        } else {
+            const int32_t less = OFFSET * code_sum;
+            v = parts == 1 ? vints(sums + j, less) : vpairs(sums + j, sums + PANEL + j, less);
+            v = vmul(vmul(v, vset(step)), scale);
+        }
         if (how == ADD) v = vadd(v, vload(to + j));
         if (how == ACTIVATE) v = activate(activation, v);
         vstore(to + j, v);
@@ -224,20 +249,22 @@ INLINE void finish(const matrix *m, int p, const int32_t *sums, float step, int3
 static void multiply(mg_decoder *d, team *team, const matrix *m, const input *in, const output *out,
                      const int32_t *fc2_sums) {
     if (has_left(team)) return;
-    const rounded a = in->rows <= FEW ? round_few(d, team, in, m->inputs) : round_many(d, team, in, m->inputs);
+    const int parts = parts_of(in), chunks = chunks_of(in), activation = d->model->sizes.activation;
+    const int few = in->rows * parts <= FEW;
+    const rounded a = few ? round_few(d, team, in, m->inputs) : round_many(d, team, in, m->inputs);
     if (has_left(team)) return;
-    const int chunks = chunks_of(in->rows), activation = d->model->sizes.activation;
     int32_t sums[16 * PANEL] __attribute__((aligned(64)));
     int victim = 0, p, end;
     while (take(team, m->outputs / PANEL, 1, &victim, &p, &end))
         for (int r = 0, chunk = 0; chunk < chunks; chunk++) {
-            const int start = r, stop = chunk_start(in->rows, chunk + 1);
-            panel_sums(kernel_rows(stop - start), m->inputs / 4, m->codes + (size_t)p * PANEL * (size_t)m->inputs,
-                       a.codes + (size_t)chunk * MOST_ROWS * (size_t)m->inputs, sums);
+            const int start = r, stop = chunk_start(in, chunk + 1);
+            const size_t inputs = (size_t)m->inputs;
+            panel_sums(kernel_rows((stop - start) * parts), m->inputs / 4, m->codes + (size_t)p * PANEL * inputs,
+                       a.codes + (size_t)chunk * MOST_ROWS * inputs, sums);
             for (; r < stop; r++) {
                 float *to = out->y + (size_t)(out->index ? out->index[r] : r) * out->stride + p * PANEL;
-                finish(m, p, sums + (r - start) * PANEL, a.steps[r], a.sums[r], fc2_sums, least_of(d), (int)out->how,
-                       activation, to);
+                finish(m, p, sums + (r - start) * parts * PANEL, parts, a.steps[r], a.sums[r], fc2_sums, least_of(d),
+                       (int)out->how, activation, to);
             }
         }
     end_phase(team);

@@ -10,6 +10,7 @@
  *   vgreatest        over the lanes
  *
  *   code             the type of activations' codes
+ *   SPLIT_FINE       1: a code has 8 bits, and so fine codes are two of them
  *   store_codes(v, to, stride, sum)
  *                    round, and store each 4 codes `stride` codes after the last ones; add them to the lanes of `sum`
  *   store_split(v, to, high_sum, low_sum)

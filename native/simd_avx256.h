@@ -90,6 +90,7 @@ INLINE void halve(vf v, __m256i *high, __m256i *low, vi *high_sum, vi *low_sum) 
 #define PARTS_AT_ONCE(rows) 2
 #define CHAINS(rows) ((rows) <= 2 ? 2 : 1)
 typedef int8_t code;
+#define SPLIT_FINE 1
 
 INLINE vi store_codes(vf v, code *to, size_t stride, vi sum) {
     const __m256i whole = _mm256_cvtps_epi32(v);
@@ -126,6 +127,7 @@ INLINE void store_sums(vi sum, int32_t *to) { _mm256_storeu_si256((__m256i *)to,
 #define PARTS_AT_ONCE(rows) ((rows) <= 2 ? 4 : (rows) <= 4 ? 2 : 1) /* as many as there are registers for */
 #define CHAINS(rows) 1
 typedef int16_t code;
+#define SPLIT_FINE 0
 
 INLINE vi store_codes(vf v, code *to, size_t stride, vi sum) {
     const __m256i whole = _mm256_cvtps_epi32(v);

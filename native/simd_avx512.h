@@ -9,6 +9,7 @@
 typedef __m512 vf;
 typedef __m512i vi;
 typedef int8_t code;
+#define SPLIT_FINE 1
 
 INLINE uint64_t begin_floats(void) {
     const uint64_t before = _mm_getcsr();

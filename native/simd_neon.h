@@ -13,6 +13,7 @@
 typedef float32x4_t vf;
 typedef int32x4_t vi;
 typedef int8_t code;
+#define SPLIT_FINE 1
 
 INLINE uint64_t begin_floats(void) {
     uint64_t before;

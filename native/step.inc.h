@@ -35,10 +35,10 @@ static void run_layer(mg_decoder *d, team *team, int number) {
     const int32_t *sums = l->fc2_sums;
     const int all = d->count, texted = d->texted;
     /* What a thread needs that has left, and goes through the rest of the layer without doing anything, is read here. */
-    const input normed = {d->x, width, NULL, all, &l->self_norm, 0}, attended = {d->h, width, NULL, all, NULL, 0};
-    const input asking = {d->x, width, d->text_rows, texted, &l->cross_norm, 0};
-    const input answered = {d->h, width, NULL, texted, NULL, 0};
-    const input inner = {d->x, width, NULL, all, &l->ffn_norm, 0}, active = {d->wide, ffn, NULL, all, NULL, 1};
+    const input normed = {d->x, width, NULL, all, &l->self_norm, PLAIN}, attended = {d->h, width, NULL, all, NULL, FINE};
+    const input asking = {d->x, width, d->text_rows, texted, &l->cross_norm, PLAIN};
+    const input answered = {d->h, width, NULL, texted, NULL, PLAIN};
+    const input inner = {d->x, width, NULL, all, &l->ffn_norm, PLAIN}, active = {d->wide, ffn, NULL, all, NULL, FLOORED};
     const output qkv = {d->y, 3 * width, NULL, STORE}, query = {d->y, width, NULL, STORE};
     const output wide = {d->wide, ffn, NULL, ACTIVATE};
     const output residual = {d->x, width, NULL, ADD}, text_residual = {d->x, width, d->text_rows, ADD};

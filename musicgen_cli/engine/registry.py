@@ -186,7 +186,8 @@ def open_local(
         _note_absent_library(note)
     try:
         return default.load(model, options, note)
-    except NativeUnsuitedError:
+    except NativeUnsuitedError as err:
+        note(f"{err}; ONNX Runtime makes its takes instead")
         return backend.load(model, options, note)
 
 

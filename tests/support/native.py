@@ -14,9 +14,10 @@ from musicgen_cli.engine.decoding.positions import sinusoids
 from musicgen_cli.engine.native import library
 from musicgen_cli.engine.native.decoder import NativeDecoder, Pool, Text, Weights
 from musicgen_cli.engine.native.weights import write_weights
-from musicgen_cli.engine.quantization.codes import ACTIVATION_MINIMUM, quantize_per_channel
+from musicgen_cli.engine.quantization.codes import ACTIVATION_MINIMUM, INT8_MAX, UINT8_MAX, quantize_per_channel
 
 TOKENS = 21  # of a text
+FINE_MAX = 16383  # the largest fine code, of rows that are no wider than 1024
 
 
 def small_shape(**values: Any) -> DecoderShape:
@@ -115,7 +116,8 @@ class Reference:
         shape = self._shape
         h = self._norm(f"{layer}.self_attn_layer_norm", x)
         query, key, value = (self._multiply(f"{layer}.self_attn.{part}_proj", h) for part in "qkv")
-        x = x + self._multiply(f"{layer}.self_attn.out_proj", self._attend(i, query, key, value))
+        attended = self._attend(i, query, key, value)
+        x = x + self._multiply(f"{layer}.self_attn.out_proj", attended, largest_code=FINE_MAX)
         if self._text is not None:
             h = self._norm(f"{layer}.encoder_attn_layer_norm", x)
             query = self._multiply(f"{layer}.encoder_attn.q_proj", h).reshape(shape.heads, shape.head_width)
@@ -139,11 +141,17 @@ class Reference:
         return (np.einsum("hp,phc->hc", shares, self._values[i]) * value_scales).ravel()
 
     def _multiply(
-        self, name: str, x: Any, outputs: int | None = None, inputs: int | None = None, minimum: float | None = None
+        self,
+        name: str,
+        x: Any,
+        outputs: int | None = None,
+        inputs: int | None = None,
+        minimum: float | None = None,
+        largest_code: int = INT8_MAX,
     ) -> Any:
         width = self._shape.width
         codes, scales = quantize_per_channel(self._tensors.read(f"{name}.weight", outputs or width, inputs or width).T)
-        step = np.abs(x).max() / 127 if minimum is None else (x.max() - minimum) / 255
+        step = np.abs(x).max() / largest_code if minimum is None else (x.max() - minimum) / UINT8_MAX
         rounded = np.rint(x / step) * step if minimum is None else np.rint((x - minimum) / step) * step + minimum
         return (rounded @ codes.astype(np.float64)) * scales
 

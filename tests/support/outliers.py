@@ -6,7 +6,6 @@ The text encoder and the codec are those of nano, so that only the decoder is la
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Mapping
@@ -108,22 +107,27 @@ def enlarge(
         tensors[f"{layer}.fc1.weight"][channels(FFN)] *= np.float32(hidden)
 
 
-def write_checkpoint(folder: Path, tensors: Tensors, layers: int, nano: Path, nano_tensors: Mapping[str, Any]) -> Path:
-    """Write a checkpoint of a decoder and of nano's other parts."""
-    from safetensors.numpy import save_file
-
-    config = copy.deepcopy(json.loads((nano / "config.json").read_text()))
+def write_config(folder: Path, layers: int, nano: Path) -> None:
+    """Write config and tokenizer of a checkpoint of such a decoder and of nano's other parts."""
+    config = json.loads((nano / "config.json").read_text())
     config["decoder"] |= {
         "hidden_size": WIDTH, "num_hidden_layers": layers, "num_attention_heads": HEADS, "ffn_dim": FFN,
         "vocab_size": VOCAB, "num_codebooks": CODEBOOKS, "pad_token_id": VOCAB, "bos_token_id": VOCAB,
     }  # fmt: skip
     config["audio_encoder"]["codebook_size"] = VOCAB
+    (folder / "config.json").write_text(json.dumps(config))
+    shutil.copy(nano / "tokenizer.json", folder)
+
+
+def write_checkpoint(folder: Path, tensors: Tensors, layers: int, nano: Path, nano_tensors: Mapping[str, Any]) -> Path:
+    """Write a checkpoint of a decoder and of nano's other parts."""
+    from safetensors.numpy import save_file
+
     parts = {name: values for name, values in nano_tensors.items() if name.startswith(("text_", "audio_"))}
     for name, values in parts.items():
         if name.endswith("codebook.embed"):
             parts[name] = np.resize(values, (VOCAB, values.shape[1]))
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    shutil.copy(nano / "tokenizer.json", folder)
+    write_config(folder, layers, nano)
     save_file(parts | tensors, folder / "model.safetensors")
     return folder

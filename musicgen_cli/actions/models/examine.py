@@ -17,7 +17,7 @@ import numpy as np
 
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.models import inventory
-from musicgen_cli.actions.models.fidelity import MAX_KL, REFERENCE, fidelity_of, in_words
+from musicgen_cli.actions.models.fidelity import MAX_KL, REFERENCE, fidelity_of, in_words, spoken
 from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.actions.models.prepare import needed_variant
 from musicgen_cli.actions.models.published import PublishedClip
@@ -150,7 +150,7 @@ def _predictions(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Ca
         return Finding(variant, OK, "exact")
     default = needed_variant(checkpoint, checkpoint.precision or registry.DEFAULT_PRECISION, None)
     state = WRONG if variant == default and divergence > MAX_KL else OK
-    return Finding(variant, state, in_words(variant, divergence), divergence)
+    return Finding(variant, state, in_words(spoken(variant), divergence), divergence)
 
 
 def _published(

@@ -78,8 +78,13 @@ def fidelity_of(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Cal
     return divergence
 
 
+def spoken(variant: str) -> str:
+    """Return what a variant (`graph_cache.variant`) is called in a sentence."""
+    return "int8 with the native decoder" if variant == NATIVE_VARIANT else variant
+
+
 def in_words(precision: str, divergence: float) -> str:
-    """Return a sentence about the mean KL divergence of a precision from float32."""
+    """Return a sentence about the mean KL divergence of a precision, or of what `spoken` returns, from float32."""
     if divergence > MAX_KL:
         judgement = f"{precision} is too far from float32"
     elif divergence > MAX_KL / 5:
@@ -106,7 +111,7 @@ def measure(checkpoint: Checkpoint, variant: str, cache_dir: Path, note: Callabl
         engine, precision = (NATIVE, "int8") if variant == NATIVE_VARIANT else ("onnx", variant)
         name = str(checkpoint.directory.resolve())
         registry.open_local(name, engine=engine, precision=precision, note=note).close()
-    note(f"measuring the difference of {variant} from {REFERENCE}")
+    note(f"measuring the difference of {spoken(variant)} from {REFERENCE}")
     graphs = prepared_graphs(checkpoint, cache_dir)[variant]
     return mean_kl(checkpoint, graphs.directory, threads=hardware.cores())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +148,9 @@ def test_other_shapes_are_for_onnx_runtime(values: dict[str, Any], reason: str) 
     assert unsupported(small_shape()) is None
 
 
-def opened(model: str, **options: Any) -> str | None:
+def opened(model: str, *, note: Callable[[str], None] = lambda _: None, **options: Any) -> str | None:
     """Return the engine that computes a model."""
-    engine = registry.open_local(model, note=lambda _: None, slots=1, **options)
+    engine = registry.open_local(model, note=note, slots=1, **options)
     engine.close()
     return engine.origin.engine
 
@@ -206,8 +206,10 @@ def test_a_model_with_heavy_tails_is_computed_by_onnx_runtime(write: Any, nano_t
     weights = (tails * np.std(nano_tensors[name].astype(np.float32)) / tails.std()).astype(nano_tensors[name].dtype)
     folder = write(tensors={**nano_tensors, name: weights})
 
-    assert opened(str(folder)) == "onnx"
     reason = "some of its matrices need scales for blocks of weights, which the native decoder doesn't have"
+    notes: list[str] = []
+    assert opened(str(folder), note=notes.append) == "onnx"
+    assert f"the native decoder can't compute mine: {reason}; ONNX Runtime makes its takes instead" in notes
     assert registry.native_obstacle(find_checkpoint(str(folder), folder)) == reason
     assert opened(str(folder)) == "onnx"
     with pytest.raises(AbsentError, match=reason) as caught:
