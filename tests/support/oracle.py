@@ -83,6 +83,14 @@ MODELS: dict[str, tuple[Config, Config, Config]] = {
     ),
 }
 
+# Large enough that its logits differ as those of published models do.
+LARGER: tuple[Config, Config, Config] = (
+    {"vocab_size": 1000, "d_model": 256, "d_kv": 32, "d_ff": 1024, "num_layers": 4, "num_heads": 8},
+    {"vocab_size": 2048, "hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "ffn_dim": 2048}
+    | {"initializer_factor": 0.05},
+    {"codebook_size": 2048},
+)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet() -> Iterator[None]:

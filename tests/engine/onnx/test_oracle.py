@@ -41,6 +41,7 @@ from musicgen_cli.settings import cache_dir
 from tests.support.decoding import decode, sampling
 from tests.support.oracle import (
     FRAMES,
+    LARGER,
     MODELS,
     PROMPTS,
     generate,
@@ -339,13 +340,7 @@ def test_the_float_decoder_is_equal(pair: Pair) -> None:
 
 def test_logits_of_a_larger_model_are_equal(tmp_path: Path) -> None:
     """Both rows, over 150 positions of random tokens, to a ten-thousandth of the logits' standard deviation."""
-    theirs = random_model(
-        0,
-        {"vocab_size": 1000, "d_model": 256, "d_kv": 32, "d_ff": 1024, "num_layers": 4, "num_heads": 8},
-        {"vocab_size": 2048, "hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "ffn_dim": 2048}
-        | {"initializer_factor": 0.05},
-        {"codebook_size": 2048},
-    )
+    theirs = random_model(0, *LARGER)
     pair = saved_pair(theirs, tmp_path)
     tokens = np.random.default_rng(0).integers(0, 2049, (4, 150))
     expected = logits_of(theirs, PROMPTS[1], np.stack([tokens, tokens]))
