@@ -24,10 +24,13 @@ pytest_plugins = ["tests.support.model_fixtures"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Of tests that take minutes, and are run only if their marker is asked for.
+ASKED_FOR = ("grid", "soak")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "grid" in config.option.markexpr:
-        return
-    deselected = [item for item in items if item.get_closest_marker("grid")]
+    left_out = [name for name in ASKED_FOR if name not in config.option.markexpr]
+    deselected = [item for item in items if any(item.get_closest_marker(name) for name in left_out)]
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if item not in deselected]
