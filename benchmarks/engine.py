@@ -5,25 +5,23 @@ Check the local engine on this hardware against its bounds: accuracy, determinis
 
 The model is random and has exactly the shape of musicgen-small, as a step costs the same as with trained weights. It is
 made once and stays in the cache (2.4 GB, and the engine's graphs). The engine is compared with `generate()` of
-transformers in float32 ("transformers"), and with the same after `torch.ao.quantization.quantize_dynamic` made its
-decoder's matrices int8 ("quantize_dynamic"); the native engine also with the engine on ONNX Runtime, with itself on one
-thread while another process keeps a core busy, and with each instruction set of the processor. The time of a clip goes
-from the prompt to the samples. Everything that is measured runs in a process of its own. Rounds are interleaved, ratios
-are taken within a round, and the median, the least and the largest of the rounds are printed. Needs the extras local
-and torch, and 12 GB of memory; without torch, the comparisons are left out. Takes less than 15 minutes on two cores;
-with --quick, which makes shorter clips, less than 4.
+transformers in float32 ("transformers"), with the same after `torch.ao.quantization.quantize_dynamic` made its
+decoder's matrices int8 ("quantize_dynamic"), and with OpenVINO in int8 (`openvino_peer`); the native engine also with
+the engine on ONNX Runtime, with itself on one thread while another process keeps a core busy, and with each instruction
+set of the processor. The time of a clip goes from the prompt to the samples. Everything that is measured runs in a
+process of its own. Rounds are interleaved, ratios are taken within a round, and the median, the least and the largest
+of the rounds are printed (`engine_checks`). Needs the extras local and torch, for OpenVINO the packages openvino and
+nncf, and 12 GB of memory; comparisons with what isn't installed are left out. Takes less than 15 minutes on two cores,
+and 4 more with OpenVINO; with --quick, which makes shorter clips, less than 4.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import importlib.util
 import json
 import os
-import platform
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,9 +37,8 @@ from typing import Any
 import numpy as np
 import platformdirs
 
+from benchmarks.engine_checks import BITS, Rounds, Titles, report
 from benchmarks.engine_worker import build_model, kl_divergence
-from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.engine import hardware
 from musicgen_cli.engine.native import library
 
 PROMPTS = (
@@ -56,10 +53,8 @@ PROMPTS = (
 )
 STEPS = 40  # that are timed one by one
 POSITION = 125  # at which they are: the middle of a 5 s clip
-BITS = {"fp32": 32, "bf16": 16, "int8": 8}  # of a weight
+STAGGER_S = 0.15  # between the starts of clips that join others
 IMPORTS = "import torch; from transformers import MusicgenForConditionalGeneration"
-
-Rounds = dict[str, list[float]]  # the name of a figure → its value in each round
 
 
 @dataclass(frozen=True)
@@ -137,7 +132,9 @@ def main() -> None:
     engine = ("musicgen", str(model), options.precision, options.engine)
     measure_accuracy(figures, model, engine, plan.logit_steps, has_torch=has_torch)
     measure_clips(figures, model, engine, plan, has_torch=has_torch)
-    report(figures, plan, options.precision, model)
+    if plan is QUICK:
+        print("--quick: one round, shorter clips; the bounds are meant for the full run")
+    report(figures, model, options.precision, Titles(plan.short_s, plan.long_s, plan.nano_s, len(PROMPTS)))
     print(f"\n{time.monotonic() - started:.0f} s in all")
 
 
@@ -200,6 +197,7 @@ def measure_clips(
         onnx = start(*engine_arguments[:-1], "onnx") if is_native else None
         names = ("transformers", "quantize_dynamic") if has_torch else ()
         references = {name: start("transformers", str(model), name) for name in names}
+        openvino = start_openvino(stack, model, plan.batch_s) if has_torch else None
         for name in ("native", "onnx") if is_native else ("onnx",):
             time_nano(plan.nano_s, name)
         for number in range(plan.rounds):
@@ -220,8 +218,14 @@ def measure_clips(
                 figures["musicgen, long, peak"].append(fresh.call("peak")["bytes"])
             alone = engine.call("clips", prompts=prompt, duration=plan.batch_s)
             batch = engine.call("clips", prompts=PROMPTS, duration=plan.batch_s)
-            figures["same bytes"].append(alone["sha256"] == batch["sha256"])
+            figures["same bytes"].append(alone["sha256"] == batch["sha256"][:1])
+            joining = engine.call("clips", prompts=PROMPTS, duration=plan.batch_s, stagger=STAGGER_S)
+            figures["same bytes when they join"].append(joining["sha256"] == batch["sha256"])
+            figures["musicgen, one of the batch, s"].append(alone["seconds"])
             figures["musicgen, batch, s"].append(batch["seconds"])
+            if openvino:
+                figures["openvino, one of the batch, s"].append(openvino.call("clips", prompts=prompt)["seconds"])
+                figures["openvino, batch, s"].append(openvino.call("clips", prompts=PROMPTS)["seconds"])
             with Worker(*engine_arguments) as fresh:
                 fresh.call("clips", prompts=PROMPTS, duration=plan.batch_s)
                 figures["musicgen, batch, peak"].append(fresh.call("peak")["bytes"])
@@ -236,6 +240,18 @@ def measure_clips(
                 figures["nano on onnx, s"].append(time_nano(plan.nano_s, "onnx"))
 
 
+def start_openvino(stack: ExitStack, model: Path, seconds: float) -> Worker | None:
+    """Start OpenVINO for clips of this duration, if it is installed; the converted model is kept beside the other."""
+    if not all(importlib.util.find_spec(name) for name in ("openvino", "nncf")):
+        log("openvino and nncf aren't installed: the comparison with them is left out")
+        return None
+    arguments = ("openvino", str(model), str(model.parent / "openvino"), str(seconds))
+    worker = stack.enter_context(Worker(*arguments, module="benchmarks.openvino_peer"))
+    for prompts in (PROMPTS[:1], PROMPTS):
+        worker.call("clips", prompts=prompts)
+    return worker
+
+
 def measure_native(figures: Rounds, engine: Worker, onnx: Worker, arguments: tuple[str, ...], plan: Plan) -> None:
     """Compare the native engine with ONNX Runtime, with one thread beside a busy core, and its instruction sets."""
     for rows in (2, 16):
@@ -244,19 +260,21 @@ def measure_native(figures: Rounds, engine: Worker, onnx: Worker, arguments: tup
             figures[f"{name}, step of {rows} rows, s"].append(seconds)
     figures["onnx, s"].append(onnx.call("clips", prompts=PROMPTS[:1], duration=plan.short_s)["seconds"])
     figures["onnx, batch, s"].append(onnx.call("clips", prompts=PROMPTS, duration=plan.batch_s)["seconds"])
+    clip = {"prompts": PROMPTS[:1], "duration": plan.short_s}
     with Worker(*arguments, "1") as single:
         single.call("clips", prompts=PROMPTS[:1], duration=0.5)
-        alone = single.call("clips", prompts=PROMPTS[:1], duration=plan.short_s)["seconds"]
-        figures["native, one thread, s"].append(alone)
-    busy = engine.call("busy_clip", prompts=PROMPTS[:1], duration=plan.short_s)["seconds"]
-    figures["native, beside a busy core, s"].append(busy)
+        alone = single.call("clips", **clip)
+        figures["native, one thread, s"].append(alone["seconds"])
+        figures["native, one thread beside a busy core, s"].append(single.call("busy_clip", **clip)["seconds"])
+    figures["native, beside a busy core, s"].append(engine.call("busy_clip", **clip)["seconds"])
+    figures["same bytes with one thread"].append(alone["sha256"] == engine.call("clips", **clip)["sha256"])
     expected = engine.call("clips", prompts=PROMPTS[:1], duration=0.5)["sha256"]
     for isa, number in library.INSTRUCTION_SETS.items():
         if not library.load().mg_has_isa(number):
             continue
         with Worker(*arguments, env={library.ISA_VARIABLE: isa}) as worker:
-            clip = worker.call("clips", prompts=PROMPTS[:1], duration=0.5)
-            figures["same bytes with each instruction set"].append(clip["sha256"] == expected)
+            made = worker.call("clips", prompts=PROMPTS[:1], duration=0.5)["sha256"]
+            figures["same bytes with each instruction set"].append(made == expected)
             for rows in (2, 16):
                 seconds = worker.call("step", rows=rows, position=POSITION, count=STEPS)["seconds"]
                 figures[f"{isa}, step of {rows} rows, s"].append(seconds)
@@ -275,120 +293,6 @@ def time_python(*arguments: str, **env: str) -> float:
     started = time.perf_counter()
     subprocess.run([sys.executable, *arguments], env=os.environ | env, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
-
-
-@dataclass(frozen=True)
-class Check:
-    """A row of the table; it is left out if it has no values, as there was nothing to compare with."""
-
-    topic: str
-    what: str
-    values: list[float]  # one of each round
-    bound: float
-    goal: float | None = None  # better than the bound
-    higher_is_better: bool = False
-
-    def verdict(self) -> str:
-        """Say whether the median reaches the bound and the goal."""
-
-        def reaches(limit: float) -> bool:
-            value = statistics.median(self.values)
-            return value >= limit if self.higher_is_better else value <= limit
-
-        if not reaches(self.bound):
-            return "MISSED"
-        return "ok" if self.goal is None or reaches(self.goal) else "bound, not goal"
-
-
-def checks(figures: Rounds, plan: Plan, bytes_per_step: float) -> list[Check]:
-    """
-    Compare the figures with their bounds.
-
-    Args:
-        bytes_per_step: Weights that a step reads.
-    """
-
-    def ratio(name: str, base: str) -> list[float]:
-        return [value / other for value, other in zip(figures[name], figures[base], strict=False)]
-
-    max_rates = [bandwidth / bytes_per_step for bandwidth in figures["bandwidth"]]
-    rates = figures["musicgen, decoder alone, steps/s"]
-    share = [rate / most for rate, most in zip(rates, max_rates, strict=True)]
-    long_rate = ratio("musicgen, long, steps/s", "musicgen, steps/s")
-    peaks_gb = [size / 1e9 for size in figures["musicgen, long, peak"]]
-    short, long = f"{plan.short_s:g} s clip", f"{plan.long_s:g} s clip"
-    at_once = f"{len(PROMPTS)} prompts at once"
-    times = ratio("transformers, s", "musicgen, s")
-    int8_times = ratio("quantize_dynamic, s", "musicgen, s")
-    batch_times = ratio("transformers, batch, s", "musicgen, batch, s")
-    busy = ratio("native, one thread, s", "native, beside a busy core, s")
-    batch_peaks_gb = [size / 1e9 for size in figures["musicgen, batch, peak"]]
-    nano = ratio("nano, s", "nano on onnx, s")
-    step, step_16 = (ratio(f"onnx, step of {rows} rows, s", f"avx2, step of {rows} rows, s") for rows in (2, 16))
-    return [
-        Check("accuracy", "logits in fp32, largest error / spread", figures["logits"], 1e-3),
-        Check("accuracy", "mean KL from fp32, guided, nats", figures["KL"], 0.010),
-        Check("accuracy", "samples by chunks, largest error / peak", figures["samples"], 1e-3),
-        Check("determinism", f"same WAV alone and among {at_once}", figures["same bytes"], 1, higher_is_better=True),
-        Check(
-            *("determinism", "same WAV with each instruction set"),
-            *(figures["same bytes with each instruction set"], 1),
-            higher_is_better=True,
-        ),
-        Check("speed", f"{short}, x transformers", times, 15, 20, higher_is_better=True),
-        Check("speed", f"{short}, x quantize_dynamic", int8_times, 2, 3, higher_is_better=True),
-        Check("speed", f"{short}, decoder, share of the bandwidth", share, 0.75, 0.85, higher_is_better=True),
-        Check(
-            "speed", f"{long}, steps/s with sound", figures["musicgen, long, steps/s"], 50, 65, higher_is_better=True
-        ),
-        Check("speed", f"{long}, share of the {short}'s steps/s", long_rate, 0.8, 0.95, higher_is_better=True),
-        Check("speed", f"{at_once}, x transformers", batch_times, 5, 8, higher_is_better=True),
-        Check("speed", "beside a busy core, x one thread alone", busy, 0.8, higher_is_better=True),
-        Check("speed", "AVX2, step of 2 rows, x ONNX Runtime", step, 1.8, higher_is_better=True),
-        Check("speed", "AVX2, step of 16 rows, x ONNX Runtime", step_16, 1.2, higher_is_better=True),
-        Check("memory", f"{long}, peak, GB", peaks_gb, 0.9),
-        Check("memory", f"{at_once}, peak, GB", batch_peaks_gb, 1.5),
-        Check("latency", f"nano, {plan.nano_s:g} s clip, start to stored take, s", figures["nano, s"], 2.5),
-        Check("latency", f"nano, {plan.nano_s:g} s clip, x the time on ONNX Runtime", nano, 1),
-        Check("latency", "first half second, in steps' time", figures["musicgen, first half second, steps"], 45),
-    ]
-
-
-def report(figures: Rounds, plan: Plan, precision: str, model: Path) -> None:
-    """Print the hardware, the table, and the figures behind it."""
-    decoder = Shape.of(json.loads((model / "config.json").read_bytes())).decoder
-    layer = 6 * decoder.width**2 + 2 * decoder.width * decoder.ffn  # cross-attention: query and output alone
-    weights = decoder.layers * layer + decoder.codebooks * decoder.vocab * decoder.width
-    bytes_per_step = weights * BITS[precision] / 8
-    print(f"\n{processor()}, {hardware.cores()} cores, {dt.datetime.now():%Y-%m-%d %H:%M}, {platform.platform()}")
-    print(
-        f"engine in {precision}: a step reads {bytes_per_step / 1e6:.0f} MB of weights (keys and values, which it also "
-        f"reads, aren't counted); the memory is read at {spread([b / 1e9 for b in figures['bandwidth']])} GB/s"
-    )
-    if plan is QUICK:
-        print("--quick: one round, shorter clips; the bounds are meant for the full run")
-    print(f"\n{'':14}{'':46}{'median (least-most)':>26}{'bound':>9}{'goal':>7}")
-    for check in checks(figures, plan, bytes_per_step):
-        if check.values:
-            bounds = f"{check.bound:>9g}{'' if check.goal is None else check.goal:>7}"
-            print(f"{check.topic:14}{check.what:46}{spread(check.values):>26}{bounds}  {check.verdict()}")
-    print("\ncomputed from:")
-    for name, values in figures.items():
-        if values:
-            print(f"  {name:40}{spread(values):>34}")
-
-
-def spread(values: list[float]) -> str:
-    """Format the median, the least and the largest of some values."""
-    middle = f"{statistics.median(values):.3g}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):.3g}-{max(values):.3g})"
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    info = Path("/proc/cpuinfo")
-    name = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return name[1] if name else platform.processor()
 
 
 def log(text: str) -> None:

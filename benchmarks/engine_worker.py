@@ -30,6 +30,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import hardware
+from musicgen_cli.engine.base import Clip
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, num_frames, num_samples
 from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance
 from musicgen_cli.engine.decoding.sequence import Sequence
@@ -37,6 +38,7 @@ from musicgen_cli.engine.registry import open_local
 
 GUIDANCE, TOP_K, TOP_P = 3.0, 250, 0.9
 HALF_SECOND = 0.5
+_CAN_PIN = hasattr(os, "sched_setaffinity")
 
 Answer = dict[str, Any]
 
@@ -100,20 +102,31 @@ class Musicgen:
             note=lambda text: print(text, file=sys.stderr),
         )
 
-    def clips(self, prompts: list[str], duration: float) -> Answer:
-        """Make a clip of each prompt, all at once."""
+    def clips(self, prompts: list[str], duration: float, stagger: float = 0.0) -> Answer:
+        """
+        Make a clip of each prompt, all at once.
+
+        Args:
+            stagger: Seconds by which each clip is begun later than the one before.
+        """
         listeners = [TimingListener() for _ in prompts]
         requests = [GenerateRequest(prompt=text, duration=duration, seed=i) for i, text in enumerate(prompts)]
+
+        def generate(number: int) -> Clip:
+            time.sleep(number * stagger)
+            clip: Clip = self._engine.generate(requests[number], listeners[number])
+            return clip
+
         started = time.perf_counter()
         with ThreadPoolExecutor(len(prompts)) as pool:
-            clips = list(pool.map(self._engine.generate, requests, listeners))
+            clips = list(pool.map(generate, range(len(prompts))))
         seconds = time.perf_counter() - started
         return {
             "seconds": seconds,
             "steps": listeners[0].steps[-1][1],
             "step_s": listeners[0].step_s(),
             "latency_s": listeners[0].latency_s(),
-            "sha256": hashlib.sha256(clips[0].wav).hexdigest(),
+            "sha256": [hashlib.sha256(clip.wav).hexdigest() for clip in clips],
         }
 
     def step(self, rows: int, position: int, count: int) -> Answer:
@@ -134,8 +147,9 @@ class Musicgen:
         return {"seconds": float(np.median(times))}
 
     def busy_clip(self, prompts: list[str], duration: float) -> Answer:
-        """Make a clip while another process keeps one core busy."""
-        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        """Make a clip while another process keeps one core busy, and stays on it where the system allows that."""
+        pin = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\n" if _CAN_PIN else ""
+        other = subprocess.Popen([sys.executable, "-c", f"{pin}while True: pass"])
         try:
             return self.clips(prompts, duration)
         finally:
@@ -291,6 +305,11 @@ def build_model(folder: Path, words: set[str]) -> None:
             head.weight.mul_(5)
     for name in ("decoder_start_token_id", "pad_token_id", "bos_token_id"):
         setattr(model.generation_config, name, 2048)
+    save_model(model, folder, words)
+
+
+def save_model(model: Any, folder: Path, words: set[str]) -> None:
+    """Save a model of transformers, and a tokenizer that knows some words, in a new folder."""
     vocabulary = ["<pad>", "</s>", "<unk>", *sorted(words)]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.engine import log, processor
+from benchmarks.engine import log
+from benchmarks.engine_checks import processor
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import NullListener

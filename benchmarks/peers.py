@@ -20,7 +20,8 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.engine import PROMPTS, Rounds, Worker, default_cache, log, processor, random_model, spread
+from benchmarks.engine import PROMPTS, Worker, default_cache, log, random_model
+from benchmarks.engine_checks import Rounds, processor, spread
 from musicgen_cli.engine import hardware
 
 COUNTS = (1, len(PROMPTS))  # clips at once
