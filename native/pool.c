@@ -25,6 +25,16 @@
 /* `phases` counts by two; it is odd if all threads but the caller's leave at the end of this phase. */
 static int next_phase(int phases, int leave) { return (int)(((unsigned)phases | 1) + 1) | leave; }
 
+/* Sleep until `value` is no longer `seen`. */
+static void await_asleep(mg_pool *pool, atomic_int *value, int seen) {
+    os_mutex_lock(&pool->mutex);
+    /* Sequentially consistent, as is `announce`: either this thread sees the change, or the other one the sleeper. */
+    atomic_fetch_add(&pool->sleepers.value, 1);
+    while (atomic_load(value) == seen) os_condition_wait(&pool->wake, &pool->mutex);
+    atomic_fetch_sub(&pool->sleepers.value, 1);
+    os_mutex_unlock(&pool->mutex);
+}
+
 /* Wait until `value` is no longer `seen`. Returns whether that took longer than LATE_S. */
 static int await_change(mg_pool *pool, atomic_int *value, int seen) {
     for (int i = 0; i < SPINS; i++) {
@@ -36,12 +46,7 @@ static int await_change(mg_pool *pool, atomic_int *value, int seen) {
         if (atomic_load_explicit(value, memory_order_acquire) != seen) return os_seconds() - start > LATE_S;
         os_yield();
     }
-    os_mutex_lock(&pool->mutex);
-    /* Sequentially consistent, as is `announce`: either this thread sees the change, or the other one the sleeper. */
-    atomic_fetch_add(&pool->sleepers.value, 1);
-    while (atomic_load(value) == seen) os_condition_wait(&pool->wake, &pool->mutex);
-    atomic_fetch_sub(&pool->sleepers.value, 1);
-    os_mutex_unlock(&pool->mutex);
+    await_asleep(pool, value, seen);
     return 1;
 }
 
@@ -82,10 +87,17 @@ static void work(void *argument) {
     worker w = *(worker *)argument;
     free(argument);
     mg_pool *pool = w.pool;
+    team team = {pool, w.thread, MAX_THREADS, 0}; /* pool->threads is still being counted */
     for (int seen = 0;; seen++) {
-        await_change(pool, &pool->job_number.value, seen);
+        /* One that has left sleeps at once: while it yields, its processor isn't idle, and so doesn't take over the
+         * caller's thread from one that is busy. */
+        if (has_left(&team))
+            await_asleep(pool, &pool->job_number.value, seen);
+        else
+            await_change(pool, &pool->job_number.value, seen);
         if (atomic_load(&pool->ending)) return;
-        team team = {pool, w.thread, pool->threads, 0};
+        team.threads = pool->threads;
+        team.phase = 0;
         pool->run(pool->job, &team);
     }
 }

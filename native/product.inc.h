@@ -41,10 +41,10 @@ typedef struct {
 /* For how many rows there are kernels. */
 #if MOST_ROWS == 16
 #define KERNELS(with) with(1) with(2) with(3) with(4) with(6) with(8) with(12) with(16)
-#elif MOST_ROWS == 12
-#define KERNELS(with) with(1) with(2) with(3) with(4) with(6) with(8) with(12)
-#else
+#elif MOST_ROWS == 6
 #define KERNELS(with) with(1) with(2) with(3) with(4) with(6)
+#else
+#define KERNELS(with) with(1) with(2) with(3) with(4)
 #endif
 
 /* Return the rows of the kernel that multiplies this many. */
@@ -96,7 +96,7 @@ INLINE void panel(const int rows, const int fetch, int quads, const uint8_t *w, 
 }
 
 /* A thread reads one panel after the other: what is fetched beyond a panel's end is the beginning of the next one. */
-#define AHEAD 4096
+#define AHEAD 8192
 #define DEFINE(n) \
     static __attribute__((noinline)) void panel_##n(int quads, const uint8_t *w, const code *a, int32_t *sums) { \
         panel(n, AHEAD, quads, w, a, sums); \

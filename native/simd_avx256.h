@@ -121,10 +121,10 @@ INLINE void store_sums(vi sum, int32_t *to) { _mm256_storeu_si256((__m256i *)to,
 
 #else
 
-#define MOST_ROWS 12
+#define MOST_ROWS 4 /* with two parts at once: more rows by one part load more codes for each product */
 #define VALUE_PANELS 1
 #define PARTS 4
-#define PARTS_AT_ONCE(rows) ((rows) <= 2 ? 4 : (rows) <= 4 ? 2 : 1) /* as many as there are registers for */
+#define PARTS_AT_ONCE(rows) ((rows) <= 2 ? 4 : 2) /* as many as there are registers for */
 #define CHAINS(rows) 1
 typedef int16_t code;
 #define SPLIT_FINE 0
