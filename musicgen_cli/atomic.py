@@ -6,7 +6,7 @@ the disk itself rather than its cache, and `replace` and `rename` wait on Window
 """
 
 # Every system call is made through `os`, so that tests can observe it and make it fail.
-# ruff: noqa: PTH101, PTH105, PTH108
+# ruff: noqa: PTH101, PTH104, PTH105, PTH108
 
 from __future__ import annotations
 

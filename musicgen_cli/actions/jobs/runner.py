@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 
 from musicgen_cli import settings
@@ -210,6 +211,8 @@ def _log(line: str) -> None:
 
 def main() -> None:
     """Run the jobs of the store that the command line names."""
+    if isinstance(sys.stderr, TextIOWrapper):  # the log is UTF-8 on every platform
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     store = Store(Path(sys.argv[1]), warn=_log)
     Runner(store, JobQueue(store, settings.state_dir())).run()
 
