@@ -162,7 +162,6 @@ class Runner:
         finally:
             finished.set()
 
-
     def _hand_over(self) -> None:
         """End this process at once, and start another runner if a job is pending; called under the folder's lock."""
         try:
