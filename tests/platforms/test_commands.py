@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,18 +24,18 @@ def store(store_path: Path) -> Store:
     return Store(store_path)
 
 
-def run(*words: str, stdin: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:
-    """Run the program with pipes, as a script does."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"} | variables
+def run(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run the program with pipes, as a script does, where the locale's encoding is UTF-8 if it is of any account."""
+    environment = os.environ | {"LC_ALL": "C.UTF-8"}
+    environment.pop("PYTHONIOENCODING", None)
     return subprocess.run([*MUSICGEN, *words], input=stdin, capture_output=True, env=environment, timeout=WAIT_S)
 
 
 def test_what_is_piped_is_utf_8_with_plain_line_ends(store: Store) -> None:
     """The platform's code page may have no arrow."""
     take = put_take(store, "café → 🎹")
-    utf_8 = {} if sys.platform == "win32" else {"LC_ALL": "C.UTF-8"}
-    shown = run("show", take.id, "--json", **utf_8)
-    listed = run("list", **utf_8)
+    shown = run("show", take.id, "--json")
+    listed = run("list")
 
     assert (shown.returncode, listed.returncode) == (0, 0), shown.stderr + listed.stderr
     assert json.loads(shown.stdout.decode())["prompt"] == "café → 🎹"
