@@ -219,7 +219,7 @@ def _musicgen(
             metavar="SHELL",
             callback=_print_completion,
             is_eager=True,
-            help="Print the completion script for bash, zsh or fish.",
+            help="Print the completion script for bash, zsh, fish or powershell.",
         ),
     ] = None,
 ) -> None:
