@@ -226,8 +226,9 @@ Register-ArgumentCompleter -Native -CommandName musicgen -ScriptBlock {
     $values['store compact --store'] = @('', '')
     $values['store gc --store'] = @('', '')
 
+    $string = [System.Management.Automation.Language.StringConstantExpressionAst]
     $texts = @($ast.CommandElements | Where-Object { $_.Extent.EndOffset -lt $cursor } | ForEach-Object {
-        if ($_ -is [System.Management.Automation.Language.StringConstantExpressionAst]) { $_.Value } else { $_.Extent.Text }
+        if ($_ -is $string) { $_.Value } else { $_.Extent.Text }
     })
     $words = @($texts | Select-Object -Skip 1)
     $typed = $word.TrimStart("'", '"')
@@ -288,13 +289,16 @@ Register-ArgumentCompleter -Native -CommandName musicgen -ScriptBlock {
     }
     if ($value -and $value[1]) { $offered = -split $value[1] }
 
-    $separated = @($offered | ForEach-Object { , ($_ -split ' ', 2) }) + @($stored | ForEach-Object { , ($_ -split "`t", 2) })
-    foreach ($pair in $separated) {
+    $pairs = @($offered | ForEach-Object { , ($_ -split ' ', 2) })
+    $pairs += @($stored | ForEach-Object { , ($_ -split "`t", 2) })
+    foreach ($pair in $pairs) {
         $text = $pair[0]
         if (-not $text -or -not $text.StartsWith($typed, [System.StringComparison]::Ordinal)) { continue }
         $hint = if ($pair.Count -gt 1 -and $pair[1]) { $pair[1] } else { $text }
-        # Typographic quotes end a string, too.
-        $quoted = if ($text -match '^[A-Za-z0-9_-][A-Za-z0-9_-]*$') { $text } else { "'" + ($text -replace "(['\u2018-\u201b])", '$1$1') + "'" }
+        $quoted = $text
+        if ($text -notmatch '^[A-Za-z0-9_-]+$') {
+            $quoted = "'" + ($text -replace "(['\u2018-\u201b])", '$1$1') + "'"  # typographic quotes end a string, too
+        }
         [System.Management.Automation.CompletionResult]::new("$prefix$quoted", $text, 'ParameterValue', $hint)
     }
 }

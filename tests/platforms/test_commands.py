@@ -24,6 +24,14 @@ def store(store_path: Path) -> Store:
     return Store(store_path)
 
 
+@pytest.fixture(autouse=True)
+def _address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name the fake service by its number: `localhost` may be looked up as another one first, which takes seconds."""
+    if "service" in request.fixturenames:
+        service: HTTPServer = request.getfixturevalue("service")
+        monkeypatch.setenv("MUSICGEN_URL", f"http://127.0.0.1:{service.port}")
+
+
 def run(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run the program with pipes, as a script does, where the locale's encoding is UTF-8 if it is of any account."""
     environment = os.environ | {"LC_ALL": "C.UTF-8"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.open_files.summary import reports
+
 TOP = Path(__file__).parents[2]
 OBSERVER = TOP / "tests" / "support" / "open_files"
-
-# On other platforms than Windows, a lock's file is removed while it is open, which the next holder relies on.
-ALLOWED = {"store/lock.py:locked"}
 
 RENAMES = """
 import os, sys
@@ -34,11 +32,6 @@ def observed(words: list[str], report: Path, **variables: str) -> subprocess.Com
     """Run Python with the observer, which also observes what that starts."""
     environment = os.environ | {"OPEN_FILES_REPORT": str(report), "PYTHONPATH": str(OBSERVER)} | variables
     return subprocess.run([sys.executable, *words], env=environment, cwd=TOP, capture_output=True, text=True)
-
-
-def reports(report: Path) -> list[dict[str, object]]:
-    lines = [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
-    return [line for line in lines if ALLOWED.isdisjoint(line["where"])]
 
 
 def test_the_observer_sees_an_open_file(tmp_path: Path) -> None:

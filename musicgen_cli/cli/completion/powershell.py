@@ -9,8 +9,9 @@ from musicgen_cli.cli.completion.tree import Command, Value
 # PowerShell has read the line already, so the words come from its syntax tree. What `musicgen` prints is only compared
 # and quoted. Where there are no results, PowerShell itself completes files.
 _ENGINE = r"""
+    $string = [System.Management.Automation.Language.StringConstantExpressionAst]
     $texts = @($ast.CommandElements | Where-Object { $_.Extent.EndOffset -lt $cursor } | ForEach-Object {
-        if ($_ -is [System.Management.Automation.Language.StringConstantExpressionAst]) { $_.Value } else { $_.Extent.Text }
+        if ($_ -is $string) { $_.Value } else { $_.Extent.Text }
     })
     $words = @($texts | Select-Object -Skip 1)
     $typed = $word.TrimStart("'", '"')
@@ -71,13 +72,16 @@ _ENGINE = r"""
     }
     if ($value -and $value[1]) { $offered = -split $value[1] }
 
-    $separated = @($offered | ForEach-Object { , ($_ -split ' ', 2) }) + @($stored | ForEach-Object { , ($_ -split "`t", 2) })
-    foreach ($pair in $separated) {
+    $pairs = @($offered | ForEach-Object { , ($_ -split ' ', 2) })
+    $pairs += @($stored | ForEach-Object { , ($_ -split "`t", 2) })
+    foreach ($pair in $pairs) {
         $text = $pair[0]
         if (-not $text -or -not $text.StartsWith($typed, [System.StringComparison]::Ordinal)) { continue }
         $hint = if ($pair.Count -gt 1 -and $pair[1]) { $pair[1] } else { $text }
-        # Typographic quotes end a string, too.
-        $quoted = if ($text -match '^[A-Za-z0-9_-][A-Za-z0-9_-]*$') { $text } else { "'" + ($text -replace "(['\u2018-\u201b])", '$1$1') + "'" }
+        $quoted = $text
+        if ($text -notmatch '^[A-Za-z0-9_-]+$') {
+            $quoted = "'" + ($text -replace "(['\u2018-\u201b])", '$1$1') + "'"  # typographic quotes end a string, too
+        }
         [System.Management.Automation.CompletionResult]::new("$prefix$quoted", $text, 'ParameterValue', $hint)
     }
 }
