@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the program for arm64 under qemu-user, on Debian 12 for x86-64, as root: installs it from wheels, compares what it
-# generates with what this machine generates, runs the native library's self-test and the tests of the store.
+# generates with what this machine generates, and runs the tests of the store.
 #
-#   benchmarks/arm.sh [FOLDER]     by default a new temporary folder; 3 GB, and an hour on two cores
+#   [PYTHON=.venv-dev/bin/python] benchmarks/arm.sh [FOLDER]     a new temporary folder by default; 3 GB, half an hour
 #
 # The registration of qemu as the interpreter of arm64 programs is in a namespace of this script, and ends with it.
 set -euo pipefail
@@ -41,7 +41,7 @@ if [ ! -e root/usr/bin/python3.11 ]; then
   apt-get update -qq
   (cd apt && apt-get download -qq qemu-user/bookworm-backports && dpkg-deb -x qemu-user_*.deb qemu)
   apt-get -qq install -y --no-install-recommends --download-only -o APT::Architecture=arm64 -o APT::Architectures::=arm64 \
-    python3:arm64 python3-venv:arm64 bash:arm64 coreutils:arm64 git:arm64 libstdc++6:arm64 >/dev/null
+    python3:arm64 python3-venv:arm64 bash:arm64 coreutils:arm64 libstdc++6:arm64 >/dev/null
   for name in bin sbin lib; do
     mkdir -p "root/usr/$name"
     ln -sfn "usr/$name" "root/$name"
