@@ -72,7 +72,7 @@ def test_the_command_of_a_service_s_take_names_the_service(store: Store) -> None
     "more",
     [
         {"params": {}, "seed": None},
-        {"params": {"duration": 99.0}},
+        {"params": {"duration": 9999.0}},
         {"params": {"duration": "$(reboot)"}},
         {"prompt": "escape \x1b[2J"},
         {"prompt": "NUL \0"},

@@ -71,7 +71,8 @@ def _check(action: str, path: str) -> None:
     if not frames:
         return
     where = [f"{frame.filename.rpartition(f'{PACKAGE}{os.sep}')[2]}:{frame.name}" for frame in reversed(frames)]
-    line = json.dumps({"action": action, "path": path, "used": used, "where": where[:4]}) + "\n"
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+    line = json.dumps({"action": action, "path": path, "used": used, "where": where, "test": test}) + "\n"
     report = os.open(os.environ[REPORT], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.write(report, line.encode())
     os.close(report)
