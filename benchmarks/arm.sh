@@ -104,5 +104,8 @@ done
 say "the store's tests"
 tar -C "$top" -c tests pyproject.toml musicgen_cli docs | tar -x -C root/work
 rm -r root/work/musicgen_cli  # the installed one is tested
-arm bash -c 'cd /work && venv/bin/pytest -q -p no:cacheprovider --timeout 1800 tests/store tests/test_atomic.py'
+# Four tests become another user, and root is the only one in this namespace.
+others='wrong_owner_is_found or without_write_permission or store_of_another_user or store_that_cannot_be_made'
+arm bash -c "cd /work && venv/bin/pytest -q -p no:cacheprovider --timeout 1800 -k 'not ($others)' \
+  tests/store tests/test_atomic.py"
 say "done"
