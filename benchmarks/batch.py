@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -64,14 +65,16 @@ def main() -> None:
 def fill(folder: Path, rows: int) -> None:
     """Write a batch of `rows` rows, and the index of a store that has a take for each."""
     folder.mkdir()
-    worklist = Worklist({}, Sweep())
-    with (folder / "rows.jsonl").open("w") as file:
+    with (
+        closing(Worklist({}, Sweep())) as worklist,
+        (folder / "rows.jsonl").open("w") as file,
+        (folder / "index.jsonl").open("wb") as index,
+    ):
         for i in range(rows):
             row = {"prompt": f"calm piano number {i}, soft strings, rain", "seed": i, "tags": ["night"]}
             file.write(json.dumps(row) + "\n")
             worklist.add(i + 1, row)
-    batch = Batch(worklist, Store(folder), model="nano")
-    with (folder / "index.jsonl").open("wb") as index:
+        batch = Batch(worklist, Store(folder), model="nano")
         index.write(new_head())
         for i, item in enumerate(worklist):
             index.write(encode({

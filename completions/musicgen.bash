@@ -98,7 +98,7 @@ _musicgen_knows() {
 _musicgen_takes() {
   case $1 in
     ' --show-completion')
-      choices='bash zsh fish'
+      choices='bash zsh fish powershell'
       ;;
     'generate -d' | 'generate --duration' | 'generate --temperature' | 'generate --top-k' | 'generate --top-p' | 'generate -g' | 'generate --guidance-scale' | 'generate --seed' | 'generate --bars' | 'generate --bpm' | 'generate -n' | 'generate --variations' | 'generate --url' | 'generate --timeout' | 'generate --max-wait' | 'generate @'* | 'batch --sweep' | 'batch --run' | 'batch --jobs' | 'batch --retry' | 'batch --max-failures' | 'batch -d' | 'batch --duration' | 'batch --temperature' | 'batch --top-k' | 'batch --top-p' | 'batch -g' | 'batch --guidance-scale' | 'batch --seed' | 'batch --bars' | 'batch --bpm' | 'batch -n' | 'batch --variations' | 'batch --url' | 'batch --timeout' | 'batch --max-wait' | 'list -n' | 'list --search' | 'list --since' | 'list --until' | 'ls -n' | 'ls --search' | 'ls --since' | 'ls --until' | 'export --name' | 'export --bpm' | 'export --bars' | 'name @'* | 'gallery -n' | 'gallery --search' | 'gallery --since' | 'gallery --until' | 'serve --host' | 'serve --port' | 'serve --slots' | 'serve --queue' | 'serve --api-key' | 'serve --allow-host' | 'serve --max-duration' | 'mcp --url' | 'mcp --timeout' | 'mcp --max-wait' | 'doctor --url' | 'job poll --timeout-ms' | 'model pull --revision')
       ;;

@@ -15,6 +15,10 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # not None, and not another program's replacement
             # What the terminal's encoding lacks is shown as an escape: a prompt may hold any character.
             stream.reconfigure(errors="backslashreplace")
+            if sys.platform == "win32" and not stream.isatty():
+                # Files and pipes would get the code page of old programs, which lacks `→`, and their line ends.
+                encoding = None if "PYTHONIOENCODING" in os.environ else "utf-8"
+                stream.reconfigure(encoding=encoding, newline="\n")
     try:
         if kinds := os.environ.get("_MUSICGEN_COMPLETE"):  # a completion script must be answered quickly
             from musicgen_cli.cli.completion.values import answer

@@ -2,11 +2,11 @@
 Write files whole or not at all: to a temporary beside the target, synced, then renamed.
 
 It also has wrappers of the system calls that this needs: none of them writes through a symbolic link, `sync` waits for
-the disk itself rather than its cache, and `replace` tries again on Windows, which fails while the target is open.
+the disk itself rather than its cache, and `replace` and `rename` wait on Windows for processes that have a file open.
 """
 
 # Every system call is made through `os`, so that tests can observe it and make it fail.
-# ruff: noqa: PTH101, PTH105, PTH108
+# ruff: noqa: PTH101, PTH104, PTH105, PTH108
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import os
 import shutil
 import stat
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,7 +38,6 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}  # the file system has no such call
 _NO_LINKS = _UNSUPPORTED | {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EACCES}  # EACCES: Android
 _NO_MODES = _UNSUPPORTED | {errno.EPERM, errno.ENOSYS}  # EPERM: CIFS, FAT, mounts of a bucket
-_REPLACE_S = 1.0  # Windows refuses to replace a file that is open; readers are quick
 
 
 def write(
@@ -213,19 +211,19 @@ def refuse_special(path: Path) -> None:
 
 def replace(source: Path, target: Path) -> None:
     """Rename `source` to `target` in one step, replacing what had that name."""
-    deadline = time.monotonic() + _REPLACE_S
-    while True:
-        try:
-            if sys.platform == "win32":
-                with suppress(FileNotFoundError):
-                    os.chmod(target, stat.S_IWRITE)
-            os.replace(source, target)
-        except PermissionError:
-            if sys.platform != "win32" or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+
+    def once() -> None:
+        if sys.platform == "win32":
+            with suppress(FileNotFoundError):
+                os.chmod(target, stat.S_IWRITE)
+        os.replace(source, target)
+
+    foreign.retried(once)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename a file or a folder to a name that is free; `replace` is for files alone."""
+    foreign.retried(lambda: os.rename(source, target))
 
 
 def remove(path: Path) -> None:

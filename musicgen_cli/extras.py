@@ -22,6 +22,9 @@ PACKAGES = {
     "serve": ("fastapi", "starlette", "uvicorn", "prometheus_client"),
 }
 
+_ON_ONNX_RUNTIME = {"local", "serve", "cluster"}
+_64_BITS = {"x86_64", "amd64", "aarch64", "arm64"}
+
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
@@ -37,10 +40,44 @@ def needs(extra: str) -> Iterator[None]:
         package = (err.name or "").partition(".")[0]
         if package not in PACKAGES[extra]:
             raise
+        if extra in _ON_ONNX_RUNTIME and (platform := platform_without_onnx_runtime()) is not None:
+            raise MissingExtraError(
+                f"this needs ONNX Runtime, of which there is no package for {platform}",
+                hint="without --local, a service that runs on another machine makes the takes: --url names it",
+            ) from err
         raise MissingExtraError(
             f"this needs the extra {extra!r} ({package} is not installed)",
             hint=f"`{install_command(extra)}` installs it",
         ) from err
+
+
+def platform_without_onnx_runtime(
+    system: str = sys.platform, machine: str | None = None, abi: str | None = None, *, bits: int = sys.maxsize
+) -> str | None:
+    """
+    Name the kind of platform that this is if ONNX Runtime has no package for it; None if it has.
+
+    Args:
+        system: As `sys.platform`.
+        machine: As `platform.machine()`.
+        abi: The ABI of extension modules, which on Linux names the C library.
+        bits: As `sys.maxsize`: the largest size of this Python.
+
+    Source:
+        The files of onnxruntime 1.32 on the package index.
+    """
+    import platform
+    import sysconfig
+
+    machine = (machine or platform.machine()).lower()
+    abi = abi or sysconfig.get_config_var("SOABI") or ""
+    if bits < 2**32:
+        return "32-bit programs"
+    if machine not in _64_BITS:
+        return f"{machine} processors"
+    if system == "darwin" and machine == "x86_64":
+        return "Intel Macs"
+    return "Linux with musl, such as Alpine" if system == "linux" and "musl" in abi else None
 
 
 def install_command(extra: str) -> str:

@@ -4,6 +4,9 @@ Read files that somebody else may have made, and tell who could have changed the
 A file of a model, a store, a cache or a config may be anything: a pipe that never ends an open, a device that never
 ends a read, a sparse file of 50 GB, or another user's. So a file is opened without waiting, must be a regular one, and
 is read up to a limit that its caller names.
+
+Windows refuses to open or rename a file that another process has opened in its own way, for instance while it replaces
+that file: `retried` waits for that process.
 """
 
 # Every system call is made through `os`, so that tests can observe it and make it fail.
@@ -13,14 +16,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+import sys
+import time
+from collections.abc import Callable, Iterable
 from io import BufferedReader
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _FLAGS = 0
 for _name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
     _FLAGS |= getattr(os, _name, 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+_RETRIED_S = 1.0  # how long another process may have a file open that Windows then refuses
+_RETRY_S = 0.01
 
 ROOT = 0  # the user id of the one who can change any file anyway
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -41,13 +52,32 @@ def open_fd(path: Path, flags: int, mode: int = 0o600, *, follow: bool = True) -
     """
     if not follow and not _NO_FOLLOW:
         refuse_link(path)
-    fd = os.open(path, flags | _FLAGS | (0 if follow else _NO_FOLLOW), mode)
+    if sys.platform == "win32" and path.is_dir():  # the system says that permission is denied, which may pass
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    fd = retried(lambda: os.open(path, flags | _FLAGS | (0 if follow else _NO_FOLLOW), mode))
     try:
         _check_regular(fd, path)
     except OSError:
         os.close(fd)
         raise
     return fd
+
+
+def retried(call: Callable[[], T]) -> T:
+    """
+    Return what a function returns; on Windows, call it again for up to a second while it raises `PermissionError`.
+
+    That is what a file gives that another process has open. A file without permission gives the same, and only costs
+    the second.
+    """
+    deadline = time.monotonic() + _RETRIED_S
+    while True:
+        try:
+            return call()
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_S)
 
 
 def refuse_link(path: Path) -> None:

@@ -139,12 +139,12 @@ def read_keys(path: Path) -> list[str]:
 
 def config_file() -> Path:
     """Return the path of the config file, which need not exist."""
-    return _users("config", "musicgen") / "config.toml"
+    return _beside_the_store("config", "config.toml")
 
 
 def cache_dir() -> Path:
     """Return the folder for files that can be made again, such as graphs."""
-    return _users("cache", "musicgen")
+    return _beside_the_store("cache")
 
 
 def state_dir() -> Path:
@@ -155,6 +155,20 @@ def state_dir() -> Path:
 def models_dir() -> Path:
     """Return the folder of models, which is never inside the store."""
     return _users("data", "musicgen-cli") / "models"
+
+
+def _beside_the_store(kind: str, name: str = "") -> Path:
+    """
+    Return the user's folder of a kind, or the path of a name in it.
+
+    On Linux it is called `musicgen`, as the store is. On Windows and macOS that would be the store's own folder, or lie
+    in it. So it is `musicgen-cli` there, unless only the other one exists, which earlier versions used.
+    """
+    old = _users(kind, "musicgen") / name
+    if not old.is_relative_to(_users("data", "musicgen")):
+        return old
+    new = _users(kind, "musicgen-cli") / name
+    return old if os.path.exists(old) and not os.path.exists(new) else new  # noqa: PTH110  # it never raises
 
 
 def _users(kind: str, app: str) -> Path:

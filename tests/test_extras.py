@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from musicgen_cli import extras
 from musicgen_cli.errors import MissingExtraError
@@ -90,3 +92,33 @@ def test_an_absent_package_names_its_extra_and_the_command(monkeypatch: pytest.M
 
     assert caught.value.hint == f"`{install_command('audio')}` installs it"
     assert "'" in install_command("audio")  # a shell would expand the brackets
+
+
+@pytest.mark.parametrize(
+    ("platform", "name"),
+    [
+        (("linux", "x86_64", "cpython-311-x86_64-linux-gnu"), None),
+        (("linux", "aarch64", "cpython-311-aarch64-linux-gnu"), None),
+        (("darwin", "arm64", "cpython-313-darwin"), None),
+        (("win32", "AMD64", "cp313-win_amd64"), None),
+        (("win32", "ARM64", "cp313-win_arm64"), None),
+        (("darwin", "x86_64", "cpython-313-darwin"), "Intel Macs"),
+        (("linux", "x86_64", "cpython-311-x86_64-linux-musl"), "Linux with musl, such as Alpine"),
+        (("linux", "riscv64", "cpython-311-riscv64-linux-gnu"), "riscv64 processors"),
+    ],
+)
+def test_a_platform_without_onnx_runtime_is_named(platform: tuple[str, str, str], name: str | None) -> None:
+    """No command could install it there."""
+    assert extras.platform_without_onnx_runtime(*platform) == name
+    assert extras.platform_without_onnx_runtime(*platform, bits=2**31 - 1) == "32-bit programs"
+
+
+@pytest.mark.parametrize("machine", [("darwin", "x86_64"), ("linux", "armv7l"), ("linux", "i686"), ("linux", "x86_64")])
+def test_the_extra_local_can_be_installed_without_a_model_s_runtime(machine: tuple[str, str]) -> None:
+    """The requirement is left out where no wheel could meet it; pip's markers don't know musl."""
+    wanted = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["optional-dependencies"]["local"]
+    environment = dict(zip(("sys_platform", "platform_machine"), machine, strict=True))
+    names = {each.name for each in map(Requirement, wanted) if not each.marker or each.marker.evaluate(environment)}
+
+    assert {"numpy", "tokenizers"} <= names
+    assert ("onnxruntime" in names) == (machine == ("linux", "x86_64"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,23 @@ def test_without_a_home_the_store_must_be_named(config: Path, monkeypatch: pytes
 
     assert caught.value.hint == "`--store DIR` or MUSICGEN_STORE names a folder"
     assert settings.load({"store": tmp_path}).store == tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other platforms do so without variables")
+def test_config_and_cache_are_never_in_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the platform has one folder for all that, they have one of their own; those of before are still used."""
+    for name in ("DATA", "CONFIG", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path))
+    store, other = tmp_path / "musicgen", tmp_path / "musicgen-cli"
+    assert settings.load().store == store
+    assert (settings.config_file(), settings.cache_dir()) == (other / "config.toml", other)
+
+    store.mkdir()
+    (store / "config.toml").write_text('creator = "before"')
+    assert settings.load().creator == "before"
+    assert settings.cache_dir() == store
+
+    other.mkdir()
+    (other / "config.toml").write_text('creator = "now"')
+    assert settings.load().creator == "now"
+    assert settings.cache_dir() == other

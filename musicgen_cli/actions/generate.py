@@ -5,19 +5,20 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.bars import overridden, with_duration
+from musicgen_cli.actions.library.differences import other_sound
 from musicgen_cli.actions.library.takes import fields_of, find_take, takes_of_set
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.actions.sources import inputs_of, with_context
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, ProgressListener
-from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
+from musicgen_cli.errors import ArtifactNotFoundError, InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.store import Artifact, ArtifactDraft, Store, check_tag
 from musicgen_cli.text import as_whole, number
 
@@ -181,7 +182,8 @@ def store_clip(planned: PlannedTake, clip: Clip, store: Store) -> StoredTake:
         extra=with_context({**planned.draft.extra, **clip.extra}),
     )
     artifact = store.put(clip.wav, draft)
-    return StoredTake(artifact, clip, (*_warnings(planned.request, clip), *_same_sound(artifact, planned, store)))
+    sounds = (*_same_sound(artifact, planned, store), *_other_sound(artifact, store))
+    return StoredTake(artifact, clip, (*_warnings(planned.request, clip), *sounds))
 
 
 def make_all(
@@ -266,6 +268,15 @@ def _same_sound(artifact: Artifact, planned: PlannedTake, store: Store) -> Itera
             reason = ": without sampling the seed changes nothing" if is_greedy else ""
             yield f"{artifact.id} has the same sound as {take.id} of its set{reason}"
             return
+
+
+def _other_sound(artifact: Artifact, store: Store) -> Iterator[str]:
+    """Say why a take that was made again from its parent's request doesn't sound like that."""
+    if artifact.parent_id is None:
+        return
+    with suppress(ArtifactNotFoundError):  # it was removed meanwhile
+        if text := other_sound(store.get(artifact.parent_id), artifact):
+            yield text
 
 
 def _warnings(request: GenerateRequest, clip: Clip) -> Iterator[str]:

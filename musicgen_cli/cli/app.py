@@ -69,7 +69,7 @@ def run(argv: Sequence[str]) -> int:
             return 0
         raise
     except OSError as err:  # raised by what Typer prints itself, such as a help text; commands raise none
-        return _report_unwritable(err)
+        return _drop_unwritten(err)
     return code if isinstance(code, int) else 0
 
 
@@ -146,17 +146,18 @@ def flush_output() -> int:
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:
-        _drop_output()
     except OSError as err:
-        return _report_unwritable(err)
+        return _drop_unwritten(err)
     return 0
 
 
-def _report_unwritable(err: OSError) -> int:
-    from musicgen_cli.cli.output import Output, unwritable
+def _drop_unwritten(err: OSError) -> int:
+    """Give up what is left of standard output, and return the exit code: 1 with a message, 0 if nobody reads it."""
+    from musicgen_cli.cli.output import Output, is_reader_gone, unwritable
 
     _drop_output()
+    if is_reader_gone(err):
+        return 0
     Output().error(unwritable(err))
     return 1
 
@@ -218,7 +219,7 @@ def _musicgen(
             metavar="SHELL",
             callback=_print_completion,
             is_eager=True,
-            help="Print the completion script for bash, zsh or fish.",
+            help="Print the completion script for bash, zsh, fish or powershell.",
         ),
     ] = None,
 ) -> None:

@@ -13,6 +13,7 @@ from musicgen_cli.errors import InvalidValueError
 if TYPE_CHECKING:
     from musicgen_cli.store import Filter, Store
 
+_LOCAL_YEARS = range(1971, 3000)  # Windows knows the local time of no others; no take comes from one, either
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -103,6 +104,8 @@ def moment(text: str, *, end: bool = False) -> datetime:
         time = datetime.fromisoformat(text)
         if end and re.fullmatch(r"[\d-]+|\d{4}-?W.*", text):
             time += timedelta(days=1, microseconds=-1)
+        if time.tzinfo is None and time.year not in _LOCAL_YEARS:
+            return time.replace(tzinfo=UTC)
         return time.astimezone(UTC)
     except (ValueError, OverflowError) as err:
         raise InvalidValueError(f"a time must be like 2026-11-22, 2d or 3h, got {text[:40]!r}") from err

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -53,12 +55,8 @@ class Output:
         Raises:
             MusicgenError: It can't be written, for instance because the disk is full.
         """
-        try:
+        with _to_stdout():
             print(text, end=end, file=sys.stdout, flush=flush)  # noqa: T201
-        except BrokenPipeError:
-            raise
-        except OSError as err:
-            raise unwritable(err) from err
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object on one line."""
@@ -180,13 +178,9 @@ class Output:
         """
         if sys.stdout is None:
             raise MusicgenError("there is no standard output")
-        try:
+        with _to_stdout():
             sys.stdout.buffer.write(wav)
             sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as err:
-            raise unwritable(err) from err
 
     # Everything else.
 
@@ -273,6 +267,27 @@ class Output:
 def unwritable(err: OSError) -> MusicgenError:
     """Return the error that standard output can't be written."""
     return MusicgenError(f"can't write to standard output: {err.strerror}")
+
+
+def is_reader_gone(err: OSError) -> bool:
+    """Tell whether standard output can't be written because nobody reads it any more; Windows says EINVAL then."""
+    return isinstance(err, BrokenPipeError) or (sys.platform == "win32" and err.errno == errno.EINVAL)
+
+
+@contextmanager
+def _to_stdout() -> Iterator[None]:
+    """
+    Raise `MusicgenError` if the block can't write to standard output.
+
+    Raises:
+        BrokenPipeError: Nobody reads it any more.
+    """
+    try:
+        yield
+    except OSError as err:
+        if is_reader_gone(err):
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from err
+        raise unwritable(err) from err
 
 
 def _if_encodable(text: str) -> str:

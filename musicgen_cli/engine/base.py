@@ -17,6 +17,10 @@ from musicgen_cli import limits
 from musicgen_cli.audio.wav import WavInfo
 from musicgen_cli.contract import GenerateRequest
 
+# What the bytes of a clip depend on beside its request and its origin: the digest of the weights, the version of the
+# sampler, the package that computed and its version, and the kind of processor.
+REPRODUCIBILITY = ("checkpoint", "sampler", "runtime", "processor")
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -62,7 +66,7 @@ class Clip:
     elapsed_s: float  # from the call of `generate` to its return, including all waits
     seed: int | None = None  # None unless the engine honoured it: the same seed gives the same bytes
     license: str | None = None  # of the model's weights
-    extra: Mapping[str, Any] = field(default_factory=dict)  # needed to reproduce it: checkpoint digest, sampler version
+    extra: Mapping[str, Any] = field(default_factory=dict)  # what its bytes depend on: REPRODUCIBILITY
     warnings: tuple[str, ...] = ()  # one line each
 
 

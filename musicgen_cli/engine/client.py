@@ -19,7 +19,7 @@ from musicgen_cli import limits, network
 from musicgen_cli._version import __version__
 from musicgen_cli.audio.wav import is_silent
 from musicgen_cli.contract import Answer, GenerateRequest, read_answer
-from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, REPRODUCIBILITY, Clip, Inputs, Origin, ProgressListener
 from musicgen_cli.engine.responses import (
     JSON_BYTES,
     connection_error,
@@ -243,7 +243,7 @@ class RemoteEngine:
         honoured = request.seed is not None and answer.seed == request.seed
         extra = {
             name: value
-            for name in ("checkpoint", "sampler")
+            for name in REPRODUCIBILITY
             if isinstance(value := answer.metadata.get(name), str | int) and len(str(value)) <= 128
         }
         return Clip(

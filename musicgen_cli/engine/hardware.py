@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -25,6 +26,13 @@ _TEXT_FACTOR = 1.2  # memory of encoding a prompt, as a multiple of the weights 
 _MIN_WEIGHTS_FOR_THREADS = 1 << 19  # multiplied in 10 us, which is as long as waking a thread takes
 _MUCH_BYTES = 1_000_000_000  # that clips at once may take before it is said
 _MAX_SLOTS = 8  # with more, hardly more clips are finished in the same time: docs/benchmarks.md
+
+# Instruction sets by which ONNX Runtime chooses its kernels for the CPU, as Linux calls them (onnxruntime 1.32,
+# core/mlas/lib/platform.cpp).
+_KERNEL_FLAGS = (
+    *("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8"),
+    *("asimdhp", "asimddp", "i8mm", "bf16", "sve", "sme"),
+)
 
 
 def estimate_memory(shape: Shape, tensors: Tensors, *, steps: int, int8: bool) -> tuple[int, int]:
@@ -183,6 +191,25 @@ def has_vnni(root: Path = Path("/")) -> bool:
         root: The directory that contains proc.
     """
     return re.search(r"^flags\s*:.* avx(?:512)?_vnni\b", _read(root / "proc/cpuinfo"), re.MULTILINE) is not None
+
+
+@cache  # as `has_vnni`
+def processor(root: Path = Path("/"), machine: str | None = None) -> str:
+    """
+    Return the kind of this processor as far as results depend on it: `x86_64 avx512f avx512_vnni`.
+
+    ONNX Runtime and PyTorch choose their kernels by the instruction set, and the kernels add in different orders. Where
+    the system doesn't list the instruction sets, as on macOS and Windows, it is the architecture alone.
+
+    Args:
+        root: The directory that contains proc.
+        machine: The architecture, as `platform.machine()`.
+    """
+    name = (machine or platform.machine()).lower()
+    name = {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)  # as Linux calls them
+    line = re.search(r"^(?:flags|Features)\s*:(.*)", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    flags = set(line[1].split()) if line else set()
+    return " ".join([name, *(flag for flag in _KERNEL_FLAGS if flag in flags)])
 
 
 def _machine(root: Path) -> Iterator[int]:

@@ -23,6 +23,7 @@ from musicgen_cli.checkpoint.audio_encoder import refusal
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray, num_frames, num_samples
@@ -55,9 +56,10 @@ class Model(Protocol[ConditioningOut]):
 
 
 class LocalEngine(Generic[Conditioning]):
-    """Generates clips in this process; a subclass sets `slots`, `model`, `sound_encoder` and `_scheduler`."""
+    """Generates clips in this process; a subclass sets what is declared here."""
 
     slots: int
+    runtime: str  # the package that computes, and its version: `onnxruntime 1.32.0`
     model: Model[Conditioning]
     sound_encoder: SoundEncoder
     shape: Shape
@@ -72,6 +74,7 @@ class LocalEngine(Generic[Conditioning]):
         """
         self.origin = origin
         self.license = checkpoint.license
+        self.processor = hardware.processor()
         self._checkpoint = checkpoint
         self.shape = Shape.of(checkpoint.config)
         self._tokenizer = load_tokenizer(checkpoint.tokenizer)
@@ -111,6 +114,8 @@ class LocalEngine(Generic[Conditioning]):
             extra={
                 "checkpoint": self._checkpoint.digest,
                 "sampler": SAMPLER_VERSION,
+                "runtime": self.runtime,
+                "processor": self.processor,
                 **(
                     {"context_s": round(plan.context * self.shape.codec.hop / self.shape.codec.rate, 3)}
                     if plan.beginning

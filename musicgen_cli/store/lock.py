@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,9 @@ def locked(
     finally:
         if name != LOCK:
             # While the lock is held: a process that has opened the file already finds out in `_refuse_removed`.
+            # Windows removes no open file: not this one before it is closed, nor one that the next holder has opened.
+            if sys.platform == "win32":
+                lock.release()
             atomic.discard(root / name)
         lock.release()
 

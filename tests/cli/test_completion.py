@@ -105,7 +105,16 @@ def test_no_script_evaluates_anything(shell: str) -> None:
     """Prompts and tags may come from anybody."""
     text = (COMPLETIONS / SCRIPTS[shell]).read_text()
 
-    assert not re.search(r"\beval\b|\bsource\b|\$\{\(e\)", text)
+    assert not re.search(r"\beval\b|\bsource\b|\$\{\(e\)|Invoke-Expression|\biex\b|ScriptBlock\]", text)
+
+
+def test_the_script_for_powershell_quotes_what_it_holds() -> None:
+    """PowerShell 5.1 would read other characters than ASCII in the system's code page."""
+    text = (COMPLETIONS / SCRIPTS["powershell"]).read_text("ascii")
+
+    assert "the file''s ending" in text
+    assert "$values['generate --precision'] = @('', 'int8 fp32 bf16')" in text
+    assert "$values['show @0'] = @('takes,sets', '')" in text
 
 
 def test_an_unknown_shell_is_wrong_usage() -> None:

@@ -102,6 +102,8 @@ def test_filters_combine(musicgen: Run, store: Store) -> None:
         ["--creator", "us", "--model", "small", "--tag", "b", "--since", "1h", "--until", "2999-01-01"],
     ):  # fmt: skip
         assert musicgen("list", "-q", *words).lines == [match.id], words
+    ever = ["--since", "1960-01-01", "--until", "9998-12-31"]
+    assert musicgen("list", "-q", *ever).lines == musicgen("list", "-q").lines
     for words in (["--tag", "c"], ["--since", "2999-01-01"], ["--until", "2d"], ["--model", "nan"]):
         assert musicgen("list", "-q", *words).lines == [], words
         assert (done := musicgen("list", *words)).err == "no take matches\n", done

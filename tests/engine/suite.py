@@ -19,7 +19,7 @@ import pytest
 
 from musicgen_cli.audio.wav import inspect
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import Clip, Engine, NullListener, Origin, ProgressListener
+from musicgen_cli.engine.base import REPRODUCIBILITY, Clip, Engine, NullListener, Origin, ProgressListener
 from tests.support import clips
 from tests.support.listeners import RaisingListener, RecordingListener
 
@@ -98,12 +98,12 @@ class EngineSuite:
             assert (first.seed, second.seed) == (None, None)
 
     def test_a_clip_has_everything_that_reproducing_it_needs(self, case: EngineCase) -> None:
-        """Its origin, the license of the weights, the checkpoint and the version of the sampler."""
+        """Its origin, the license of the weights, and what its bytes depend on."""
         clip = case.generate()
 
         assert clip.origin == case.origin
         assert clip.license
-        assert {"checkpoint", "sampler"} <= clip.extra.keys()
+        assert {*REPRODUCIBILITY} <= clip.extra.keys()
         assert clip.elapsed_s > 0
         assert clip.warnings == ()
 

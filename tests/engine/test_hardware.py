@@ -242,6 +242,23 @@ def test_vnni_is_read_from_the_processors_flags(tmp_path: Path, flags: str, *, v
     assert not hardware.has_vnni(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("machine", "line", "name"),
+    [
+        ("AMD64", "flags\t\t: fpu avx2 sse avx512f avx", "x86_64 avx avx2 avx512f"),
+        ("aarch64", "Features\t: fp asimd asimddp i8mm", "aarch64 asimddp i8mm"),
+        ("arm64", None, "aarch64"),
+    ],
+)
+def test_a_processor_is_named_by_what_results_depend_on(
+    tmp_path: Path, machine: str, line: str | None, name: str
+) -> None:
+    """Its architecture, and the instruction sets that kernels are chosen by, where the system lists them."""
+    root = write_files(tmp_path, {"proc/cpuinfo": f"processor\t: 0\n{line}\n"} if line else {})
+
+    assert hardware.processor(root, machine) == name
+
+
 def test_the_estimated_memory_is_near_the_measured_peak(
     nano: Checkpoint, session_cache: Path, engine: OnnxEngine
 ) -> None:

@@ -63,7 +63,13 @@ class FakeEngine:
             elapsed_s=0.25,
             seed=request.seed,
             license="CC0-1.0",
-            extra={"checkpoint": "sha256:0", "sampler": 1, "seed": "not this one"},
+            extra={
+                "checkpoint": "sha256:0",
+                "sampler": 1,
+                "runtime": "fake 1",
+                "processor": "fake",
+                "seed": "not this one",
+            },
             warnings=self.warnings,
         )
 

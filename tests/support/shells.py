@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 COMPLETIONS = Path(__file__).parents[2] / "completions"
-SCRIPTS = {"bash": "musicgen.bash", "zsh": "_musicgen", "fish": "musicgen.fish"}
+SCRIPTS = {"bash": "musicgen.bash", "zsh": "_musicgen", "fish": "musicgen.fish", "powershell": "musicgen.ps1"}
 
 _READY = "ready> "
 _DUMP = "\x18\x10"  # ctrl-x ctrl-p

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -125,11 +126,16 @@ class CheckedRow:
 
     @property
     def file(self) -> str | None:
-        """The file that its take is exported to, as a path without linked folders; None if it has none or a folder."""
+        """
+        What identifies the file that its take is exported to; None if it has none, or a folder.
+
+        It is the path without linked folders, in one of the spellings that are one file to macOS and Windows.
+        """
         if self.output is None or resolve_target(self.output, force=True).is_folder:
             return None
         folder, name = os.path.split(self.output)
-        return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118  # a link of that name would be replaced
+        path = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118  # a link of that name would be replaced
+        return unicodedata.normalize("NFC", path.casefold())
 
     def request(self, sweep: Sweep, combination: int, variation: int) -> GenerateRequest:
         """Return the request of one of its takes."""

@@ -39,7 +39,7 @@ _TABLES = """
         request BLOB, occurrence INTEGER, is_stored INTEGER DEFAULT 0
     );
     CREATE UNIQUE INDEX same ON take(request, occurrence);
-    CREATE TABLE file(path TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID;
+    CREATE TABLE file(path TEXT PRIMARY KEY, line INTEGER, output TEXT) WITHOUT ROWID;
     BEGIN;
 """
 
@@ -98,12 +98,12 @@ class Worklist:
         self._defaults = defaults
         self._sweep = sweep
         self._on_added = on_added
-        self._db = sqlite3.connect("")  # a file without a name
-        self._db.executescript(f"PRAGMA cache_size = -{_CACHE_KIB};{_TABLES}")
         self._digest = blake2b(digest_size=16)
         self.takes = 0
         self.audio_s = 0.0  # of all takes, whether or not they are stored
         _check_defaults(defaults, sweep)
+        self._db = sqlite3.connect("")  # a file without a name
+        self._db.executescript(f"PRAGMA cache_size = -{_CACHE_KIB};{_TABLES}")
 
     def add(self, line: int, row: RowFields) -> None:
         """
@@ -121,7 +121,7 @@ class Worklist:
         with _explained():
             self._refuse_duplicate(checked)
             if checked.file is not None:
-                self._db.execute("INSERT INTO file VALUES (?, ?)", (checked.file, line))
+                self._db.execute("INSERT INTO file VALUES (?, ?, ?)", (checked.file, line, checked.output))
             inserted = self._db.execute(
                 "INSERT INTO row(line, parent, variation_set, has_output, checked) VALUES (?, ?, ?, ?, ?)",
                 (line, checked.parent_id, checked.variation_set_id, checked.output is not None, checked.to_json()),
@@ -230,8 +230,10 @@ class Worklist:
 
     def _refuse_duplicate(self, checked: CheckedRow) -> None:
         if checked.file is not None:
-            for (line,) in self._db.execute("SELECT line FROM file WHERE path = ?", (checked.file,)):
-                raise InvalidValueError(f"output {checked.output!r} is also that of line {line}")
+            for line, output in self._db.execute("SELECT line, output FROM file WHERE path = ?", (checked.file,)):
+                is_other_case = output != checked.output and output.casefold() == str(checked.output).casefold()
+                where = f", {output!r}, on a disk that ignores case" if is_other_case else ""
+                raise InvalidValueError(f"output {checked.output!r} is also that of line {line}{where}")
         if checked.occurrence is not None:
             same = (_key(checked.request(self._sweep, 0, 0)), checked.occurrence)
             query = "SELECT line FROM take JOIN row ON row.id = take.row WHERE request = ? AND occurrence = ?"

@@ -32,6 +32,11 @@ class JobQueue:
         self._store = store
         self._files = JobFiles(job_folder(store.root, state_dir))
 
+    @property
+    def folder(self) -> Path:
+        """Where the jobs' files lie."""
+        return self._files.folder
+
     @contextmanager
     def as_runner(self) -> Iterator[Callable[[], bool]]:
         """

@@ -17,7 +17,9 @@ _STARTING_S = 10.0  # a runner that does not hold its lock by then has failed to
 _LOG_BYTES = 1024 * 1024  # a larger log is emptied
 _DETACHED = 0
 if sys.platform == "win32":
-    _DETACHED = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
+    # A console that is never shown. Without any, the `python.exe` of a virtual environment, which starts the real one,
+    # would get that one a window, and whoever closes the window ends the runner.
+    _DETACHED = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
 
 
 def is_starting(folder: Path) -> bool:
@@ -47,6 +49,7 @@ def start_runner(folder: Path, store: Path) -> None:
     try:
         if os.fstat(log).st_size > _LOG_BYTES:
             os.ftruncate(log, 0)
+        os.lseek(log, 0, os.SEEK_END)  # on Windows, a process that inherits a file doesn't inherit O_APPEND
         runner = subprocess.Popen(  # noqa: S603  # this interpreter, our module
             # Without -P, `-m` looks for modules in the current folder first.
             [sys.executable, "-P", "-m", "musicgen_cli.actions.jobs.runner", os.path.abspath(store)],  # noqa: PTH100

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 
 from musicgen_cli import settings
@@ -23,6 +24,7 @@ from musicgen_cli.actions.generate import expected_bytes, generate, store_clip
 from musicgen_cli.actions.jobs.api_key import key_for
 from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.job_queue import JobQueue
+from musicgen_cli.actions.jobs.launch import start_runner
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.engine.base import Engine
 from musicgen_cli.errors import MusicgenError, StoppedError, StoreBusyError
@@ -141,8 +143,8 @@ class Runner:
         Let a request to a service be cancelled while it is in progress.
 
         Only the end of its connection tells the service, and a connection that waits for an answer ends only with its
-        process. So this process replaces itself. That loses no model and no other request: a service's requests are
-        sent one at a time.
+        process. So this process ends, and another one runs the jobs that are left. That loses no model and no other
+        request: a service's requests are sent one at a time.
         """
         if engine.origin.kind != "http":
             yield
@@ -152,13 +154,22 @@ class Runner:
         def watch() -> None:
             while not finished.wait(_POLL_S):
                 if self._queue.is_cancel_requested(job):
-                    self._queue.cancel_if_requested(job, _restart)
+                    self._queue.cancel_if_requested(job, self._hand_over)
 
         threading.Thread(target=watch, daemon=True).start()
         try:
             yield
         finally:
             finished.set()
+
+    def _hand_over(self) -> None:
+        """End this process at once, and start another runner if a job is pending; called under the folder's lock."""
+        try:
+            if self._queue.head() is not None:
+                start_runner(self._queue.folder, self._store.root)
+        except MusicgenError as err:
+            _log(f"{err}; the next command that looks at the jobs starts a runner")
+        os._exit(0)  # which frees the locks
 
 
 class _JobListener:
@@ -192,10 +203,6 @@ class _JobListener:
             raise StoppedError
 
 
-def _restart() -> None:
-    os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # this program
-
-
 def _log(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
@@ -203,6 +210,8 @@ def _log(line: str) -> None:
 
 def main() -> None:
     """Run the jobs of the store that the command line names."""
+    if isinstance(sys.stderr, TextIOWrapper):  # the log is UTF-8 on every platform
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     store = Store(Path(sys.argv[1]), warn=_log)
     Runner(store, JobQueue(store, settings.state_dir())).run()
 

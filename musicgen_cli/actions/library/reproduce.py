@@ -1,26 +1,23 @@
-"""Commands for a POSIX shell: the one that generates a stored take again, and the one that tags it."""
+"""Commands for the user's shell: the one that generates a stored take again, and the one that tags it."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from itertools import groupby
-
+from musicgen_cli.actions.library.quoting import SHELL, PowerShell, Shell
 from musicgen_cli.actions.library.takes import fields_of
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.request_fields import PARAMETERS
 from musicgen_cli.store import Artifact
-from musicgen_cli.text import printable
 
 KEEPER = "keeper"  # the tag of takes to keep
 _MODEL_OPTIONS = ("model", "engine", "precision", "device")
-_NOT_IN_ARGUMENTS = re.compile("[\0\ud800-\udfff]")
 
 
-def generate_command(take: Artifact) -> str | None:
+def generate_command(take: Artifact, shell: Shell = SHELL) -> str | None:
     """
     Return the command that generates a take again, with all the parameters and engine options of its record.
+
+    Where PowerShell can't pass on the prompt, the command takes it from the store, and the parameters with it.
 
     Returns:
         None if the record has no parameters, or if `generate` would refuse them.
@@ -34,42 +31,26 @@ def generate_command(take: Artifact) -> str | None:
         if field.name in take.params or (field.name == "seed" and take.seed is not None):
             words += field.words(values[field.name])
     engine_options = _engine_options(take)
-    if not words or any(_NOT_IN_ARGUMENTS.search(word) for word in engine_options):
+    if not words or not all(map(shell.can_quote, engine_options)):
         return None
+    if shell is PowerShell and take.prompt and not shell.can_quote(take.prompt):
+        return _line(["generate", "--from", take.id, *engine_options], shell)
     words += engine_options
     if take.prompt == "-":  # as an argument it would mean stdin
-        return f"printf %s - | {_line(['generate', '-', *words])}"
+        standard_input = "'-'" if shell is PowerShell else "printf %s -"
+        return f"{standard_input} | {_line(['generate', '-', *words], shell)}"
     if take.prompt.startswith("-"):
-        return _line(["generate", *words, "--", take.prompt])
-    return _line(["generate", *([take.prompt] if take.prompt else []), *words])
+        return _line(["generate", *words, "--", take.prompt], shell)
+    return _line(["generate", *([take.prompt] if take.prompt else []), *words], shell)
 
 
-def tag_command(take: Artifact) -> str:
+def tag_command(take: Artifact, shell: Shell = SHELL) -> str:
     """Return the command that tags a take."""
-    return _line(["tag", take.id, "--add", KEEPER])
+    return _line(["tag", take.id, "--add", KEEPER], shell)
 
 
-def quote(word: str) -> str:
-    """
-    Quote one word for a POSIX shell, so that the line can be pasted into a terminal as well.
-
-    Characters that a terminal interprets in pasted text, such as a tab or an escape sequence, are written as octal
-    digits for `printf`. A line feed stays: between quotes it doesn't end the command.
-    """
-    parts = []
-    for is_control, chars in groupby(word, _is_control):
-        text = "".join(chars)
-        octal = "".join(f"\\{byte:03o}" for byte in text.encode()) if is_control else ""
-        parts.append(f"\"$(printf '{octal}')\"" if is_control else shlex.quote(text))
-    return "".join(parts) or "''"
-
-
-def _is_control(char: str) -> bool:
-    return char != "\n" and printable(char) != char
-
-
-def _line(words: list[str]) -> str:
-    return " ".join(["musicgen", *map(quote, words)])
+def _line(words: list[str], shell: Shell) -> str:
+    return " ".join(["musicgen", *map(shell.quote, words)])
 
 
 def _engine_options(take: Artifact) -> list[str]:

@@ -145,15 +145,17 @@ class Staging:
                     atomic.sync(file.fileno())
         replaced = self._old()
         if self.installed.exists():
-            self.installed.rename(replaced)
-        self.directory.rename(self.installed)
+            atomic.rename(self.installed, replaced)
+        atomic.rename(self.directory, self.installed)
         _remove(replaced)
 
     def remove(self) -> None:
         """Remove the model and what an unfinished pull left of it."""
         for folder in (self.installed, self.directory):
             if folder.is_dir():
-                _remove(folder.rename(self._old()))
+                old = self._old()
+                atomic.rename(folder, old)
+                _remove(old)
 
     def _old(self) -> Path:
         """Return a free name to which a folder can be renamed before it is deleted."""

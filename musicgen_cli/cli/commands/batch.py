@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -185,19 +185,20 @@ def command(
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
     archive = Store(settings.store, warn=out.warn)
     defaults, sweep = _defaults(request, record, settings, archive, files), Sweep(rows.sweep or ())
-    with PreparationView(out) as view:
-        worklist = Worklist(defaults, sweep, view.added)
-        parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
-    if run.failed is not None:
-        _check_failures(run.failed, file)
-    config = local.configure(settings)
-    batch_of = partial(Batch, worklist, archive, run=rows.run, parents=parents, redo=rows.redo, force=files.force)
-    if run.dry_run:
-        model = model_name(config, out, api_key=settings.api_key, urls=services.url or ())
-        preview(batch_of(model=model), worklist.takes, out)
-        return
-    engine = open_fleet(config, out, api_key=settings.api_key, urls=services.url or (), clips=worklist.takes)
-    with closing(engine):
+    with ExitStack() as stack:
+        with PreparationView(out) as view:
+            worklist = stack.enter_context(closing(Worklist(defaults, sweep, view.added)))
+            parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
+        if run.failed is not None:
+            _check_failures(run.failed, file)
+        config = local.configure(settings)
+        batch_of = partial(Batch, worklist, archive, run=rows.run, parents=parents, redo=rows.redo, force=files.force)
+        if run.dry_run:
+            model = model_name(config, out, api_key=settings.api_key, urls=services.url or ())
+            preview(batch_of(model=model), worklist.takes, out)
+            return
+        engine = open_fleet(config, out, api_key=settings.api_key, urls=services.url or (), clips=worklist.takes)
+        stack.enter_context(closing(engine))
         batch = batch_of(model=engine.origin.model)
         _run(batch, engine, run, out)
     _conclude(batch.tally, worklist.takes, run.max_failures, out)

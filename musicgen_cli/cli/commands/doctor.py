@@ -59,6 +59,8 @@ def _findings(config: "Settings") -> Iterator[tuple[str, str, str]]:
     for extra, packages in extras.PACKAGES.items():
         absent = [package for package in packages if find_spec(package) is None]
         state, text = ("absent", extras.install_command(extra)) if absent else ("ok", "installed")
+        if "onnxruntime" in absent and (platform_ := extras.platform_without_onnx_runtime()) is not None:
+            text = f"ONNX Runtime has no package for {platform_}"
         yield f"extra {extra}", state, text
     yield "player", *_player()
     yield "device", "ok", _device()
@@ -93,7 +95,7 @@ def _command() -> tuple[str, str]:
     running = Path(sys.argv[0]).resolve()
     if on_path is None:
         return "absent", "`musicgen` is not on PATH; `python -m musicgen_cli` works"
-    if running.name == "musicgen" and Path(on_path).resolve() != running:
+    if running.stem == "musicgen" and Path(on_path).resolve() != running:
         return "broken", f"`musicgen` on PATH is another program: {on_path}"
     return "ok", on_path
 

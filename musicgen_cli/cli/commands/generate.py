@@ -108,7 +108,7 @@ def _options(
 def _prompt(words: "Sequence[str]") -> str | None:
     """Return the prompt that was given, if any; `-` stands for standard input."""
     if len(words) > 1:
-        from musicgen_cli.actions.library.reproduce import quote
+        from musicgen_cli.actions.library.quoting import quote
 
         text = quote(" ".join(words))
         raise UsageError(

@@ -25,7 +25,7 @@ def command(
     from musicgen_cli.cli.output import Output
 
     if len(words) > 1:
-        from musicgen_cli.actions.library.reproduce import quote
+        from musicgen_cli.actions.library.quoting import quote
 
         name = quote(" ".join(words))
         raise UsageError(

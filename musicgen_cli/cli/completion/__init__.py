@@ -1,8 +1,8 @@
 """
-Shell completion for bash, zsh and fish.
+Shell completion for bash, zsh, fish and PowerShell.
 
-`tree` describes the commands, and `bash`, `zsh` and `fish` write each shell's script from that, so that commands and
-options complete without starting Python. For values that are on this machine, such as ids, the scripts start `musicgen`
+`tree` describes the commands, and a module for each shell writes its script from that, so that commands and options
+complete without starting Python. For values that are on this machine, such as ids, the scripts start `musicgen`
 with `_MUSICGEN_COMPLETE` set, and `values` prints them before anything else is loaded. Prompts and tags are
 untrusted, so no script evaluates or expands what is printed.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import typer
 
-SHELLS = ("bash", "zsh", "fish")
+SHELLS = ("bash", "zsh", "fish", "powershell")
 
 
 def script(shell: str, app: typer.Typer) -> str:

@@ -34,7 +34,7 @@ from musicgen_cli.engine.onnx.graph_cache import (
     WriteStep,
     prepare_graphs,
 )
-from musicgen_cli.engine.onnx.session import open_session
+from musicgen_cli.engine.onnx.session import RUNTIME, open_session
 from musicgen_cli.engine.onnx.sound_encoder import OnnxSoundEncoder
 from musicgen_cli.engine.quantization import calibration
 from musicgen_cli.engine.quantization.float_decoder import Text
@@ -56,6 +56,7 @@ class GraphEngine(LocalEngine[AnyConditioning]):
     """Generates clips on the CPU, with text encoder and codec as graphs; a subclass brings the decoder step."""
 
     name: str  # of the engine, in every record
+    runtime = RUNTIME
 
     model: DecodingModel[AnyConditioning]
     sound_encoder: OnnxSoundEncoder

@@ -217,20 +217,23 @@ def _staging_folder(home: Path) -> Path:
 def _publish(staging: Path, target: Path, builder: Builder) -> Path:
     """Rename a complete folder to its final name, replacing a damaged one, and return where the graphs are."""
     try:
-        return staging.rename(target)
+        atomic.rename(staging, target)
     except OSError as err:
         if err.errno not in _TARGET_EXISTS:
             raise
+    else:
+        return target
     if is_intact(target, builder):  # another process was first
         shutil.rmtree(staging, ignore_errors=True)
         return target
     aside = target.with_name(f"{STAGING_PREFIX}{os.urandom(8).hex()}")
     with suppress(FileNotFoundError):  # another process moved it first
-        target.rename(aside)  # within the same folder, which is allowed even if it is another user's
+        atomic.rename(target, aside)  # within the same folder, which is allowed even if it is another user's
     shutil.rmtree(aside, ignore_errors=True)
     with suppress(OSError):
         aside.unlink()  # it was no folder
-    return staging.rename(target)
+    atomic.rename(staging, target)
+    return target
 
 
 def _disk_error(home: Path, err: OSError) -> EngineError:

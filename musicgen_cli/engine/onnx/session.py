@@ -8,6 +8,8 @@ import onnxruntime as ort
 
 from musicgen_cli.engine import hardware
 
+RUNTIME = f"onnxruntime {ort.__version__}"  # as records name it
+
 
 def open_session(
     path: Path, threads: int, *, keep_memory: bool, spin: bool = True, single_run: bool = False

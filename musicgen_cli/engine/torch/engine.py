@@ -29,6 +29,7 @@ class TorchEngine(LocalEngine[Conditioning]):
 
     model: TorchModel
     sound_encoder: TorchSoundEncoder
+    runtime = f"torch {torch.__version__}"
 
     def __init__(
         self,
@@ -64,6 +65,8 @@ class TorchEngine(LocalEngine[Conditioning]):
                 hint=f"`musicgen model pull {checkpoint.name} --keep-weights` fetches them",
             )
         super().__init__(checkpoint, Origin("local", checkpoint.name, "torch", precision, torch_device.type))
+        if torch_device.type == "cuda":
+            self.processor = torch.cuda.get_device_name(torch_device)
         self.slots = slots or BLOCK_ROWS // 2
         _, longest = self._plan(limits.CONTEXT_S)
         blocks = -(-2 * self.slots // BLOCK_ROWS)

@@ -223,6 +223,23 @@ def test_a_running_job_is_cancelled_and_its_connection_ends(queue: Queue, jobs: 
     assert len([*store.newest(None)]) == 1
 
 
+def test_the_jobs_after_a_cancelled_one_run_though_nobody_looks(
+    queue: Queue, jobs: Jobs, gate: threading.Event
+) -> None:
+    """The runner that ends with the connection of a cancelled job starts the next one itself."""
+    first, second = [*queue("first"), *queue("second")]
+    pid = running(jobs, first).runner_pid
+    jobs.request_cancel([first.id])  # `list`, which follows, starts no runner
+    deadline = time.monotonic() + WAIT_S
+    gate.set()
+    while (job := jobs.find(second.id)).state != "complete":
+        assert time.monotonic() < deadline, job
+        time.sleep(0.02)
+
+    assert jobs.find(first.id).state == "cancelled"
+    assert job.runner_pid != pid
+
+
 @pytest.mark.usefixtures("gate")
 def test_a_job_whose_runner_was_killed_has_failed(queue: Queue, jobs: Jobs) -> None:
     """The job that it was running has failed, with the reason."""

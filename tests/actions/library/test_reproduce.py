@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from musicgen_cli.actions.library.reproduce import generate_command, quote, tag_command
+from musicgen_cli.actions.library.quoting import PosixShell, PowerShell
+from musicgen_cli.actions.library.reproduce import generate_command, tag_command
 from musicgen_cli.store import Artifact, ArtifactDraft, Store
 from tests.support import fakes
 
@@ -45,8 +46,8 @@ def by_the_shell(command: str) -> tuple[list[str], str]:
 @pytest.mark.parametrize("word", AWKWARD)
 def test_a_shell_reads_a_quoted_word_as_it_was(word: str) -> None:
     """And no character but the line feed controls a terminal into which it is pasted."""
-    assert by_the_shell(f"musicgen {quote(word)} end") == ([word, "end"], "")
-    assert quote(word).replace("\n", "").isprintable()
+    assert by_the_shell(f"musicgen {PosixShell.quote(word)} end") == ([word, "end"], "")
+    assert PosixShell.quote(word).replace("\n", "").isprintable()
 
 
 def test_the_command_of_a_local_take_names_its_model(store: Store) -> None:
@@ -71,7 +72,7 @@ def test_the_command_of_a_service_s_take_names_the_service(store: Store) -> None
     "more",
     [
         {"params": {}, "seed": None},
-        {"params": {"duration": 99.0}},
+        {"params": {"duration": 9999.0}},
         {"params": {"duration": "$(reboot)"}},
         {"prompt": "escape \x1b[2J"},
         {"prompt": "NUL \0"},
@@ -111,3 +112,33 @@ def test_the_command_generates_the_take_again(
     second = store.get("last")
     assert (second.prompt, second.seed) == (first.prompt, 7)
     assert second.params == {**PARAMS, "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("calm", "musicgen generate calm --duration 1 ENGINE"),
+        ("it's 5 o\u2019clock", "musicgen generate 'it''s 5 o\u2019\u2019clock' --duration 1 ENGINE"),
+        ("$(reboot) `reboot %PATH%; &|", "musicgen generate '$(reboot) `reboot %PATH%; &|' --duration 1 ENGINE"),
+        ("1.5", "musicgen generate 1.5 --duration 1 ENGINE"),
+        ("-a.b", "musicgen generate --duration 1 ENGINE '--' '-a.b'"),
+        ("-", "'-' | musicgen generate '-' --duration 1 ENGINE"),
+        ("", "musicgen generate --duration 1 ENGINE"),
+        ('"a"', "musicgen generate --from ID ENGINE"),
+        ("a\\", "musicgen generate --from ID ENGINE"),
+        ("two\nlines", "musicgen generate --from ID ENGINE"),
+        ("\x85next", "musicgen generate --from ID ENGINE"),
+    ],
+)
+def test_on_windows_the_command_is_for_powershell(store: Store, prompt: str, expected: str) -> None:
+    """It never evaluates a prompt; one that some PowerShell would change is taken from the store."""
+    one = take(store, prompt, params={"duration": 1.0}, seed=None)
+
+    engine = "--local --model nano"
+    assert generate_command(one, PowerShell) == expected.replace("ID", one.id).replace("ENGINE", engine)
+
+
+def test_no_command_for_powershell_has_a_model_that_it_would_change(store: Store) -> None:
+    """There is no command then."""
+    origin = {"kind": "local", "model": 'a "b"'}
+    assert generate_command(take(store, origin=origin), PowerShell) is None

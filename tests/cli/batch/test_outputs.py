@@ -195,6 +195,15 @@ def test_two_rows_never_share_a_file(batch: RunRows, here: Path) -> None:
     assert "error: line 4: output 'y/a.wav' is also that of line 2" in done.err
 
 
+def test_two_rows_never_share_a_file_of_a_disk_that_ignores_case(batch: RunRows) -> None:
+    """Nor of one to which an accent is the same, however it is written: the batch can run on any machine."""
+    done = batch("prompt,output\na,é.wav\nb,É.WAV\nc,e\u0301.wav\n")
+
+    assert done.code == 2
+    assert "line 3: output 'É.WAV' is also that of line 2, 'é.wav', on a disk that ignores case" in done.err
+    assert "line 4: output 'e\u0301.wav' is also that of line 2" in done.err
+
+
 def test_the_sound_of_a_batch_does_not_go_to_stdout(batch: RunRows) -> None:
     """Many sounds in a stream could not be told apart."""
     done = batch(rows(a=1), "-o", "-")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ def test_a_clip_names_what_it_takes_to_reproduce_it(engine: OnnxEngine, nano: Ch
 
     assert clip.origin == Origin("local", model="nano", engine="onnx", precision="int8", device="cpu")
     assert (clip.seed, clip.license) == (1, "MIT")
-    assert clip.extra == {"checkpoint": nano.digest, "sampler": SAMPLER_VERSION}
+    assert clip.extra == {
+        "checkpoint": nano.digest,
+        "sampler": SAMPLER_VERSION,
+        "runtime": f"onnxruntime {version('onnxruntime')}",
+        "processor": hardware.processor(),
+    }
     assert clip.info == inspect(clip.wav)
     assert clip.elapsed_s > 0
 

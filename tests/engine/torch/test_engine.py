@@ -60,7 +60,12 @@ def test_a_clip_names_what_it_takes_to_reproduce_it(torch_engine: TorchEngine, n
     assert clip.info.frames == 39_360
     assert clip.origin == Origin("local", model="nano", engine="torch", precision="fp32", device="cpu")
     assert (clip.seed, clip.license) == (1, "MIT")
-    assert clip.extra == {"checkpoint": nano.digest, "sampler": SAMPLER_VERSION}
+    assert clip.extra == {
+        "checkpoint": nano.digest,
+        "sampler": SAMPLER_VERSION,
+        "runtime": f"torch {torch.__version__}",
+        "processor": hardware.processor(),
+    }
 
 
 def test_the_listeners_chunks_add_up_to_the_wav(torch_engine: TorchEngine) -> None:
