@@ -13,7 +13,8 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("soxr", reason="needs the extra local")
 
-from musicgen_cli.audio.source import Source, read_source, read_source_file
+from musicgen_cli.audio.source import Source, read_source
+from musicgen_cli.audio.source_file import read_source_file
 from musicgen_cli.audio.wav import inspect, pcm16_wav, streaming_header
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.limits import SOURCE_BYTES
