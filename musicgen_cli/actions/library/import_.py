@@ -178,12 +178,26 @@ class Importer:
         try:
             if path.exists() and not path.is_file():  # reading a pipe could block forever
                 return ImportFailure(str(path), MusicgenError("not a file"))
-            wav, record = _sound(foreign.read(path, SOUND_BYTES))
+            wav, record = sound_in(foreign.read(path, SOUND_BYTES))
         except OSError as err:
             return ImportFailure(str(path), _unreadable(err))
         except (InvalidWavError, MissingExtraError) as err:
             is_other = path.suffix.lower() in _OTHER_ENDINGS
             return ImportFailure(str(path), _other_format([path.suffix.lower()]) if is_other else err)
+        return self.sound(path, wav, record)
+
+    def sound(self, path: Path, wav: bytes, record: dict[str, Any] | None) -> Imported | Duplicate | ImportFailure:
+        """
+        Import the sound of a file that was read.
+
+        Args:
+            path: Of the file, beside which a sidecar may lie.
+            wav: The sound, and
+            record: The record in the file's metadata, as `sound_in` returns them.
+
+        Raises:
+            StoreError, StoreBusyError: The store can't be written.
+        """
         blank = ArtifactDraft(TAGS, "", {}, self._creator, _origin({}))
         sidecar = path.with_suffix(".json")
         draft, source = self._sidecar(sidecar, blank), str(sidecar)
@@ -317,9 +331,12 @@ class Importer:
             self._sets.add(take.variation_set_id)
 
 
-def _sound(data: bytes) -> tuple[bytes, dict[str, Any] | None]:
+def sound_in(data: bytes, *, longest_s: float | None = None) -> tuple[bytes, dict[str, Any] | None]:
     """
     Return the WAV that a file's sound is stored as, and the record in its metadata.
+
+    Args:
+        longest_s: A longer FLAC, Ogg or MP3 is refused, before it is decoded to its end.
 
     Raises:
         InvalidWavError: The file holds no sound that can be read.
@@ -328,7 +345,7 @@ def _sound(data: bytes) -> tuple[bytes, dict[str, Any] | None]:
     from musicgen_cli.audio.decode import decode, kind_of
 
     if kind := kind_of(data):
-        wav, comment = decode(data, kind)
+        wav, comment = decode(data, kind, longest_s=longest_s)
         return wav, record_in(comment)
     record = embedded_record(data)
     try:
