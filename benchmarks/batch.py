@@ -21,6 +21,7 @@ from benchmarks.processes import MUSICGEN, Usage, run_measured
 from musicgen_cli.actions.batch.batch import Batch
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import Worklist
+from musicgen_cli.actions.source_finder import SourceFinder
 from musicgen_cli.store import Store
 from musicgen_cli.store.lines import encode, new_head
 
@@ -64,13 +65,14 @@ def main() -> None:
 def fill(folder: Path, rows: int) -> None:
     """Write a batch of `rows` rows, and the index of a store that has a take for each."""
     folder.mkdir()
-    worklist = Worklist({}, Sweep())
+    store = Store(folder)
+    worklist = Worklist({}, Sweep(), SourceFinder(store, creator="nobody"))
     with (folder / "rows.jsonl").open("w") as file:
         for i in range(rows):
             row = {"prompt": f"calm piano number {i}, soft strings, rain", "seed": i, "tags": ["night"]}
             file.write(json.dumps(row) + "\n")
             worklist.add(i + 1, row)
-    batch = Batch(worklist, Store(folder), model="nano")
+    batch = Batch(worklist, store, model="nano")
     with (folder / "index.jsonl").open("wb") as index:
         index.write(new_head())
         for i, item in enumerate(worklist):

@@ -21,6 +21,7 @@ from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
 from musicgen_cli.actions.engines import LogReporter, configure, open_engine, open_fleet
 from musicgen_cli.actions.generate import GenerateOptions, StoredTake, expected_bytes, make_all, plan
+from musicgen_cli.actions.source_finder import SourceFinder
 from musicgen_cli.engine.base import LogListener, ProgressListener
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS
@@ -131,7 +132,8 @@ def batch(
     sweep, urls = ([each] if isinstance(each, str) else each for each in (sweep, urls))
     settings = _settings(local=local, model=model, url=urls[0] if urls else None, store=store)
     archive = Store(settings.store, warn=_log.warning)
-    with closing(Worklist({"creator": settings.creator}, Sweep(sweep))) as worklist:
+    finder = SourceFinder(archive, creator=settings.creator, note=_log.info)
+    with closing(Worklist({"creator": settings.creator}, Sweep(sweep), finder)) as worklist:
         wrong = []
         for line, row in enumerate(rows, 1):
             try:

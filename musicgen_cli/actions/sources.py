@@ -44,6 +44,15 @@ def inputs_of(extra: Mapping[str, Any], store: Store) -> Inputs:
     return inputs
 
 
+def sound_names(take: Artifact) -> dict[str, Any]:
+    """Return, as fields by the names of `SOUND_FIELDS`, from which takes a take was made; none where there are none."""
+    extra = take.extra or {}
+    ids = {name: extra[name].get("id") for name in (CONTINUE, MELODY) if isinstance(extra.get(name), Mapping)}
+    fields: dict[str, Any] = {name: id_ for name, id_ in ids.items() if is_id(id_)}
+    overlap = extra.get(OVERLAP)
+    return fields | ({OVERLAP: float(overlap)} if overlap is not None and overlap in limits.OVERLAP else {})
+
+
 def source_s(extra: Mapping[str, Any] | None) -> float:
     """Return how many seconds of a take, by the `extra` of its record, are the sound that it goes on from."""
     source = (extra or {}).get(CONTINUE)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicgen_cli.actions.batch.worklist import BatchItem
+from musicgen_cli.actions.sources import source_s
 from musicgen_cli.errors import MusicgenError, TargetError
 from musicgen_cli.store import Artifact
 
@@ -35,14 +36,14 @@ class Tally:
     in_the_way: int = 0  # failures because of a file that only `force` replaces
     exported: int = 0  # files of stored takes that were missing, or those of an earlier run
     foreign: int = 0  # files of stored takes that hold something else
-    audio_s: float = 0.0  # of the takes that were made
+    audio_s: float = 0.0  # of new sound in the takes that were made
     started: float = field(default_factory=time.monotonic)
 
     def add(self, outcome: Outcome) -> None:
         """Count one outcome."""
         if outcome.artifact is not None and outcome.is_new:
             self.made += 1
-            self.audio_s += outcome.artifact.duration
+            self.audio_s += outcome.artifact.duration - source_s(outcome.artifact.extra)
         self.exported += outcome.path is not None and not outcome.is_new
         if outcome.error is not None:
             self.failed[outcome.error.code] += 1
