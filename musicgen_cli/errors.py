@@ -3,9 +3,11 @@ Every failure that the program can explain, with its code, its exit code and its
 
     MusicgenError               failed                1
     ├── UsageError              usage                 2   wrong options, or options that don't go together
+    │   ├── NoAudioEncoderError no-audio-encoder      2   the model can't go on from a sound
     │   ├── InvalidValueError   invalid-value         2   a value is out of range or of the wrong form
     │   └── InvalidRowsError    invalid-rows          2   rows of a batch are wrong; nothing was made
     ├── NotFoundError           not-found             3
+    │   ├── SourceGoneError     source-gone           3   what a take is to be made from was removed
     │   ├── ArtifactNotFoundError  artifact-not-found 3
     │   ├── JobNotFoundError    job-not-found         3
     │   └── UnknownModelError   unknown-model         3
