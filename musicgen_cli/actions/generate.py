@@ -12,10 +12,11 @@ from typing import Any
 from musicgen_cli import limits
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.bars import overridden, with_duration
+from musicgen_cli.actions.library.made_from import source_s
 from musicgen_cli.actions.library.takes import fields_of, find_take, takes_of_set
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.actions.source_finder import NO_SOUNDS, SoundOptions, Sounds, SourceFinder, members
-from musicgen_cli.actions.sources import inputs_of, source_s, with_context
+from musicgen_cli.actions.sources import inputs_of, with_context
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, ProgressListener
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError

@@ -16,8 +16,9 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli.actions.library.import_ import Duplicate, Importer, ImportFailure, sound_in
+from musicgen_cli.actions.library.made_from import CONTINUE, MELODY, OVERLAP
 from musicgen_cli.actions.library.takes import fields_of, find_take
-from musicgen_cli.actions.sources import CONTINUE, MELODY, OVERLAP, recorded_take
+from musicgen_cli.actions.sources import recorded_take
 from musicgen_cli.audio.source_file import check_context, check_source, read_source_file
 from musicgen_cli.audio.wav import inspect
 from musicgen_cli.contract import GenerateRequest

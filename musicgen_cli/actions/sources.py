@@ -1,9 +1,7 @@
 """
-The sounds that a take is made from: other takes, which its record names.
+Reads the sounds that a take is made from, so that it can be made now, or as a job, and made again.
 
-A record's `extra` has `continue` for the take that it goes on from and `melody` for the one whose tune it follows, each
-with `id`, `content_hash` and `duration`, and `overlap` in seconds if it was given. From these members alone, which
-`source_finder` makes, a take can be made, now or as a job, and made again.
+A record tells them by the members of its `extra` that `library/made_from.py` describes; `source_finder` makes these.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from musicgen_cli import limits
+from musicgen_cli.actions.library.made_from import CONTINUE, MELODY, OVERLAP
 from musicgen_cli.actions.library.takes import fields_of
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Inputs, Recipe
@@ -20,7 +19,6 @@ from musicgen_cli.errors import ArtifactNotFoundError, InvalidValueError, Source
 from musicgen_cli.store import Artifact, Store
 from musicgen_cli.store.digest import is_id
 
-CONTINUE, MELODY, OVERLAP = "continue", "melody", "overlap"
 _MOST_RECIPES = 64  # of takes that went on from each other
 
 
@@ -42,22 +40,6 @@ def inputs_of(extra: Mapping[str, Any], store: Store) -> Inputs:
     if MELODY in extra:
         inputs = replace(inputs, melody_wav=store.read_blob(recorded_take(extra[MELODY], store)))
     return inputs
-
-
-def sound_names(take: Artifact) -> dict[str, Any]:
-    """Return, as fields by the names of `SOUND_FIELDS`, from which takes a take was made; none where there are none."""
-    extra = take.extra or {}
-    ids = {name: extra[name].get("id") for name in (CONTINUE, MELODY) if isinstance(extra.get(name), Mapping)}
-    fields: dict[str, Any] = {name: id_ for name, id_ in ids.items() if is_id(id_)}
-    overlap = extra.get(OVERLAP)
-    return fields | ({OVERLAP: float(overlap)} if overlap is not None and overlap in limits.OVERLAP else {})
-
-
-def source_s(extra: Mapping[str, Any] | None) -> float:
-    """Return how many seconds of a take, by the `extra` of its record, are the sound that it goes on from."""
-    source = (extra or {}).get(CONTINUE)
-    seconds = source.get("duration") if isinstance(source, Mapping) else None  # another program may have written it
-    return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
 def with_context(extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicgen_cli.actions.batch.worklist import BatchItem
-from musicgen_cli.actions.sources import source_s
+from musicgen_cli.actions.library.made_from import source_s
 from musicgen_cli.errors import MusicgenError, TargetError
 from musicgen_cli.store import Artifact
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from musicgen_cli import foreign
 from musicgen_cli._version import __version__
+from musicgen_cli.actions.library.made_from import with_ids
 from musicgen_cli.actions.library.metadata import embedded_record, record_in, without_metadata
 from musicgen_cli.audio.wav import inspect, rebuilt
 from musicgen_cli.errors import (
@@ -260,7 +261,7 @@ class Importer:
         )
 
     def _merge(self, path: Path) -> Iterator[Result]:
-        """Import the takes of another store, oldest first, with parents and sets mapped to those in this store."""
+        """Import the takes of another store, oldest first; takes and sets that they name become those in this store."""
         other = Store(path, warn=self._warn)
         try:
             takes = list(other.newest(None))[::-1]
@@ -275,6 +276,7 @@ class Importer:
                 as_draft(take.record),
                 parent_id=ids.get(take.parent_id, take.parent_id),
                 variation_set_id=sets.get(take.variation_set_id, take.variation_set_id),
+                extra=with_ids(take.extra or {}, ids),
                 unknown=take.unknown,
             )
             duplicate = self._stored.get(_identity(draft, take.content_hash))

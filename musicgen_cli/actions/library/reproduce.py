@@ -6,10 +6,11 @@ import re
 import shlex
 from itertools import groupby
 
+from musicgen_cli.actions.library.made_from import CONTINUE, sound_names
 from musicgen_cli.actions.library.takes import fields_of
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.request_fields import PARAMETERS
+from musicgen_cli.request_fields import PARAMETERS, SOUND_FIELDS
 from musicgen_cli.store import Artifact
 from musicgen_cli.text import printable
 
@@ -33,6 +34,9 @@ def generate_command(take: Artifact) -> str | None:
     for field in PARAMETERS:
         if field.name in take.params or (field.name == "seed" and take.seed is not None):
             words += field.words(values[field.name])
+    sounds = sound_names(take)
+    if words:
+        words += [word for field in SOUND_FIELDS if field.name in sounds for word in field.words(sounds[field.name])]
     engine_options = _engine_options(take)
     if not words or any(_NOT_IN_ARGUMENTS.search(word) for word in engine_options):
         return None
@@ -41,7 +45,8 @@ def generate_command(take: Artifact) -> str | None:
         return f"printf %s - | {_line(['generate', '-', *words])}"
     if take.prompt.startswith("-"):
         return _line(["generate", *words, "--", take.prompt])
-    return _line(["generate", *([take.prompt] if take.prompt else []), *words])
+    has_prompt = take.prompt or CONTINUE in sounds  # without any, it would be that of what the take goes on from
+    return _line(["generate", *([take.prompt] if has_prompt else []), *words])
 
 
 def tag_command(take: Artifact) -> str:

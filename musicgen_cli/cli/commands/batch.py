@@ -217,8 +217,8 @@ def _defaults(
     from musicgen_cli.actions.bars import overridden
     from musicgen_cli.actions.batch.outputs import as_folder
     from musicgen_cli.actions.generate import fields_from
+    from musicgen_cli.actions.library.made_from import sound_names
     from musicgen_cli.actions.library.takes import find_take
-    from musicgen_cli.actions.sources import sound_names
 
     if files.output == "-":
         raise UsageError("-o of a batch is a folder, got '-'", hint="`-q` puts the ids of the takes on stdout")
