@@ -319,8 +319,8 @@ TOOLS = {
     for tool in (
         Tool(
             "musicgen_generate",
-            "Start making music from text, by going on from a sound (`continue`), or on a tune (`melody`, with a model for "
-            "that). Answers at once with a job's id, or `job_ids`; job_poll waits for them.",
+            "Start making music: from text, by going on from a sound (`continue`), or on a tune (`melody`). Answers at "
+            "once with a job's id, or `job_ids`; job_poll waits for them.",
             {field.name: _request_field(field) for field in (*_REQUEST_FIELDS, *LENGTH_FIELDS, *SOUND_FIELDS)}
             | {
                 "variation_set_id": _string(
