@@ -150,6 +150,20 @@ def test_ctrl_c_stores_nothing_half(musicgen: Run, store_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "wrong", [["--detach", "--play"], ["-o", "tune.wav"], ["-o", "x.aiff"], ["--precision", "int9"], ["--top-k", "-1"]]
+)
+def test_a_mistake_elsewhere_imports_nothing(
+    musicgen: Run, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str]
+) -> None:
+    """Whatever can be told before is told before."""
+    monkeypatch.chdir(tmp_path)
+    Path("tune.wav").write_bytes(tone(1.0))
+
+    assert musicgen("generate", "--continue", "tune.wav", *wrong, *NANO).code in {1, 2}
+    assert not store_path.exists()
+
+
+@pytest.mark.parametrize(
     ("words", "code", "message"),
     [
         (["-d", "601"], 2, "duration must be 0.5-600 s, got 601"),

@@ -73,14 +73,15 @@ def command(
     settings = local.load_settings(store=store, creator=record.creator, **service.settings)
     options_ = _options(_prompt(prompt or []), request, sounds, record, settings)
     archive = Store(settings.store, warn=out.warn)
-    planned_takes = plan(options_, archive, note=out.note)
-    archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     config = local.configure(settings)
     if detach:
         _check_detached(has_output=output is not None, play=play)
+    target = _target(output, has_several=record.variations > 1, force=force, out=out)
+    planned_takes = plan(options_, archive, note=out.note)  # last, as it imports a file that takes go on from
+    archive.check_free_space(sum(map(expected_bytes, planned_takes)))
+    if detach:
         _detach(planned_takes, config, archive, out)
         return
-    target = _target(output, has_several=record.variations > 1, force=force, out=out)
     playback = _playback(archive, out) if play else None
     with closing(open_engine(config, out, api_key=settings.api_key, clips=len(planned_takes))) as engine:
         _make(planned_takes, engine, archive, out, playback, target, to_stdout=output == "-")
