@@ -19,7 +19,7 @@ from musicgen_cli.actions.library.import_ import Duplicate, Importer, ImportFail
 from musicgen_cli.actions.library.made_from import CONTINUE, MELODY, OVERLAP
 from musicgen_cli.actions.library.takes import fields_of, find_take
 from musicgen_cli.actions.sources import recorded_take
-from musicgen_cli.audio.source_file import check_context, check_source, read_source_file
+from musicgen_cli.audio.source_file import check_context, check_sound, read_source_file
 from musicgen_cli.audio.wav import inspect
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import ArtifactNotFoundError, InvalidValueError, InvalidWavError, NotFoundError, UsageError
@@ -183,7 +183,7 @@ class SourceFinder:
             ) from err
 
     def _of_take(self, take: Artifact) -> Source:
-        silent_s = check_source(self._store.read_blob(take), take.id)
+        silent_s = check_sound(self._store.read_blob(take), take.id)
         fields = {name: value for name, value in fields_of(take).items() if name != "seed"}
         try:
             GenerateRequest.checked(fields)
@@ -193,7 +193,7 @@ class SourceFinder:
 
     def _of_file(self, path: Path) -> Source:
         wav, _ = _read(path)
-        digest, silent_s = Digest.of(wav), check_source(wav, repr(str(path)))
+        digest, silent_s = Digest.of(wav), check_sound(wav, repr(str(path)))
         if (take := self._with_sound(digest)) is not None:
             self._note(f"{path} is already stored: {take.id}")
             return self._of_take(take)

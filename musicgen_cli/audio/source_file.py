@@ -38,7 +38,7 @@ def read_source_file(path: Path) -> bytes:
     return data
 
 
-def check_source(wav: bytes, name: str) -> float:
+def check_sound(wav: bytes, name: str) -> float:
     """
     Check a WAV that a take is to be made from.
 
@@ -62,9 +62,13 @@ def check_source(wav: bytes, name: str) -> float:
     return silent_frames / info.sample_rate
 
 
-def check_bounds(info: WavInfo, name: str) -> None:
+def check_bounds(info: WavInfo, name: str, longest_s: float = limits.SOURCE_MOST_S) -> None:
     """
     Check the length, the rate and the channels of a sound.
+
+    Args:
+        name: What messages call it.
+        longest_s: The most seconds that it may have.
 
     Raises:
         InvalidValueError: One is out of bounds.
@@ -78,10 +82,10 @@ def check_bounds(info: WavInfo, name: str) -> None:
             f"{name} has {info.sample_rate} Hz, {limits.SOURCE_LEAST_RATE}-{limits.SOURCE_MOST_RATE} Hz can be used"
         )
     seconds = info.frames / info.sample_rate
-    if not limits.SOURCE_LEAST_S <= seconds <= limits.SOURCE_MOST_S:
+    if not limits.SOURCE_LEAST_S <= seconds <= longest_s:
         raise InvalidValueError(
             f"{name} has {number(round(seconds, 3))} s, "
-            f"{number(limits.SOURCE_LEAST_S)}-{number(limits.SOURCE_MOST_S)} s can be used"
+            f"{number(limits.SOURCE_LEAST_S)}-{number(longest_s)} s can be used"
         )
 
 

@@ -74,7 +74,7 @@ def test_a_continuation_has_the_prompt_and_the_parameters_of_its_source(
     assert (record.parent_id, record.duration, record.requested_duration) == (source.id, 3.0, 3.0)
     assert record.params["duration"] == 1.0
     member = {"id": source.id, "content_hash": source.content_hash, "duration": 2.0}
-    assert (record.extra or {})["continue"] == member
+    assert member.items() <= (record.extra or {})["continue"].items()
     assert stored.warnings == ()
     assert expected_bytes(take) == 3 * 32_000 * 2
 
