@@ -366,19 +366,24 @@ class PartlyFailedError(MusicgenError):
 
     code = "partly-failed"
 
-    def __init__(self, failed: int, takes: int, *, is_stopped: bool, unwritable: int = 0, in_the_way: int = 0) -> None:
+    def __init__(
+        self, failed: int, takes: int, *, is_stopped: bool, unwritable: int = 0, in_the_way: int = 0, refused: int = 0
+    ) -> None:
         """
         Say how many takes failed, and what helps.
 
         Args:
             unwritable: Those of them whose output could not be written.
             in_the_way: Those of these where a file is that only `--force` replaces.
+            refused: Those that will fail again, such as those that go on from a sound that the model can't hear.
         """
         stopped = ", no more were begun" if is_stopped else ""
         files = "the files that are" if in_the_way > 1 else "the file that is"
         hint = "the same command again makes what is missing"
         if in_the_way == failed:
             hint = f"`--force` replaces {files} there"
+        elif refused == failed:
+            hint = "they fail again as they are: other rows help, or another model"
         elif in_the_way:
             hint += f", with `--force` also over {files} there"
         elif unwritable == failed:

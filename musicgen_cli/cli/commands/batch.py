@@ -373,7 +373,12 @@ def _conclude(tally: "Tally", takes: int, max_failures: int | None, out: "Output
     if failed:
         is_stopped = max_failures is not None and failed >= max_failures
         raise PartlyFailedError(
-            failed, takes, is_stopped=is_stopped, unwritable=tally.failed["target"], in_the_way=tally.in_the_way
+            failed,
+            takes,
+            is_stopped=is_stopped,
+            unwritable=tally.failed["target"],
+            in_the_way=tally.in_the_way,
+            refused=tally.refused,
         )
     if not tally.made and not tally.exported and not tally.foreign:
         out.note("nothing is left to do; --redo or --run NAME makes all takes again")

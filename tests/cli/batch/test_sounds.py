@@ -113,6 +113,7 @@ def test_rows_that_fail_can_be_run_again_from_any_folder(
 
     assert done.code == 1
     assert "nano has no audio encoder, so it can only go on from takes that it made itself" in done.err
+    assert "hint: they fail again as they are: other rows help, or another model" in done.err
     row = json.loads(failed.read_text())
     assert (row["continue"], row["prompt"], row["duration"]) == (str(tmp_path / "tune.wav"), "", 0.5)
     (imported,) = takes_in(store_path)
