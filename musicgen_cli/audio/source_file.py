@@ -6,6 +6,7 @@ So a sound is refused before a model is loaded, a request is sent or anything is
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from musicgen_cli import limits
@@ -109,11 +110,11 @@ def check_context(silent_s: float, duration: float, overlap: float) -> None:
 
 
 def _silent_frames(wav: bytes, info: WavInfo) -> int:
-    """Return how many frames at the end of a sound are silent, in windows."""
-    exact = samples(wav, info)
-    size = max(1, round(_WINDOW_S * info.sample_rate)) * info.channels
-    for end in range(len(exact.values), 0, -size):
-        window = exact.values[max(0, end - size) : end]
-        if max(max(window), -min(window)) >= SILENCE * exact.full_scale:
-            return (len(exact.values) - end) // info.channels
+    """Return how many frames at the end of a sound are silent, in windows, of which one at a time is converted."""
+    size, width = max(1, round(_WINDOW_S * info.sample_rate)), info.channels * info.bits // 8
+    for end in range(info.frames, 0, -size):
+        start = max(0, end - size)
+        window = samples(wav, replace(info, frames=end - start, data_start=info.data_start + start * width))
+        if max(max(window.values), -min(window.values)) >= SILENCE * window.full_scale:
+            return info.frames - end
     return info.frames
