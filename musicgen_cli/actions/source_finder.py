@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_cli import limits
-from musicgen_cli.actions.library.import_ import Duplicate, Importer, ImportFailure, sound_in
+from musicgen_cli.actions.library.import_ import Duplicate, Importer, ImportFailure
 from musicgen_cli.actions.library.made_from import CONTINUE, MELODY, OVERLAP
+from musicgen_cli.actions.library.metadata import sound_in
 from musicgen_cli.actions.library.takes import fields_of, find_take
 from musicgen_cli.actions.sources import recorded_take
 from musicgen_cli.audio.source_file import check_context, check_sound, read_source_file

@@ -14,8 +14,7 @@ from typing import Any
 from musicgen_cli import foreign
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.library.made_from import with_ids
-from musicgen_cli.actions.library.metadata import embedded_record, record_in, without_metadata
-from musicgen_cli.audio.wav import inspect, rebuilt
+from musicgen_cli.actions.library.metadata import sound_in
 from musicgen_cli.errors import (
     DamagedError,
     InvalidValueError,
@@ -331,30 +330,6 @@ class Importer:
         self._stored[_identity(replace(take, created=""), take.content_hash)] = entry  # matches a file that has no time
         if take.variation_set_id is not None:
             self._sets.add(take.variation_set_id)
-
-
-def sound_in(data: bytes, *, longest_s: float | None = None) -> tuple[bytes, dict[str, Any] | None]:
-    """
-    Return the WAV that a file's sound is stored as, and the record in its metadata.
-
-    Args:
-        longest_s: A longer FLAC, Ogg or MP3 is refused, before it is decoded to its end.
-
-    Raises:
-        InvalidWavError: The file holds no sound that can be read.
-        MissingExtraError: It is a FLAC, an Ogg or an MP3, and nothing here can decode it.
-    """
-    from musicgen_cli.audio.decode import decode, kind_of
-
-    if kind := kind_of(data):
-        wav, comment = decode(data, kind, longest_s=longest_s)
-        return wav, record_in(comment)
-    record = embedded_record(data)
-    try:
-        inspect(data)
-    except InvalidWavError:
-        return rebuilt(data), record
-    return data if record is None else without_metadata(data, record), record
 
 
 def _other_format(endings: Sequence[str]) -> MusicgenError:
