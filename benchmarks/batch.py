@@ -22,6 +22,7 @@ from benchmarks.processes import MUSICGEN, Usage, run_measured
 from musicgen_cli.actions.batch.batch import Batch
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import Worklist
+from musicgen_cli.actions.source_finder import SourceFinder
 from musicgen_cli.store import Store
 from musicgen_cli.store.lines import encode, new_head
 
@@ -65,8 +66,9 @@ def main() -> None:
 def fill(folder: Path, rows: int) -> None:
     """Write a batch of `rows` rows, and the index of a store that has a take for each."""
     folder.mkdir()
+    store = Store(folder)
     with (
-        closing(Worklist({}, Sweep())) as worklist,
+        closing(Worklist({}, Sweep(), SourceFinder(store, creator="nobody"))) as worklist,
         (folder / "rows.jsonl").open("w") as file,
         (folder / "index.jsonl").open("wb") as index,
     ):
@@ -74,7 +76,7 @@ def fill(folder: Path, rows: int) -> None:
             row = {"prompt": f"calm piano number {i}, soft strings, rain", "seed": i, "tags": ["night"]}
             file.write(json.dumps(row) + "\n")
             worklist.add(i + 1, row)
-        batch = Batch(worklist, Store(folder), model="nano")
+        batch = Batch(worklist, store, model="nano")
         index.write(new_head())
         for i, item in enumerate(worklist):
             index.write(encode({

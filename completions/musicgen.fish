@@ -20,6 +20,8 @@ function __musicgen_stored --description 'Print values from this machine'
     _MUSICGEN_COMPLETE=$argv[1] command $program $words[2..-1] 2>/dev/null </dev/null
     if test "$argv[2]" = dirs; and string match -q '*/*' -- $words[-1]
         __fish_complete_directories $words[-1]
+    else if test "$argv[2]" = files
+        __fish_complete_path $words[-1]
     end
 end
 
@@ -49,7 +51,7 @@ complete -c musicgen -n '__musicgen_at_group' -l version -d 'Show the version an
 complete -c musicgen -n '__musicgen_at_group' -l show-completion -r -f -a 'bash zsh fish powershell' -d 'Print the completion script for bash, zsh, fish or powershell.'
 complete -c musicgen -n '__musicgen_at_group' -s h -l help -d 'Show help and exit.'
 
-complete -c musicgen -n '__musicgen_at generate' -s d -l duration -r -f -d 'Length in seconds. [10; 0.5-600 s]'
+complete -c musicgen -n '__musicgen_at generate' -s d -l duration -r -f -d 'Length of the new sound in seconds. [10; 0.5-600 s]'
 complete -c musicgen -n '__musicgen_at generate' -l temperature -r -f -d 'Sampling temperature: higher is more random. [1; 0.01-2]'
 complete -c musicgen -n '__musicgen_at generate' -l top-k -r -f -d 'Sample from the k most likely codes; 0: all. [250; 0-1000]'
 complete -c musicgen -n '__musicgen_at generate' -l top-p -r -f -d 'Sample from the most likely codes up to this total probability; 1: all. [0.9; 0-1]'
@@ -59,6 +61,9 @@ complete -c musicgen -n '__musicgen_at generate' -l greedy -d 'Sample; otherwise
 complete -c musicgen -n '__musicgen_at generate' -l seed -r -f -d 'The same seed gives the same take; without one, a random one is recorded. [0-9007199254740991]'
 complete -c musicgen -n '__musicgen_at generate' -l bars -r -f -d 'Length in bars of four beats, at --bpm or the tempo that the prompt names. [1-64]'
 complete -c musicgen -n '__musicgen_at generate' -l bpm -r -f -d 'Tempo for --bars. [30-300 beats per minute]'
+complete -c musicgen -n '__musicgen_at generate' -l continue -r -f -k -a '(__musicgen_stored takes files)' -d 'Go on from this sound: a take\'s id, or a file.'
+complete -c musicgen -n '__musicgen_at generate' -l melody -r -f -k -a '(__musicgen_stored takes files)' -d 'Follow the tune of this sound: a take\'s id, or a file.'
+complete -c musicgen -n '__musicgen_at generate' -l overlap -r -f -d 'Seconds of what came before that each window of 30 s begins with. [12; 1-25 s]'
 complete -c musicgen -n '__musicgen_at generate' -s n -l variations -r -f -d 'Number of takes, with seeds counting up. [1; 1-64]'
 complete -c musicgen -n '__musicgen_at generate' -s t -l tag -r -f -k -a '(__musicgen_stored tags)' -d 'A tag (repeatable).'
 complete -c musicgen -n '__musicgen_at generate' -l creator -r -f -k -a '(__musicgen_stored creators)' -d 'Creator name. [agent_musicgen]'
@@ -94,7 +99,7 @@ complete -c musicgen -n '__musicgen_at batch' -l retry -r -f -d 'Retry a failed 
 complete -c musicgen -n '__musicgen_at batch' -l max-failures -r -f -d 'Begin no more takes after N failures.'
 complete -c musicgen -n '__musicgen_at batch' -l dry-run -d 'Show what would be made, and change nothing.'
 complete -c musicgen -n '__musicgen_at batch' -l failed -r -F -d 'Write the rows that failed to FILE, ready to run again.'
-complete -c musicgen -n '__musicgen_at batch' -s d -l duration -r -f -d 'Length in seconds. [10; 0.5-600 s]'
+complete -c musicgen -n '__musicgen_at batch' -s d -l duration -r -f -d 'Length of the new sound in seconds. [10; 0.5-600 s]'
 complete -c musicgen -n '__musicgen_at batch' -l temperature -r -f -d 'Sampling temperature: higher is more random. [1; 0.01-2]'
 complete -c musicgen -n '__musicgen_at batch' -l top-k -r -f -d 'Sample from the k most likely codes; 0: all. [250; 0-1000]'
 complete -c musicgen -n '__musicgen_at batch' -l top-p -r -f -d 'Sample from the most likely codes up to this total probability; 1: all. [0.9; 0-1]'
@@ -104,6 +109,9 @@ complete -c musicgen -n '__musicgen_at batch' -l greedy -d 'Sample; otherwise al
 complete -c musicgen -n '__musicgen_at batch' -l seed -r -f -d 'The same seed gives the same take; without one, a random one is recorded. [0-9007199254740991]'
 complete -c musicgen -n '__musicgen_at batch' -l bars -r -f -d 'Length in bars of four beats, at --bpm or the tempo that the prompt names. [1-64]'
 complete -c musicgen -n '__musicgen_at batch' -l bpm -r -f -d 'Tempo for --bars. [30-300 beats per minute]'
+complete -c musicgen -n '__musicgen_at batch' -l continue -r -f -k -a '(__musicgen_stored takes files)' -d 'Go on from this sound: a take\'s id, or a file.'
+complete -c musicgen -n '__musicgen_at batch' -l melody -r -f -k -a '(__musicgen_stored takes files)' -d 'Follow the tune of this sound: a take\'s id, or a file.'
+complete -c musicgen -n '__musicgen_at batch' -l overlap -r -f -d 'Seconds of what came before that each window of 30 s begins with. [12; 1-25 s]'
 complete -c musicgen -n '__musicgen_at batch' -s n -l variations -r -f -d 'Number of takes, with seeds counting up. [1; 1-64]'
 complete -c musicgen -n '__musicgen_at batch' -s t -l tag -r -f -k -a '(__musicgen_stored tags)' -d 'A tag (repeatable).'
 complete -c musicgen -n '__musicgen_at batch' -l creator -r -f -k -a '(__musicgen_stored creators)' -d 'Creator name. [agent_musicgen]'

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 from musicgen_cli.errors import MusicgenError
-from musicgen_cli.request_fields import FIELDS, RequestField, Scalar
+from musicgen_cli.request_fields import FIELDS, SOUND_FIELDS, RequestField, Scalar
 from musicgen_cli.text import number
 from tests.test_layers import BELOW, GROUND
 
@@ -55,6 +55,15 @@ def error_classes() -> list[type[MusicgenError]]:
 
 def fields() -> str:
     """Return a table of the fields of a request."""
+    return _fields(FIELDS)
+
+
+def sounds() -> str:
+    """Return a table of the fields that name sounds."""
+    return _fields(SOUND_FIELDS)
+
+
+def _fields(rows: Sequence[RequestField]) -> str:
     return _table(
         ("field", "option", "type", "default", "range", "meaning"),
         (
@@ -66,7 +75,7 @@ def fields() -> str:
                 field.range or "",
                 f"{field.meaning}.",
             )
-            for field in FIELDS
+            for field in rows
         ),
     )
 
@@ -134,6 +143,7 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "commands": ("docs/README.md", commands),
     "errors": ("docs/exit-codes.md", errors),
     "fields": ("docs/generate.md", fields),
+    "sounds": ("docs/sound-in.md", sounds),
     "wire": ("docs/serve.md", wire),
     "rooms": ("docs/architecture.md", rooms),
 }

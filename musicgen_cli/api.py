@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
@@ -21,6 +22,7 @@ from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
 from musicgen_cli.actions.engines import LogReporter, configure, open_engine, open_fleet
 from musicgen_cli.actions.generate import GenerateOptions, StoredTake, expected_bytes, make_all, plan
+from musicgen_cli.actions.source_finder import SoundOptions, SourceFinder
 from musicgen_cli.engine.base import LogListener, ProgressListener
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS
@@ -40,6 +42,9 @@ def generate(
     parent_id: str | Artifact | None = None,
     variation_set_id: str | None = None,
     from_id: str | Artifact | None = None,
+    continue_: str | Path | Artifact | None = None,
+    melody: str | Path | Artifact | None = None,
+    overlap: float | None = None,
     local: bool | None = None,
     model: str | None = None,
     url: str | None = None,
@@ -50,13 +55,18 @@ def generate(
     Make one or more takes and store each.
 
     Args:
-        prompt: What it should sound like; "" makes an unconditional take.
+        prompt: What it should sound like; "" makes an unconditional take, or one with the prompt of the take that it
+            starts or goes on from.
         variations: The number of takes, of one variation set, with seeds counting up.
         tags: Tags of each take; a text is one tag.
         creator: Recorded with each take; None means the setting.
         parent_id: The take that these come from: itself, its id, the start of one, or `last`.
         variation_set_id: The variation set that they join.
         from_id: A take whose prompt and parameters are the defaults, named in the same way.
+        continue_: The sound that they go on from: a take, named in the same way, or the path of a file, which is
+            imported. Its prompt and its parameters but the seed are the defaults.
+        melody: The sound whose tune they follow, named like `continue_`. Needs a melody model.
+        overlap: Seconds of what came before that each window of 30 s begins with; None means 12.
         local: Run the model in this process; None means the setting.
         model: Name or folder of a local model. A published model that isn't on this machine is pulled first.
         url: Address of the service; None means the setting.
@@ -72,13 +82,14 @@ def generate(
     settings = _settings(creator=creator, local=local, model=model, url=url, store=store)
     archive = Store(settings.store, warn=_log.warning)
     options = GenerateOptions(
-        fields={"prompt": prompt, **fields} if prompt or not from_id else fields,
+        fields={"prompt": prompt, **fields} if prompt or not (from_id or continue_) else fields,
         creator=settings.creator,
         tags=[tags] if isinstance(tags, str) else tags,
         variations=variations,
         parent_id=_id_of(parent_id),
         variation_set_id=None if (name := variation_set_id) is None else configuration.label("variation_set_id", name),
         from_id=_id_of(from_id),
+        sounds=SoundOptions(_sound(continue_), _sound(melody), overlap),
     )
     planned_takes = plan(options, archive, note=_log.info)
     archive.check_free_space(sum(map(expected_bytes, planned_takes)))
@@ -131,7 +142,8 @@ def batch(
     sweep, urls = ([each] if isinstance(each, str) else each for each in (sweep, urls))
     settings = _settings(local=local, model=model, url=urls[0] if urls else None, store=store)
     archive = Store(settings.store, warn=_log.warning)
-    with closing(Worklist({"creator": settings.creator}, Sweep(sweep))) as worklist:
+    finder = SourceFinder(archive, creator=settings.creator, note=_log.info)
+    with closing(Worklist({"creator": settings.creator}, Sweep(sweep), finder)) as worklist:
         wrong = []
         for line, row in enumerate(rows, 1):
             try:
@@ -172,6 +184,11 @@ def _id_of(take: str | Artifact | None) -> str | None:
     if take == "":
         raise InvalidValueError("an id must not be empty: None stands for no take")
     return take.id if isinstance(take, Artifact) else take
+
+
+def _sound(sound: str | Path | Artifact | None) -> str | None:
+    """Return the name of a sound: a path is that of a file, even if it looks like an id."""
+    return os.path.abspath(sound) if isinstance(sound, Path) else _id_of(sound)  # noqa: PTH100  # links aren't followed
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:

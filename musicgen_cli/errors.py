@@ -3,9 +3,11 @@ Every failure that the program can explain, with its code, its exit code and its
 
     MusicgenError               failed                1
     ├── UsageError              usage                 2   wrong options, or options that don't go together
+    │   ├── NoAudioEncoderError no-audio-encoder      2   the model can't go on from a sound
     │   ├── InvalidValueError   invalid-value         2   a value is out of range or of the wrong form
     │   └── InvalidRowsError    invalid-rows          2   rows of a batch are wrong; nothing was made
     ├── NotFoundError           not-found             3
+    │   ├── SourceGoneError     source-gone           3   what a take is to be made from was removed
     │   ├── ArtifactNotFoundError  artifact-not-found 3
     │   ├── JobNotFoundError    job-not-found         3
     │   └── UnknownModelError   unknown-model         3
@@ -364,19 +366,24 @@ class PartlyFailedError(MusicgenError):
 
     code = "partly-failed"
 
-    def __init__(self, failed: int, takes: int, *, is_stopped: bool, unwritable: int = 0, in_the_way: int = 0) -> None:
+    def __init__(
+        self, failed: int, takes: int, *, is_stopped: bool, unwritable: int = 0, in_the_way: int = 0, refused: int = 0
+    ) -> None:
         """
         Say how many takes failed, and what helps.
 
         Args:
             unwritable: Those of them whose output could not be written.
             in_the_way: Those of these where a file is that only `--force` replaces.
+            refused: Those that will fail again, such as those that go on from a sound that the model can't hear.
         """
         stopped = ", no more were begun" if is_stopped else ""
         files = "the files that are" if in_the_way > 1 else "the file that is"
         hint = "the same command again makes what is missing"
         if in_the_way == failed:
             hint = f"`--force` replaces {files} there"
+        elif refused == failed:
+            hint = "they fail again as they are: other rows help, or another model"
         elif in_the_way:
             hint += f", with `--force` also over {files} there"
         elif unwritable == failed:

@@ -27,6 +27,7 @@ from musicgen_cli.actions.jobs.poll import MODES, Poll
 from musicgen_cli.actions.library.export import FORMATS, export, resolve_target
 from musicgen_cli.actions.library.loops import LoopOptions
 from musicgen_cli.actions.library.takes import find_take, restored, take_ids
+from musicgen_cli.actions.source_finder import SoundOptions
 from musicgen_cli.errors import InvalidValueError, TargetError, UsageError, system_reason
 from musicgen_cli.mcp_arguments import (
     Arguments,
@@ -39,7 +40,7 @@ from musicgen_cli.mcp_arguments import (
     typed,
     whole_number,
 )
-from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS, RequestField
+from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS, SOUND_FIELDS, RequestField
 from musicgen_cli.settings import Settings
 from musicgen_cli.store import Artifact, Filter, Store
 
@@ -127,6 +128,7 @@ class Tools:
             parent_id=text(arguments, "parent_id"),
             variation_set_id=(name := text(arguments, "variation_set_id"))
             and configuration.label("variation_set_id", name),
+            sounds=SoundOptions(text(arguments, "continue"), text(arguments, "melody"), number(arguments, "overlap")),
         )
         notes: list[str] = []
         planned_takes = plan(options, self.store, note=notes.append)
@@ -304,7 +306,7 @@ def _whole_number(description: str, allowed: limits.Range) -> dict[str, Any]:
 def _request_field(field: RequestField) -> dict[str, Any]:
     """Return the JSON schema of a request field."""
     schema: dict[str, Any] = {"type": _JSON_TYPES[field.type], "description": f"{field.meaning.replace('--', '')}."}
-    if field.type is str:
+    if field.name == "prompt":
         schema["maxLength"] = limits.PROMPT_CHARS
     if field.range is not None:
         schema |= {"minimum": field.type(field.range.low), "maximum": field.type(field.range.high)}
@@ -317,8 +319,9 @@ TOOLS = {
     for tool in (
         Tool(
             "musicgen_generate",
-            "Start making music from text. Answers at once with a job's id, or `job_ids`; job_poll waits for them.",
-            {field.name: _request_field(field) for field in (*_REQUEST_FIELDS, *LENGTH_FIELDS)}
+            "Start making music: from text, by going on from a sound (`continue`), or on a tune (`melody`). Answers at "
+            "once with a job's id, or `job_ids`; job_poll waits for them.",
+            {field.name: _request_field(field) for field in (*_REQUEST_FIELDS, *LENGTH_FIELDS, *SOUND_FIELDS)}
             | {
                 "variation_set_id": _string(
                     "The variation set to join.", minLength=1, maxLength=configuration.LABEL_CHARS

@@ -50,7 +50,7 @@ def _number(name: str, type_: type[Scalar], allowed: limits.Range, meaning: str,
 
 FIELDS = (
     RequestField("prompt", str, "", "What it should sound like; empty: unconditional", is_parameter=False),
-    _number("duration", float, limits.DURATION, "Length in seconds", "-d"),
+    _number("duration", float, limits.DURATION, "Length of the new sound in seconds", "-d"),
     _number("temperature", float, limits.TEMPERATURE, "Sampling temperature: higher is more random"),
     _number("top_k", int, limits.TOP_K, "Sample from the k most likely codes; 0: all"),
     _number("top_p", float, limits.TOP_P, "Sample from the most likely codes up to this total probability; 1: all"),
@@ -67,6 +67,17 @@ LENGTH_FIELDS = (
     RequestField("bars", int, None, "Length in bars of four beats, at --bpm or the tempo that the prompt names",
                  limits.BARS, ("--bars",), is_parameter=False),
     RequestField("bpm", float, None, "Tempo for --bars", limits.BPM, ("--bpm",), is_parameter=False),
+)  # fmt: skip
+
+# Sounds that a take is made from. Of a request they become `Inputs` of the engine (`actions/sources.py`).
+SOUND_FIELDS = (
+    RequestField("continue", str, None, "Go on from this sound: a take's id, or a file",
+                 flags=("--continue",), is_parameter=False),
+    RequestField("melody", str, None, "Follow the tune of this sound: a take's id, or a file",
+                 flags=("--melody",), is_parameter=False),
+    RequestField("overlap", float, limits.OVERLAP.default,
+                 "Seconds of what came before that each window of 30 s begins with",
+                 limits.OVERLAP, ("--overlap",), is_parameter=False),
 )  # fmt: skip
 
 BY_NAME = {field.name: field for field in FIELDS}

@@ -11,7 +11,17 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 import musicgen_cli
-from musicgen_cli import Filter, InvalidValueError, MusicgenError, ServiceError, Store, UsageError, batch, generate
+from musicgen_cli import (
+    Filter,
+    InvalidValueError,
+    MusicgenError,
+    NoAudioEncoderError,
+    ServiceError,
+    Store,
+    UsageError,
+    batch,
+    generate,
+)
 from tests.support import fakes
 from tests.test_errors import KINDS
 
@@ -111,6 +121,30 @@ def test_numbers_and_takes_are_understood_as_a_program_has_them(store_path: Path
     assert (child.seed, child.parent_id) == (7, takes[1].id)
     rows = [{"prompt": "snow", "duration": 0.5, "seed": numpy.float64(3), "variations": numpy.int32(2)}]
     assert len([*batch(rows, jobs=1.0, retry=0.0)]) == 2  # type: ignore[arg-type]
+
+
+def test_takes_go_on_from_sounds(store_path: Path, tmp_path: Path) -> None:
+    """From a take, its id, or a file; what isn't given is as in the source."""
+    pytest.importorskip("onnxruntime", reason="needs the extra local")
+    (first,) = generate("calm piano", duration=1, seed=7, top_k=50, local=True, model="nano")
+    (second,) = generate(continue_=first, duration=0.5, local=True, model="nano")
+    (third,) = generate("techno", continue_=second.id, duration=0.5, overlap=5, local=True, model="nano")
+    (outcome,) = batch([{"continue": third.id, "duration": 0.5}], local=True, model="nano")
+    misspelt: dict[str, Any] = {"continue": first.id}
+    (tmp_path / "tune.wav").write_bytes(fakes.tone(1.0))
+    for tune in (tmp_path / "tune.wav", str(tmp_path / "tune.wav")):
+        with pytest.raises(NoAudioEncoderError):
+            generate(continue_=tune, local=True, model="nano")
+    with pytest.raises(InvalidValueError, match="must not be empty"):
+        generate(continue_="", local=True, model="nano")
+    with pytest.raises(TypeError, match="did you mean 'continue_'"):
+        generate(**misspelt)
+
+    assert (second.prompt, second.params["top_k"], second.parent_id) == ("calm piano", 50, first.id)
+    assert (third.prompt, third.duration, (third.extra or {})["overlap"]) == ("techno", 2.0, 5)
+    assert outcome.artifact is not None
+    assert (outcome.artifact.prompt, outcome.artifact.duration) == ("techno", 2.5)
+    assert len([*Store(store_path).newest(None)]) == 5
 
 
 def test_wrong_values_are_errors_of_their_own(service: HTTPServer, store_path: Path) -> None:

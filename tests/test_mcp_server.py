@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from musicgen_cli import Store
+from musicgen_cli import Store, settings
+from musicgen_cli.actions.jobs.jobs import Jobs
 from musicgen_cli.audio.wav import inspect
 from tests.support import fakes
 
@@ -132,8 +133,8 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
 
     async def run(client: Any, call: Call) -> None:
         for arguments, sentence in (
-            ({"duration": 31}, "duration must be 0.5-30 s, got 31"),
-            ({"duration": "long"}, "duration must be 0.5-30 s, got 'long'"),
+            ({"duration": 601}, "duration must be 0.5-600 s, got 601"),
+            ({"duration": "long"}, "duration must be 0.5-600 s, got 'long'"),
             ({"top_k": 1.5}, "top_k must be a whole number, 0-1000, got 1.5"),
             ({"seed": 2**53}, "seed must be a whole number, 0-9007199254740991, got 9007199254740992"),
             ({"do_sample": "maybe"}, "do_sample must be true or false, got 'maybe'"),
@@ -150,6 +151,12 @@ def test_wrong_arguments_get_the_messages_of_the_command_line(service: HTTPServe
             ({"creator": 5}, "creator must be text, got 5"),
             ({"variation_set_id": " x"}, "variation_set_id must be 1-128 printable characters, got ' x'"),
             ({"parent_id": "abcd"}, "no take matches 'abcd' (`musicgen list` shows what is stored)"),
+            ({"continue": "abcd"}, "no take matches 'abcd' (`musicgen list` shows what is stored)"),
+            ({"continue": "/x/tune.wav"}, "there is no file '/x/tune.wav'"),
+            ({"continue": "x" * 5000 + ".wav"}, f"'{'x' * 5000}.wav' can't be read: file name too long"),
+            ({"melody": 5}, "melody must be text, got 5"),
+            ({"overlap": "30"}, "overlap must be 1-25 s, got 30"),
+            ({"overlap": "long"}, "overlap must be a number, got 'long'"),
             ({"durations": 5}, "musicgen_generate has no argument 'durations' (the nearest is 'duration')"),
         ):
             assert await call("musicgen_generate", **arguments) == sentence
@@ -196,7 +203,7 @@ def test_arguments_that_arrive_as_text_are_read_by_their_schema(service: HTTPSer
         assert len((await call("artifact_list", limit="3", tag="", search=""))["artifacts"]) == 3
         assert "audio" not in await call("artifact_get", artifact_id="last", audio="")
         for wrong in ("nan", "Infinity", "1,5", "0.5 s", "1_0", "true", "[1]"):
-            message = f"duration must be 0.5-30 s, got '{wrong}'"
+            message = f"duration must be 0.5-600 s, got '{wrong}'"
             assert await call("musicgen_generate", duration=wrong) == message
 
     session(run)
@@ -273,6 +280,27 @@ def test_an_assistant_can_name_a_length_in_bars(service: HTTPServer, store_path:
     session(run)
 
 
+def test_an_assistant_goes_on_from_a_take(service: HTTPServer, store_path: Path, tmp_path: Path) -> None:
+    """Or from a file, which is imported; the job holds what the command would send."""
+    (tmp_path / "tune.wav").write_bytes(fakes.tone(1.0))
+
+    async def run(_: Any, call: Call) -> None:
+        take = await make_take(call, prompt="calm piano", duration=1, top_k=50, seed=7)
+        started = [
+            await call("musicgen_generate", **{"continue": "last", "duration": "1", "overlap": "5", "variations": "2"}),
+            await call("musicgen_generate", melody=str(tmp_path / "tune.wav"), prompt="techno"),
+        ]
+        assert started[1]["notes"] == [f"imported {tmp_path / 'tune.wav'} as {Store(store_path).get('last').id}"]
+        jobs = {job.id: job for job in Jobs(Store(store_path), settings.state_dir()).list()}
+        first, melody = jobs[started[0]["job_id"]], jobs[started[1]["job_id"]]
+        assert (first.prompt, first.request["top_k"], first.metadata["parent_id"]) == ("calm piano", 50, take["id"])
+        sound = {"id": take["id"], "content_hash": take["content_hash"], "duration": 1.0}
+        assert first.metadata["extra"] == {"continue": sound, "overlap": 5}
+        assert (melody.prompt, [*melody.metadata["extra"]]) == ("techno", ["melody"])
+
+    session(run)
+
+
 def test_a_local_model_can_be_named() -> None:
     """One that isn't on this machine is not downloaded while the assistant waits: the answer says how to get it."""
 
@@ -320,7 +348,7 @@ def test_the_schemas_state_the_bounds() -> None:
         schema = tools["musicgen_generate"].input_schema
         assert schema["required"] == []
         bounds = {name: (field.get("minimum"), field.get("maximum")) for name, field in schema["properties"].items()}
-        assert (bounds["duration"], bounds["top_k"], bounds["seed"]) == ((0.5, 30.0), (0, 1000), (0, 2**53 - 1))
+        assert (bounds["duration"], bounds["top_k"], bounds["seed"]) == ((0.5, 600.0), (0, 1000), (0, 2**53 - 1))
 
     session(run)
 

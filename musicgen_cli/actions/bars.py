@@ -8,7 +8,7 @@ from typing import Any
 from musicgen_cli.actions.library.loops import BEATS_PER_BAR, LoopOptions, prompt_tempo
 from musicgen_cli.audio.loop import FADE_S
 from musicgen_cli.errors import InvalidValueError, UsageError
-from musicgen_cli.limits import DURATION
+from musicgen_cli.limits import CONTEXT_S
 from musicgen_cli.text import as_whole, number, plural
 
 _DIGITS = 6  # of a duration in seconds: finer than a sample
@@ -42,7 +42,7 @@ def with_duration(fields: Mapping[str, Any], *, loop: bool = False) -> tuple[dic
         The fields of a request, and a line that says what the duration is; "" if there are no bars.
 
     Raises:
-        InvalidValueError: A value is out of its range, there is no tempo, or the bars are too short or too long.
+        InvalidValueError: A value is out of its range, or there is no tempo.
         UsageError: There is a tempo without bars, or a duration as well.
     """
     rest = {name: value for name, value in fields.items() if name not in {"bars", "bpm"}}
@@ -69,11 +69,13 @@ def with_duration(fields: Mapping[str, Any], *, loop: bool = False) -> tuple[dic
         if rest["duration"] < seconds:
             raise InvalidValueError(f"{length} take {_s(seconds)}, and duration is {_s(rest['duration'])}")
         return rest, ""
-    if seconds not in DURATION:
-        raise InvalidValueError(f"{length} take {_s(seconds)}, and duration must be {DURATION}")
-    tail = min(FADE_S, DURATION.high - seconds) if loop else 0.0
-    rest["duration"] = round(seconds + tail, _DIGITS)
+    rest["duration"] = round(seconds + (_tail(seconds) if loop else 0.0), _DIGITS)
     return rest, f"{length}: {_s(seconds)}{_unnamed(options.bpm, named)}"
+
+
+def _tail(seconds: float) -> float:
+    """Return how much longer the take of a loop is; one that fits into one window of the model still does."""
+    return min(FADE_S, CONTEXT_S - seconds) if seconds <= CONTEXT_S else FADE_S
 
 
 def _unnamed(bpm: float | None, named: float | None) -> str:

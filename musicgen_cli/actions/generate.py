@@ -13,8 +13,10 @@ from musicgen_cli import limits
 from musicgen_cli._version import __version__
 from musicgen_cli.actions.bars import overridden, with_duration
 from musicgen_cli.actions.library.differences import other_sound
+from musicgen_cli.actions.library.made_from import source_s
 from musicgen_cli.actions.library.takes import fields_of, find_take, takes_of_set
 from musicgen_cli.actions.pool import as_done
+from musicgen_cli.actions.source_finder import NO_SOUNDS, SoundOptions, Sounds, SourceFinder, members
 from musicgen_cli.actions.sources import inputs_of, with_context
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Clip, Engine, ProgressListener
@@ -34,6 +36,7 @@ class GenerateOptions:
     parent_id: str | None = None  # any form that `Store.get` takes
     variation_set_id: str | None = None
     from_id: str | None = None  # a take whose prompt and parameters are the defaults
+    sounds: SoundOptions = NO_SOUNDS  # that they are made from
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class PlannedTake:
 
     request: GenerateRequest
     draft: ArtifactDraft
+
+    @property
+    def duration(self) -> float:
+        """The length of the whole take in seconds, with what it goes on from."""
+        return self.request.duration + source_s(self.draft.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,40 +65,37 @@ def plan(options: GenerateOptions, store: Store, *, note: Callable[[str], None] 
     """
     Check every value and plan one take for each variation, before anything is loaded or sent.
 
+    Files that takes are to be made from are imported once all is checked.
+
     Args:
-        note: Called with a line about a duration that was given in bars.
+        note: Called with a line about a duration that was given in bars, and about each file that is imported.
 
     Raises:
-        InvalidValueError: A value is out of range or of the wrong form.
-        ArtifactNotFoundError, AmbiguousIdError: The parent or the take to start from isn't in the store.
+        InvalidValueError: A value is out of range or of the wrong form, or a sound can't be used.
+        NotFoundError, AmbiguousIdError: The parent, the take to start from or a sound isn't in the store.
         UsageError: The take to start from was imported, and has no prompt and no parameters; bars and a duration.
+        DamagedError: The audio that takes are to be made from is damaged.
     """
     variations = as_whole(options.variations)
     if type(variations) is not int or variations not in limits.VARIATIONS:
         raise InvalidValueError(f"variations must be a whole number, {limits.VARIATIONS}, got {variations!r:.40}")
     tags = all_tags(options.tags)
-    fields = dict(options.fields)
     parent_id = options.parent_id and find_take(options.parent_id, store).id
-    if options.from_id:
-        source = find_take(options.from_id, store)
-        fields = overridden(fields_from(source, variations=variations), fields)
-        parent_id = parent_id or source.id
-    fields, length = with_duration(fields)
-    if fields.get("seed") is None:
-        fields["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - variations)
-    first = GenerateRequest.checked(fields)
-    assert first.seed is not None
+    start = options.from_id and find_take(options.from_id, store)
+    finder = SourceFinder(store, creator=options.creator, note=note)
+    sounds = _sounds(options.sounds, start or None, finder)
+    first, length = _first_request(options.fields, start or None, sounds, variations)
     if length:
         note(length)
-    if first.seed + variations - 1 not in limits.SEED:
-        raise InvalidValueError(
-            f"seed must be {limits.SEED} for every variation, got {first.seed} with {variations} variations"
-        )
     set_id, index = options.variation_set_id, 0
     if set_id is not None:
         index = store.next_variation_index(set_id)
     elif variations > 1:
         set_id = f"set_{secrets.token_hex(6)}"
+    sounds = finder.store(sounds)
+    if parent_id is None:
+        parent_id = start.id if start and options.sounds.continue_ is None else sounds.parent_id
+    assert first.seed is not None
     return [
         planned_take(
             first.model_copy(update={"seed": first.seed + i}),
@@ -99,9 +104,45 @@ def plan(options: GenerateOptions, store: Store, *, note: Callable[[str], None] 
             parent_id=parent_id,
             variation_set_id=set_id,
             variation_index=None if set_id is None else index + i,
+            extra=members(sounds),
         )
         for i in range(variations)
     ]
+
+
+def _sounds(options: SoundOptions, start: Artifact | None, finder: SourceFinder) -> Sounds:
+    """Find what takes are made from: what the options name, else what the take to start from was made from."""
+    sounds = finder.find(options)
+    if start is None or not start.extra or sounds.source is not None or sounds.melody is not None:
+        return sounds
+    recorded = finder.find_recorded(start.extra)
+    return recorded if options.overlap is None else replace(recorded, overlap=options.overlap)
+
+
+def _first_request(
+    given: Mapping[str, Any], start: Artifact | None, sounds: Sounds, variations: int
+) -> tuple[GenerateRequest, str]:
+    """
+    Return the request of the first take with a seed, and a line about its length.
+
+    What isn't given is as in the take to start from, else as in the take to go on from.
+    """
+    fields = dict(given)
+    if start is not None:
+        fields = overridden(fields_from(start, variations=variations), fields)
+    if sounds.source is not None:
+        fields = overridden(sounds.source.fields, fields)
+    fields, length = with_duration(fields)
+    if fields.get("seed") is None:
+        fields["seed"] = secrets.randbelow(int(limits.SEED.high) + 2 - variations)
+    first = GenerateRequest.checked(fields)
+    assert first.seed is not None
+    if first.seed + variations - 1 not in limits.SEED:
+        raise InvalidValueError(
+            f"seed must be {limits.SEED} for every variation, got {first.seed} with {variations} variations"
+        )
+    sounds.check(first.duration)
+    return first, length
 
 
 def all_tags(tags: Sequence[str]) -> tuple[str, ...]:
@@ -137,7 +178,7 @@ def planned_take(request: GenerateRequest, *, tags: tuple[str, ...], creator: st
         params=request.params,
         creator=creator,
         origin={},
-        requested_duration=request.duration,
+        requested_duration=round(request.duration + source_s(record.get("extra")), 3),
         client_job_id=request.client_job_id,
         **record,
     )
@@ -146,7 +187,7 @@ def planned_take(request: GenerateRequest, *, tags: tuple[str, ...], creator: st
 
 def expected_bytes(planned: PlannedTake) -> int:
     """Estimate the size of a take's audio."""
-    return round(planned.request.duration * limits.SAMPLE_RATE) * limits.CHANNELS * 2
+    return round(planned.duration * limits.SAMPLE_RATE) * limits.CHANNELS * 2
 
 
 def make(planned: PlannedTake, engine: Engine, store: Store, listener: ProgressListener) -> StoredTake:
@@ -183,7 +224,7 @@ def store_clip(planned: PlannedTake, clip: Clip, store: Store) -> StoredTake:
     )
     artifact = store.put(clip.wav, draft)
     sounds = (*_same_sound(artifact, planned, store), *_other_sound(artifact, store))
-    return StoredTake(artifact, clip, (*_warnings(planned.request, clip), *sounds))
+    return StoredTake(artifact, clip, (*_warnings(planned, clip), *sounds))
 
 
 def make_all(
@@ -251,7 +292,7 @@ def fields_from(source: Artifact, *, variations: int = 1) -> dict[str, Any]:
     if not fields["prompt"] and len(fields) == 1:
         raise UsageError(
             f"{source.id} has no prompt and no parameters to start from: it was imported",
-            hint="give a prompt, and `--parent ID` instead of `--from ID`",
+            hint="`--continue ID` goes on from its sound; `--parent ID` and a prompt make another take",
         )
     if variations > 1:
         fields.pop("seed", None)
@@ -279,10 +320,10 @@ def _other_sound(artifact: Artifact, store: Store) -> Iterator[str]:
             yield text
 
 
-def _warnings(request: GenerateRequest, clip: Clip) -> Iterator[str]:
+def _warnings(planned: PlannedTake, clip: Clip) -> Iterator[str]:
     yield from clip.warnings
     actual = clip.info.frames / clip.info.sample_rate
-    if abs(request.duration - actual) >= 0.001:
-        yield f"requested {number(request.duration)} s, got {number(round(actual, 3))} s"
+    if abs(planned.duration - actual) >= 0.001:
+        yield f"requested {number(round(planned.duration, 3))} s, got {number(round(actual, 3))} s"
     if clip.seed is None:
         yield "the service doesn't confirm the seed: the same seed may give another take"

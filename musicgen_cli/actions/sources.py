@@ -1,9 +1,7 @@
 """
-The sounds that a take is made from: other takes, which its record names.
+Reads the sounds that a take is made from, so that it can be made now, or as a job, and made again.
 
-A record's `extra` has `continue` for the take that it goes on from and `melody` for the one whose tune it follows, each
-with `id` and `content_hash`, and `overlap` in seconds if it was given. From these members alone a take can be made, now
-or as a job, and made again.
+A record tells them by the members of its `extra` that `library/made_from.py` describes; `source_finder` makes these.
 """
 
 from __future__ import annotations
@@ -13,38 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from musicgen_cli import limits
+from musicgen_cli.actions.library.made_from import CONTINUE, MELODY, OVERLAP
 from musicgen_cli.actions.library.takes import fields_of
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Inputs, Recipe
 from musicgen_cli.errors import ArtifactNotFoundError, InvalidValueError, SourceGoneError
 from musicgen_cli.store import Artifact, Store
-from musicgen_cli.text import number
+from musicgen_cli.store.digest import is_id
 
-CONTINUE, MELODY, OVERLAP = "continue", "melody", "overlap"
 _MOST_RECIPES = 64  # of takes that went on from each other
-
-
-def members(source: Artifact | None, melody: Artifact | None, overlap: float | None) -> dict[str, Any]:
-    """
-    Return the members of a record's `extra` for a take that is to be made from others.
-
-    Args:
-        source: What it goes on from.
-        melody: Whose tune it follows.
-        overlap: In seconds; None is the default.
-
-    Raises:
-        InvalidValueError: The overlap is out of range.
-    """
-    if overlap is not None and overlap not in limits.OVERLAP:
-        raise InvalidValueError(f"overlap must be {limits.OVERLAP}, got {number(overlap)}")
-    extra: dict[str, Any] = {}
-    for name, take in ((CONTINUE, source), (MELODY, melody)):
-        if take is not None:
-            extra[name] = {"id": take.id, "content_hash": take.content_hash}
-    if overlap is not None:
-        extra[OVERLAP] = overlap
-    return extra
 
 
 def inputs_of(extra: Mapping[str, Any], store: Store) -> Inputs:
@@ -52,7 +27,7 @@ def inputs_of(extra: Mapping[str, Any], store: Store) -> Inputs:
     Read the sounds that a take is to be made from.
 
     Args:
-        extra: Of its record, with the members that `members` returns.
+        extra: Of its record.
 
     Raises:
         SourceGoneError: One of them isn't in the store any more.
@@ -60,10 +35,10 @@ def inputs_of(extra: Mapping[str, Any], store: Store) -> Inputs:
     """
     inputs = _without_sounds(extra)
     if CONTINUE in extra:
-        source = _take(extra[CONTINUE], store)
+        source = recorded_take(extra[CONTINUE], store)
         inputs = replace(inputs, continue_wav=store.read_blob(source), recipe=_recipe(source, store))
     if MELODY in extra:
-        inputs = replace(inputs, melody_wav=store.read_blob(_take(extra[MELODY], store)))
+        inputs = replace(inputs, melody_wav=store.read_blob(recorded_take(extra[MELODY], store)))
     return inputs
 
 
@@ -76,20 +51,32 @@ def with_context(extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_sounds(extra: Mapping[str, Any]) -> Inputs:
-    return Inputs(overlap=extra.get(OVERLAP, limits.OVERLAP.default))
+    overlap = extra.get(OVERLAP)
+    return Inputs(
+        overlap=float(overlap) if overlap is not None and overlap in limits.OVERLAP else limits.OVERLAP.default
+    )
 
 
-def _take(member: Mapping[str, Any], store: Store) -> Artifact:
-    """Return the take that a member names, if it still has the same sound."""
+def recorded_take(member: object, store: Store) -> Artifact:
+    """
+    Return the take that a member of `extra` names.
+
+    Raises:
+        SourceGoneError: It isn't in the store any more, or has another sound.
+    """
+    values = member if isinstance(member, Mapping) else {}
+    id_ = values.get("id")
+    if not isinstance(id_, str) or not is_id(id_):  # another program may have written it
+        raise SourceGoneError("the record doesn't tell what the take is made from")
     try:
-        take = store.get(member["id"])
+        take = store.get(id_)
     except ArtifactNotFoundError as err:
         raise SourceGoneError(
-            f"{member['id']}, which the take is made from, was removed",
+            f"{id_}, which the take is made from, was removed",
             hint="`musicgen undo` brings back what was removed last",
         ) from err
-    if take.content_hash != member["content_hash"]:
-        raise SourceGoneError(f"{member['id']}, which the take is made from, has another sound now")
+    if take.content_hash != values.get("content_hash"):
+        raise SourceGoneError(f"{id_}, which the take is made from, has another sound now")
     return take
 
 
@@ -106,7 +93,7 @@ def _recipe(take: Artifact, store: Store, left: int = _MOST_RECIPES) -> Recipe |
     inputs = _without_sounds(extra)
     if CONTINUE in extra:
         try:
-            source = _recipe(_take(extra[CONTINUE], store), store, left - 1)
+            source = _recipe(recorded_take(extra[CONTINUE], store), store, left - 1)
         except SourceGoneError:
             source = None
         if source is None:

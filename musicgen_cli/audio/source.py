@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicgen_cli import limits
 from musicgen_cli.audio.decode import decode, kind_of
+from musicgen_cli.audio.source_file import SILENCE, check_bounds
 from musicgen_cli.audio.wav import WavInfo, inspect, rebuilt
-from musicgen_cli.errors import InvalidValueError, InvalidWavError, system_reason
+from musicgen_cli.errors import InvalidValueError, InvalidWavError
 from musicgen_cli.extras import needs
-from musicgen_cli.text import number, size
-
-SILENCE = 1e-4  # of full scale, -80 dB: a peak below it is taken for silence
 
 _PCM16_SCALE = 32_767  # as a take's samples are written: +1.0 and -1.0 stay symmetric
 _BLOCK_FRAMES = 1 << 18
@@ -40,26 +37,6 @@ class Source:
     def frames(self) -> int:
         """The number of samples of one channel."""
         return int(self.samples.shape[1])
-
-
-def read_source_file(path: Path) -> bytes:
-    """
-    Return the bytes of a sound file, if there aren't too many.
-
-    Raises:
-        InvalidValueError: It isn't a file, can't be read, or is too large.
-    """
-    name = repr(str(path))
-    try:
-        if not path.is_file():  # reading a pipe could block forever
-            raise InvalidValueError(f"{name} is not a file" if path.exists() else f"there is no file {name}")
-        with path.open("rb") as file:
-            data = file.read(limits.SOURCE_BYTES + 1)
-    except OSError as err:
-        raise InvalidValueError(f"{name} can't be read: {system_reason(err)}") from err
-    if len(data) > limits.SOURCE_BYTES:
-        raise InvalidValueError(f"{name} has more than {size(limits.SOURCE_BYTES)}, which is too much for a sound")
-    return data
 
 
 def read_source(data: bytes, *, rate: int, channels: int, name: str = "the sound") -> Source:
@@ -81,7 +58,7 @@ def read_source(data: bytes, *, rate: int, channels: int, name: str = "the sound
     """
     try:
         wav, info = _as_wav(data)
-        _check_bounds(info, name)
+        check_bounds(info, name)
         parts = list(_resampled(_blocks(wav, info, channels), info.sample_rate, rate, channels))
     except InvalidWavError as err:
         raise InvalidValueError(f"{name} can't be used: {err}") from err
@@ -103,23 +80,6 @@ def _as_wav(data: bytes) -> tuple[bytes, WavInfo]:
     except InvalidWavError:
         data = rebuilt(data)
         return data, inspect(data, finite=False)
-
-
-def _check_bounds(info: WavInfo, name: str) -> None:
-    if info.channels > limits.SOURCE_MOST_CHANNELS:
-        raise InvalidValueError(
-            f"{name} has {info.channels} channels, at most {limits.SOURCE_MOST_CHANNELS} can be used"
-        )
-    if not limits.SOURCE_LEAST_RATE <= info.sample_rate <= limits.SOURCE_MOST_RATE:
-        raise InvalidValueError(
-            f"{name} has {info.sample_rate} Hz, {limits.SOURCE_LEAST_RATE}-{limits.SOURCE_MOST_RATE} Hz can be used"
-        )
-    seconds = info.frames / info.sample_rate
-    if not limits.SOURCE_LEAST_S <= seconds <= limits.SOURCE_MOST_S:
-        raise InvalidValueError(
-            f"{name} has {number(round(seconds, 3))} s, "
-            f"{number(limits.SOURCE_LEAST_S)}-{number(limits.SOURCE_MOST_S)} s can be used"
-        )
 
 
 def _blocks(wav: bytes, info: WavInfo, channels: int) -> Iterator[FloatArray]:

@@ -153,7 +153,7 @@ def print_tree(root: Branch) -> None:
 
     def label(branch: Branch) -> Text:
         artifact = branch.artifact
-        text = one_line(f"{short_id(artifact)}  {artifact.duration:g} s  {artifact.title}")
+        text = one_line(f"{short_id(artifact)}  {artifact.duration:g} s{_origin_of(artifact)}  {artifact.title}")
         return Text(encodable(text, out.encoding))
 
     tree = Tree(label(root))
@@ -162,6 +162,18 @@ def print_tree(root: Branch) -> None:
         branch, node = todo.pop()
         todo.extend((child, node.add(label(child))) for child in branch.children)
     out.print(tree)
+
+
+def _origin_of(artifact: Artifact) -> str:
+    """Say in a few words where the sound of a take comes from, if not from its prompt alone."""
+    from musicgen_cli.actions.library.made_from import CONTINUE, MELODY, sound_names, source_s
+
+    sounds = sound_names(artifact)
+    if CONTINUE in sounds:
+        return f", {artifact.duration - source_s(artifact.extra):g} s of them new"
+    if MELODY in sounds:
+        return ", on a tune"
+    return ", imported" if artifact.origin.get("kind") == "import" else ""
 
 
 def short_id(artifact: Artifact) -> str:

@@ -3,13 +3,14 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Annotated, Any
 
 import typer
 
 from musicgen_cli import limits
 from musicgen_cli.cli.option_groups import OptionGroup
-from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS
+from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS, SOUND_FIELDS, RequestField
 
 
 class RequestOptions(OptionGroup):
@@ -22,19 +23,33 @@ class RequestOptions(OptionGroup):
     @classmethod
     def parameters(cls) -> Sequence[inspect.Parameter]:
         """Return a parameter for each option."""
-        return [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[
-                    field.type | None,
-                    typer.Option(*field.flags, help=f"{field.meaning}. {field.allowed}".strip(), show_default=False),
-                ],
-            )
-            for field in (*FIELDS, *LENGTH_FIELDS)
-            if field.flags
-        ]
+        return [_parameter(field) for field in (*FIELDS, *LENGTH_FIELDS) if field.flags]
+
+
+class SoundOptions(OptionGroup):
+    """Which sounds a take is made from."""
+
+    def __init__(self, **values: Any) -> None:
+        """Keep the fields that were given, by their names."""
+        self.fields = {name.rstrip("_"): value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def parameters(cls) -> Sequence[inspect.Parameter]:
+        """Return a parameter for each option."""
+        return [_parameter(field, "ID|FILE" if field.type is str else None) for field in SOUND_FIELDS]
+
+
+def _parameter(field: RequestField, metavar: str | None = None) -> inspect.Parameter:
+    """Return the parameter of an option; that of `--continue` is `continue_`, as Python has a word `continue`."""
+    help_ = f"{field.meaning}. {field.allowed}".strip()
+    return inspect.Parameter(
+        f"{field.name}_" if iskeyword(field.name) else field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            field.type | None, typer.Option(*field.flags, metavar=metavar, help=help_, show_default=False)
+        ],
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from musicgen_cli import limits
-from musicgen_cli.audio.source import SILENCE, Source
+from musicgen_cli.audio.source import Source
+from musicgen_cli.audio.source_file import SILENCE
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine.base import ProgressListener

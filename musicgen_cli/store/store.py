@@ -175,6 +175,12 @@ class Store:
             raise AmbiguousIdError(ref, [artifact.id for artifact in matches])
         return matches[0]
 
+    def with_sound(self, digest: Digest) -> list[Artifact]:
+        """Return the artifacts that have this audio, the first one stored first."""
+        with files.explained("read", self.root), self._journal.reading() as snapshot:
+            records = by_id(snapshot, make_id(digest.short, 1), complete=False)
+            return [from_record(record) for record in records if record["content_hash"] == digest.hex]
+
     def get_many(self, ids: str | Sequence[str]) -> list[Artifact]:
         """
         Return the artifacts with the given ids, in their order, without repeats.

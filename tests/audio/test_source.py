@@ -13,7 +13,8 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra local")
 pytest.importorskip("soxr", reason="needs the extra local")
 
-from musicgen_cli.audio.source import Source, read_source, read_source_file
+from musicgen_cli.audio.source import Source, read_source
+from musicgen_cli.audio.source_file import check_sound, read_source_file
 from musicgen_cli.audio.wav import inspect, pcm16_wav, streaming_header
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.limits import SOURCE_BYTES
@@ -228,3 +229,19 @@ def test_files_are_read_up_to_a_bound(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidValueError, match=message):
             read_source_file(path)
+
+
+@pytest.mark.parametrize(("bits", "is_float"), [(8, False), (16, False), (24, False), (32, False), (32, True)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_silence_at_the_end_is_measured_in_every_format(bits: int, is_float: bool, channels: int) -> None:
+    """In tenths of a second; a peak below -80 dB is silence, and so is one in the other channel."""
+    values = tone(2.0, channels=channels)
+    values[round(1.25 * RATE) :] = 0
+    assert check_sound(wav_of(values, bits=bits, is_float=is_float), "x") == pytest.approx(0.7)
+    if bits > 16:
+        values[-1, -1] = 0.9e-4
+        assert check_sound(wav_of(values, bits=bits, is_float=is_float), "x") == pytest.approx(0.7)
+    values[-1, -1] = 0.01
+    assert check_sound(wav_of(values, bits=bits, is_float=is_float), "x") == 0
+    with pytest.raises(InvalidValueError, match="x is silent"):
+        check_sound(wav_of(values * 0, bits=bits, is_float=is_float), "x")

@@ -278,6 +278,7 @@ def test_tab_in_a_shell_completes_words_and_values(shell: Shell, store: Store) -
     """Commands, options, choices, ids in both forms, values with colons, and paths complete, also after `=`."""
     newest = next(store.newest(1)).id
     short = newest.removeprefix("artifact_")
+    (store.root.parent / "home" / "tune.wav").touch()
     for typed, completed in {
         "gen\t": "generate ",
         "job po\t": "job poll ",
@@ -287,6 +288,8 @@ def test_tab_in_a_shell_completes_words_and_values(shell: Shell, store: Store) -
         f"show {newest[:14]}\t": f"show {newest} ",
         f"export last {short[:5]}\t": f"export last {short} ",
         f"generate --from {newest[:14]}\t": f"generate --from {newest} ",
+        f"generate --continue {newest[:14]}\t": f"generate --continue {newest} ",
+        "generate --melody tu\t": "generate --melody tune.wav ",
         "tag last --add ty\t": "tag last --add type:",
         "tag last --add type:v\t": "tag last --add type:voice ",
         "tag last --add=type:v\t": "tag last --add=type:voice ",
@@ -370,6 +373,8 @@ def test_fish_offers_words_and_values(fish: Path, store: Store) -> None:
     assert candidates(fish, "musicgen tag last --add type:") == ["type:voice", "type:audio"]
     assert candidates(fish, "musicgen model rm ") == candidates(fish, "musicgen list ") == []
     assert candidates(fish, "musicgen store path --store b") == ["bin/\tDirectory"]
+    (fish / "tune.wav").touch()
+    assert [line.split("\t")[0] for line in candidates(fish, "musicgen generate --continue tu")] == ["tune.wav"]
     for line in ("tag last --add ", "tag last --add="):
         tags = [tag.removeprefix("--add=") for tag in candidates(fish, f"musicgen {line}")]
         assert {*HOSTILE} <= {*tags}

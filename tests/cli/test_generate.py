@@ -124,9 +124,9 @@ def test_the_prompt_may_come_from_stdin(musicgen: Run, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-d", "31"], "duration must be 0.5-30 s, got 31"),
-        (["-d", "nan"], "duration must be 0.5-30 s, got nan"),
-        (["-d", "inf"], "duration must be 0.5-30 s, got inf"),
+        (["-d", "601"], "duration must be 0.5-600 s, got 601"),
+        (["-d", "nan"], "duration must be 0.5-600 s, got nan"),
+        (["-d", "inf"], "duration must be 0.5-600 s, got inf"),
         (["--temperature", "0"], "temperature must be 0.01-2, got 0"),
         (["--top-k", "-1"], "top_k must be a whole number, 0-1000, got -1"),
         (["--top-p", "1.1"], "top_p must be 0-1, got 1.1"),
@@ -446,11 +446,10 @@ def test_a_length_can_be_given_in_bars(musicgen: Run, service: HTTPServer, store
 
 
 def test_a_length_in_bars_that_is_none_makes_nothing(musicgen: Run, service: HTTPServer, store_path: Path) -> None:
-    """Without a tempo, beside a duration, or beyond the longest one."""
+    """Without a tempo, or beside a duration."""
     for words, message in (
         (["house", "--bars", 4], "4 bars need a tempo, and the prompt doesn't name one"),
         (["house 128 bpm", "--bars", 4, "-d", 8], "bars and duration contradict each other"),
-        (["house 128 bpm", "--bars", 17], "17 bars at 128 bpm take 31.875 s, and duration must be 0.5-30 s"),
         (["house 128 bpm", "--bpm", 128], "bpm needs bars"),
     ):
         done = musicgen("generate", *words)

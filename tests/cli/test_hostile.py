@@ -144,7 +144,7 @@ def commands(texts: list[str], folder: Path) -> list[list[str]]:
         arg = text.replace("\0", "")
         done += [["show", arg], ["show", "--", arg], ["list", f"--tag={arg}"], ["list", f"--since={arg}"]]
         done += [["list", f"--search={arg}", "--all"], ["list", f"--set={arg}", "--json"], [arg], ["tag", arg]]
-        done += [["generate", f"--seed={arg}"], ["generate", arg, "-d", "99"], ["generate", f"--{arg}"]]
+        done += [["generate", f"--seed={arg}"], ["generate", arg, "-d", "999"], ["generate", f"--{arg}"]]
         done += [["generate", "x", f"--url=ftp://{arg}/"], ["generate", "x", "--local", f"--model={arg}"]]
         done += [["play", arg], ["play", each], ["export", ids[0], f"--format={arg}"]]
         done += [["import", str(folder / arg)], ["export", ids[0], "-o", str(folder / arg / "x.wav")]]
@@ -229,7 +229,7 @@ def test_arguments_are_printed_without_control_characters(musicgen: Run, store_p
     for words in (
         ["show", text],
         ["list", f"--creator={text}"],
-        ["generate", text, "-d", "99"],
+        ["generate", text, "-d", "999"],
         ["import", f"/{text}"],
     ):
         done = musicgen(*words)

@@ -67,7 +67,7 @@ def test_each_variation_is_a_job_of_its_own(musicgen: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["-d", "31"], 2, "duration must be 0.5-30 s, got 31"),
+        (["-d", "601"], 2, "duration must be 0.5-600 s, got 601"),
         (["-t", "a,b"], 2, "tag"),
         (["--parent", "abcd"], 3, "abcd"),
         (["--url", "nonsense"], 2, "http://"),

@@ -217,6 +217,36 @@ def test_a_terminal_shows_lineage_as_a_tree(store: Store) -> None:
     assert shown.splitlines() == [f"{parent.id[9:]}  0.5 s  [b]rain[/b]", f"└── {child.id[9:]}  0.5 s  storm"]
 
 
+def test_a_record_says_what_a_take_was_made_from(musicgen: Run, store: Store) -> None:
+    """In words after the record, and in a few in the tree."""
+    tune = put_take(store, "", seed=1, origin={"kind": "import"})
+    member = {"id": tune.id, "content_hash": tune.content_hash, "duration": 0.2, "context_s": 0.2}
+    longer = put_take(store, "rain", seed=2, parent_id=tune.id, extra={"continue": member})
+    on_tune = put_take(
+        store, "storm", seed=3, parent_id=tune.id, extra={"melody": member, "windows": 2, "overlap": 12.0}
+    )
+    read_less = put_take(store, "hail", seed=4, extra={"continue": member | {"duration": 40.0, "context_s": 12.0}})
+    foreign = put_take(store, "snow", seed=5, extra={"continue": "x", "melody": {"id": "\x1b[2J"}, "windows": "many"})
+
+    def told(id_: str) -> list[str]:
+        return [line for line in musicgen("show", id_).lines[1:] if not line.startswith(("peak", "rms", "cl", "si"))]
+
+    assert told(longer.id) == [f"goes on from\t{tune.id}, 0.2 s, all of which the model read"]
+    assert told(on_tune.id) == [
+        f"follows the tune of\t{tune.id}",
+        "windows\t2, each but the first with 12 s of the one before",
+    ]
+    assert told(read_less.id) == [f"goes on from\t{tune.id}, 40 s, of which the model read the last 12 s"]
+    assert told(foreign.id) == told(tune.id) == []
+    assert len(musicgen("show", longer.id, "--json").lines) == 1
+    _, shown = on_terminal("-m", "musicgen_cli", "show", tune.id, "--tree")
+    assert [line.partition("  ")[2].rstrip() for line in shown.splitlines()] == [
+        "0.5 s, imported",
+        "0.5 s, 0.3 s of them new  rain",
+        "0.5 s, on a tune  storm",
+    ]
+
+
 def test_a_piped_list_is_not_drawn(musicgen: Run, store: Store) -> None:
     """Without a terminal `--wave` changes nothing, and no audio is read."""
     damage(store, put_take(store))

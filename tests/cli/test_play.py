@@ -161,12 +161,17 @@ def test_a_local_take_is_played_as_it_is_stored(
     """The player gets the samples of the blob, whether while they are made or afterwards."""
     pytest.importorskip("onnxruntime", reason="needs the extra local")
     players.install(bin_, monkeypatch, aplay=players.WORKS)
-    done = musicgen("generate", "drone", "--local", "--model", "nano", "-d", "3", "--play", "-q")
+    for words in (["drone"], ["--continue", "last"]):  # the second one with what it goes on from
+        done = musicgen("generate", *words, "--local", "--model", "nano", "-d", "3", "--play", "-q")
 
-    assert done.code == 0, done.err
-    artifact = store.get(done.out.strip())
-    words = players.words(bin_, "aplay")
-    if "raw" in words:  # fast enough
-        assert (bin_ / "aplay.stdin").read_bytes() == store.read_blob(artifact)[44:]
-    else:
-        assert words == ["-q", str(store.blob_path(artifact))]
+        assert done.code == 0, done.err
+        artifact = store.get(done.out.strip())
+        played = players.words(bin_, "aplay")
+        (bin_ / "aplay.words").unlink()
+        if "raw" in played:  # fast enough
+            sound = bin_ / "aplay.stdin"
+            assert sound.read_bytes() == store.read_blob(artifact)[44:]
+            sound.unlink()
+        else:
+            assert played == ["-q", str(store.blob_path(artifact))]
+    assert artifact.duration == 6

@@ -20,7 +20,8 @@ class FakeEngine:
     """
     Generates a sine whose pitch is the request's seed, in STEPS steps; the first four samples hold the whole seed.
 
-    A test can hold it after a step, slow it down with `step_s`, and make it fail with `failure`.
+    What goes on from a sound begins with that, which has to be 16-bit mono at 32 kHz. A test can hold it after a step,
+    slow it down with `step_s`, and make it fail with `failure`.
     """
 
     origin = Origin("local", model="fake", engine="sine", precision="fp32", device="cpu")
@@ -31,6 +32,7 @@ class FakeEngine:
         self.failure: Exception | None = None  # raised instead of returning a clip
         self.warnings: tuple[str, ...] = ()  # of the clips
         self.requests: list[GenerateRequest] = []  # all that were begun
+        self.inputs: list[Inputs] = []  # theirs
         self.cancelled_by: list[Exception] = []  # what listeners raised
         self.closed = False
         self._released = threading.Event()
@@ -46,6 +48,7 @@ class FakeEngine:
 
     def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         self.requests.append(request)
+        self.inputs.append(inputs)
         if request.seed is None:
             request = request.model_copy(update={"seed": random.randrange(2**53)})
         try:
@@ -56,6 +59,9 @@ class FakeEngine:
         if self.failure is not None:
             raise self.failure
         sound = self.sound(request)
+        if inputs.continue_wav is not None:
+            before, new = (each[wav.inspect(each).data_start :] for each in (inputs.continue_wav, sound))
+            sound = wav.pcm16_wav(before + new, sample_rate=32_000, channels=1)
         return Clip(
             wav=sound,
             info=wav.inspect(sound),

@@ -259,11 +259,14 @@ def _batch(folder: Path, data: bytes) -> None:
     from musicgen_cli.actions.batch.checked_row import CheckedRow
     from musicgen_cli.actions.batch.rows import read_rows
     from musicgen_cli.actions.batch.sweep import Sweep
+    from musicgen_cli.actions.source_finder import SourceFinder
+    from musicgen_cli.store import Store
 
+    finder = SourceFinder(Store(folder / "store"), creator="nobody")
     for _, row in read_rows(io.BytesIO(data), name="rows.jsonl"):
         if not isinstance(row, MusicgenError):
             try:
-                CheckedRow.check(row, Sweep())
+                CheckedRow.check(row, Sweep(), finder)
             except MusicgenError:
                 continue
 

@@ -4,8 +4,9 @@ Runs a batch: takes that are stored already are not made again, and a failed tak
 Each take's record carries a fingerprint, `<family>-<request>-<occurrence>`:
 
 - family: `1`, the version of this form, and 16 hex digits of a BLAKE2 of the model and of the name given with `--run`;
-- request: 32 hex digits of a BLAKE2 of the prompt and all parameters, defaults included. A seed that was given is part
-  of it. A seed that is drawn for the take is not, so that another run doesn't depend on what was drawn;
+- request: 32 hex digits of a BLAKE2 of the prompt and all parameters, defaults included, and of the hashes of the
+  sounds that the take is made from, if there are any. A seed that was given is part of it. A seed that is drawn for the
+  take is not, so that another run doesn't depend on what was drawn;
 - occurrence: numbers equal requests of one file from 0.
 
 Tags, creator, parent, set and output don't change the sound and are not in it. Nor is the engine, so that a batch begun
@@ -31,6 +32,7 @@ from musicgen_cli.actions.batch.worklist import BatchItem, Worklist
 from musicgen_cli.actions.generate import PlannedTake, StoredTake, expected_bytes, make, planned_take
 from musicgen_cli.actions.library.export import ExportTarget
 from musicgen_cli.actions.pool import as_done
+from musicgen_cli.actions.source_finder import members
 from musicgen_cli.engine.base import Engine, ProgressListener
 from musicgen_cli.errors import (
     InvalidValueError,
@@ -252,15 +254,17 @@ class Batch:
             with self._indexing:
                 index = self._next_indices[set_id]
                 self._next_indices[set_id] += 1
+        sounds = self._worklist.finder.store(item.row.sounds)
+        parent_id = sounds.parent_id if item.row.parent_id is None else self._parents[item.row.parent_id]
         return planned_take(
             item.request,
             tags=item.row.tags,
             creator=item.row.creator,
-            parent_id=item.row.parent_id and self._parents[item.row.parent_id],
+            parent_id=parent_id,
             variation_set_id=set_id,
             variation_index=index,
             fingerprint=self.fingerprint(item),
-            extra={"output": name} if (name := outputs.name_of(item.row.output)) else {},
+            extra=members(sounds) | ({"output": name} if (name := outputs.name_of(item.row.output)) else {}),
         )
 
     def _set_and_index(self, item: BatchItem) -> tuple[str | None, int | None]:

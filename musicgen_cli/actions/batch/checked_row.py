@@ -13,24 +13,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from musicgen_cli.actions.bars import with_duration
+from musicgen_cli.actions.bars import overridden, with_duration
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.generate import all_tags
 from musicgen_cli.actions.library.export import resolve_target
 from musicgen_cli.actions.library.loops import LoopOptions
+from musicgen_cli.actions.source_finder import Sounds, Source, SourceFinder, sound_options
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.limits import CREATOR, SEED, VARIATIONS
-from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS
+from musicgen_cli.request_fields import FIELDS, LENGTH_FIELDS, SOUND_FIELDS
 from musicgen_cli.settings import label
+from musicgen_cli.store.store import LAST
 from musicgen_cli.text import as_whole, nearest
 
 RowFields = dict[str, Any]  # column → value as it was given
 
-_TEXTS = ("creator", "parent_id", "variation_set_id", "output")
+SOUNDS = tuple(field.name for field in SOUND_FIELDS)
+_SOURCES = tuple(field.name for field in SOUND_FIELDS if field.type is str)
+_TEXTS = ("creator", "parent_id", "variation_set_id", "output", *_SOURCES)
 _NUMBERS = ("variation_index", "occurrence")  # they concern a row of one take
 COLUMNS = (
     *(field.name for field in (*FIELDS, *LENGTH_FIELDS)),
+    *SOUNDS,
     "tags",
     *_TEXTS[:3],
     "variation_index",
@@ -40,7 +45,8 @@ COLUMNS = (
     "occurrence",
 )
 NOT_TEXT = frozenset(  # columns whose cells in a CSV file are numbers or booleans
-    {field.name for field in (*FIELDS, *LENGTH_FIELDS) if field.type is not str} | {*_NUMBERS, "variations", "loop"}
+    {field.name for field in (*FIELDS, *LENGTH_FIELDS, *SOUND_FIELDS) if field.type is not str}
+    | {*_NUMBERS, "variations", "loop"}
 )
 BOOLEANS = frozenset({field.name for field in FIELDS if field.type is bool} | {"loop"})
 
@@ -64,16 +70,28 @@ class CheckedRow:
     output: str | None
     loop: LoopOptions | None  # how its file is cut; None: it holds the whole take
     occurrence: int | None
+    sounds: Sounds  # that its takes are made from
 
     @classmethod
-    def check(cls, row: RowFields, sweep: Sweep) -> CheckedRow:
+    def check(cls, row: RowFields, sweep: Sweep, finder: SourceFinder) -> CheckedRow:
         """
         Check a row.
+
+        Args:
+            sweep: Whose parameters multiply it.
+            finder: Finds the sounds that it names.
 
         Raises:
             InvalidValueError: The row is invalid; the message lists everything that is wrong.
         """
         wrong = [unknown_column(name) for name in row if name not in COLUMNS]
+        sounds = Sounds()
+        try:
+            sounds = _sounds(row, finder)
+        except MusicgenError as err:
+            wrong.append(str(err))
+        if sounds.source is not None:
+            row = overridden(sounds.source.fields, row)
         row = row | {name: as_whole(row[name]) for name in (*_NUMBERS, "variations") if name in row}
         fields = {field.name: row[field.name] for field in (*FIELDS, *LENGTH_FIELDS) if field.name in row} | sweep[0]
         loop: LoopOptions | None = None
@@ -87,6 +105,8 @@ class CheckedRow:
             first = GenerateRequest.checked(fields)
         except InvalidValueError:
             wrong += _field_errors(fields)
+        else:
+            wrong += _context_errors(sounds, first)
         for name in _NUMBERS:
             value = row.get(name)
             if value is not None and (type(value) is not int or value not in SEED):
@@ -122,6 +142,7 @@ class CheckedRow:
             output=row.get("output"),
             loop=loop,
             occurrence=row.get("occurrence"),
+            sounds=sounds,
         )
 
     @property
@@ -156,7 +177,26 @@ class CheckedRow:
         values["first"] = GenerateRequest.model_construct(**values["first"])
         values["tags"] = tuple(values["tags"])
         values["loop"] = values["loop"] and LoopOptions(**values["loop"])
+        sources = {name: value and Source(**value) for name, value in values["sounds"].items() if name != "overlap"}
+        values["sounds"] = Sounds(overlap=values["sounds"]["overlap"], **sources)
         return cls(**values)
+
+
+def _sounds(row: RowFields, finder: SourceFinder) -> Sounds:
+    """Find the sounds that a row names; what is wrong in their types is said elsewhere."""
+    given = {name: row[name] for name in SOUNDS if row.get(name) is not None}
+    if LAST in given.values():
+        raise InvalidValueError("'last' is another take whenever a batch runs: a row names its sounds by id or path")
+    if any(not isinstance(given.get(name, ""), str) for name in _SOURCES):
+        return Sounds()
+    return finder.find(sound_options(given))
+
+
+def _context_errors(sounds: Sounds, request: GenerateRequest) -> Iterator[str]:
+    try:
+        sounds.check(request.duration)
+    except InvalidValueError as err:
+        yield str(err)
 
 
 def listed_tags(tags: Any) -> list[str]:
@@ -187,6 +227,10 @@ def _loop(row: RowFields) -> LoopOptions | None:
         return None
     if row.get("output") is None:
         raise InvalidValueError("loop is about a file, and the row has no output")
+    if row.get("continue") is not None and row.get("bars") is not None:
+        raise InvalidValueError(
+            "loop and bars contradict continue: the first bars of the take are the sound that it goes on from"
+        )
     return LoopOptions(row.get("bpm"), as_whole(row.get("bars")))
 
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
-from musicgen_cli.actions.batch.checked_row import BOOLEANS, COLUMNS, NOT_TEXT, RowFields, unknown_column
+from musicgen_cli.actions.batch.checked_row import BOOLEANS, COLUMNS, NOT_TEXT, SOUNDS, RowFields, unknown_column
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.limits import ROW_BYTES
 from musicgen_cli.settings import truth
@@ -121,6 +121,8 @@ def _form(first: str) -> str:
         return "csv"
     names, _ = _header(text)
     columns = [name for name in names if name in COLUMNS]
+    if len(columns) == 1 and columns[0] in SOUNDS:  # `melody, soft piano` is a prompt
+        return "text"
     return "csv" if len(columns) > 1 or (columns and (len(names) > 1 or columns == ["prompt"])) else "text"
 
 

@@ -20,6 +20,7 @@ from musicgen_cli.actions.batch.checked_row import CheckedRow, RowFields, listed
 from musicgen_cli.actions.batch.outputs import absolute, below
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.library.loops import LoopOptions
+from musicgen_cli.actions.source_finder import SourceFinder
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError, MusicgenError, UsageError
 from musicgen_cli.limits import BATCH_TAKES, TAGS
@@ -73,6 +74,9 @@ class BatchItem:
             "parent_id": self.row.parent_id,
             "variation_set_id": self.row.variation_set_id,
             "variation_index": self.row.variation_index,
+            **({} if self.row.sounds.source is None else {"continue": self.row.sounds.source.name}),
+            **({} if self.row.sounds.melody is None else {"melody": self.row.sounds.melody.name}),
+            "overlap": self.row.sounds.overlap,
             "output": None if self.row.output is None else absolute(self.row.output),
             **({} if self.row.loop is None else {"loop": True, **asdict(self.row.loop)}),
             "occurrence": self.occurrence or None,
@@ -88,20 +92,28 @@ class Worklist:
         defaults: For columns that a row doesn't have; `tags` are added to the row's own, and a row's own `output` is
             below that of the defaults.
         sweep: Multiplies each row; its values take precedence over the row's.
+        finder: Finds the sounds that rows name.
         on_added: Called with the number of takes so far, every 10,000 of them: a sweep may have millions.
 
     Raises:
         UsageError: The defaults are invalid.
     """
 
-    def __init__(self, defaults: RowFields, sweep: Sweep, on_added: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        defaults: RowFields,
+        sweep: Sweep,
+        finder: SourceFinder,
+        on_added: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.finder = finder
         self._defaults = defaults
         self._sweep = sweep
         self._on_added = on_added
         self._digest = blake2b(digest_size=16)
         self.takes = 0
         self.audio_s = 0.0  # of all takes, whether or not they are stored
-        _check_defaults(defaults, sweep)
+        _check_defaults(defaults, sweep, finder)
         self._db = sqlite3.connect("")  # a file without a name
         self._db.executescript(f"PRAGMA cache_size = -{_CACHE_KIB};{_TABLES}")
 
@@ -114,31 +126,35 @@ class Worklist:
             UsageError: There are too many takes.
             MusicgenError: The disk with the temporary files is full.
         """
-        checked = CheckedRow.check(self._with_defaults(row), self._sweep)
-        count = self._sweep.size * checked.variations
-        if self.takes + count > BATCH_TAKES:
+        complete = self._with_defaults(row)
+        rows = [CheckedRow.check(complete | sounds, self._sweep, self.finder) for sounds in self._sweep.sounds]
+        if self.takes + (count := self._sweep.requests * sum(each.variations for each in rows)) > BATCH_TAKES:
             raise UsageError(f"a batch has at most {BATCH_TAKES:,} takes, with line {line} there would be more")
         with _explained():
-            self._refuse_duplicate(checked)
-            if checked.file is not None:
-                self._db.execute("INSERT INTO file VALUES (?, ?, ?)", (checked.file, line, checked.output))
-            inserted = self._db.execute(
-                "INSERT INTO row(line, parent, variation_set, has_output, checked) VALUES (?, ?, ?, ?, ?)",
-                (line, checked.parent_id, checked.variation_set_id, checked.output is not None, checked.to_json()),
-            )
-            for combination in range(self._sweep.size):
-                for variation in range(checked.variations):
-                    key = _key(checked.request(self._sweep, combination, variation))
-                    occurrence = self._next(key) if checked.occurrence is None else checked.occurrence
-                    self._db.execute(
-                        "INSERT INTO take(row, combination, variation, request, occurrence) VALUES (?, ?, ?, ?, ?)",
-                        (inserted.lastrowid, combination, variation, key, occurrence),
-                    )
-                    self._digest.update(key + b"%d\n" % occurrence)
-                    self.takes += 1
-                    if self.takes % _REPORTED == 0:
-                        self._on_added(self.takes)
-        self.audio_s += count * checked.request(self._sweep, 0, 0).duration
+            self._refuse_duplicate(rows[0])
+            for checked in rows:
+                self._add(line, checked)
+        self.audio_s += count * rows[0].request(self._sweep, 0, 0).duration
+
+    def _add(self, line: int, checked: CheckedRow) -> None:
+        if checked.file is not None:
+            self._db.execute("INSERT INTO file VALUES (?, ?, ?)", (checked.file, line, checked.output))
+        inserted = self._db.execute(
+            "INSERT INTO row(line, parent, variation_set, has_output, checked) VALUES (?, ?, ?, ?, ?)",
+            (line, checked.parent_id, checked.variation_set_id, checked.output is not None, checked.to_json()),
+        )
+        for combination in range(self._sweep.requests):
+            for variation in range(checked.variations):
+                key = _key(checked, checked.request(self._sweep, combination, variation))
+                occurrence = self._next(key) if checked.occurrence is None else checked.occurrence
+                self._db.execute(
+                    "INSERT INTO take(row, combination, variation, request, occurrence) VALUES (?, ?, ?, ?, ?)",
+                    (inserted.lastrowid, combination, variation, key, occurrence),
+                )
+                self._digest.update(key + b"%d\n" % occurrence)
+                self.takes += 1
+                if self.takes % _REPORTED == 0:
+                    self._on_added(self.takes)
 
     @property
     def digest(self) -> bytes:
@@ -218,6 +234,11 @@ class Worklist:
     def _with_defaults(self, row: RowFields) -> RowFields:
         values = {name: value for name, value in row.items() if value is not None}
         complete = overridden(self._defaults, values, loop=bool(values.get("loop", self._defaults.get("loop"))))
+        if "continue" in values and "parent_id" not in values:
+            complete.pop("parent_id", None)  # the row says itself where its takes come from
+        for name, other in (("continue", "melody"), ("melody", "continue")):
+            if name in values and other not in values:
+                complete.pop(other, None)
         if isinstance(values.get("output"), str) and self._defaults.get("output"):
             complete["output"] = below(self._defaults["output"], values["output"])
         if "tags" in values and self._defaults.get("tags"):
@@ -235,27 +256,29 @@ class Worklist:
                 where = f", {output!r}, on a disk that ignores case" if is_other_case else ""
                 raise InvalidValueError(f"output {checked.output!r} is also that of line {line}{where}")
         if checked.occurrence is not None:
-            same = (_key(checked.request(self._sweep, 0, 0)), checked.occurrence)
+            same = (_key(checked, checked.request(self._sweep, 0, 0)), checked.occurrence)
             query = "SELECT line FROM take JOIN row ON row.id = take.row WHERE request = ? AND occurrence = ?"
             for (line,) in self._db.execute(query, same):
                 raise InvalidValueError(f"line {line} has the same request and the same occurrence")
 
 
-def _check_defaults(defaults: RowFields, sweep: Sweep) -> None:
+def _check_defaults(defaults: RowFields, sweep: Sweep, finder: SourceFinder) -> None:
     """
     Check the defaults of rows; a tempo for `bars` and an output for `loop` may come from the rows.
 
     Raises:
         UsageError: They are invalid.
     """
-    CheckedRow.check({name: value for name, value in defaults.items() if name not in _OF_LOOPS}, sweep)
+    plain = {name: value for name, value in defaults.items() if name not in _OF_LOOPS}
+    for sounds in sweep.sounds:
+        CheckedRow.check(plain | sounds, sweep, finder)
     LoopOptions(defaults.get("bpm"), defaults.get("bars"))
     if not defaults.get("loop") and {"bars", "duration"} <= defaults.keys():
         raise UsageError("bars and duration contradict each other: both are the length")
 
 
-def _key(request: GenerateRequest) -> bytes:
-    canonical = _CANONICAL.encode({"prompt": request.prompt, **request.params})
+def _key(row: CheckedRow, request: GenerateRequest) -> bytes:
+    canonical = _CANONICAL.encode({"prompt": request.prompt, **request.params, **row.sounds.hashes})
     return blake2b(canonical.encode(), digest_size=16).digest()
 
 

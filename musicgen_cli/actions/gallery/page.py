@@ -20,6 +20,7 @@ from pathlib import Path
 from string import Template
 
 from musicgen_cli.actions.library.export import TEMPLATE, file_name
+from musicgen_cli.actions.library.made_from import source_s, story
 from musicgen_cli.actions.library.reproduce import KEEPER, generate_command, tag_command
 from musicgen_cli.limits import TAGS
 from musicgen_cli.store import Artifact
@@ -139,6 +140,7 @@ def _take(take: GalleryTake, page: _Page, *, label: str, own: str) -> Html:
         " ".join(filter(None, [_origin(artifact, "model"), *engine, device and f"on {device}"])),
         f"{artifact.license} weights" if artifact.license else "",
         f"by {artifact.creator}",
+        *(f"{what} {detail}" for what, detail in story(artifact).items() if what != "windows"),
     ]
     reproduce = "Make it again" if artifact.seed is not None else "Make another like it: the seed isn't known"
     commands = [(reproduce, generate_command(artifact)), ("Tag it", tag_command(artifact))]
@@ -153,6 +155,7 @@ def _take(take: GalleryTake, page: _Page, *, label: str, own: str) -> Html:
         length=clock(artifact.duration),
         bars=str(BARS),
         path=_path([peak / page.loudest for peak in take.peaks]),
+        seam=_seam(artifact),
         own=own,
         facts=_listed(facts),
         commands=_join(
@@ -178,6 +181,12 @@ def _path(peaks: Sequence[float]) -> str:
         path += (f"m1 {-half - end}" if i else f"M.5 {-half}") + f"v{2 * half}"
         end = half
     return path.replace(" -", "-")
+
+
+def _seam(artifact: Artifact) -> Html:
+    """Return the mark in a waveform at which the new sound begins; nothing where all of it is new."""
+    share = source_s(artifact.extra) / artifact.duration if artifact.duration else 0.0
+    return _fill("seam.html", at=f"{BARS * share:.2f}") if 0 < share < 1 else Html("")
 
 
 def _tags(takes: Sequence[GalleryTake]) -> dict[str, int]:

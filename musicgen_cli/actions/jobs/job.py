@@ -29,7 +29,7 @@ class Job:
     place: int  # in the queue: the lowest is next
     created: str
     request: Mapping[str, Any]
-    metadata: Mapping[str, Any]  # what else the take's record will hold: tags, creator, lineage
+    metadata: Mapping[str, Any]  # what else the take's record will hold: tags, creator, lineage, sounds it is made from
     engine_config: EngineConfig
     started: str | None = None
     finished: str | None = None
@@ -49,6 +49,8 @@ class Job:
             InvalidValueError: The file was edited, and its request has a value out of range.
         """
         metadata = dict(self.metadata)
+        if not isinstance(metadata.get("extra", {}), Mapping):
+            raise InvalidValueError("a job's file doesn't hold a job")
         return planned_take(GenerateRequest.checked(self.request), tags=tuple(metadata.pop("tags")), **metadata)
 
     @property
@@ -107,13 +109,15 @@ class Job:
 def new_job(planned: PlannedTake, engine_config: EngineConfig, *, place: int) -> Job:
     """Return the pending job of a planned take."""
     draft = planned.draft
-    metadata = {
+    metadata: dict[str, Any] = {
         "tags": [*draft.tags],
         "creator": draft.creator,
         "parent_id": draft.parent_id,
         "variation_set_id": draft.variation_set_id,
         "variation_index": draft.variation_index,
     }
+    if draft.extra:
+        metadata["extra"] = draft.extra
     assert planned.request.client_job_id is not None
     return Job(
         id=planned.request.client_job_id,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from musicgen_cli.actions.library.made_from import CONTINUE, MELODY, OVERLAP
 from musicgen_cli.actions.library.takes import fields_of
-from musicgen_cli.actions.sources import CONTINUE, MELODY, OVERLAP
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import REPRODUCIBILITY
 from musicgen_cli.errors import InvalidValueError

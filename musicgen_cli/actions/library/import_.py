@@ -13,8 +13,8 @@ from typing import Any
 
 from musicgen_cli import foreign
 from musicgen_cli._version import __version__
-from musicgen_cli.actions.library.metadata import embedded_record, record_in, without_metadata
-from musicgen_cli.audio.wav import inspect, rebuilt
+from musicgen_cli.actions.library.made_from import with_ids
+from musicgen_cli.actions.library.metadata import sound_in
 from musicgen_cli.errors import (
     DamagedError,
     InvalidValueError,
@@ -178,12 +178,26 @@ class Importer:
         try:
             if path.exists() and not path.is_file():  # reading a pipe could block forever
                 return ImportFailure(str(path), MusicgenError("not a file"))
-            wav, record = _sound(foreign.read(path, SOUND_BYTES))
+            wav, record = sound_in(foreign.read(path, SOUND_BYTES))
         except OSError as err:
             return ImportFailure(str(path), _unreadable(err))
         except (InvalidWavError, MissingExtraError) as err:
             is_other = path.suffix.lower() in _OTHER_ENDINGS
             return ImportFailure(str(path), _other_format([path.suffix.lower()]) if is_other else err)
+        return self.sound(path, wav, record)
+
+    def sound(self, path: Path, wav: bytes, record: dict[str, Any] | None) -> Imported | Duplicate | ImportFailure:
+        """
+        Import the sound of a file that was read.
+
+        Args:
+            path: Of the file, beside which a sidecar may lie.
+            wav: The sound, and
+            record: The record in the file's metadata, as `sound_in` returns them.
+
+        Raises:
+            StoreError, StoreBusyError: The store can't be written.
+        """
         blank = ArtifactDraft(TAGS, "", {}, self._creator, _origin({}))
         sidecar = path.with_suffix(".json")
         draft, source = self._sidecar(sidecar, blank), str(sidecar)
@@ -246,7 +260,7 @@ class Importer:
         )
 
     def _merge(self, path: Path) -> Iterator[Result]:
-        """Import the takes of another store, oldest first, with parents and sets mapped to those in this store."""
+        """Import the takes of another store, oldest first; takes and sets that they name become those in this store."""
         other = Store(path, warn=self._warn)
         try:
             takes = list(other.newest(None))[::-1]
@@ -261,6 +275,7 @@ class Importer:
                 as_draft(take.record),
                 parent_id=ids.get(take.parent_id, take.parent_id),
                 variation_set_id=sets.get(take.variation_set_id, take.variation_set_id),
+                extra=with_ids(take.extra or {}, ids),
                 unknown=take.unknown,
             )
             duplicate = self._stored.get(_identity(draft, take.content_hash))
@@ -315,27 +330,6 @@ class Importer:
         self._stored[_identity(replace(take, created=""), take.content_hash)] = entry  # matches a file that has no time
         if take.variation_set_id is not None:
             self._sets.add(take.variation_set_id)
-
-
-def _sound(data: bytes) -> tuple[bytes, dict[str, Any] | None]:
-    """
-    Return the WAV that a file's sound is stored as, and the record in its metadata.
-
-    Raises:
-        InvalidWavError: The file holds no sound that can be read.
-        MissingExtraError: It is a FLAC, an Ogg or an MP3, and nothing here can decode it.
-    """
-    from musicgen_cli.audio.decode import decode, kind_of
-
-    if kind := kind_of(data):
-        wav, comment = decode(data, kind)
-        return wav, record_in(comment)
-    record = embedded_record(data)
-    try:
-        inspect(data)
-    except InvalidWavError:
-        return rebuilt(data), record
-    return data if record is None else without_metadata(data, record), record
 
 
 def _other_format(endings: Sequence[str]) -> MusicgenError:

@@ -8,7 +8,8 @@ from mmap import mmap
 from typing import Any
 
 from musicgen_cli._version import __version__
-from musicgen_cli.audio.wav import read_info, with_info, without_last_info
+from musicgen_cli.audio.wav import inspect, read_info, rebuilt, with_info, without_last_info
+from musicgen_cli.errors import InvalidWavError
 from musicgen_cli.limits import CREATOR
 from musicgen_cli.store import Artifact
 from musicgen_cli.text import one_line
@@ -76,3 +77,27 @@ def without_metadata(wav: bytes, record: dict[str, Any]) -> bytes:
     """
     stripped = without_last_info(wav)
     return stripped if hashlib.sha256(stripped).hexdigest() == record.get("content_hash") else wav
+
+
+def sound_in(data: bytes, *, longest_s: float | None = None) -> tuple[bytes, dict[str, Any] | None]:
+    """
+    Return the WAV that a file's sound is stored as, and the record in its metadata.
+
+    Args:
+        longest_s: A longer FLAC, Ogg or MP3 is refused, before it is decoded to its end.
+
+    Raises:
+        InvalidWavError: The file holds no sound that can be read.
+        MissingExtraError: It is a FLAC, an Ogg or an MP3, and nothing here can decode it.
+    """
+    from musicgen_cli.audio.decode import decode, kind_of
+
+    if kind := kind_of(data):
+        wav, comment = decode(data, kind, longest_s=longest_s)
+        return wav, record_in(comment)
+    record = embedded_record(data)
+    try:
+        inspect(data)
+    except InvalidWavError:
+        return rebuilt(data), record
+    return data if record is None else without_metadata(data, record), record

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from musicgen_cli.actions.library.made_from import CONTINUE, sound_names
 from musicgen_cli.actions.library.quoting import SHELL, PowerShell, Shell
 from musicgen_cli.actions.library.takes import fields_of
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.request_fields import PARAMETERS
+from musicgen_cli.request_fields import PARAMETERS, SOUND_FIELDS
 from musicgen_cli.store import Artifact
 
 KEEPER = "keeper"  # the tag of takes to keep
@@ -30,6 +31,9 @@ def generate_command(take: Artifact, shell: Shell = SHELL) -> str | None:
     for field in PARAMETERS:
         if field.name in take.params or (field.name == "seed" and take.seed is not None):
             words += field.words(values[field.name])
+    sounds = sound_names(take)
+    if words:
+        words += [word for field in SOUND_FIELDS if field.name in sounds for word in field.words(sounds[field.name])]
     engine_options = _engine_options(take)
     if not words or not all(map(shell.can_quote, engine_options)):
         return None
@@ -41,7 +45,8 @@ def generate_command(take: Artifact, shell: Shell = SHELL) -> str | None:
         return f"{standard_input} | {_line(['generate', '-', *words], shell)}"
     if take.prompt.startswith("-"):
         return _line(["generate", *words, "--", take.prompt], shell)
-    return _line(["generate", *([take.prompt] if take.prompt else []), *words], shell)
+    has_prompt = take.prompt or CONTINUE in sounds  # without any, it would be that of what the take goes on from
+    return _line(["generate", *([take.prompt] if has_prompt else []), *words], shell)
 
 
 def tag_command(take: Artifact, shell: Shell = SHELL) -> str:

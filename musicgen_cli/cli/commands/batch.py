@@ -156,6 +156,7 @@ def command(
     rows: RowOptions,
     run: RunOptions,
     request: take_options.RequestOptions,
+    sounds: take_options.SoundOptions,
     record: take_options.RecordOptions,
     local: engine_options.LocalOptions,
     services: ServicesOptions,
@@ -173,6 +174,7 @@ def command(
     from musicgen_cli.actions.batch.sweep import Sweep
     from musicgen_cli.actions.batch.worklist import Worklist
     from musicgen_cli.actions.engines import model_name, open_fleet
+    from musicgen_cli.actions.source_finder import SourceFinder
     from musicgen_cli.cli.batch_view import PreparationView, preview
     from musicgen_cli.cli.output import Output
     from musicgen_cli.store import Store
@@ -184,10 +186,12 @@ def command(
     if settings.local and (run.jobs or services.url):
         raise UsageError("--jobs and --url are for services", hint="with --local the model's own slots are used")
     archive = Store(settings.store, warn=out.warn)
-    defaults, sweep = _defaults(request, record, settings, archive, files), Sweep(rows.sweep or ())
+    defaults = _defaults({**request.fields, **sounds.fields}, record, settings, archive, files)
+    finder = SourceFinder(archive, creator=settings.creator, note=out.note)
+    sweep = Sweep(rows.sweep or ())
     with ExitStack() as stack:
         with PreparationView(out) as view:
-            worklist = stack.enter_context(closing(Worklist(defaults, sweep, view.added)))
+            worklist = stack.enter_context(closing(Worklist(defaults, sweep, finder, view.added)))
             parents = _read(file, rows.input_format, worklist, archive, out, skip_invalid=rows.skip_invalid)
         if run.failed is not None:
             _check_failures(run.failed, file)
@@ -205,7 +209,7 @@ def command(
 
 
 def _defaults(
-    request: take_options.RequestOptions,
+    fields: dict[str, Any],
     record: take_options.RecordOptions,
     settings: "Settings",
     archive: "Store",
@@ -215,6 +219,7 @@ def _defaults(
     from musicgen_cli.actions.bars import overridden
     from musicgen_cli.actions.batch.outputs import as_folder
     from musicgen_cli.actions.generate import fields_from
+    from musicgen_cli.actions.library.made_from import sound_names
     from musicgen_cli.actions.library.takes import find_take
 
     if files.output == "-":
@@ -228,10 +233,15 @@ def _defaults(
         "output": None if files.output is None else as_folder(files.output),
         "loop": files.loop or None,
     }
-    defaults = request.fields | {name: value for name, value in columns.items() if value is not None}
+    defaults = fields | {name: value for name, value in columns.items() if value is not None}
     if record.from_:
         source = find_take(record.from_, archive)
-        defaults = overridden(fields_from(source, variations=record.variations) | {"parent_id": source.id}, defaults)
+        inherited = fields_from(source, variations=record.variations)
+        if "continue" not in fields:
+            inherited["parent_id"] = source.id
+        if fields.keys().isdisjoint({"continue", "melody"}):
+            inherited |= sound_names(source)
+        defaults = overridden(inherited, defaults)
     return defaults
 
 
@@ -365,7 +375,12 @@ def _conclude(tally: "Tally", takes: int, max_failures: int | None, out: "Output
     if failed:
         is_stopped = max_failures is not None and failed >= max_failures
         raise PartlyFailedError(
-            failed, takes, is_stopped=is_stopped, unwritable=tally.failed["target"], in_the_way=tally.in_the_way
+            failed,
+            takes,
+            is_stopped=is_stopped,
+            unwritable=tally.failed["target"],
+            in_the_way=tally.in_the_way,
+            refused=tally.refused,
         )
     if not tally.made and not tally.exported and not tally.foreign:
         out.note("nothing is left to do; --redo or --run NAME makes all takes again")

@@ -29,6 +29,7 @@ _STDIN_BYTES = 1024 * 1024  # a longer text can't be a prompt
 
 def command(
     request: take_options.RequestOptions,
+    sounds: take_options.SoundOptions,
     record: take_options.RecordOptions,
     local: engine_options.LocalOptions,
     service: engine_options.ServiceOptions,
@@ -70,16 +71,17 @@ def command(
 
     out = Output(as_json=json_, quiet=quiet)
     settings = local.load_settings(store=store, creator=record.creator, **service.settings)
-    options_ = _options(_prompt(prompt or []), request, record, settings)
+    options_ = _options(_prompt(prompt or []), request, sounds, record, settings)
     archive = Store(settings.store, warn=out.warn)
-    planned_takes = plan(options_, archive, note=out.note)
-    archive.check_free_space(sum(map(expected_bytes, planned_takes)))
     config = local.configure(settings)
     if detach:
         _check_detached(has_output=output is not None, play=play)
+    target = _target(output, has_several=record.variations > 1, force=force, out=out)
+    planned_takes = plan(options_, archive, note=out.note)  # last, as it imports a file that takes go on from
+    archive.check_free_space(sum(map(expected_bytes, planned_takes)))
+    if detach:
         _detach(planned_takes, config, archive, out)
         return
-    target = _target(output, has_several=record.variations > 1, force=force, out=out)
     playback = _playback(archive, out) if play else None
     with closing(open_engine(config, out, api_key=settings.api_key, clips=len(planned_takes))) as engine:
         _make(planned_takes, engine, archive, out, playback, target, to_stdout=output == "-")
@@ -88,10 +90,15 @@ def command(
 
 
 def _options(
-    text: str | None, request: take_options.RequestOptions, record: take_options.RecordOptions, settings: "Settings"
+    text: str | None,
+    request: take_options.RequestOptions,
+    sounds: take_options.SoundOptions,
+    record: take_options.RecordOptions,
+    settings: "Settings",
 ) -> "GenerateOptions":
     """Collect the options of the command."""
     from musicgen_cli.actions.generate import GenerateOptions
+    from musicgen_cli.actions.source_finder import sound_options
     from musicgen_cli.settings import label
 
     return GenerateOptions(
@@ -102,6 +109,7 @@ def _options(
         parent_id=record.parent,
         variation_set_id=None if (name := record.variation_set) is None else label("variation_set", name),
         from_id=record.from_,
+        sounds=sound_options(sounds.fields),
     )
 
 
@@ -150,7 +158,7 @@ def _make(
 
     def listener_of(i: int, planned: "PlannedTake") -> "AbstractContextManager[ProgressListener]":
         shown = out.progress(f"{i + 1}/{count}" if count > 1 else "generating", planned.request.duration)
-        return shown if playback is None or count > 1 else playback.listener(shown, planned.request.duration)
+        return shown if playback is None or count > 1 else playback.listener(shown, planned.duration)
 
     takes = make_all(planned_takes, engine, archive, listener_of, jobs=engine.slots)
     try:

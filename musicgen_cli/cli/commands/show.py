@@ -34,9 +34,10 @@ def command(
     """
     Show a take, or list the takes of a variation set.
 
-    The record of a take is followed by the levels of its audio, and on a terminal by its waveform. With --json or
-    --quiet these are left out.
+    The record of a take is followed by what it was made from, by the levels of its audio, and on a terminal by its
+    waveform. With --json or --quiet these are left out.
     """
+    from musicgen_cli.actions.library.made_from import story
     from musicgen_cli.actions.library.takes import takes_named
     from musicgen_cli.cli.output import Output
 
@@ -60,6 +61,7 @@ def command(
     else:
         out.details(take)
         if not json_ and not quiet:
+            out.pairs(story(take))
             _show_sound(store.read_blob(take), out)
 
 

@@ -27,6 +27,8 @@ function __musicgen_stored --description 'Print values from this machine'
     _MUSICGEN_COMPLETE=$argv[1] command $program $words[2..-1] 2>/dev/null </dev/null
     if test "$argv[2]" = dirs; and string match -q '*/*' -- $words[-1]
         __fish_complete_directories $words[-1]
+    else if test "$argv[2]" = files
+        __fish_complete_path $words[-1]
     end
 end
 

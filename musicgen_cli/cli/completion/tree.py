@@ -42,6 +42,7 @@ class Value:
 FREE = Value()
 FILES, DIRS = Value(paths="files"), Value(paths="dirs")
 TAKES, TAGS, SETS = Value(stored="takes"), Value(stored="tags"), Value(stored="sets")
+TAKES_OR_FILES = Value(stored="takes", paths="files")
 TAKES_OR_SETS = Value(stored="takes,sets")
 JOBS, CREATORS = Value(stored="jobs"), Value(stored="creators")
 MODELS = Value(stored="models", paths="dirs")
@@ -55,6 +56,8 @@ VALUES = {
     "ids": TAKES_OR_SETS,
     "parent": TAKES,
     "from": TAKES,
+    "continue": TAKES_OR_FILES,
+    "melody": TAKES_OR_FILES,
     "undo ids": Value(stored="removed"),
     "rm ids": Value(stored="removable,sets"),
     "show id_": TAKES_OR_SETS,

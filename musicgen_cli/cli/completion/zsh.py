@@ -9,7 +9,7 @@ from musicgen_cli.cli.completion.tree import Command, Option, Value
 # `_arguments` evaluates its specifications, all of which are written in this file. The output of `musicgen` is passed
 # only to `compadd`, as elements of arrays, and `compadd` quotes what it inserts.
 _STORED = r"""
-_musicgen_stored() {  # arguments: title, kinds of values, and `dirs` if folders match, too
+_musicgen_stored() {  # arguments: title, kinds of values, and `dirs` or `files` if these match, too
   local -a values shown listed expl
   local line hint
   for line in "${(@f)$(_MUSICGEN_COMPLETE=$2 command "$musicgen" "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" \
@@ -22,6 +22,7 @@ _musicgen_stored() {  # arguments: title, kinds of values, and `dirs` if folders
   done
   _wanted -V musicgen expl "$1" compadd "${listed[@]}" -d shown -a -- values && return
   [[ $3 != dirs ]] || _files -/
+  [[ $3 != files ]] || _files
 }
 
 _musicgen() {

@@ -9,12 +9,16 @@ import pytest
 
 from musicgen_cli.actions.batch.sweep import Sweep
 from musicgen_cli.actions.batch.worklist import Worklist
+from musicgen_cli.actions.source_finder import SourceFinder
+from musicgen_cli.store import Store
+
+NO_SOUNDS = SourceFinder(Store("nowhere"), creator="nobody")
 
 
 def test_a_long_sweep_reports_its_progress() -> None:
     """Every ten thousand takes, also across rows."""
     reported: list[int] = []
-    with closing(Worklist({}, Sweep(["seed=1..7000"]), reported.append)) as worklist:
+    with closing(Worklist({}, Sweep(["seed=1..7000"]), NO_SOUNDS, reported.append)) as worklist:
         for line in range(1, 6):
             worklist.add(line, {"prompt": f"a lute, number {line}"})
         assert worklist.takes == 35_000
@@ -28,7 +32,7 @@ def test_a_long_sweep_takes_little_memory() -> None:
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with closing(Worklist({}, Sweep(["seed=1..100000"]))) as worklist:
+    with closing(Worklist({}, Sweep(["seed=1..100000"]), NO_SOUNDS)) as worklist:
         worklist.add(1, {"prompt": "a lute"})
         assert worklist.missing() == 100_000
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

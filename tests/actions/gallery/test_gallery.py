@@ -11,7 +11,7 @@ from musicgen_cli.actions.gallery.gallery import Gallery, build, check
 from musicgen_cli.errors import DamagedError, TargetError, UsageError
 from musicgen_cli.limits import EMBED_BYTES
 from musicgen_cli.store import Artifact, ArtifactDraft, Store
-from tests.support import fakes
+from tests.support import fakes, gallery_takes
 
 
 @pytest.fixture
@@ -191,3 +191,22 @@ def test_embedding_makes_one_file(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"52\.8 MB, and a page can hold at most 50\.0 MB"):
         check(tmp_path / "other", [take] * (EMBED_BYTES // take.bytes * 1056 // 1000), embed=True, force=False)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_seam_is_marked_where_the_new_sound_begins(store: Store, tmp_path: Path) -> None:
+    """And the details say what it goes on from, with the command that makes it again."""
+    source = gallery_takes.put(store, "low drone", seed=1)
+    member = {
+        "id": source.id,
+        "content_hash": source.content_hash,
+        "duration": gallery_takes.SECONDS / 4,
+        "context_s": 12.0,
+    }
+    gallery_takes.put(store, "low drone", seed=2, extra={"continue": member})
+    gallery_takes.put(store, "low drone", seed=3, extra={"continue": member | {"duration": "<b>"}})
+    page = gallery_takes.build_gallery(store, tmp_path / "gallery").read_text()
+
+    assert page.count('class="seam"') == 1
+    assert '<path class="seam" d="M24.00 -32v64"/>' in page
+    assert f"goes on from {source.id}, 30 s, of which the model read the last 12 s" in page
+    assert f"<i>--continue</i> {source.id}" in page

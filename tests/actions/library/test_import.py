@@ -279,7 +279,8 @@ def test_a_take_whose_id_is_taken_gets_another_and_its_children_follow(store: St
     """The parents are the same takes as before."""
     mine = store.put(sound(), draft("mine"))
     parent = there.put(sound(), draft("theirs"))
-    child = there.put(sound(1), draft("child", parent_id=parent.id))
+    extra = {"continue": {"id": parent.id, "content_hash": parent.content_hash, "duration": 0.5}, "melody": "text"}
+    child = there.put(sound(1), draft("child", parent_id=parent.id, extra=extra))
     orphan = there.put(sound(2), draft("orphan", parent_id=name(9)))
     assert parent.id == mine.id
 
@@ -288,6 +289,7 @@ def test_a_take_whose_id_is_taken_gets_another_and_its_children_follow(store: St
     by_old = {result.old_id: result.artifact for result in results if isinstance(result, Imported)}
     assert by_old[parent.id].id == mine.id + "-2"
     assert by_old[child.id].parent_id == mine.id + "-2"
+    assert by_old[child.id].extra == extra | {"continue": {**extra["continue"], "id": mine.id + "-2"}}  # type: ignore[dict-item]
     assert by_old[orphan.id].parent_id == name(9)
     assert store.get(mine.id) == mine
     third = there.put(sound(3), draft("late", parent_id=parent.id))

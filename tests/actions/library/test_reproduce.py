@@ -95,6 +95,29 @@ def test_a_value_is_never_an_option(store: Store) -> None:
     assert by_the_shell(tag_command(one))[0] == ["tag", one.id, "--add", "keeper"]
 
 
+SOURCE = {"id": "artifact_0123456789ab", "content_hash": "0" * 64, "duration": 2.0, "context_s": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("extra", "options"),
+    [
+        ({"continue": SOURCE}, " --continue artifact_0123456789ab"),
+        ({"continue": SOURCE, "overlap": 12.0, "windows": 3}, " --continue artifact_0123456789ab --overlap 12"),
+        ({"melody": SOURCE}, " --melody artifact_0123456789ab"),
+        ({"overlap": 5, "windows": 2}, " --overlap 5"),
+        ({"continue": {"id": "$(reboot)"}, "melody": ["x"], "overlap": "--yes"}, ""),
+    ],
+)
+def test_the_command_names_the_sounds_that_a_take_was_made_from(
+    store: Store, extra: dict[str, Any], options: str
+) -> None:
+    """And an empty prompt, which would be that of the source otherwise. What isn't an id isn't shown as one."""
+    command = generate_command(take(store, "", params={"duration": 1.0}, extra=extra))
+    prompt = "'' " if "artifact_" in options and "melody" not in options else ""
+
+    assert command == f"musicgen generate {prompt}--duration 1 --seed 7{options} --local --model nano"
+
+
 @pytest.mark.parametrize("prompt", AWKWARD)
 def test_the_command_generates_the_take_again(
     musicgen: Callable[..., Any], store: Store, service: HTTPServer, monkeypatch: pytest.MonkeyPatch, prompt: str

@@ -20,7 +20,7 @@ from tests.support.command_line import Run
     ("row", "message"),
     [
         ('{"promt": "x"}', "unknown field 'promt', the nearest known one is 'prompt'"),
-        ('{"duration": 31, "top_k": 1.5}', "duration must be 0.5-30 s, got 31; top_k must be a whole number"),
+        ('{"duration": 601, "top_k": 1.5}', "duration must be 0.5-600 s, got 601; top_k must be a whole number"),
         ('{"prompt": 5}', "prompt must be text, got 5"),
         ('{"prompt": "a\\u0000"}', "prompt must not contain control characters"),
         ('{"prompt": "\\ud800"}', "it is not one whole JSON object"),
