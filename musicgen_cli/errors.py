@@ -4,6 +4,7 @@ Every failure that the program can explain, with its code, its exit code and its
     MusicgenError               failed                1
     ├── UsageError              usage                 2   wrong options, or options that don't go together
     │   ├── InvalidValueError   invalid-value         2   a value is out of range or of the wrong form
+    │   ├── NotOfferedError     not-offered           2   a service can't make what is asked of it
     │   └── InvalidRowsError    invalid-rows          2   rows of a batch are wrong; nothing was made
     ├── NotFoundError           not-found             3
     │   ├── ArtifactNotFoundError  artifact-not-found 3
@@ -91,6 +92,12 @@ class InvalidValueError(UsageError):
     """A value is out of its range or of the wrong form."""
 
     code = "invalid-value"
+
+
+class NotOfferedError(UsageError):
+    """A service doesn't make what is asked of it; nothing was sent."""
+
+    code = "not-offered"
 
 
 class InvalidRowsError(UsageError):

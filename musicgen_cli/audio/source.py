@@ -94,6 +94,28 @@ def read_source(data: bytes, *, rate: int, channels: int, name: str = "the sound
     return Source(samples, np.rint(samples * _PCM16_SCALE).astype(np.int16))
 
 
+def check_source(data: bytes, *, name: str, longest_s: float = limits.SOURCE_MOST_S) -> None:
+    """
+    Check that a WAV can be a source, block by block, without converting it.
+
+    Args:
+        data: The file. Other kinds of files are refused, and so is a header that lies about its file.
+        name: What messages call it.
+        longest_s: The most seconds that it may have.
+
+    Raises:
+        InvalidValueError: It isn't such a WAV, is silent, too short, too long, or otherwise out of bounds.
+    """
+    try:
+        info = inspect(data, finite=False)
+        _check_bounds(info, name, longest_s)
+        loudest = max(float(np.abs(block).max()) for block in _blocks(data, info, info.channels))
+    except InvalidWavError as err:
+        raise InvalidValueError(f"{name} can't be used: {err}") from err
+    if loudest < SILENCE:
+        raise InvalidValueError(f"{name} is silent")
+
+
 def _as_wav(data: bytes) -> tuple[bytes, WavInfo]:
     """Return a WAV whose header is right; its samples aren't looked at."""
     if kind := kind_of(data):
@@ -105,7 +127,7 @@ def _as_wav(data: bytes) -> tuple[bytes, WavInfo]:
         return data, inspect(data, finite=False)
 
 
-def _check_bounds(info: WavInfo, name: str) -> None:
+def _check_bounds(info: WavInfo, name: str, longest_s: float = limits.SOURCE_MOST_S) -> None:
     if info.channels > limits.SOURCE_MOST_CHANNELS:
         raise InvalidValueError(
             f"{name} has {info.channels} channels, at most {limits.SOURCE_MOST_CHANNELS} can be used"
@@ -115,10 +137,10 @@ def _check_bounds(info: WavInfo, name: str) -> None:
             f"{name} has {info.sample_rate} Hz, {limits.SOURCE_LEAST_RATE}-{limits.SOURCE_MOST_RATE} Hz can be used"
         )
     seconds = info.frames / info.sample_rate
-    if not limits.SOURCE_LEAST_S <= seconds <= limits.SOURCE_MOST_S:
+    if not limits.SOURCE_LEAST_S <= seconds <= longest_s:
         raise InvalidValueError(
             f"{name} has {number(round(seconds, 3))} s, "
-            f"{number(limits.SOURCE_LEAST_S)}-{number(limits.SOURCE_MOST_S)} s can be used"
+            f"{number(limits.SOURCE_LEAST_S)}-{number(longest_s)} s can be used"
         )
 
 

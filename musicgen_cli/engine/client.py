@@ -8,6 +8,7 @@ deadline. `responses` says what an answer means, and `retry` when a request is s
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -19,7 +20,9 @@ from musicgen_cli import limits, network
 from musicgen_cli._version import __version__
 from musicgen_cli.audio.wav import is_silent
 from musicgen_cli.contract import Answer, GenerateRequest, read_answer
-from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, Abilities, Clip, Inputs, Origin, ProgressListener
+from musicgen_cli.engine.offer import Offer, needs_offer
+from musicgen_cli.engine.outgoing import Outgoing, pack
 from musicgen_cli.engine.responses import (
     JSON_BYTES,
     connection_error,
@@ -71,6 +74,7 @@ class RemoteEngine:
         self.url = str(self._base.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
         self.origin = Origin("http", url=self.url)
         self.slots = 1  # the service doesn't say how many requests it runs at once
+        self.abilities = Abilities()  # it is asked when a request needs more
         self._proxy = network.proxy_for(self._base)
         # Loading the certificates takes longer than a request; without TLS there is nothing to verify.
         self._tls = network.tls_context() if self._base.scheme == "https" else False
@@ -87,25 +91,31 @@ class RemoteEngine:
 
     def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         """
-        Send the request and wait for its clip.
+        Send the request and wait for its clip. What not every service can make, the service is asked about first.
 
         Raises:
+            NotOfferedError: The service makes no clips of this length, or from such sounds; nothing was sent.
+            InvalidValueError: The sounds are too large to be sent, or not sounds.
             ServiceUnreachableError: No connection could be made.
             ServiceBusyError: The service was still busy when `max_wait_s` was spent.
             OutOfTimeError: The deadline passed; the service may still be working on the request.
             ServiceError: An error status, or a connection that broke.
             BadAnswerError: An answer that does not follow the contract.
         """
-        if inputs != NO_INPUTS:
-            raise UsageError(f"{self.url} can't make music from a sound", hint="`--local` can")
         started = time.monotonic()
         warnings: list[str] = []
+        outgoing = self._pack(request, inputs, listener)
 
         async def send() -> Answer:
             body = await self._exchange(
-                "POST", "predict", timeout_s=self._timeout_s, request=request, listener=listener, warnings=warnings
+                *("POST", "predict"),
+                timeout_s=self._timeout_s,
+                request=request,
+                outgoing=outgoing,
+                listener=listener,
+                warnings=warnings,
             )
-            return read_answer(body, request)
+            return outgoing.complete(read_answer(body, request), request)
 
         answer = asyncio.run(self._retry(send, listener, waits_for_away=self._waits_for_away))
         return self._clip(request, answer, warnings, time.monotonic() - started)
@@ -121,18 +131,29 @@ class RemoteEngine:
         Raises:
             MusicgenError: As `generate`.
         """
+        model = self._ask(listener, waits_for_away=waits_for_away).get("model")
+        return model if isinstance(model, str) and model else None
+
+    def _pack(self, request: GenerateRequest, inputs: Inputs, listener: ProgressListener) -> Outgoing:
+        """Decide what is sent of the sounds; what not every service can serve, this one is asked about first."""
+        if not needs_offer(request, inputs):
+            return Outgoing()
+        offer = Offer.of(self._ask(listener, waits_for_away=self._waits_for_away))
+        offer.check(request, inputs)
+        return pack(request, inputs, offer.abilities)
+
+    def _ask(self, listener: ProgressListener, *, waits_for_away: bool) -> dict[str, object]:
+        """Return the service's health report, waiting as for a clip; an empty one if it has no health check."""
 
         async def ask() -> bytes:
             return await self._exchange("GET", "health", timeout_s=_HEALTH_S)
 
         try:
-            body = asyncio.run(self._retry(ask, listener, waits_for_away=waits_for_away))
+            return json_object(asyncio.run(self._retry(ask, listener, waits_for_away=waits_for_away)))
         except ServiceError as err:
-            if status_of(err) in {404, 405}:  # it has no health check
-                return None
+            if status_of(err) in {404, 405}:
+                return {}
             raise
-        model = json_object(body).get("model")
-        return model if isinstance(model, str) and model else None
 
     def health(self, timeout_s: float = 3.0) -> dict[str, object]:
         """
@@ -159,6 +180,7 @@ class RemoteEngine:
         *,
         timeout_s: float,
         request: GenerateRequest | None = None,
+        outgoing: Outgoing | None = None,
         listener: ProgressListener | None = None,
         warnings: list[str] | None = None,
     ) -> bytes:
@@ -167,10 +189,14 @@ class RemoteEngine:
 
         Args:
             request: Sent as JSON.
+            outgoing: The sounds of `request`.
             listener: Receives the progress of `request` meanwhile, if that has a `client_job_id`.
             warnings: Filled with those of a 200's header.
         """
-        content = None if request is None else request.model_dump_json().encode()
+        content, answer_bytes = None, limits.ANSWER_BYTES
+        if request is not None and outgoing is not None:
+            content = json.dumps({**request.model_dump(), **outgoing.members}, ensure_ascii=False).encode()
+            answer_bytes = outgoing.answer_bytes(request)
         headers = dict(self._headers)
         if content is not None:
             headers |= {"Content-Type": "application/json", "X-Deadline-S": number(timeout_s)}
@@ -181,7 +207,7 @@ class RemoteEngine:
                     raise await status_error(response, request, self._proxy)
                 if warnings is not None:
                     warnings[:] = parse_warnings(response.headers.get_list("warning"))
-                return await read_body(response, limits.ANSWER_BYTES)
+                return await read_body(response, answer_bytes)
 
         try:
             async with (
@@ -243,8 +269,8 @@ class RemoteEngine:
         honoured = request.seed is not None and answer.seed == request.seed
         extra = {
             name: value
-            for name in ("checkpoint", "sampler")
-            if isinstance(value := answer.metadata.get(name), str | int) and len(str(value)) <= 128
+            for name in ("checkpoint", "sampler", "context_s", "windows", "overlap")
+            if isinstance(value := answer.metadata.get(name), str | int | float) and len(str(value)) <= 128
         }
         return Clip(
             wav=answer.wav,

@@ -6,6 +6,7 @@ A backend subclasses `LocalEngine` and brings a `Model` and a `Scheduler` over i
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 import time
@@ -23,7 +24,17 @@ from musicgen_cli.checkpoint.audio_encoder import refusal
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
+from musicgen_cli.engine.base import (
+    CONTINUE,
+    CONTINUE_OWN,
+    LONG,
+    NO_INPUTS,
+    Abilities,
+    Clip,
+    Inputs,
+    Origin,
+    ProgressListener,
+)
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray, num_frames, num_samples
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
@@ -95,7 +106,7 @@ class LocalEngine(Generic[Conditioning]):
         started = time.perf_counter()
         seed = secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed
         request = request.model_copy(update={"seed": seed})
-        can_encode = inputs.continue_wav is not None and self.sound_encoder.is_available
+        can_encode = inputs.is_continuation and self.sound_encoder.is_available
         stages = plan_stages(self._checkpoint, self.shape, request, inputs, can_encode=can_encode)
         if len(stages) > 1:
             listener.note(f"{self._checkpoint.name} makes the sound again that it goes on from")
@@ -121,6 +132,17 @@ class LocalEngine(Generic[Conditioning]):
             warnings=(*warnings, *self._length(request.prompt), *self._unknown_words(request.prompt)),
         )
 
+    @property
+    def abilities(self) -> Abilities:
+        """
+        What the model can do.
+
+        Raises:
+            CheckpointError, ModelAbsentError: Its weights can't be read.
+        """
+        own = CONTINUE if self.sound_encoder.is_available else CONTINUE_OWN
+        return Abilities(frozenset({own, LONG}), self.shape.codec.rate, self.shape.decoder.channels)
+
     def _make(self, stages: list[Stage], listener: ProgressListener) -> tuple[bytes, tuple[str, ...]]:
         """Make a clip, and before it what it goes on from if that has to be made again; return its WAV and warnings."""
         decoder, codec = self.shape.decoder, self.shape.codec
@@ -128,11 +150,13 @@ class LocalEngine(Generic[Conditioning]):
         codes: IntArray | None = None
         content, warnings = b"", tuple[str, ...]()
         for i, stage in enumerate(stages):
+            if i:
+                listener.pause()
             source = stage.source
             if source is not None:
                 codes = self.sound_encoder.encode(context_samples(stage.plan, source, self.shape))
             elif i:
-                if i == len(stages) - 1 and content != stage.inputs.continue_wav:
+                if i == len(stages) - 1 and not _is_source(content, stage.inputs):
                     raise refusal(self._checkpoint, "this one came out different when it was made again")
                 source = read_source(content, rate=codec.rate, channels=decoder.channels)
             take = TakeInProgress(
@@ -159,7 +183,9 @@ class LocalEngine(Generic[Conditioning]):
         made = np.empty((self.shape.decoder.codebooks, 0), np.int64)
         if codes is not None:
             made = codes[:, codes.shape[1] - known :]
-        for window in stage.plan.windows:
+        for number, window in enumerate(stage.plan.windows):
+            if number:
+                take.pause()
             given = made[:, window.start : window.start + window.given] if window.given else None
             sequence = take.new_sequence(window, sampling, given)
             new = self._scheduler.run(sequence, conditioning, partial(_advance, take, window, sequence))
@@ -209,6 +235,13 @@ class LocalEngine(Generic[Conditioning]):
                 if len(self._prompts) > _CACHED_PROMPTS:
                     self._prompts.popitem(last=False)
             return self._prompts[prompt]
+
+
+def _is_source(wav: bytes, inputs: Inputs) -> bool:
+    """Tell whether a sound that was made again is what a clip goes on from."""
+    if inputs.continue_wav is not None:
+        return wav == inputs.continue_wav
+    return hashlib.sha256(wav).hexdigest() == inputs.continue_sha256
 
 
 def _advance(take: TakeInProgress, window: Window, sequence: Sequence, _done: int, _total: int) -> None:

@@ -40,6 +40,7 @@ class Beginning:
     samples: int  # of one channel
     frames: int  # whose codes are or will be known, the last ones of the sound
     overhang: int = 0  # samples by which the last code's sound is longer than the sound; less than a frame
+    missing: int = 0  # frames of the sound before these, which aren't there
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,8 @@ class TakeInProgress:
         before = 0
         if beginning := self._plan.beginning:
             # Counted from the start of the source, so that going on with its seed uses none of its random numbers.
-            before = (beginning.samples + beginning.overhang) // self._shape.codec.hop - self._plan.context
+            known = (beginning.samples + beginning.overhang) // self._shape.codec.hop
+            before = beginning.missing + known - self._plan.context
         return Sequence(
             self._pattern(window),
             sampling,
@@ -174,6 +176,10 @@ class TakeInProgress:
         if sequence.done:
             self._steps_before = done
         self._record(self._stream.push(sequence.codes[:, self._stream.frames - window.start :]))
+
+    def pause(self) -> None:
+        """Let others go first, between two windows."""
+        self._listener.pause()
 
     def end(self) -> tuple[bytes, tuple[str, ...]]:
         """Decode the rest, and return the WAV and its warnings."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.exceptions import HTTPException
@@ -15,6 +15,8 @@ from musicgen_cli import limits
 
 BODY_S = 10.0  # within which a request's body must arrive
 ARRIVING_BYTES = 64 * limits.REQUEST_BYTES  # of all bodies that are arriving
+ARRIVING_SOUND_BYTES = 4 * limits.SOUND_REQUEST_BYTES  # of those with sounds, which have a limit of their own
+SOUND_BYTES_PER_S = 128 * 1024  # a body with a sound must arrive at least as fast, after the time that all have
 _CLOSE = {"Connection": "close"}
 
 
@@ -22,34 +24,44 @@ class Bodies:
     """
     Reads bodies.
 
+    A body that is larger than usual ones has a sound in it; whether it is wanted is asked as soon as that is known, by
+    its head or by what has arrived of it.
+
     When all that arrive are too large together, the largest of the client with the most bytes is given up, of several
     the oldest. Usual requests are small, and a large one that is sent at once is complete at once. Its connection stays
     open, and the server throws away what still comes: a client that means harm would only open another one.
 
     Args:
         body_s: Seconds within which a body must arrive.
-        total_bytes: Of all bodies that are arriving.
+        total_bytes: Of all usual bodies that are arriving.
+        total_sound_bytes: Of all larger ones.
     """
 
-    def __init__(self, body_s: float, total_bytes: int = ARRIVING_BYTES) -> None:
+    def __init__(
+        self, body_s: float, total_bytes: int = ARRIVING_BYTES, total_sound_bytes: int = ARRIVING_SOUND_BYTES
+    ) -> None:
         self._body_s = body_s
-        self._total_bytes = total_bytes
-        self._arriving: dict[_Body, None] = {}  # the oldest first
-        self._bytes = 0  # of all of them
+        self._usual, self._large = _Budget(total_bytes), _Budget(total_sound_bytes)
 
-    async def read(self, scope: Scope, receive: Receive, client: str) -> bytes:
+    async def read(
+        self, scope: Scope, receive: Receive, client: str, admit_large: Callable[[], None] | None = None
+    ) -> bytes:
         """
         Read a body, counting the bytes that arrive, whatever Content-Length says.
 
         Args:
             client: Who sends it.
+            admit_large: Called before more than the usual size is read; it raises what a large body is refused with.
+                None refuses all with 413.
 
         Raises:
             HTTPException: 408: it took too long; 413: it is too large; 503: too many arrive at the same time.
             ClientDisconnect: The client disconnected first.
+            Exception: Whatever `admit_large` raised.
         """
-        if _declared_bytes(scope) > limits.REQUEST_BYTES:
-            raise _too_large()
+        declared = _declared_bytes(scope)
+        if declared > limits.REQUEST_BYTES:
+            _check_large(declared, admit_large)
         async with self._arrival(client) as body:
             more = True
             while more:
@@ -57,11 +69,13 @@ class Bodies:
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
                 chunk = message.get("body", b"")
-                body.data += chunk
-                self._bytes += len(chunk)
-                if len(body.data) > limits.REQUEST_BYTES:
-                    raise _too_large()
-                self._bound()
+                size = len(body.data) + len(chunk)
+                if size > limits.REQUEST_BYTES:
+                    _check_large(size, admit_large if body.budget is self._usual else _admitted)
+                    body.move_to(self._large)
+                    body.extend_deadline(self._body_s + size / SOUND_BYTES_PER_S)
+                body.add(chunk)
+                body.budget.bound()
                 if body.is_given_up:
                     raise _too_many()
                 more = message.get("more_body", False)
@@ -73,43 +87,79 @@ class Bodies:
         body = None
         try:
             async with asyncio.timeout(self._body_s) as deadline:
-                body = _Body(client, deadline)
-                self._arriving[body] = None
+                body = _Body(client, deadline, self._usual)
                 yield body
         except TimeoutError as err:
             if body is not None and body.is_given_up:
                 raise _too_many() from err
-            raise HTTPException(408, f"the body did not arrive within {self._body_s:g} s", _CLOSE) from err
+            seconds = self._body_s if body is None else body.seconds
+            raise HTTPException(408, f"the body did not arrive within {seconds:g} s", _CLOSE) from err
         finally:
             if body is not None:
-                self._forget(body)
+                body.budget.forget(body)
 
-    def _bound(self) -> None:
+
+class _Budget:
+    """Bodies that are arriving, and how large they may be together."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self.arriving: dict[_Body, None] = {}  # the oldest first
+        self.bytes = 0  # of all of them
+        self._total_bytes = total_bytes
+
+    def bound(self) -> None:
         """Give bodies up until the others are small enough together."""
-        while self._bytes > self._total_bytes:
+        while self.bytes > self._total_bytes:
             sizes: Counter[str] = Counter()
-            for body in self._arriving:
+            for body in self.arriving:
                 sizes[body.client] += len(body.data)
             ((client, _),) = sizes.most_common(1)
-            largest = max((body for body in self._arriving if body.client == client), key=lambda body: len(body.data))
-            self._forget(largest)
+            largest = max((body for body in self.arriving if body.client == client), key=lambda body: len(body.data))
+            self.forget(largest)
             largest.give_up()
 
-    def _forget(self, body: _Body) -> None:
+    def forget(self, body: _Body) -> None:
         """Don't count a body any more."""
-        if body in self._arriving:
-            del self._arriving[body]
-            self._bytes -= len(body.data)
+        if body in self.arriving:
+            del self.arriving[body]
+            self.bytes -= len(body.data)
 
 
 class _Body:
     """A body that is arriving."""
 
-    def __init__(self, client: str, deadline: asyncio.Timeout) -> None:
+    def __init__(self, client: str, deadline: asyncio.Timeout, budget: _Budget) -> None:
         self.client = client
         self.data = bytearray()
+        self.budget = budget
         self.is_given_up = False
         self._deadline = deadline
+        self._started = asyncio.get_running_loop().time()
+        budget.arriving[self] = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it may take, from its beginning, as far as it has arrived."""
+        ends = self._deadline.when()
+        assert ends is not None
+        return round(ends - self._started, 1)
+
+    def add(self, chunk: bytes) -> None:
+        """Add what has arrived."""
+        self.data += chunk
+        self.budget.bytes += len(chunk)
+
+    def move_to(self, budget: _Budget) -> None:
+        """Count among others from now on."""
+        if self.budget is not budget:
+            self.budget.forget(self)
+            self.budget = budget
+            budget.arriving[self] = None
+            budget.bytes += len(self.data)
+
+    def extend_deadline(self, seconds: float) -> None:
+        """Let it arrive until so long after its beginning."""
+        self._deadline.reschedule(self._started + seconds)
 
     def give_up(self) -> None:
         """Free its bytes, and end its reading at once."""
@@ -118,8 +168,23 @@ class _Body:
         self._deadline.reschedule(asyncio.get_running_loop().time())
 
 
-def _too_large() -> HTTPException:
-    return HTTPException(413, f"the body must be at most {limits.REQUEST_BYTES} bytes")
+def _admitted() -> None:
+    """Admit a large body that was admitted before."""
+
+
+def _check_large(size: int, admit: Callable[[], None] | None) -> None:
+    """
+    Refuse a body that is larger than usual, unless it may be.
+
+    Raises:
+        HTTPException: 413.
+        Exception: Whatever `admit` raised.
+    """
+    most = limits.REQUEST_BYTES if admit is None else limits.SOUND_REQUEST_BYTES
+    if size > most:
+        raise HTTPException(413, f"the body must be at most {most} bytes")
+    if admit is not None:
+        admit()
 
 
 def _too_many() -> HTTPException:
