@@ -45,6 +45,7 @@ from musicgen_cli.engine.decoding.windows import Window
 from musicgen_cli.engine.stages import SharedProgress, Stage, plan_stages
 from musicgen_cli.engine.take import TakeInProgress, context_samples
 from musicgen_cli.engine.tokenizer import explained, load_tokenizer
+from musicgen_cli.engine.unfinished import UnfinishedClips, key_of
 from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
 from musicgen_cli.errors import CheckpointError
 
@@ -72,6 +73,7 @@ class LocalEngine(Generic[Conditioning]):
     model: Model[Conditioning]
     sound_encoder: SoundEncoder
     shape: Shape
+    unfinished: UnfinishedClips | None = None  # where codes of long clips are kept meanwhile; None: nowhere
     _scheduler: Scheduler[Conditioning]
 
     def __init__(self, checkpoint: Checkpoint, origin: Origin) -> None:
@@ -149,6 +151,7 @@ class LocalEngine(Generic[Conditioning]):
         steps = [stage.plan.steps(decoder.codebooks, decoder.channels) for stage in stages]
         codes: IntArray | None = None
         content, warnings = b"", tuple[str, ...]()
+        keys = [self._key(stage) for stage in stages] if self.unfinished and _takes_turns(stages) else []
         for i, stage in enumerate(stages):
             if i:
                 listener.pause()
@@ -162,16 +165,19 @@ class LocalEngine(Generic[Conditioning]):
             take = TakeInProgress(
                 *(stage.plan, source, self.shape, self.model.audio_stream()), SharedProgress(listener, steps, i)
             )
-            codes = self._decode(stage, take, codes)
+            codes = self._decode(stage, take, codes, keys[i] if keys else None)
             content, warnings = take.end()
+        for key in keys if self.unfinished else ():
+            self.unfinished.remove(key)
         return content, warnings
 
-    def _decode(self, stage: Stage, take: TakeInProgress, codes: IntArray | None) -> IntArray:
+    def _decode(self, stage: Stage, take: TakeInProgress, codes: IntArray | None, key: str | None) -> IntArray:
         """
         Decode the windows of one stage.
 
         Args:
             codes: Those that end where the stage begins, shape ``(codebooks, frames)``; None for none.
+            key: Under which its codes are kept until the clip is finished; None if they aren't.
 
         Returns:
             The codes of its context, then the new ones, shape ``(codebooks, frames)``.
@@ -183,14 +189,34 @@ class LocalEngine(Generic[Conditioning]):
         made = np.empty((self.shape.decoder.codebooks, 0), np.int64)
         if codes is not None:
             made = codes[:, codes.shape[1] - known :]
-        for number, window in enumerate(stage.plan.windows):
-            if number:
+        if (kept := self._kept(stage, key)) is not None:
+            made = np.concatenate([made, kept], axis=1)
+            seconds = round(kept.shape[1] * self.shape.codec.hop / self.shape.codec.rate)
+            take.note(f"{seconds} s of it were made before, by a try that was cut off")
+        for index, window in enumerate(stage.plan.windows):
+            if index:
                 take.pause()
+            if window.end <= made.shape[1] and kept is not None:
+                take.restore(window, made[:, window.start : window.end])
+                continue
             given = made[:, window.start : window.start + window.given] if window.given else None
             sequence = take.new_sequence(window, sampling, given)
             new = self._scheduler.run(sequence, conditioning, partial(_advance, take, window, sequence))
             made = np.concatenate([made[:, : window.start], new], axis=1)
+            if key is not None and self.unfinished is not None:
+                self.unfinished.save(key, made[:, known:])
         return made
+
+    def _key(self, stage: Stage) -> str:
+        return key_of(self.origin, self._checkpoint.digest, stage.request, stage.inputs)
+
+    def _kept(self, stage: Stage, key: str | None) -> IntArray | None:
+        """Return the new codes of a stage that were made before, shape ``(codebooks, frames)``; None for none."""
+        if key is None or self.unfinished is None:
+            return None
+        decoder, plan = self.shape.decoder, stage.plan
+        ends = {window.end - plan.context for window in plan.windows}
+        return self.unfinished.load(key, codebooks=decoder.codebooks, vocab=decoder.vocab, ends=ends)
 
     def tokenize(self, prompt: str) -> list[int]:
         """
@@ -235,6 +261,11 @@ class LocalEngine(Generic[Conditioning]):
                 if len(self._prompts) > _CACHED_PROMPTS:
                     self._prompts.popitem(last=False)
             return self._prompts[prompt]
+
+
+def _takes_turns(stages: list[Stage]) -> bool:
+    """Tell whether a clip is made in several sequences."""
+    return len(stages) > 1 or len(stages[0].plan.windows) > 1
 
 
 def _is_source(wav: bytes, inputs: Inputs) -> bool:

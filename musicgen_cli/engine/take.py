@@ -169,13 +169,20 @@ class TakeInProgress:
 
     def advance(self, window: Window, sequence: Sequence) -> None:
         """Report the steps of a sequence, and decode the codes that are new."""
-        done = self._steps_before + max(0, sequence.position - window.given)
-        if done > self._done:
-            self._done = done
-            self._listener.step(done, self._total)
-        if sequence.done:
-            self._steps_before = done
-        self._record(self._stream.push(sequence.codes[:, self._stream.frames - window.start :]))
+        self._advance(window, max(0, sequence.position - window.given), sequence.codes, is_done=sequence.done)
+
+    def restore(self, window: Window, codes: IntArray) -> None:
+        """
+        Take the codes of a window that were made before.
+
+        Args:
+            codes: All of them, shape ``(codebooks, window.frames)``.
+        """
+        self._advance(window, self._pattern(window).steps - window.given, codes, is_done=True)
+
+    def note(self, text: str) -> None:
+        """Pass on a line for the user."""
+        self._listener.note(text)
 
     def pause(self) -> None:
         """Let others go first, between two windows."""
@@ -185,6 +192,15 @@ class TakeInProgress:
         """Decode the rest, and return the WAV and its warnings."""
         self._record(self._stream.end())
         return self._recording.wav()
+
+    def _advance(self, window: Window, steps: int, codes: IntArray, *, is_done: bool) -> None:
+        done = self._steps_before + steps
+        if done > self._done:
+            self._done = done
+            self._listener.step(done, self._total)
+        if is_done:
+            self._steps_before = done
+        self._record(self._stream.push(codes[:, self._stream.frames - window.start :]))
 
     def _record(self, samples: FloatArray) -> None:
         if self._seam:
