@@ -167,8 +167,9 @@ class LocalEngine(Generic[Conditioning]):
             )
             codes = self._decode(stage, take, codes, keys[i] if keys else None)
             content, warnings = take.end()
-        for key in keys if self.unfinished else ():
-            self.unfinished.remove(key)
+        if self.unfinished is not None:
+            for key in keys:
+                self.unfinished.remove(key)
         return content, warnings
 
     def _decode(self, stage: Stage, take: TakeInProgress, codes: IntArray | None, key: str | None) -> IntArray:

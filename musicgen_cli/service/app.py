@@ -169,7 +169,11 @@ def _check_abilities(inputs: Inputs, queue: AdmissionQueue) -> None:
     features, model = queue.abilities.features, queue.require_engine().origin.model
     if inputs.melody_wav is not None and MELODY not in features:
         raise HTTPException(422, f"melody_base64 can't be used: {model} is no melody model")
-    if not inputs.is_continuation or CONTINUE in features:
+    if not inputs.is_continuation:
+        return
+    if CONTINUE in features:
+        if inputs.continue_wav is None:
+            raise HTTPException(422, f"{wire.SOUND} is missing: {model} goes on from the sound itself")
         return
     if CONTINUE_OWN not in features:
         name = wire.SHA256 if inputs.continue_wav is None else wire.SOUND
@@ -196,8 +200,7 @@ def _parse_request(body: bytes, max_duration: float) -> _Parsed:
         request, clamped = GenerateRequest.clamped(parsed)
         inputs = wire.read_inputs(parsed)
         del parsed
-        if inputs.sound_bytes:
-            check_sounds(inputs)
+        check_sounds(inputs)
     except InvalidValueError as err:
         raise HTTPException(422, str(err)) from err
     changes: dict[str, float] = {}

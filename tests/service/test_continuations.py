@@ -7,6 +7,7 @@ import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ RATE = 32_000
 def sound(seconds: float, *, rate: int = RATE, channels: int = 1) -> bytes:
     """Return a WAV of a chord with some noise."""
     time = np.arange(round(seconds * rate)) / rate
-    tones = sum(np.sin(2 * np.pi * hz * time) for hz in (220, 277, 330)) * 0.2
+    tones = np.sum([np.sin(2 * np.pi * hz * time) for hz in (220, 277, 330)], axis=0) * 0.2
     noise = np.random.default_rng(1).normal(size=(len(time), channels)) * 0.02
     samples = np.rint((tones[:, None] + noise) * 32_767).astype("<i2")
     return pcm16_wav(samples.tobytes(), sample_rate=rate, channels=channels)
@@ -106,11 +107,11 @@ def test_what_the_service_cant_go_on_from_is_refused(nano_both: Both) -> None:
 
 def test_a_long_take_has_the_same_bytes_alone_and_among_others(nano_both: Both) -> None:
     """Two windows, while eight others are made, of which one is cancelled."""
-    fields = {"duration": 40.0, "seed": 4}
+    fields: dict[str, Any] = {"duration": 40.0, "seed": 4}
     local = nano_both.local(**fields)
     with ThreadPoolExecutor(9) as pool:
-        others = [pool.submit(nano_both.remote, duration=0.5 + number, seed=number) for number in range(8)]
-        together = pool.submit(nano_both.remote, **fields)
+        others = [pool.submit(partial(nano_both.remote, duration=0.5 + number, seed=number)) for number in range(8)]
+        together = pool.submit(lambda: nano_both.remote(**fields))
         assert together.result(300).wav == local.wav
         assert [other.result(300).wav for other in others] == [
             nano_both.local(duration=0.5 + number, seed=number).wav for number in range(8)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -75,9 +76,14 @@ def send_all(service: FakeService, engine: LoggingEngine, *bodies: dict[str, Any
     answers = []
     for number, body in enumerate(bodies):
         answers.append(service.later(body))
-        wait_until(lambda number=number: sum(service.counts()[name] for name in ("waiting", "running")) == number + 1)
+        wait_until(partial(_has, service, number + 1))
     wait_until(lambda: engine.windows)
     return answers
+
+
+def _has(service: FakeService, jobs: int) -> bool:
+    counts = service.counts()
+    return counts["waiting"] + counts["running"] == jobs
 
 
 def test_others_go_between_two_windows(service: FakeService, logging_engine: LoggingEngine) -> None:
