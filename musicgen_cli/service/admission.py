@@ -123,6 +123,11 @@ class AdmissionQueue:
             raise RefusedError(503, "the model is being loaded", _LOADING_RETRY_S)
         return self.engine
 
+    @property
+    def sound_bytes(self) -> int:
+        """Bytes of the sounds of all jobs that wait or run."""
+        return sum(job.inputs.sound_bytes for job in self._jobs)
+
     def check_room(self, caller: Caller) -> None:
         """
         Check that a request with a sound would be accepted now, before its body is read.
@@ -261,7 +266,7 @@ class AdmissionQueue:
         held = [other for other in self._jobs if other.inputs.sound_bytes]
         own = sum(other.inputs.sound_bytes for other in held if other.client == job.client)
         new = job.inputs.sound_bytes
-        if own + new > SOUND_BYTES // 2 or sum(other.inputs.sound_bytes for other in held) + new > SOUND_BYTES:
+        if own + new > SOUND_BYTES // 2 or self.sound_bytes + new > SOUND_BYTES:
             soonest = min((other.remaining_s(self.throughput.pace) or 0 for other in held), default=0)
             raise RefusedError(503, "too many requests with sounds wait", soonest)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.callers import Caller
 from musicgen_cli.service.job import Job, JobCancelledError
 from tests.support.fake_engine import STEPS, FakeEngine, windows_of
+from tests.support.service_process import ServiceProcess
 from tests.support.services import FakeService, StartService
 from tests.support.waiting import wait_until
 
@@ -223,3 +225,23 @@ def test_turns_of_many_clients_leave_a_working_queue() -> None:
             request = GenerateRequest(duration=(0.5, 45.0, 75.0)[number % 3], seed=number)
             assert clip.wav == engine.sound(request)
             assert clip.extra.get("windows", 1) == windows_of(request)
+
+
+def test_a_short_clip_waits_for_a_window_of_a_long_one_only(tmp_path: Path) -> None:
+    """With the bundled model and one slot; the long clip has the bytes that it has alone."""
+    pytest.importorskip("onnxruntime", reason="needs the extra local")
+    long = {"duration": 150, "seed": 1, "client_job_id": "long"}
+    service = ServiceProcess(tmp_path / "log", "--max-duration", "600", "--slots", "1")
+    try:
+        alone = service.client.post("/predict", json=long, timeout=240).json()["audio_base64"]
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(service.client.post, "/predict", json=long, timeout=240)
+            wait_until(lambda: service.count("running"))
+            for _ in range(2):
+                service.generate()
+                assert not answer.done()
+            assert answer.result().json()["audio_base64"] == alone
+    finally:
+        log = service.stop()
+    lines = [line for line in log.splitlines() if "path=/predict" in line]
+    assert ["job=long" in line for line in lines] == [True, False, False, True]
