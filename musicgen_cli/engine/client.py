@@ -226,7 +226,7 @@ class RemoteEngine:
         except TimeoutError as err:
             raise OutOfTimeError(
                 f"no answer from {self.url} within {number(timeout_s)} s",
-                hint="the service may still be working on it; `--timeout` allows more time",
+                hint=f"the service may still be working on it; `--timeout` allows more time{_goes_on(request)}",
             ) from err
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as err:
             if self._proxy is not None:
@@ -235,7 +235,7 @@ class RemoteEngine:
         except httpx.HTTPError as err:
             raise ServiceError(
                 f"the connection to {self.url} broke before the answer was complete",
-                hint="not sent again: the service may still be working on it",
+                hint=f"not sent again: the service may still be working on it{_goes_on(request)}",
             ) from err
 
     async def _poll_progress(self, client: httpx.AsyncClient, job_id: str, listener: ProgressListener) -> None:
@@ -288,6 +288,13 @@ class RemoteEngine:
             extra=extra,
             warnings=(*warnings, *_warnings(answer, says_clamped=bool(warnings))),
         )
+
+
+def _goes_on(request: GenerateRequest | None) -> str:
+    """Return the end of a hint: how to use what a service has made of a long clip before it was cut off."""
+    if request is None or request.duration <= limits.CONTEXT_S or request.seed is None:
+        return ""
+    return f"; the same again with `--seed {request.seed}` goes on from the last window that it has finished"
 
 
 async def _alongside(main: Coroutine[Any, Any, T], side: Coroutine[Any, Any, None]) -> T:

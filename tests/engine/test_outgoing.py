@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from musicgen_cli.engine.base import CONTINUE, CONTINUE_OWN, LONG, MELODY, NO_IN
 from musicgen_cli.engine.client import RemoteEngine
 from musicgen_cli.engine.fleet import Fleet
 from musicgen_cli.engine.outgoing import pack
-from musicgen_cli.errors import BadAnswerError, InvalidValueError, MusicgenError, NotOfferedError
+from musicgen_cli.errors import BadAnswerError, InvalidValueError, MusicgenError, NotOfferedError, OutOfTimeError
 from tests.support import clips, fakes
 from tests.support.clients import answer_with
 from tests.support.fake_engine import joined
@@ -209,3 +210,21 @@ def test_a_fleet_waits_for_a_service_that_can_only_so_long(httpserver: HTTPServe
     fleet = Fleet([unable, down], model=None, max_outage_s=0.5, warn=lambda _: None)
     with pytest.raises(MusicgenError, match="at most 30 s"):
         fleet.generate(clips.request(duration=40.0), NotesOnlyListener())
+
+
+@pytest.mark.parametrize(("duration", "is_long"), [(30.0, False), (40.0, True)])
+def test_a_long_clip_whose_connection_broke_can_go_on(httpserver: HTTPServer, duration: float, is_long: bool) -> None:
+    """The hint names the seed, with which the service goes on; the client can't know whether it still works on it."""
+    httpserver.expect_request("/health").respond_with_json({"max_duration": 600})
+    engine = RemoteEngine(httpserver.url_for("").rstrip("/"), timeout_s=0.3, max_wait_s=0)
+    answer_with(httpserver, slow)
+    with pytest.raises(OutOfTimeError) as caught:
+        engine.generate(clips.request(duration=duration, seed=77), NotesOnlyListener())
+
+    assert ("`--seed 77` goes on from the last window" in str(caught.value.hint)) == is_long
+
+
+def slow(request: Request) -> Response:
+    """Answer too late."""
+    time.sleep(0.6)
+    return fakes.shorter(request)

@@ -143,7 +143,7 @@ def test_a_client_waits_when_there_are_too_many_sounds(
         engine.release()
         assert clip.result(60).wav == joined(LARGE, engine.sound(request))
     assert running.result().status_code == 200
-    assert "too many requests with sounds wait, trying again" in listener.notes[0]
+    assert "too many requests with sounds wait), trying again" in listener.notes[0]
 
 
 def test_a_large_body_needs_a_place_in_the_queue(engine: FakeEngine) -> None:
