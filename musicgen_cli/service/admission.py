@@ -8,7 +8,6 @@ them and generates clips on all of them at the same time.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 import threading
 import time
@@ -21,6 +20,7 @@ from musicgen_cli import limits
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import NO_INPUTS, Abilities, Clip, Engine
 from musicgen_cli.service.callers import Caller
+from musicgen_cli.service.estimate import seconds_to_answer
 from musicgen_cli.service.fairness import Demand, FairOrder, job_to_evict, slots_per_client
 from musicgen_cli.service.job import Job, JobCancelledError
 from musicgen_cli.service.throughput import Throughput
@@ -288,9 +288,7 @@ class AdmissionQueue:
             return None
         # The pace already includes the slowdown by clips generated at the same time, so each slot works at full pace.
         slots = self.slots if any(other.client != job.client for other in ahead) else slots_per_client(self.slots)
-        # Others needn't wait for the end of a long clip, only for that of its turn; among themselves they take turns.
-        left_s = [other.remaining_s(pace) if job.is_long else other.turn_left_s(pace) for other in ahead]
-        needed_s = _wait_for_slot_s([other_s or 0.0 for other_s in left_s], slots) + job.work_s * pace
+        needed_s = seconds_to_answer(job, ahead, pace, slots)
         if needed_s <= deadline_s:
             return None
         limit = number(round(max(deadline_s, 0.0), 1))
@@ -393,11 +391,3 @@ class AdmissionQueue:
 
 def _stopping() -> RefusedError:
     return RefusedError(503, "the service is stopping", _STOPPING_RETRY_S)
-
-
-def _wait_for_slot_s(remaining: list[float], slots: int) -> float:
-    """Return the seconds until a slot is free, if jobs with these remaining times each take the first free slot."""
-    free_at = [0.0] * slots
-    for job_s in remaining:
-        heapq.heapreplace(free_at, free_at[0] + job_s)
-    return free_at[0]
