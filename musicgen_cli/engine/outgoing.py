@@ -92,6 +92,7 @@ def pack(request: GenerateRequest, inputs: Inputs, service: Abilities) -> Outgoi
         InvalidValueError: They are too large to be sent, or one isn't a sound.
         MissingExtraError: A large sound has another form than the model's, and nothing here can convert it.
     """
+    inputs = replace(inputs, melody_wav=_melody(request, inputs))
     source = inputs.continue_wav
     if source is None:
         _check_size(inputs.sound_bytes)
@@ -140,6 +141,24 @@ def _split(source: bytes, info: WavInfo, offset_s: int, service: Abilities) -> t
     return whole.pcm[:, :first].T.astype("<i2").tobytes(), wav.to_wav(array("f", rest.tobytes()), form)
 
 
+def _melody(request: GenerateRequest, inputs: Inputs) -> bytes | None:
+    """
+    Return what is sent of a melody: of one that is too large, no more than the windows of the clip reach.
+
+    A window reads the tune from where it begins in the clip, over the model's whole context.
+    """
+    melody = inputs.melody_wav
+    if melody is None:
+        return None
+    info = _inspect(melody)
+    if len(melody) <= SOUND_BYTES and info.frames / info.sample_rate <= limits.SOURCE_SENT_S:
+        return melody
+    reached_s = limits.CONTEXT_S + _SPARE_S
+    if request.duration > limits.CONTEXT_S or inputs.is_continuation:
+        reached_s += request.duration + limits.CONTEXT_S
+    return wav.shortened(melody, info, math.ceil(reached_s * info.sample_rate))
+
+
 def _inspect(source: bytes) -> WavInfo:
     try:
         return wav.inspect(source)
@@ -150,7 +169,7 @@ def _inspect(source: bytes) -> WavInfo:
 def _check_size(sound_bytes: int) -> None:
     if sound_bytes > SOUND_BYTES:
         raise InvalidValueError(
-            f"the sounds have {size(sound_bytes)}, and a service takes at most {size(SOUND_BYTES)} of them",
+            f"a service takes at most {size(SOUND_BYTES)} of sound, these would be {size(sound_bytes)}",
             hint="`--local` takes more; a sound of 16 bits in mono is smaller, and so is a shorter one",
         )
 

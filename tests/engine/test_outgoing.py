@@ -26,6 +26,7 @@ from tests.support.fake_engine import joined
 from tests.support.listeners import NotesOnlyListener
 
 ANY = Abilities(frozenset({CONTINUE, LONG}))
+MELODIES = Abilities(frozenset({MELODY, LONG}))
 OWN = Abilities(frozenset({CONTINUE_OWN, LONG}))
 RECIPE = Recipe(clips.request(duration=2.0, seed=1), NO_INPUTS, "digest")
 
@@ -63,18 +64,39 @@ def test_a_sound_that_fits_as_bytes_can_be_too_long() -> None:
 
 
 def test_sounds_that_cant_be_sent_are_refused() -> None:
-    """A melody isn't cut, a sound has at most 600 s, and what is no sound is not sent."""
+    """More than a body holds, a sound over 600 s, and what is no sound; nothing is sent."""
     request = clips.request(duration=1.0)
-    with pytest.raises(InvalidValueError, match=r"takes at most 6\.2 MB"):
-        pack(
-            request,
-            Inputs(melody_wav=wav.pcm16_wav(b"\1\2" * 3_300_000, sample_rate=32_000, channels=1)),
-            Abilities(frozenset({MELODY})),
-        )
+    melody = wav.pcm16_wav(b"\1\2" * 3_300_000, sample_rate=32_000, channels=1)
+    with pytest.raises(InvalidValueError, match=r"takes at most 6\.2 MB of sound, these would be 6\.6 MB"):
+        pack(clips.request(duration=90.0), Inputs(melody_wav=melody), MELODIES)
     with pytest.raises(InvalidValueError, match="the sound has 601 s, at most 600 s"):
         pack(request, Inputs(continue_wav=wav.pcm16_wav(b"\1\2" * 4_808_000, sample_rate=8_000, channels=1)), ANY)
     with pytest.raises(InvalidValueError, match="not a WAV"):
         pack(request, Inputs(continue_wav=b"ID3"), ANY)
+
+
+@pytest.mark.parametrize(("duration", "seconds"), [(30.0, 31.0), (31.0, 92.0)])
+def test_no_more_of_a_melody_is_sent_than_a_clip_reaches(duration: float, seconds: float) -> None:
+    """If it is too large; the model reads the very samples that it would read of the whole."""
+    pytest.importorskip("soxr", reason="needs the extra local")
+    import numpy as np
+
+    from musicgen_cli.audio.source import read_source
+
+    noise = np.random.default_rng(1).integers(-9000, 9000, 11_025 * 180, np.int16).tobytes()
+    melody = wav.pcm16_wav(noise, sample_rate=11_025, channels=1)
+    small = wav.pcm16_wav(noise[: 2 * 11_025 * 90], sample_rate=11_025, channels=1)
+    request = clips.request(duration=duration)
+    sent, whole = (
+        base64.b64decode(pack(request, Inputs(melody_wav=each), MELODIES).members["melody_base64"])
+        for each in (melody, small)
+    )
+
+    assert whole == small
+    assert inspect(sent).duration == seconds
+    read, expected = (read_source(each, rate=32_000, channels=1).samples for each in (sent, melody))
+    reached = round((seconds - 1) * 32_000)
+    assert np.array_equal(read[:, :reached], expected[:, :reached])
 
 
 def test_a_sound_with_a_recipe_is_not_sent_to_a_model_that_makes_it_again() -> None:

@@ -105,19 +105,25 @@ def test_what_the_service_cant_go_on_from_is_refused(nano_both: Both) -> None:
         nano_both.remote(replace(inputs, recipe=replace(recipe, checkpoint=real)), duration=1.0)
 
 
-def test_a_long_take_has_the_same_bytes_alone_and_among_others(nano_both: Both) -> None:
-    """Two windows, while eight others are made, of which one is cancelled."""
+def test_takes_have_the_same_bytes_alone_and_among_others(nano_both: Both) -> None:
+    """A long take and a continuation, while eight others are made."""
     fields: dict[str, Any] = {"duration": 40.0, "seed": 4}
-    local = nano_both.local(**fields)
-    with ThreadPoolExecutor(9) as pool:
+    long = nano_both.local(**fields)
+    source = nano_both.local(duration=2.5, seed=1)
+    recipe = Recipe(clips.request(duration=2.5, seed=1), NO_INPUTS, source.extra["checkpoint"])
+    inputs = Inputs(continue_wav=source.wav, recipe=recipe)
+    longer = nano_both.local(inputs, duration=3.0, seed=2)
+    alone = [nano_both.local(duration=0.5 + number, seed=number).wav for number in range(8)]
+    with ThreadPoolExecutor(10) as pool:
         others = [pool.submit(partial(nano_both.remote, duration=0.5 + number, seed=number)) for number in range(8)]
         together = pool.submit(lambda: nano_both.remote(**fields))
-        assert together.result(300).wav == local.wav
-        assert [other.result(300).wav for other in others] == [
-            nano_both.local(duration=0.5 + number, seed=number).wav for number in range(8)
-        ]
-    assert nano_both.remote(**fields).extra == local.extra
-    assert (local.extra["windows"], local.extra["overlap"]) == (2, 12.0)
+        continued = pool.submit(lambda: nano_both.remote(inputs, duration=3.0, seed=2))
+        assert together.result(300).wav == long.wav
+        assert continued.result(300).wav == longer.wav
+        assert [other.result(300).wav for other in others] == alone
+
+    assert together.result().extra == long.extra
+    assert (long.extra["windows"], long.extra["overlap"]) == (2, 12.0)
 
 
 SOURCES = {
