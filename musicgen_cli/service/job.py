@@ -40,10 +40,10 @@ class Job:
     on_pause: Callable[[Job], None] | None = None  # called between two windows; returns when the next one may begin
     work_s: float = field(init=False)  # seconds of sound to generate: the clip's, and those that it makes again
     source: str | None = field(init=False)  # what it is made from, for the log
-    _spent_s: float = 0.0  # in turns that have ended
-    _turn_started: float | None = None  # of the present turn
-    _skipped: int = 0  # steps that were done before, by a service that was stopped
-    _counted_s: float = 0.0  # of `work_s`, in turns that have ended
+    _spent_s: float = field(default=0.0, init=False)  # in turns that have ended
+    _turn_started: float | None = field(default=None, init=False)  # of the present turn
+    _skipped: int = field(default=0, init=False)  # steps that were done before, by a service that was stopped
+    _counted_s: float = field(default=0.0, init=False)  # of `work_s`, in turns that have ended
 
     def __post_init__(self) -> None:
         self.work_s = self.request.duration

@@ -16,6 +16,7 @@ from musicgen_cli.contract import GenerateRequest, read_answer
 from musicgen_cli.engine.base import CONTINUE, CONTINUE_OWN, LONG, MELODY, NO_INPUTS, Abilities, Inputs, Recipe
 from musicgen_cli.engine.client import RemoteEngine
 from musicgen_cli.engine.wire import members
+from musicgen_cli.errors import ServiceBusyError
 from musicgen_cli.service import admission, bodies
 from musicgen_cli.service.admission import AdmissionQueue, RefusedError
 from musicgen_cli.service.bodies import Bodies
@@ -144,6 +145,17 @@ def test_a_client_waits_when_there_are_too_many_sounds(
         assert clip.result(60).wav == joined(LARGE, engine.sound(request))
     assert running.result().status_code == 200
     assert "too many requests with sounds wait), trying again" in listener.notes[0]
+
+
+def test_a_clip_that_takes_longer_than_its_deadline_has_a_hint(service: FakeService, engine: FakeEngine) -> None:
+    """Waiting for others helps little, and more time does."""
+    engine.step_s = 0.02
+    service.post({"duration": 0.5})
+    client = RemoteEngine(service.url, timeout_s=2, max_wait_s=0)
+    with pytest.raises(ServiceBusyError, match=r"the answer would take about .* s, the deadline is 2 s") as caught:
+        client.generate(GenerateRequest(duration=300.0), RecordingListener())
+
+    assert caught.value.hint == "`--timeout` allows more time"
 
 
 def test_a_large_body_needs_a_place_in_the_queue(engine: FakeEngine) -> None:
