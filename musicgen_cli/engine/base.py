@@ -30,7 +30,7 @@ class Origin:
     url: str | None = None  # of the service, without user info and query
 
 
-CONTINUE, CONTINUE_OWN, MELODY, LONG = "continue", "continue-own", "melody", "long"
+CONTINUE, CONTINUE_OWN, MELODY, LONG, RESUME = "continue", "continue-own", "melody", "long", "resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Abilities:
     """What an engine can do beside a clip of 30 s from text; a service reports it."""
 
     # CONTINUE: go on from any sound; CONTINUE_OWN: from clips that its model made, which it makes again by their
-    # recipe; MELODY: follow a tune; LONG: make clips of several windows.
+    # recipe; MELODY: follow a tune; LONG: make clips of several windows; RESUME: go on with one that was cut off.
     features: frozenset[str] = frozenset()
     sample_rate: int = limits.SAMPLE_RATE  # Hz
     channels: int = limits.CHANNELS

@@ -20,11 +20,12 @@ from musicgen_cli import limits, network
 from musicgen_cli._version import __version__
 from musicgen_cli.audio.wav import is_silent
 from musicgen_cli.contract import Answer, GenerateRequest, read_answer
-from musicgen_cli.engine.base import NO_INPUTS, Abilities, Clip, Inputs, Origin, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, RESUME, Abilities, Clip, Inputs, Origin, ProgressListener
 from musicgen_cli.engine.offer import Offer, needs_offer
 from musicgen_cli.engine.outgoing import Outgoing, pack
 from musicgen_cli.engine.responses import (
     JSON_BYTES,
+    BrokenError,
     connection_error,
     json_object,
     parse_warnings,
@@ -117,7 +118,7 @@ class RemoteEngine:
             )
             return outgoing.complete(read_answer(body, request), request)
 
-        answer = asyncio.run(self._retry(send, listener, waits_for_away=self._waits_for_away))
+        answer = asyncio.run(self._retry(send, listener, waits_for_away=self._waits_for_away, resumes=outgoing.resumes))
         return self._clip(request, answer, warnings, time.monotonic() - started)
 
     def model(self, listener: ProgressListener, *, waits_for_away: bool = True) -> str | None:
@@ -140,7 +141,7 @@ class RemoteEngine:
             return Outgoing()
         offer = Offer.of(self._ask(listener, waits_for_away=self._waits_for_away))
         offer.check(request, inputs)
-        return pack(request, inputs, offer.abilities)
+        return replace(pack(request, inputs, offer.abilities), resumes=RESUME in offer.abilities.features)
 
     def _ask(self, listener: ProgressListener, *, waits_for_away: bool) -> dict[str, object]:
         """Return the service's health report, waiting as for a clip; an empty one if it has no health check."""
@@ -167,11 +168,19 @@ class RemoteEngine:
     def close(self) -> None:
         """Do nothing: no connection is kept between requests."""
 
-    async def _retry(self, send: Callable[[], Awaitable[T]], listener: ProgressListener, *, waits_for_away: bool) -> T:
+    async def _retry(
+        self,
+        send: Callable[[], Awaitable[T]],
+        listener: ProgressListener,
+        *,
+        waits_for_away: bool,
+        resumes: bool = False,
+    ) -> T:
         loopback = network.is_loopback(self._base.host)
-        return await retry(
-            send, RetryPolicy(self._max_wait_s, listener, loopback=loopback, waits_for_away=waits_for_away)
+        policy = RetryPolicy(
+            self._max_wait_s, listener, loopback=loopback, waits_for_away=waits_for_away, resumes=resumes
         )
+        return await retry(send, policy)
 
     async def _exchange(
         self,
@@ -233,7 +242,7 @@ class RemoteEngine:
                 raise self._proxy.error(self._base.host, err) from err
             raise connection_error(self.url, err) from err
         except httpx.HTTPError as err:
-            raise ServiceError(
+            raise BrokenError(
                 f"the connection to {self.url} broke before the answer was complete",
                 hint=f"not sent again: the service may still be working on it{_goes_on(request)}",
             ) from err

@@ -29,6 +29,7 @@ from musicgen_cli.engine.base import (
     CONTINUE_OWN,
     LONG,
     NO_INPUTS,
+    RESUME,
     Abilities,
     Clip,
     Inputs,
@@ -143,7 +144,8 @@ class LocalEngine(Generic[Conditioning]):
             CheckpointError, ModelAbsentError: Its weights can't be read.
         """
         own = CONTINUE if self.sound_encoder.is_available else CONTINUE_OWN
-        return Abilities(frozenset({own, LONG}), self.shape.codec.rate, self.shape.decoder.channels)
+        kept = {RESUME} if self.unfinished is not None else set()
+        return Abilities(frozenset({own, LONG, *kept}), self.shape.codec.rate, self.shape.decoder.channels)
 
     def _make(self, stages: list[Stage], listener: ProgressListener) -> tuple[bytes, tuple[str, ...]]:
         """Make a clip, and before it what it goes on from if that has to be made again; return its WAV and warnings."""

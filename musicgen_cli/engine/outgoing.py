@@ -40,6 +40,7 @@ class Outgoing:
     source: bytes | None = None  # the WAV that the answer begins with
     head: bytes = b""  # samples that come before it, as the answer has them
     sound_s: float = 0.0  # the length of `source`
+    resumes: bool = False  # whether the service goes on if it is sent again
 
     def answer_bytes(self, request: GenerateRequest) -> int:
         """Return how large an answer may be."""

@@ -189,6 +189,10 @@ class _AwayError(ServiceUnreachableError):
         self.retry_after_s = retry_after_s
 
 
+class BrokenError(ServiceError):
+    """A connection that broke after the request was sent."""
+
+
 class _RefusedError(ServiceUnreachableError):
     """A connection that was refused, or timed out."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 from musicgen_cli.audio.wav import inspect
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, Recipe
+from musicgen_cli.engine.client import RemoteEngine
 from musicgen_cli.engine.onnx.engine import OnnxEngine
 from musicgen_cli.engine.unfinished import UnfinishedClips, key_of
 from tests.support import clips
@@ -274,3 +276,31 @@ def test_a_service_that_was_killed_between_windows(tmp_path: Path, monkeypatch: 
     assert again["audio_base64"] == whole["audio_base64"]
     assert again["metadata"]["windows"] == whole["metadata"]["windows"] == 5
     assert "Traceback" not in log
+
+
+def test_a_client_goes_on_when_the_service_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits while the service is restarted, and says so; the clip has the bytes that it has without that."""
+    pytest.importorskip("uvicorn", reason="needs the extra serve")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = ServiceProcess(tmp_path / "log1", "--max-duration", "600")
+    url = f"http://127.0.0.1:{first.port}"
+    client = RemoteEngine(url, timeout_s=TIMEOUT_S, max_wait_s=120)
+    request = clips.request(duration=100.0, seed=8)
+    listener = RecordingListener()
+    with ThreadPoolExecutor(1) as pool:
+        clip = pool.submit(client.generate, request, listener)
+        try:
+            wait_until(lambda: codes_in(tmp_path / "cache"), TIMEOUT_S)
+        finally:
+            first.process.kill()
+            first.process.wait(TIMEOUT_S)
+            first.client.close()
+        wait_until(lambda: listener.notes, TIMEOUT_S)
+        second = ServiceProcess(tmp_path / "log2", "--max-duration", "600", "--port", str(first.port))
+        try:
+            again = clip.result(TIMEOUT_S)
+            assert again.wav == client.generate(request, RecordingListener()).wav
+        finally:
+            second.stop()
+    assert re.search("broke before the answer was complete, trying again", listener.notes[0])
+    assert not codes_in(tmp_path / "cache")
