@@ -23,26 +23,16 @@ from musicgen_cli.service.callers import Caller
 from musicgen_cli.service.estimate import seconds_to_answer
 from musicgen_cli.service.fairness import Demand, FairOrder, job_to_evict, slots_per_client
 from musicgen_cli.service.job import Job, JobCancelledError
+from musicgen_cli.service.refusal import RefusedError
+from musicgen_cli.service.sound_budget import SoundBudget
 from musicgen_cli.service.throughput import Throughput
 from musicgen_cli.text import number
 
 T = TypeVar("T")
 
 MAX_FINISHED_JOBS = 256  # whose progress can still be queried
-SOUND_BYTES = 128 * 1024 * 1024  # of the sounds of all jobs, of which one client may have half
 _LOADING_RETRY_S = 2.0
 _STOPPING_RETRY_S = 5.0  # about as long as a restart takes
-
-
-class RefusedError(Exception):
-    """A request that is not accepted now: an HTTP status, and where waiting helps a Retry-After, 1-60 s."""
-
-    def __init__(self, status: int, detail: str, retry_after_s: float | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.headers: dict[str, str] = {}
-        if retry_after_s is not None:
-            self.headers["Retry-After"] = str(math.ceil(min(max(retry_after_s, 1), limits.RETRY_AFTER_S.high)))
 
 
 class AdmissionQueue:
@@ -74,6 +64,7 @@ class AdmissionQueue:
         self._demand = Demand()
         self._draining = False
         self._jobs: dict[Job, asyncio.Task[Clip]] = {}  # waiting and running, in order of arrival
+        self.sounds = SoundBudget(self._jobs, self.throughput)
         self._waiting: dict[Job, asyncio.Future[None]] = {}  # by job, the future that starts it
         self._measured: dict[Job, float] = {}  # by running job, what `Throughput.begin` returned
         self._evicted: dict[Job, RefusedError] = {}  # jobs that waited and must leave, and why
@@ -123,11 +114,6 @@ class AdmissionQueue:
             raise RefusedError(503, "the model is being loaded", _LOADING_RETRY_S)
         return self.engine
 
-    @property
-    def sound_bytes(self) -> int:
-        """Bytes of the sounds of all jobs that wait or run."""
-        return sum(job.inputs.sound_bytes for job in self._jobs)
-
     def check_room(self, caller: Caller) -> None:
         """
         Check that a request with a sound would be accepted now, before its body is read.
@@ -139,9 +125,8 @@ class AdmissionQueue:
         if not self.abilities.takes_sounds:
             detail = f"the body must be at most {limits.REQUEST_BYTES} bytes"
             raise RefusedError(413, detail)
-        job = Job(GenerateRequest(), caller)
-        self._place(job)
-        self._check_sounds(job)
+        self._place(Job(GenerateRequest(), caller))
+        self.sounds.check(caller.client, 0)
 
     def counts(self) -> dict[str, int]:
         """Return how many requests wait, run, and may wait."""
@@ -223,7 +208,7 @@ class AdmissionQueue:
             RefusedError: The queue is full, or the answer would miss the deadline.
         """
         self._demand.record(job.client)
-        self._check_sounds(job)
+        self.sounds.check(job.client, job.inputs.sound_bytes)
         evicted = self._place(job)
         running, waiting = self._running(), [other for other in self._waiting if other is not evicted]
         order = self._fair_order.order([*waiting, job], running)
@@ -255,20 +240,6 @@ class AdmissionQueue:
         if evicted is None:
             raise self._full()
         return evicted
-
-    def _check_sounds(self, job: Job) -> None:
-        """
-        Bound the memory for the sounds of requests.
-
-        Raises:
-            RefusedError: There are too many, of all clients or of this one.
-        """
-        held = [other for other in self._jobs if other.inputs.sound_bytes]
-        own = sum(other.inputs.sound_bytes for other in held if other.client == job.client)
-        new = job.inputs.sound_bytes
-        if own + new > SOUND_BYTES // 2 or self.sound_bytes + new > SOUND_BYTES:
-            soonest = min((other.remaining_s(self.throughput.pace) or 0 for other in held), default=0)
-            raise RefusedError(503, "too many requests with sounds wait", soonest)
 
     def _full(self) -> RefusedError:
         pace = self.throughput.pace

@@ -20,13 +20,14 @@ from musicgen_cli.engine import wire
 from musicgen_cli.engine.base import CONTINUE, CONTINUE_OWN, LONG, MELODY, Inputs
 from musicgen_cli.errors import InvalidValueError, UsageError
 from musicgen_cli.request_fields import RANGES
-from musicgen_cli.service.admission import AdmissionQueue, RefusedError
+from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.answers import accepts_wav, answer
 from musicgen_cli.service.bodies import BODY_S
 from musicgen_cli.service.callers import Caller
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.metrics import CONTENT_TYPE, Metrics
 from musicgen_cli.service.middleware import ServiceMiddleware, check_json
+from musicgen_cli.service.refusal import RefusedError
 from musicgen_cli.service.sounds import check_sounds
 from musicgen_cli.service.trace import Trace
 
@@ -84,7 +85,7 @@ def _add_predict(app: FastAPI, queue: AdmissionQueue, max_duration: float) -> No
     async def predict(http_request: Request) -> Response:
         check_json(http_request.scope)
         deadline_s = _parse_deadline(http_request.headers.get("x-deadline-s"))
-        request, clamped, inputs = await _read_request(http_request, max_duration)
+        request, clamped, inputs = await _read_request(http_request, queue, max_duration)
         _check_abilities(inputs, queue)
         job = Job(request, _caller(http_request), inputs)
         del inputs  # the job forgets them when it has ended
@@ -150,13 +151,14 @@ def _caller(http_request: Request) -> Caller:
 _Parsed = tuple[GenerateRequest, dict[str, float], Inputs]
 
 
-async def _read_request(http_request: Request, max_duration: float) -> _Parsed:
+async def _read_request(http_request: Request, queue: AdmissionQueue, max_duration: float) -> _Parsed:
     """Read and parse a request, as `_parse_request`; sounds are checked on another thread, as that takes time."""
     # `http_request.body()` would keep the bytes until the answer is sent.
     body = b"".join([chunk async for chunk in http_request.stream()])
     if len(body) <= limits.REQUEST_BYTES:
         return _parse_request(body, max_duration)
-    return await asyncio.to_thread(_parse_request, body, max_duration)
+    with queue.sounds.parsing(_caller(http_request), len(body)):
+        return await asyncio.to_thread(_parse_request, body, max_duration)
 
 
 def _check_abilities(inputs: Inputs, queue: AdmissionQueue) -> None:

@@ -16,11 +16,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from musicgen_cli.service.admission import RefusedError
 from musicgen_cli.service.bodies import Bodies
 from musicgen_cli.service.callers import Caller, Keys, address_of, unmapped
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.log import fields
+from musicgen_cli.service.refusal import RefusedError
 
 OnAnswered = Callable[[str, int, float, Job | None], None]  # path, status, seconds, the job of a /predict
 

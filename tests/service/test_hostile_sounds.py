@@ -218,6 +218,25 @@ def test_large_bodies_that_never_end_are_bounded_together(service: ServiceProces
     assert any(b"too many bodies are arriving" in answer and b"etry-after: " in answer.lower() for answer in answers)
 
 
+def test_a_hundred_large_bodies_at_once(service: ServiceProcess) -> None:
+    """Those that are parsed at a time are bounded, too; the others are told to come again."""
+    body, _ = BODIES["blanks"]
+    highest = service.memory_mb(peak=True)
+
+    def send(number: int) -> int:
+        with service.client_from(f"127.0.1.{number + 1}") as client:
+            try:
+                return client.post("/predict", content=body, headers={"Content-Type": "application/json"}).status_code
+            except httpx.TransportError:  # it was refused while it still sent
+                return 503
+
+    with ThreadPoolExecutor(100) as pool:
+        statuses = list(pool.map(send, range(100)))
+    assert set(statuses) <= {422, 503}
+    assert 422 in statuses
+    assert service.memory_mb(peak=True) - highest < 400
+
+
 @pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Content-Length: 999999999999"])
 def test_a_body_without_end(service: ServiceProcess, framing: bytes) -> None:
     """It is read only until it is known to be too large."""

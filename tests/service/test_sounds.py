@@ -17,11 +17,12 @@ from musicgen_cli.engine.base import CONTINUE, CONTINUE_OWN, LONG, MELODY, NO_IN
 from musicgen_cli.engine.client import RemoteEngine
 from musicgen_cli.engine.wire import members
 from musicgen_cli.errors import ServiceBusyError
-from musicgen_cli.service import admission, bodies
-from musicgen_cli.service.admission import AdmissionQueue, RefusedError
+from musicgen_cli.service import bodies, sound_budget
+from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.bodies import Bodies
 from musicgen_cli.service.callers import Caller
 from musicgen_cli.service.job import Job
+from musicgen_cli.service.refusal import RefusedError
 from tests.support import fakes
 from tests.support.fake_engine import FakeEngine, joined
 from tests.support.listeners import RecordingListener
@@ -95,7 +96,7 @@ def test_an_ended_job_keeps_no_sound(service: FakeService) -> None:
     job = service.queue.find("a", Caller("127.0.0.1"))
     assert job is not None
     assert job.inputs == NO_INPUTS
-    assert service.queue.sound_bytes == 0
+    assert service.queue.sounds.bytes == 0
     assert wait_until(lambda: held_inputs() == before)
 
 
@@ -109,17 +110,17 @@ def test_sounds_that_wait_are_bounded(
     service: FakeService, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One client has at most half; it is told to come again, before its large body is read."""
-    monkeypatch.setattr(admission, "SOUND_BYTES", 4 * len(LARGE) - 2)
+    monkeypatch.setattr(sound_budget, "SOUND_BYTES", 4 * len(LARGE) - 2)
     engine.hold()
     running = service.later(body_of(Inputs(continue_wav=LARGE)))
-    wait_until(lambda: service.queue.sound_bytes)
+    wait_until(lambda: service.queue.sounds.bytes)
     refused = service.post(body_of(Inputs(continue_wav=LARGE)))
 
     assert refused.status_code == 503
     assert refused.json() == {"detail": "too many requests with sounds wait"}
     assert "retry-after" in refused.headers
     small = service.later(body_of(Inputs(continue_wav=SOUND)))
-    wait_until(lambda: service.queue.sound_bytes == len(LARGE) + len(SOUND))
+    wait_until(lambda: service.queue.sounds.bytes == len(LARGE) + len(SOUND))
     (line,) = [line for line in service.get("/metrics").text.splitlines() if line.startswith("musicgen_sound_bytes ")]
     assert float(line.split()[1]) == len(LARGE) + len(SOUND)
     engine.release()
@@ -131,10 +132,10 @@ def test_a_client_waits_when_there_are_too_many_sounds(
     service: FakeService, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is refused before its body was read, gets the answer all the same, and comes again."""
-    monkeypatch.setattr(admission, "SOUND_BYTES", 4 * len(LARGE) - 2)
+    monkeypatch.setattr(sound_budget, "SOUND_BYTES", 4 * len(LARGE) - 2)
     engine.hold()
     running = service.later(body_of(Inputs(continue_wav=LARGE)))
-    wait_until(lambda: service.queue.sound_bytes)
+    wait_until(lambda: service.queue.sounds.bytes)
     listener = RecordingListener()
     client = RemoteEngine(service.url, timeout_s=60, max_wait_s=60)
     with ThreadPoolExecutor(1) as pool:
