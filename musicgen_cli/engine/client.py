@@ -8,7 +8,6 @@ deadline. `responses` says what an answer means, and `retry` when a request is s
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -111,12 +110,11 @@ class RemoteEngine:
             body = await self._exchange(
                 *("POST", "predict"),
                 timeout_s=self._timeout_s,
-                request=request,
                 outgoing=outgoing,
                 listener=listener,
                 warnings=warnings,
             )
-            return outgoing.complete(read_answer(body, request), request)
+            return outgoing.complete(read_answer(body, request))
 
         answer = asyncio.run(self._retry(send, listener, waits_for_away=self._waits_for_away, resumes=outgoing.resumes))
         return self._clip(request, answer, warnings, time.monotonic() - started)
@@ -138,7 +136,7 @@ class RemoteEngine:
     def _pack(self, request: GenerateRequest, inputs: Inputs, listener: ProgressListener) -> Outgoing:
         """Decide what is sent of the sounds; what not every service can serve, this one is asked about first."""
         if not needs_offer(request, inputs):
-            return Outgoing()
+            return Outgoing(request)
         offer = Offer.of(self._ask(listener, waits_for_away=self._waits_for_away))
         offer.check(request, inputs)
         return replace(pack(request, inputs, offer.abilities), resumes=RESUME in offer.abilities.features)
@@ -188,7 +186,6 @@ class RemoteEngine:
         path: str,
         *,
         timeout_s: float,
-        request: GenerateRequest | None = None,
         outgoing: Outgoing | None = None,
         listener: ProgressListener | None = None,
         warnings: list[str] | None = None,
@@ -197,17 +194,13 @@ class RemoteEngine:
         Send one request under one deadline and return the body of a 200.
 
         Args:
-            request: Sent as JSON.
-            outgoing: The sounds of `request`.
-            listener: Receives the progress of `request` meanwhile, if that has a `client_job_id`.
+            outgoing: Sent as JSON.
+            listener: Receives the progress of the request meanwhile, if that has a `client_job_id`.
             warnings: Filled with those of a 200's header.
         """
-        content, answer_bytes = None, limits.ANSWER_BYTES
-        if request is not None and outgoing is not None:
-            content = json.dumps({**request.model_dump(), **outgoing.members}, ensure_ascii=False).encode()
-            answer_bytes = outgoing.answer_bytes(request)
-        headers = dict(self._headers)
-        if content is not None:
+        request, content, answer_bytes, headers = None, None, limits.ANSWER_BYTES, dict(self._headers)
+        if outgoing is not None:
+            request, content, answer_bytes = outgoing.request, outgoing.body, outgoing.answer_bytes
             headers |= {"Content-Type": "application/json", "X-Deadline-S": number(timeout_s)}
 
         async def send(client: httpx.AsyncClient) -> bytes:

@@ -9,6 +9,7 @@ byte as one that is made in this process.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from array import array
 from collections.abc import Mapping
@@ -34,20 +35,27 @@ _FADE_S = 0.05  # at the end of a sound, which an answer may change
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """What is sent of a request's sounds, and what is needed to complete the answer."""
+    """A request as it is sent, and what is needed to complete its answer."""
 
+    request: GenerateRequest
     members: Mapping[str, Any] = field(default_factory=dict)  # of the request's JSON
     source: bytes | None = None  # the WAV that the answer begins with
     head: bytes = b""  # samples that come before it, as the answer has them
     sound_s: float = 0.0  # the length of `source`
     resumes: bool = False  # whether the service goes on if it is sent again
 
-    def answer_bytes(self, request: GenerateRequest) -> int:
-        """Return how large an answer may be."""
-        seconds = self.sound_s + request.duration - limits.CONTEXT_S
+    @property
+    def body(self) -> bytes:
+        """The body of `POST /predict`."""
+        return json.dumps({**self.request.model_dump(), **self.members}, ensure_ascii=False).encode()
+
+    @property
+    def answer_bytes(self) -> int:
+        """How large an answer may be."""
+        seconds = self.sound_s + self.request.duration - limits.CONTEXT_S
         return limits.ANSWER_BYTES + math.ceil(max(0.0, seconds) * limits.ANSWER_BYTES_PER_S)
 
-    def complete(self, answer: Answer, request: GenerateRequest) -> Answer:
+    def complete(self, answer: Answer) -> Answer:
         """
         Check that an answer begins with the sound that it goes on from, and put before it what stayed here.
 
@@ -57,11 +65,11 @@ class Outgoing:
         info = answer.info
         if self.source is None:
             return answer
-        seconds, expected_s = info.frames / info.sample_rate, self.sound_s + request.duration
+        seconds, expected_s = info.frames / info.sample_rate, self.sound_s + self.request.duration
         if abs(seconds - expected_s) > _SLACK_S:
             raise BadAnswerError(
                 f"the service's answer has {number(round(seconds, 3))} s, not the sound of "
-                f"{number(round(self.sound_s, 3))} s and {number(request.duration)} s more"
+                f"{number(round(self.sound_s, 3))} s and {number(self.request.duration)} s more"
             )
         self._check_beginning(self.source, answer)
         if not self.head:
@@ -97,16 +105,16 @@ def pack(request: GenerateRequest, inputs: Inputs, service: Abilities) -> Outgoi
     source = inputs.continue_wav
     if source is None:
         _check_size(inputs.sound_bytes)
-        return Outgoing(wire.members(inputs))
+        return Outgoing(request, wire.members(inputs))
     info = _inspect(source)
     seconds = info.frames / info.sample_rate
     if CONTINUE not in service.features:
         by_recipe = replace(inputs, continue_wav=None, continue_sha256=hashlib.sha256(source).hexdigest())
         _check_size(by_recipe.sound_bytes)
-        return Outgoing(wire.members(by_recipe), source, sound_s=seconds)
+        return Outgoing(request, wire.members(by_recipe), source, sound_s=seconds)
     inputs = replace(inputs, recipe=None)
     if inputs.sound_bytes <= SOUND_BYTES and seconds <= limits.SOURCE_SENT_S:
-        return Outgoing(wire.members(inputs), source, sound_s=seconds)
+        return Outgoing(request, wire.members(inputs), source, sound_s=seconds)
     if seconds > limits.SOURCE_MOST_S:
         raise InvalidValueError(
             f"the sound has {number(round(seconds, 3))} s, at most {number(limits.SOURCE_MOST_S)} s can be used"
@@ -118,7 +126,7 @@ def pack(request: GenerateRequest, inputs: Inputs, service: Abilities) -> Outgoi
     inputs = replace(inputs, continue_wav=tail, continue_offset_s=offset_s)
     _check_size(inputs.sound_bytes)
     sent = wav.inspect(tail)
-    return Outgoing(wire.members(inputs), tail, head, sent.frames / sent.sample_rate)
+    return Outgoing(request, wire.members(inputs), tail, head, sent.frames / sent.sample_rate)
 
 
 def _split(source: bytes, info: WavInfo, offset_s: int, service: Abilities) -> tuple[bytes, bytes]:
