@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope
 from musicgen_cli import limits
 
 BODY_S = 10.0  # within which a request's body must arrive
-ARRIVING_BYTES = 64 * limits.REQUEST_BYTES  # of all bodies that are arriving
-ARRIVING_SOUND_BYTES = 4 * limits.SOUND_REQUEST_BYTES  # of those with sounds, which have a limit of their own
+ARRIVING_BYTES = 64 * limits.REQUEST_BYTES  # of all usual bodies that are arriving
+ARRIVING_SOUNDS = 4  # larger bodies at a time, of which one client may have all but one
 SOUND_BYTES_PER_S = 128 * 1024  # a body with a sound must arrive at least as fast, after the time that all have
 _CLOSE = {"Connection": "close"}
 
@@ -24,24 +24,25 @@ class Bodies:
     """
     Reads bodies.
 
-    A body that is larger than usual ones has a sound in it; whether it is wanted is asked as soon as that is known, by
-    its head or by what has arrived of it.
-
     When all that arrive are too large together, the largest of the client with the most bytes is given up, of several
     the oldest. Usual requests are small, and a large one that is sent at once is complete at once. Its connection stays
     open, and the server throws away what still comes: a client that means harm would only open another one.
 
+    A body that is larger than usual ones has a sound in it; whether it is wanted is asked as soon as that is known, by
+    its head or by what has arrived of it. Few of these arrive at a time, and further ones are refused: if they pushed
+    each other out, none would arrive.
+
     Args:
         body_s: Seconds within which a body must arrive.
         total_bytes: Of all usual bodies that are arriving.
-        total_sound_bytes: Of all larger ones.
     """
 
-    def __init__(
-        self, body_s: float, total_bytes: int = ARRIVING_BYTES, total_sound_bytes: int = ARRIVING_SOUND_BYTES
-    ) -> None:
+    def __init__(self, body_s: float, total_bytes: int = ARRIVING_BYTES) -> None:
         self._body_s = body_s
-        self._usual, self._large = _Budget(total_bytes), _Budget(total_sound_bytes)
+        self._total_bytes = total_bytes
+        self._arriving: dict[_Body, None] = {}  # the usual ones, the oldest first
+        self._bytes = 0  # of all of them
+        self._large: Counter[str] = Counter()  # by client, the number of larger ones
 
     async def read(
         self, scope: Scope, receive: Receive, client: str, admit_large: Callable[[], None] | None = None
@@ -60,22 +61,22 @@ class Bodies:
             Exception: Whatever `admit_large` raised.
         """
         declared = _declared_bytes(scope)
-        if declared > limits.REQUEST_BYTES:
-            _check_large(declared, admit_large)
         async with self._arrival(client) as body:
+            if declared > limits.REQUEST_BYTES:
+                self._admit_large(body, declared, admit_large)
             more = True
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
                 chunk = message.get("body", b"")
-                size = len(body.data) + len(chunk)
-                if size > limits.REQUEST_BYTES:
-                    _check_large(size, admit_large if body.budget is self._usual else _admitted)
-                    body.move_to(self._large)
+                if (size := len(body.data) + len(chunk)) > limits.REQUEST_BYTES:
+                    self._admit_large(body, size, admit_large)
                     body.extend_deadline(self._body_s + size / SOUND_BYTES_PER_S)
-                body.add(chunk)
-                body.budget.bound()
+                body.data += chunk
+                if not body.is_large:
+                    self._bytes += len(chunk)
+                    self._bound()
                 if body.is_given_up:
                     raise _too_many()
                 more = message.get("more_body", False)
@@ -87,7 +88,8 @@ class Bodies:
         body = None
         try:
             async with asyncio.timeout(self._body_s) as deadline:
-                body = _Body(client, deadline, self._usual)
+                body = _Body(client, deadline)
+                self._arriving[body] = None
                 yield body
         except TimeoutError as err:
             if body is not None and body.is_given_up:
@@ -96,46 +98,63 @@ class Bodies:
             raise HTTPException(408, f"the body did not arrive within {seconds:g} s", _CLOSE) from err
         finally:
             if body is not None:
-                body.budget.forget(body)
+                self._forget(body)
 
+    def _admit_large(self, body: _Body, size: int, admit: Callable[[], None] | None) -> None:
+        """
+        Refuse a body that is larger than usual, unless it may be.
 
-class _Budget:
-    """Bodies that are arriving, and how large they may be together."""
+        Args:
+            size: Its bytes, as far as they are known.
 
-    def __init__(self, total_bytes: int) -> None:
-        self.arriving: dict[_Body, None] = {}  # the oldest first
-        self.bytes = 0  # of all of them
-        self._total_bytes = total_bytes
+        Raises:
+            HTTPException: 413, 503.
+            Exception: Whatever `admit` raised.
+        """
+        most = limits.REQUEST_BYTES if admit is None else limits.SOUND_REQUEST_BYTES
+        if size > most:
+            raise HTTPException(413, f"the body must be at most {most} bytes")
+        if admit is None or body.is_large:
+            return
+        admit()
+        if self._large.total() >= ARRIVING_SOUNDS or self._large[body.client] >= ARRIVING_SOUNDS - 1:
+            raise _too_many()
+        self._forget(body)
+        body.is_large = True
+        self._large[body.client] += 1
 
-    def bound(self) -> None:
-        """Give bodies up until the others are small enough together."""
-        while self.bytes > self._total_bytes:
+    def _bound(self) -> None:
+        """Give usual bodies up until the others are small enough together."""
+        while self._bytes > self._total_bytes:
             sizes: Counter[str] = Counter()
-            for body in self.arriving:
+            for body in self._arriving:
                 sizes[body.client] += len(body.data)
             ((client, _),) = sizes.most_common(1)
-            largest = max((body for body in self.arriving if body.client == client), key=lambda body: len(body.data))
-            self.forget(largest)
+            largest = max((body for body in self._arriving if body.client == client), key=lambda body: len(body.data))
+            self._forget(largest)
             largest.give_up()
 
-    def forget(self, body: _Body) -> None:
+    def _forget(self, body: _Body) -> None:
         """Don't count a body any more."""
-        if body in self.arriving:
-            del self.arriving[body]
-            self.bytes -= len(body.data)
+        if body in self._arriving:
+            del self._arriving[body]
+            self._bytes -= len(body.data)
+        elif body.is_large:
+            body.is_large = False
+            self._large[body.client] -= 1
+            self._large += Counter()  # drops clients that have none
 
 
 class _Body:
     """A body that is arriving."""
 
-    def __init__(self, client: str, deadline: asyncio.Timeout, budget: _Budget) -> None:
+    def __init__(self, client: str, deadline: asyncio.Timeout) -> None:
         self.client = client
         self.data = bytearray()
-        self.budget = budget
+        self.is_large = False
         self.is_given_up = False
         self._deadline = deadline
         self._started = asyncio.get_running_loop().time()
-        budget.arriving[self] = None
 
     @property
     def seconds(self) -> float:
@@ -143,19 +162,6 @@ class _Body:
         ends = self._deadline.when()
         assert ends is not None
         return round(ends - self._started, 1)
-
-    def add(self, chunk: bytes) -> None:
-        """Add what has arrived."""
-        self.data += chunk
-        self.budget.bytes += len(chunk)
-
-    def move_to(self, budget: _Budget) -> None:
-        """Count among others from now on."""
-        if self.budget is not budget:
-            self.budget.forget(self)
-            self.budget = budget
-            budget.arriving[self] = None
-            budget.bytes += len(self.data)
 
     def extend_deadline(self, seconds: float) -> None:
         """Let it arrive until so long after its beginning."""
@@ -166,25 +172,6 @@ class _Body:
         self.data.clear()
         self.is_given_up = True
         self._deadline.reschedule(asyncio.get_running_loop().time())
-
-
-def _admitted() -> None:
-    """Admit a large body that was admitted before."""
-
-
-def _check_large(size: int, admit: Callable[[], None] | None) -> None:
-    """
-    Refuse a body that is larger than usual, unless it may be.
-
-    Raises:
-        HTTPException: 413.
-        Exception: Whatever `admit` raised.
-    """
-    most = limits.REQUEST_BYTES if admit is None else limits.SOUND_REQUEST_BYTES
-    if size > most:
-        raise HTTPException(413, f"the body must be at most {most} bytes")
-    if admit is not None:
-        admit()
 
 
 def _too_many() -> HTTPException:

@@ -47,8 +47,10 @@ def service(listening_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Start one service for all tests: what harms it would make a later test fail."""
     service = ServiceProcess(tmp_path_factory.mktemp("log") / "log", "--model", str(listening_folder))
     large = continuation(pcm16_wav(SOUND[44:] * 97, sample_rate=32_000, channels=1))
-    for body in (continuation(SOUND), large, large):  # so that its memory is what such requests need
-        assert service.client.post("/predict", json=body).status_code == 200
+    with ThreadPoolExecutor(4) as pool:  # so that its memory is what such requests need
+        for body in (continuation(SOUND), large, large):
+            answers = pool.map(lambda _, body=body: service.client.post("/predict", json=body).status_code, range(4))
+            assert set(answers) <= {200, 503}
     sound = service.generate()
     yield service
     assert service.generate() == sound
@@ -177,7 +179,7 @@ def test_large_bodies_that_trickle_are_given_up(service: ServiceProcess) -> None
     head = HEAD + b"Content-Length: 8000000\r\n\r\n"
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(service.connect(head + b" " * 200_000)) for _ in range(8)]
+        slow = [stack.enter_context(service.connect(head + b" " * 200_000)) for _ in range(3)]
         while not all(_has_answer(connection) for connection in slow):
             assert time.monotonic() - started < 60
             for connection in slow:
@@ -202,24 +204,25 @@ def _has_answer(connection: socket.socket) -> bool:
         connection.setblocking(True)
 
 
-def test_large_bodies_that_never_end_are_bounded_together(service: ServiceProcess) -> None:
-    """Of twelve, those that are too much get 503 and may come again; an honest client's is read meanwhile."""
+def test_few_large_bodies_are_read_at_a_time(service: ServiceProcess) -> None:
+    """Further ones of a client are told to come again, while another client's is read."""
     head = HEAD + b"Content-Length: 8000000\r\n\r\n"
-    before = service.memory_mb()
-    with contextlib.ExitStack() as stack, ThreadPoolExecutor(12) as pool:
-        connections = [stack.enter_context(service.connect(head)) for _ in range(12)]
-        list(pool.map(lambda connection: connection.sendall(b" " * 7_000_000), connections))
-        wait_until(lambda: sum(_has_answer(connection) for connection in connections) >= 8, 60)
-        assert service.memory_mb() - before < 64 + 64
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(service.connect(head + b" " * 1000)) for _ in range(12)]
+        wait_until(lambda: sum(_has_answer(connection) for connection in connections) == 9, 60)
         with service.client_from("127.0.0.2") as honest:
-            assert honest.post("/predict", json=continuation(SOUND * 1)).status_code == 200
-        answers = [receive(connection) for connection in connections if _has_answer(connection)]
-    assert {answer[:13] for answer in answers if answer} <= {b"HTTP/1.1 503 ", b"HTTP/1.1 408 "}
-    assert any(b"too many bodies are arriving" in answer and b"etry-after: " in answer.lower() for answer in answers)
+            body = continuation(pcm16_wav(SOUND[44:] * 10, sample_rate=32_000, channels=1))
+            assert honest.post("/predict", json=body).status_code == 200
+        for connection in connections:
+            if _has_answer(connection):
+                answer = receive(connection)
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b"too many bodies are arriving" in answer
+                assert b"etry-after: " in answer.lower()
 
 
 def test_a_hundred_large_bodies_at_once(service: ServiceProcess) -> None:
-    """Those that are parsed at a time are bounded, too; the others are told to come again."""
+    """Some are read, and the others are told to come again; those that are parsed at a time are bounded, too."""
     body, _ = BODIES["blanks"]
     highest = service.memory_mb(peak=True)
 
@@ -234,7 +237,7 @@ def test_a_hundred_large_bodies_at_once(service: ServiceProcess) -> None:
         statuses = list(pool.map(send, range(100)))
     assert set(statuses) <= {422, 503}
     assert 422 in statuses
-    assert service.memory_mb(peak=True) - highest < 400
+    assert service.memory_mb(peak=True) - highest < 200
 
 
 @pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Content-Length: 999999999999"])

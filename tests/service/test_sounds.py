@@ -220,28 +220,35 @@ def test_a_large_body_has_time_in_proportion(monkeypatch: pytest.MonkeyPatch) ->
     assert caught.value.status_code == 408
 
 
-def test_large_bodies_dont_crowd_out_usual_ones() -> None:
-    """Each kind has a budget of its own."""
+def test_few_large_bodies_arrive_at_a_time() -> None:
+    """Four, and three of one client; further ones are refused, and those that arrive are not disturbed."""
 
-    async def scenario() -> tuple[int, int]:
-        bodies_ = Bodies(10, total_bytes=100_000, total_sound_bytes=1_000_000)
-        never = asyncio.get_running_loop().create_future()
+    async def scenario() -> tuple[list[int], int]:
+        bodies_ = Bodies(10)
+        go_on = asyncio.Event()
 
-        async def stuck() -> Message:
-            if not sent:
-                sent.append(1)
-                return {"type": "http.request", "body": b" " * 900_000, "more_body": True}
-            await never
-            raise AssertionError
+        def part(sizes: list[int]) -> Receive:
+            async def receive() -> Message:
+                size = sizes.pop(0)
+                if not sizes:
+                    await go_on.wait()
+                return {"type": "http.request", "body": b" " * size, "more_body": bool(sizes)}
 
-        sent: list[int] = []
-        large = asyncio.create_task(bodies_.read({"headers": []}, stuck, "a", lambda: None))
+            return receive
+
+        async def read(client: str) -> int:
+            try:
+                return len(await bodies_.read({"headers": []}, part([100_000, 200_000]), client, lambda: None))
+            except HTTPException as err:
+                return err.status_code
+
+        reading = [asyncio.create_task(read(client)) for client in "aaaabbc"]
         await asyncio.sleep(0)
-        usual = len(await bodies_.read({"headers": []}, large_body([b" " * 60_000], 0), "b"))
-        other = asyncio.create_task(bodies_.read({"headers": []}, large_body([b" " * 200_000], 0), "b", lambda: None))
-        with pytest.raises(HTTPException) as caught:
-            await large
-        assert len(await other) == 200_000
-        return usual, caught.value.status_code
+        usual = len(await bodies_.read({"headers": []}, large_body([b" " * 60_000], 0), "a"))
+        go_on.set()
+        first = [await task for task in reading]
+        return [*first, await read("a")], usual
 
-    assert asyncio.run(scenario()) == (60_000, 503)
+    sizes, usual = asyncio.run(scenario())
+    assert sizes == [300_000, 300_000, 300_000, 503, 300_000, 503, 503, 300_000]
+    assert usual == 60_000
