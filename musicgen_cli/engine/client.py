@@ -24,7 +24,7 @@ from musicgen_cli.engine.offer import Offer, needs_offer
 from musicgen_cli.engine.outgoing import Outgoing, pack
 from musicgen_cli.engine.responses import (
     JSON_BYTES,
-    BrokenError,
+    broken_error,
     connection_error,
     json_object,
     parse_warnings,
@@ -235,9 +235,8 @@ class RemoteEngine:
                 raise self._proxy.error(self._base.host, err) from err
             raise connection_error(self.url, err) from err
         except httpx.HTTPError as err:
-            raise BrokenError(
-                f"the connection to {self.url} broke before the answer was complete",
-                hint=f"not sent again: the service may still be working on it{_goes_on(request)}",
+            raise broken_error(
+                self.url, f"not sent again: the service may still be working on it{_goes_on(request)}"
             ) from err
 
     async def _poll_progress(self, client: httpx.AsyncClient, job_id: str, listener: ProgressListener) -> None:

@@ -160,6 +160,16 @@ def is_refused(err: Exception) -> bool:
     return isinstance(err, _RefusedError)
 
 
+def broken_error(url: str, hint: str) -> ServiceError:
+    """Return the error for a connection that broke after the request was sent."""
+    return _BrokenError(f"the connection to {url} broke before the answer was complete", hint=hint)
+
+
+def is_broken(err: Exception) -> bool:
+    """Return whether the connection broke after the request was sent."""
+    return isinstance(err, _BrokenError)
+
+
 def is_away(err: Exception) -> bool:
     """Return whether a reverse proxy answered that the service behind it can't be reached, which a restart explains."""
     return isinstance(err, _AwayError)
@@ -189,7 +199,7 @@ class _AwayError(ServiceUnreachableError):
         self.retry_after_s = retry_after_s
 
 
-class BrokenError(ServiceError):
+class _BrokenError(ServiceError):
     """A connection that broke after the request was sent."""
 
 

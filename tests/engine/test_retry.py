@@ -16,7 +16,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
-from musicgen_cli.engine.responses import BrokenError, connection_error
+from musicgen_cli.engine.responses import broken_error, connection_error
 from musicgen_cli.engine.retry import RetryPolicy
 from musicgen_cli.errors import NO_SERVICE_HINT, ServiceBusyError, ServiceError, ServiceUnreachableError
 from tests.support import fakes
@@ -180,5 +180,5 @@ def test_a_service_that_goes_on_is_waited_for(resumes: bool, waits_for_away: boo
     policy = RetryPolicy(60, listener, loopback=False, waits_for_away=waits_for_away, resumes=resumes)
     gone = connection_error("http://x", httpx.ConnectError("refused"))
 
-    assert (policy(BrokenError("the connection broke")) is not False, policy(gone) is not False) == waits
+    assert (policy(broken_error("http://x", "")) is not False, policy(gone) is not False) == waits
     assert len(listener.notes) == sum(waits)
