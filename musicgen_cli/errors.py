@@ -5,10 +5,13 @@ Every failure that the program can explain, with its code, its exit code and its
     ├── UsageError              usage                 2   wrong options, or options that don't go together
     │   ├── NoAudioEncoderError no-audio-encoder      2   the model can't go on from a sound
     │   ├── InvalidValueError   invalid-value         2   a value is out of range or of the wrong form
+    │   ├── NoAudioEncoderError  no-audio-encoder     2   the model can't go on from a sound
+    │   ├── NotOfferedError     not-offered           2   a service can't make what is asked of it
     │   └── InvalidRowsError    invalid-rows          2   rows of a batch are wrong; nothing was made
     ├── NotFoundError           not-found             3
     │   ├── SourceGoneError     source-gone           3   what a take is to be made from was removed
     │   ├── ArtifactNotFoundError  artifact-not-found 3
+    │   ├── SourceGoneError     source-gone           3   what a take is made from isn't in the store any more
     │   ├── JobNotFoundError    job-not-found         3
     │   └── UnknownModelError   unknown-model         3
     ├── AmbiguousIdError        ambiguous-id          3   more than one take or job matches
@@ -93,6 +96,12 @@ class InvalidValueError(UsageError):
     """A value is out of its range or of the wrong form."""
 
     code = "invalid-value"
+
+
+class NotOfferedError(UsageError):
+    """A service doesn't make what is asked of it; nothing was sent."""
+
+    code = "not-offered"
 
 
 class InvalidRowsError(UsageError):

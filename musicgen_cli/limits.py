@@ -62,13 +62,16 @@ OVERLAP = Range(1.0, 25.0, default=12.0, unit="s")  # audiocraft's extend_stride
 SOURCE_LEAST_S, SOURCE_MOST_S = 0.5, 600.0
 SOURCE_LEAST_RATE, SOURCE_MOST_RATE = 4_000, 192_000  # Hz
 SOURCE_MOST_CHANNELS = 8
+SOURCE_SENT_S = 100.0  # of a sound that is sent to a service, which then holds it at the model's rate
 SOURCE_BYTES = 500_000_000  # of the file: ten minutes at 96 kHz in stereo, as 32-bit float, have 461 MB
 
 # The wire.
 DEFAULT_URL = "http://127.0.0.1:2006"
 DEFAULT_PORT = 2006
-REQUEST_BYTES = 64 * 1024  # a larger body gets status 413
+REQUEST_BYTES = 64 * 1024  # a larger body gets status 413, unless it has a sound
+SOUND_REQUEST_BYTES = 8 * 1024 * 1024  # of a body with sounds: 97 s of 32 kHz mono in 16 bits, as base64
 ANSWER_BYTES = 32 * 1024 * 1024  # 30 s of 48 kHz stereo float is 15.4 MB as base64
+ANSWER_BYTES_PER_S = 176_000  # for each second over 30: 32 kHz stereo in 16 bits, as base64 with some more
 DETAIL_CHARS = 500  # at most, of a server's message that is quoted in an error
 TIMEOUT_S = 600.0  # the deadline of one HTTP request, from connecting to the last byte
 MAX_WAIT_S = 120.0  # how long to wait for a busy service, in all

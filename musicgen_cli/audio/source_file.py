@@ -39,12 +39,13 @@ def read_source_file(path: Path) -> bytes:
     return data
 
 
-def check_sound(wav: bytes, name: str) -> float:
+def check_sound(wav: bytes, name: str, longest_s: float = limits.SOURCE_MOST_S) -> float:
     """
     Check a WAV that a take is to be made from.
 
     Args:
         name: What messages call it.
+        longest_s: The most seconds that it may have.
 
     Returns:
         How many seconds at its end are silent.
@@ -56,7 +57,7 @@ def check_sound(wav: bytes, name: str) -> float:
         info = inspect(wav)
     except InvalidWavError as err:
         raise InvalidValueError(f"{name} can't be used: {err}") from err
-    check_bounds(info, name)
+    check_bounds(info, name, longest_s)
     silent_frames = _silent_frames(wav, info)
     if silent_frames == info.frames:
         raise InvalidValueError(f"{name} is silent")

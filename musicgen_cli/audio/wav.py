@@ -153,6 +153,23 @@ def rebuilt(wav: bytes) -> bytes:
     raise InvalidWavError("the WAV has no data chunk")
 
 
+def shortened(wav: bytes, info: WavInfo, frames: int) -> bytes:
+    """
+    Return the beginning of a WAV, in the same sample format; metadata after the samples are left out.
+
+    Args:
+        wav: A WAV for which `inspect` returned `info`.
+        frames: Samples of one channel; a WAV that has no more is returned as it is.
+    """
+    if info.frames <= frames:
+        return wav
+    size = frames * info.channels * info.bits // 8
+    content = bytearray(wav[: info.data_start + size]) + b"\0" * (size % 2)
+    content[info.data_start - 4 : info.data_start] = struct.pack("<I", size)
+    content[4:8] = struct.pack("<I", len(content) - 8)
+    return bytes(content)
+
+
 def with_info(wav: bytes, texts: Mapping[str, str]) -> bytes:
     """
     Append a chunk of metadata. It comes after the samples, so that their offset stays the same.

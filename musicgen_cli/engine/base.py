@@ -34,14 +34,45 @@ class Origin:
     url: str | None = None  # of the service, without user info and query
 
 
+CONTINUE, CONTINUE_OWN, MELODY, LONG, RESUME = "continue", "continue-own", "melody", "long", "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What an engine can do beside a clip of 30 s from text; a service reports it."""
+
+    # CONTINUE: go on from any sound; CONTINUE_OWN: from clips that its model made, which it makes again by their
+    # recipe; MELODY: follow a tune; LONG: make clips of several windows; RESUME: go on with one that was cut off.
+    features: frozenset[str] = frozenset()
+    sample_rate: int = limits.SAMPLE_RATE  # Hz
+    channels: int = limits.CHANNELS
+
+    @property
+    def takes_sounds(self) -> bool:
+        """Whether it can make something from a sound."""
+        return bool(self.features & {CONTINUE, MELODY})
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """What a clip is made from beside its request."""
 
     continue_wav: bytes | None = None  # a sound file that the clip begins with, and the new sound goes on from
+    continue_offset_s: int = 0  # seconds of that sound that came before the file's first sample
+    continue_sha256: str | None = None  # of that sound's file, in its place where there is a recipe
     recipe: Recipe | None = None  # how that sound was made, for models that can't listen to it
     melody_wav: bytes | None = None  # a sound file whose tune the new sound follows
     overlap: float = limits.OVERLAP.default  # seconds; of a clip that takes several windows of the model
+
+    @property
+    def is_continuation(self) -> bool:
+        """Whether the clip goes on from a sound."""
+        return self.continue_wav is not None or self.continue_sha256 is not None
+
+    @property
+    def sound_bytes(self) -> int:
+        """The size of the sounds in it."""
+        return sum(len(wav) for wav in (self.continue_wav, self.melody_wav) if wav is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +130,13 @@ class ProgressListener(Protocol):
             channels: 1 or 2.
         """
 
+    def pause(self) -> None:
+        """
+        Return when the next window of a clip may begin.
+
+        It is called between two windows, when nothing of the clip is in the decoder: a service may let others go first.
+        """
+
 
 class NullListener:
     """A listener that ignores everything; a base class for those that need only some of the methods."""
@@ -111,6 +149,9 @@ class NullListener:
 
     def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
         """Ignore samples."""
+
+    def pause(self) -> None:
+        """Go on at once."""
 
 
 class LogListener(NullListener):
@@ -129,6 +170,10 @@ class Engine(Protocol):
 
     origin: Origin  # what is known about it before the first clip
     slots: int  # clips that are generated at the same time; further calls wait
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it can do, as far as is known before it is asked to."""
 
     def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         """

@@ -19,9 +19,21 @@ from musicgen_cli import limits, network
 from musicgen_cli._version import __version__
 from musicgen_cli.audio.wav import is_silent
 from musicgen_cli.contract import Answer, GenerateRequest, read_answer
-from musicgen_cli.engine.base import NO_INPUTS, REPRODUCIBILITY, Clip, Inputs, Origin, ProgressListener
+from musicgen_cli.engine.base import (
+    NO_INPUTS,
+    REPRODUCIBILITY,
+    RESUME,
+    Abilities,
+    Clip,
+    Inputs,
+    Origin,
+    ProgressListener,
+)
+from musicgen_cli.engine.offer import Offer, needs_offer
+from musicgen_cli.engine.outgoing import Outgoing, pack
 from musicgen_cli.engine.responses import (
     JSON_BYTES,
+    broken_error,
     connection_error,
     json_object,
     parse_warnings,
@@ -71,6 +83,7 @@ class RemoteEngine:
         self.url = str(self._base.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
         self.origin = Origin("http", url=self.url)
         self.slots = 1  # the service doesn't say how many requests it runs at once
+        self.abilities = Abilities()  # it is asked when a request needs more
         self._proxy = network.proxy_for(self._base)
         # Loading the certificates takes longer than a request; without TLS there is nothing to verify.
         self._tls = network.tls_context() if self._base.scheme == "https" else False
@@ -87,27 +100,32 @@ class RemoteEngine:
 
     def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         """
-        Send the request and wait for its clip.
+        Send the request and wait for its clip. What not every service can make, the service is asked about first.
 
         Raises:
+            NotOfferedError: The service makes no clips of this length, or from such sounds; nothing was sent.
+            InvalidValueError: The sounds are too large to be sent, or not sounds.
             ServiceUnreachableError: No connection could be made.
             ServiceBusyError: The service was still busy when `max_wait_s` was spent.
             OutOfTimeError: The deadline passed; the service may still be working on the request.
             ServiceError: An error status, or a connection that broke.
             BadAnswerError: An answer that does not follow the contract.
         """
-        if inputs != NO_INPUTS:
-            raise UsageError(f"{self.url} can't make music from a sound", hint="`--local` can")
         started = time.monotonic()
         warnings: list[str] = []
+        outgoing = self._pack(request, inputs, listener)
 
         async def send() -> Answer:
             body = await self._exchange(
-                "POST", "predict", timeout_s=self._timeout_s, request=request, listener=listener, warnings=warnings
+                *("POST", "predict"),
+                timeout_s=self._timeout_s,
+                outgoing=outgoing,
+                listener=listener,
+                warnings=warnings,
             )
-            return read_answer(body, request)
+            return outgoing.complete(read_answer(body, request))
 
-        answer = asyncio.run(self._retry(send, listener, waits_for_away=self._waits_for_away))
+        answer = asyncio.run(self._retry(send, listener, waits_for_away=self._waits_for_away, resumes=outgoing.resumes))
         return self._clip(request, answer, warnings, time.monotonic() - started)
 
     def model(self, listener: ProgressListener, *, waits_for_away: bool = True) -> str | None:
@@ -121,18 +139,29 @@ class RemoteEngine:
         Raises:
             MusicgenError: As `generate`.
         """
+        model = self._ask(listener, waits_for_away=waits_for_away).get("model")
+        return model if isinstance(model, str) and model else None
+
+    def _pack(self, request: GenerateRequest, inputs: Inputs, listener: ProgressListener) -> Outgoing:
+        """Decide what is sent of the sounds; what not every service can serve, this one is asked about first."""
+        if not needs_offer(request, inputs):
+            return Outgoing(request)
+        offer = Offer.of(self._ask(listener, waits_for_away=self._waits_for_away))
+        offer.check(request, inputs)
+        return replace(pack(request, inputs, offer.abilities), resumes=RESUME in offer.abilities.features)
+
+    def _ask(self, listener: ProgressListener, *, waits_for_away: bool) -> dict[str, object]:
+        """Return the service's health report, waiting as for a clip; an empty one if it has no health check."""
 
         async def ask() -> bytes:
             return await self._exchange("GET", "health", timeout_s=_HEALTH_S)
 
         try:
-            body = asyncio.run(self._retry(ask, listener, waits_for_away=waits_for_away))
+            return json_object(asyncio.run(self._retry(ask, listener, waits_for_away=waits_for_away)))
         except ServiceError as err:
-            if status_of(err) in {404, 405}:  # it has no health check
-                return None
+            if status_of(err) in {404, 405}:
+                return {}
             raise
-        model = json_object(body).get("model")
-        return model if isinstance(model, str) and model else None
 
     def health(self, timeout_s: float = 3.0) -> dict[str, object]:
         """
@@ -146,11 +175,19 @@ class RemoteEngine:
     def close(self) -> None:
         """Do nothing: no connection is kept between requests."""
 
-    async def _retry(self, send: Callable[[], Awaitable[T]], listener: ProgressListener, *, waits_for_away: bool) -> T:
+    async def _retry(
+        self,
+        send: Callable[[], Awaitable[T]],
+        listener: ProgressListener,
+        *,
+        waits_for_away: bool,
+        resumes: bool = False,
+    ) -> T:
         loopback = network.is_loopback(self._base.host)
-        return await retry(
-            send, RetryPolicy(self._max_wait_s, listener, loopback=loopback, waits_for_away=waits_for_away)
+        policy = RetryPolicy(
+            self._max_wait_s, listener, loopback=loopback, waits_for_away=waits_for_away, resumes=resumes
         )
+        return await retry(send, policy)
 
     async def _exchange(
         self,
@@ -158,7 +195,7 @@ class RemoteEngine:
         path: str,
         *,
         timeout_s: float,
-        request: GenerateRequest | None = None,
+        outgoing: Outgoing | None = None,
         listener: ProgressListener | None = None,
         warnings: list[str] | None = None,
     ) -> bytes:
@@ -166,13 +203,13 @@ class RemoteEngine:
         Send one request under one deadline and return the body of a 200.
 
         Args:
-            request: Sent as JSON.
-            listener: Receives the progress of `request` meanwhile, if that has a `client_job_id`.
+            outgoing: Sent as JSON.
+            listener: Receives the progress of the request meanwhile, if that has a `client_job_id`.
             warnings: Filled with those of a 200's header.
         """
-        content = None if request is None else request.model_dump_json().encode()
-        headers = dict(self._headers)
-        if content is not None:
+        request, content, answer_bytes, headers = None, None, limits.ANSWER_BYTES, dict(self._headers)
+        if outgoing is not None:
+            request, content, answer_bytes = outgoing.request, outgoing.body, outgoing.answer_bytes
             headers |= {"Content-Type": "application/json", "X-Deadline-S": number(timeout_s)}
 
         async def send(client: httpx.AsyncClient) -> bytes:
@@ -181,7 +218,7 @@ class RemoteEngine:
                     raise await status_error(response, request, self._proxy)
                 if warnings is not None:
                     warnings[:] = parse_warnings(response.headers.get_list("warning"))
-                return await read_body(response, limits.ANSWER_BYTES)
+                return await read_body(response, answer_bytes)
 
         try:
             async with (
@@ -200,16 +237,15 @@ class RemoteEngine:
         except TimeoutError as err:
             raise OutOfTimeError(
                 f"no answer from {self.url} within {number(timeout_s)} s",
-                hint="the service may still be working on it; `--timeout` allows more time",
+                hint=f"the service may still be working on it; `--timeout` allows more time{_goes_on(request)}",
             ) from err
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as err:
             if self._proxy is not None:
                 raise self._proxy.error(self._base.host, err) from err
             raise connection_error(self.url, err) from err
         except httpx.HTTPError as err:
-            raise ServiceError(
-                f"the connection to {self.url} broke before the answer was complete",
-                hint="not sent again: the service may still be working on it",
+            raise broken_error(
+                self.url, f"not sent again: the service may still be working on it{_goes_on(request)}"
             ) from err
 
     async def _poll_progress(self, client: httpx.AsyncClient, job_id: str, listener: ProgressListener) -> None:
@@ -243,8 +279,8 @@ class RemoteEngine:
         honoured = request.seed is not None and answer.seed == request.seed
         extra = {
             name: value
-            for name in REPRODUCIBILITY
-            if isinstance(value := answer.metadata.get(name), str | int) and len(str(value)) <= 128
+            for name in (*REPRODUCIBILITY, "context_s", "windows", "overlap")
+            if isinstance(value := answer.metadata.get(name), str | int | float) and len(str(value)) <= 128
         }
         return Clip(
             wav=answer.wav,
@@ -262,6 +298,13 @@ class RemoteEngine:
             extra=extra,
             warnings=(*warnings, *_warnings(answer, says_clamped=bool(warnings))),
         )
+
+
+def _goes_on(request: GenerateRequest | None) -> str:
+    """Return the end of a hint: how to use what a service has made of a long clip before it was cut off."""
+    if request is None or request.duration <= limits.CONTEXT_S or request.seed is None:
+        return ""
+    return f"; the same again with `--seed {request.seed}` goes on from the last window that it has finished"
 
 
 async def _alongside(main: Coroutine[Any, Any, T], side: Coroutine[Any, Any, None]) -> T:

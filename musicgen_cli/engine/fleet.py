@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import NO_INPUTS, Clip, Engine, Inputs, Origin, ProgressListener
-from musicgen_cli.errors import NO_SERVICE_HINT, NoServiceError, ServiceError, ServiceUnreachableError
+from musicgen_cli.engine.base import NO_INPUTS, Abilities, Clip, Engine, Inputs, Origin, ProgressListener
+from musicgen_cli.errors import NO_SERVICE_HINT, NoServiceError, NotOfferedError, ServiceError, ServiceUnreachableError
 from musicgen_cli.limits import BACKOFF_FIRST_S, BACKOFF_MOST_S
 from musicgen_cli.text import number
 
@@ -47,6 +47,7 @@ class Fleet:
         """
         self.origin = Origin("http", model=model)
         self.slots = sum(engine.slots for engine in engines)
+        self.abilities = Abilities()  # its members are asked when a request needs more
         self._members = [_Member(engine) for engine in engines]
         self._max_outage_s = max_outage_s
         self._warn = warn
@@ -59,15 +60,21 @@ class Fleet:
 
         Raises:
             NoServiceError: All services have been down for `max_outage_s`.
+            NotOfferedError: None of the services can make such a clip, but for those that have been down as long.
             ServiceError: The service has another model than the fleet.
             MusicgenError: What the service's own engine raises.
         """
+        unable: dict[int, NotOfferedError] = {}  # by number, the members that can't serve this request
         while True:
-            member = self._acquire()
+            member = self._acquire(unable)
             try:
                 clip = member.engine.generate(request, listener, inputs)
             except ServiceUnreachableError as err:
                 self._release(member, err)
+                continue
+            except NotOfferedError as err:
+                self._release(member)
+                unable[self._members.index(member)] = err
                 continue
             except BaseException:
                 self._release(member)
@@ -92,13 +99,22 @@ class Fleet:
         for member in self._members:
             member.engine.close()
 
-    def _acquire(self) -> _Member:
-        """Choose the service for the next request, waiting while all are down."""
+    def _acquire(self, unable: Mapping[int, NotOfferedError]) -> _Member:
+        """
+        Choose the service for the next request, waiting while all are down.
+
+        Args:
+            unable: Why services can't serve this request, by their number.
+        """
+        started = time.monotonic()
         with self._changed:
             while True:
                 now = time.monotonic()
+                able = [member for number, member in enumerate(self._members) if number not in unable]
+                if not able or (unable and now - started >= self._max_outage_s):
+                    raise next(iter(unable.values()))
                 # One request at a time finds out whether a service is still down.
-                ready = [m for m in self._members if not m.backoff_s or (m.retry_at <= now and not m.running)]
+                ready = [m for m in able if not m.backoff_s or (m.retry_at <= now and not m.running)]
                 if ready:
                     member = min(ready, key=lambda m: (m.running, m.backoff_s))
                     member.running += 1
@@ -108,7 +124,7 @@ class Fleet:
                         f"no musicgen service could be reached for {number(self._max_outage_s)} s",
                         hint=f"{NO_SERVICE_HINT}; the same command again makes what is missing",
                     )
-                self._changed.wait(max(0.05, min(m.retry_at for m in self._members) - now))
+                self._changed.wait(max(0.05, min(m.retry_at for m in able) - now))
 
     def _release(self, member: _Member, err: ServiceUnreachableError | None = None) -> None:
         """Record that a request of a service has ended; `err` if the service could not be reached."""

@@ -6,6 +6,7 @@ A backend subclasses `LocalEngine` and brings a `Model` and a `Scheduler` over i
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 import time
@@ -24,7 +25,18 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import hardware
-from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
+from musicgen_cli.engine.base import (
+    CONTINUE,
+    CONTINUE_OWN,
+    LONG,
+    NO_INPUTS,
+    RESUME,
+    Abilities,
+    Clip,
+    Inputs,
+    Origin,
+    ProgressListener,
+)
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray, num_frames, num_samples
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
@@ -35,6 +47,7 @@ from musicgen_cli.engine.decoding.windows import Window
 from musicgen_cli.engine.stages import SharedProgress, Stage, plan_stages
 from musicgen_cli.engine.take import TakeInProgress, context_samples
 from musicgen_cli.engine.tokenizer import explained, load_tokenizer
+from musicgen_cli.engine.unfinished import UnfinishedClips, key_of
 from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
 from musicgen_cli.errors import CheckpointError
 
@@ -63,6 +76,7 @@ class LocalEngine(Generic[Conditioning]):
     model: Model[Conditioning]
     sound_encoder: SoundEncoder
     shape: Shape
+    unfinished: UnfinishedClips | None = None  # where codes of long clips are kept meanwhile; None: nowhere
     _scheduler: Scheduler[Conditioning]
 
     def __init__(self, checkpoint: Checkpoint, origin: Origin) -> None:
@@ -98,7 +112,7 @@ class LocalEngine(Generic[Conditioning]):
         started = time.perf_counter()
         seed = secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed
         request = request.model_copy(update={"seed": seed})
-        can_encode = inputs.continue_wav is not None and self.sound_encoder.is_available
+        can_encode = inputs.is_continuation and self.sound_encoder.is_available
         stages = plan_stages(self._checkpoint, self.shape, request, inputs, can_encode=can_encode)
         if len(stages) > 1:
             listener.note(f"{self._checkpoint.name} makes the sound again that it goes on from")
@@ -126,33 +140,52 @@ class LocalEngine(Generic[Conditioning]):
             warnings=(*warnings, *self._length(request.prompt), *self._unknown_words(request.prompt)),
         )
 
+    @property
+    def abilities(self) -> Abilities:
+        """
+        What the model can do.
+
+        Raises:
+            CheckpointError, ModelAbsentError: Its weights can't be read.
+        """
+        own = CONTINUE if self.sound_encoder.is_available else CONTINUE_OWN
+        kept = {RESUME} if self.unfinished is not None else set()
+        return Abilities(frozenset({own, LONG, *kept}), self.shape.codec.rate, self.shape.decoder.channels)
+
     def _make(self, stages: list[Stage], listener: ProgressListener) -> tuple[bytes, tuple[str, ...]]:
         """Make a clip, and before it what it goes on from if that has to be made again; return its WAV and warnings."""
         decoder, codec = self.shape.decoder, self.shape.codec
         steps = [stage.plan.steps(decoder.codebooks, decoder.channels) for stage in stages]
         codes: IntArray | None = None
         content, warnings = b"", tuple[str, ...]()
+        keys = [self._key(stage) for stage in stages] if self.unfinished and _takes_turns(stages) else []
         for i, stage in enumerate(stages):
+            if i:
+                listener.pause()
             source = stage.source
             if source is not None:
                 codes = self.sound_encoder.encode(context_samples(stage.plan, source, self.shape))
             elif i:
-                if i == len(stages) - 1 and content != stage.inputs.continue_wav:
+                if i == len(stages) - 1 and not _is_source(content, stage.inputs):
                     raise refusal(self._checkpoint, "this one came out different when it was made again")
                 source = read_source(content, rate=codec.rate, channels=decoder.channels)
             take = TakeInProgress(
                 *(stage.plan, source, self.shape, self.model.audio_stream()), SharedProgress(listener, steps, i)
             )
-            codes = self._decode(stage, take, codes)
+            codes = self._decode(stage, take, codes, keys[i] if keys else None)
             content, warnings = take.end()
+        if self.unfinished is not None:
+            for key in keys:
+                self.unfinished.remove(key)
         return content, warnings
 
-    def _decode(self, stage: Stage, take: TakeInProgress, codes: IntArray | None) -> IntArray:
+    def _decode(self, stage: Stage, take: TakeInProgress, codes: IntArray | None, key: str | None) -> IntArray:
         """
         Decode the windows of one stage.
 
         Args:
             codes: Those that end where the stage begins, shape ``(codebooks, frames)``; None for none.
+            key: Under which its codes are kept until the clip is finished; None if they aren't.
 
         Returns:
             The codes of its context, then the new ones, shape ``(codebooks, frames)``.
@@ -164,12 +197,34 @@ class LocalEngine(Generic[Conditioning]):
         made = np.empty((self.shape.decoder.codebooks, 0), np.int64)
         if codes is not None:
             made = codes[:, codes.shape[1] - known :]
-        for window in stage.plan.windows:
+        if (kept := self._kept(stage, key)) is not None:
+            made = np.concatenate([made, kept], axis=1)
+            seconds = round(kept.shape[1] * self.shape.codec.hop / self.shape.codec.rate)
+            take.note(f"{seconds} s of it were made before, by a try that was cut off")
+        for index, window in enumerate(stage.plan.windows):
+            if index:
+                take.pause()
+            if window.end <= made.shape[1] and kept is not None:
+                take.restore(window, made[:, window.start : window.end])
+                continue
             given = made[:, window.start : window.start + window.given] if window.given else None
             sequence = take.new_sequence(window, sampling, given)
             new = self._scheduler.run(sequence, conditioning, partial(_advance, take, window, sequence))
             made = np.concatenate([made[:, : window.start], new], axis=1)
+            if key is not None and self.unfinished is not None:
+                self.unfinished.save(key, made[:, known:])
         return made
+
+    def _key(self, stage: Stage) -> str:
+        return key_of(self.origin, self._checkpoint.digest, stage.request, stage.inputs)
+
+    def _kept(self, stage: Stage, key: str | None) -> IntArray | None:
+        """Return the new codes of a stage that were made before, shape ``(codebooks, frames)``; None for none."""
+        if key is None or self.unfinished is None:
+            return None
+        decoder, plan = self.shape.decoder, stage.plan
+        ends = {window.end - plan.context for window in plan.windows}
+        return self.unfinished.load(key, codebooks=decoder.codebooks, vocab=decoder.vocab, ends=ends)
 
     def tokenize(self, prompt: str) -> list[int]:
         """
@@ -214,6 +269,18 @@ class LocalEngine(Generic[Conditioning]):
                 if len(self._prompts) > _CACHED_PROMPTS:
                     self._prompts.popitem(last=False)
             return self._prompts[prompt]
+
+
+def _takes_turns(stages: list[Stage]) -> bool:
+    """Tell whether a clip is made in several sequences."""
+    return len(stages) > 1 or len(stages[0].plan.windows) > 1
+
+
+def _is_source(wav: bytes, inputs: Inputs) -> bool:
+    """Tell whether a sound that was made again is what a clip goes on from."""
+    if inputs.continue_wav is not None:
+        return wav == inputs.continue_wav
+    return hashlib.sha256(wav).hexdigest() == inputs.continue_sha256
 
 
 def _advance(take: TakeInProgress, window: Window, sequence: Sequence, _done: int, _total: int) -> None:

@@ -178,17 +178,27 @@ def open_local(
     backend = backend_of(engine, device, precision)
     options = LoadOptions(device or "auto", precision, slots, clips, threads)
     if engine is not None:
-        return backend.load(model, options, note)
+        return _keeping_codes(backend.load(model, options, note))
     with needs("local"):
         from musicgen_cli.checkpoint.checkpoint import find_checkpoint
     default = default_backend(find_checkpoint(model, models_dir(), cache_dir()), precision)
     if default is backend and precision != "fp32":
         _note_absent_library(note)
     try:
-        return default.load(model, options, note)
+        return _keeping_codes(default.load(model, options, note))
     except NativeUnsuitedError as err:
         note(f"{err}; ONNX Runtime makes its takes instead")
-        return backend.load(model, options, note)
+        return _keeping_codes(backend.load(model, options, note))
+
+
+def _keeping_codes(engine: Engine) -> Engine:
+    """Have an engine keep what it has made of long clips in the cache, so that it is not lost with its process."""
+    from musicgen_cli.engine.local import LocalEngine
+    from musicgen_cli.engine.unfinished import UnfinishedClips
+
+    if isinstance(engine, LocalEngine) and cache_dir().is_absolute():  # it is not if there is no home directory
+        engine.unfinished = UnfinishedClips(cache_dir() / "unfinished")
+    return engine
 
 
 def default_backend(checkpoint: Checkpoint, precision: str | None) -> Backend:

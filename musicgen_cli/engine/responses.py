@@ -33,6 +33,7 @@ JSON_BYTES = 64 * 1024  # at most, for the body of an error, a health check or a
 # 504 means two things: a service that answers requests says that it was too slow, with a detail, and a reverse proxy
 # that the service doesn't answer at all.
 _BUSY = frozenset({429, 503, 504})
+_MISSED_DEADLINE = re.compile("the answer would take about .* s, the deadline is ")  # our own service's words
 _AWAY_HINTS = {
     504: "if the service is up, it is slower than the proxy waits: nginx's proxy_read_timeout; else start it, or wait "
     "longer: `--max-wait`"
@@ -101,6 +102,8 @@ async def status_error(
     is_away = status == httpx.codes.BAD_GATEWAY or (status == httpx.codes.GATEWAY_TIMEOUT and detail is None)
     if status in _BUSY and not is_away:
         message = f"{who} is busy ({status}{f': {detail}' if detail else ''})"
+        if detail is not None and _MISSED_DEADLINE.match(detail):
+            hint = "`--timeout` allows more time"
         return _BusyStatusError(message, _parse_retry_after(response.headers.get("retry-after")), hint=hint)
     reason = detail or response.reason_phrase
     message = f"{who} answered {status}" + (f": {reason}" if reason else "")
@@ -157,6 +160,16 @@ def is_refused(err: Exception) -> bool:
     return isinstance(err, _RefusedError)
 
 
+def broken_error(url: str, hint: str) -> ServiceError:
+    """Return the error for a connection that broke after the request was sent."""
+    return _BrokenError(f"the connection to {url} broke before the answer was complete", hint=hint)
+
+
+def is_broken(err: Exception) -> bool:
+    """Return whether the connection broke after the request was sent."""
+    return isinstance(err, _BrokenError)
+
+
 def is_away(err: Exception) -> bool:
     """Return whether a reverse proxy answered that the service behind it can't be reached, which a restart explains."""
     return isinstance(err, _AwayError)
@@ -184,6 +197,10 @@ class _AwayError(ServiceUnreachableError):
     def __init__(self, message: str, retry_after_s: float | None, *, hint: str | None) -> None:
         super().__init__(message, hint=hint or "start the service behind that proxy, or wait longer: `--max-wait`")
         self.retry_after_s = retry_after_s
+
+
+class _BrokenError(ServiceError):
+    """A connection that broke after the request was sent."""
 
 
 class _RefusedError(ServiceUnreachableError):

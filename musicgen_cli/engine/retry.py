@@ -11,7 +11,7 @@ import stamina
 
 from musicgen_cli import limits
 from musicgen_cli.engine.base import ProgressListener
-from musicgen_cli.engine.responses import is_away, is_refused, retry_after_s
+from musicgen_cli.engine.responses import is_away, is_broken, is_refused, retry_after_s
 from musicgen_cli.errors import ServiceBusyError
 
 T = TypeVar("T")
@@ -43,10 +43,19 @@ class RetryPolicy:
     A busy service is waited for: as long as its Retry-After says, else with jittered exponential backoff. So is one
     that a reverse proxy can't reach, for it may be restarting. A refused connection to loopback is tried again for
     `limits.STARTING_S`, because the service may be starting. Every other failure is final: after a broken connection or
-    a time-out the service may still be working on the request.
+    a time-out the service may still be working on the request. A service that says that it goes on with what was cut
+    off has stopped working on it, and is waited for, as it may be restarting.
     """
 
-    def __init__(self, max_wait_s: float, listener: ProgressListener, *, loopback: bool, waits_for_away: bool) -> None:
+    def __init__(
+        self,
+        max_wait_s: float,
+        listener: ProgressListener,
+        *,
+        loopback: bool,
+        waits_for_away: bool,
+        resumes: bool = False,
+    ) -> None:
         """
         Start with all of the waiting time left.
 
@@ -55,7 +64,9 @@ class RetryPolicy:
             listener: Is notified of each of them.
             loopback: Whether the service is on this machine.
             waits_for_away: Whether one that a reverse proxy can't reach is waited for.
+            resumes: Whether the service goes on with what was cut off.
         """
+        self._resumes = resumes
         self._left_s = max_wait_s
         self._listener = listener
         self._starting_s = limits.STARTING_S if loopback else 0.0
@@ -65,6 +76,8 @@ class RetryPolicy:
     def __call__(self, err: Exception) -> float | bool:
         """Return the seconds to wait before the next attempt, or False to give up."""
         if isinstance(err, ServiceBusyError) or (self._waits_for_away and is_away(err)):
+            return self._wait(err)
+        if self._resumes and (is_broken(err) or (self._waits_for_away and is_refused(err))):
             return self._wait(err)
         if is_refused(err) and self._starting_s > 0:
             self._starting_s -= _STARTING_WAIT_S

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from musicgen_cli import limits
 from musicgen_cli.audio.source import Source, read_source
 from musicgen_cli.checkpoint.audio_encoder import refusal
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
@@ -17,6 +18,8 @@ from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Inputs, NullListener, ProgressListener, Recipe
 from musicgen_cli.engine.take import Beginning, TakePlan, plan_take
+from musicgen_cli.errors import InvalidValueError
+from musicgen_cli.text import number
 
 _MOST_STAGES = 64  # a chain of continuations that has more is not made again
 
@@ -45,22 +48,52 @@ def plan_stages(
         InvalidValueError: A duration or an input is out of range or can't be used.
         NoAudioEncoderError: The model can neither encode the sound nor make it again.
     """
-    if inputs.continue_wav is None:
+    if not inputs.is_continuation:
         return [Stage(request, inputs, plan_take(shape, request.duration, inputs.overlap, None))]
-    source = read_source(inputs.continue_wav, rate=shape.codec.rate, channels=shape.decoder.channels)
+    source = None
+    if inputs.continue_wav is not None:
+        source = read_source(inputs.continue_wav, rate=shape.codec.rate, channels=shape.decoder.channels)
     if can_encode:
-        beginning = Beginning(source.frames, source.frames // shape.codec.hop)
+        if source is None:
+            raise InvalidValueError(f"{checkpoint.name} goes on from the sound itself, which is missing")
+        beginning = _beginning(source, inputs.continue_offset_s, shape)
         plan = plan_take(shape, request.duration, inputs.overlap, beginning)
         return [Stage(request, inputs, plan, source)]
+    if inputs.continue_offset_s:
+        raise refusal(checkpoint, "of this one there is only the end")
     stages: list[Stage] = []
     last: Beginning | None = None
     for step in [*_chain(inputs.recipe, checkpoint), Recipe(request, inputs)]:
         plan = plan_take(shape, step.request.duration, step.inputs.overlap, last)
         stages.append(Stage(step.request, step.inputs, plan))
         last = plan.as_beginning(shape.codec.hop)
-    if stages[-2].plan.all_samples != source.frames:
+    if source is not None and stages[-2].plan.all_samples != source.frames:
         raise refusal(checkpoint, "this one isn't what its recipe makes")
+    if (seconds := stages[-2].plan.all_samples / shape.codec.rate) > limits.SOURCE_MOST_S:
+        raise InvalidValueError(f"the sound has {_too_long(seconds)}")
     return stages
+
+
+def _beginning(source: Source, offset_s: int, shape: Shape) -> Beginning:
+    """
+    Return a sound as what a clip goes on from.
+
+    Args:
+        offset_s: Seconds of the sound before what there is of it.
+
+    Raises:
+        InvalidValueError: It is too long, or what is missing doesn't end where a frame does.
+    """
+    codec = shape.codec
+    if (seconds := offset_s + source.frames / codec.rate) > limits.SOURCE_MOST_S:
+        raise InvalidValueError(f"the sound has {_too_long(seconds)}")
+    if offset_s * codec.rate % codec.hop:
+        raise InvalidValueError(f"the part of a sound that is left out must be whole frames, got {offset_s} s")
+    return Beginning(source.frames, source.frames // codec.hop, missing=offset_s * codec.rate // codec.hop)
+
+
+def _too_long(seconds: float) -> str:
+    return f"{number(round(seconds, 3))} s, at most {number(limits.SOURCE_MOST_S)} s can be used"
 
 
 class SharedProgress(NullListener):
@@ -90,6 +123,10 @@ class SharedProgress(NullListener):
         """Pass on samples of the clip itself."""
         if self._is_last:
             self._listener.sound(pcm, sample_rate, channels)
+
+    def pause(self) -> None:
+        """Let others go first."""
+        self._listener.pause()
 
 
 def _chain(recipe: Recipe | None, checkpoint: Checkpoint) -> list[Recipe]:

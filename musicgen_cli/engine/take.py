@@ -41,6 +41,7 @@ class Beginning:
     samples: int  # of one channel
     frames: int  # whose codes are or will be known, the last ones of the sound
     overhang: int = 0  # samples by which the last code's sound is longer than the sound; less than a frame
+    missing: int = 0  # frames of the sound before these, which aren't there
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,8 @@ class TakeInProgress:
         before = 0
         if beginning := self._plan.beginning:
             # Counted from the start of the source, so that going on with its seed uses none of its random numbers.
-            before = (beginning.samples + beginning.overhang) // self._shape.codec.hop - self._plan.context
+            known = (beginning.samples + beginning.overhang) // self._shape.codec.hop
+            before = beginning.missing + known - self._plan.context
         return Sequence(
             self._pattern(window),
             sampling,
@@ -168,18 +170,38 @@ class TakeInProgress:
 
     def advance(self, window: Window, sequence: Sequence) -> None:
         """Report the steps of a sequence, and decode the codes that are new."""
-        done = self._steps_before + max(0, sequence.position - window.given)
-        if done > self._done:
-            self._done = done
-            self._listener.step(done, self._total)
-        if sequence.done:
-            self._steps_before = done
-        self._record(self._stream.push(sequence.codes[:, self._stream.frames - window.start :]))
+        self._advance(window, max(0, sequence.position - window.given), sequence.codes, is_done=sequence.done)
+
+    def restore(self, window: Window, codes: IntArray) -> None:
+        """
+        Take the codes of a window that were made before.
+
+        Args:
+            codes: All of them, shape ``(codebooks, window.frames)``.
+        """
+        self._advance(window, self._pattern(window).steps - window.given, codes, is_done=True)
+
+    def note(self, text: str) -> None:
+        """Pass on a line for the user."""
+        self._listener.note(text)
+
+    def pause(self) -> None:
+        """Let others go first, between two windows."""
+        self._listener.pause()
 
     def end(self) -> tuple[bytes, tuple[str, ...]]:
         """Decode the rest, and return the WAV and its warnings."""
         self._record(self._stream.end())
         return self._recording.wav()
+
+    def _advance(self, window: Window, steps: int, codes: IntArray, *, is_done: bool) -> None:
+        done = self._steps_before + steps
+        if done > self._done:
+            self._done = done
+            self._listener.step(done, self._total)
+        if is_done:
+            self._steps_before = done
+        self._record(self._stream.push(codes[:, self._stream.frames - window.start :]))
 
     def _record(self, samples: FloatArray) -> None:
         if self._seam:

@@ -8,19 +8,23 @@ them and generates clips on all of them at the same time.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from musicgen_cli import limits
-from musicgen_cli.engine.base import Clip, Engine
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.engine.base import NO_INPUTS, Abilities, Clip, Engine
 from musicgen_cli.service.callers import Caller
+from musicgen_cli.service.estimate import seconds_to_answer
 from musicgen_cli.service.fairness import Demand, FairOrder, job_to_evict, slots_per_client
 from musicgen_cli.service.job import Job, JobCancelledError
+from musicgen_cli.service.refusal import RefusedError
+from musicgen_cli.service.sound_budget import SoundBudget
 from musicgen_cli.service.throughput import Throughput
 from musicgen_cli.text import number
 
@@ -31,20 +35,12 @@ _LOADING_RETRY_S = 2.0
 _STOPPING_RETRY_S = 5.0  # about as long as a restart takes
 
 
-class RefusedError(Exception):
-    """A request that is not accepted now: an HTTP status, and a Retry-After in whole seconds, 1-60."""
-
-    def __init__(self, status: int, detail: str, retry_after_s: float) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.retry_after_s = math.ceil(min(max(retry_after_s, 1), limits.RETRY_AFTER_S.high))
-
-
 class AdmissionQueue:
     """
     A bounded, fair queue in front of an engine.
 
     As many jobs run as the engine has slots, and at most `limit` wait. `FairOrder` decides which of them starts next.
+    Between two windows of a long clip its job waits again, so that those of others needn't wait for its end.
     """
 
     def __init__(self, make_engine: Callable[[], Engine], *, limit: int = limits.QUEUE) -> None:
@@ -58,6 +54,7 @@ class AdmissionQueue:
         self.limit = limit
         self.engine: Engine | None = None
         self.slots = 1  # the engine's, once it is loaded
+        self.abilities = Abilities()  # the same
         self.throughput = Throughput()
         self._make_engine = make_engine
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
@@ -67,7 +64,9 @@ class AdmissionQueue:
         self._demand = Demand()
         self._draining = False
         self._jobs: dict[Job, asyncio.Task[Clip]] = {}  # waiting and running, in order of arrival
+        self.sounds = SoundBudget(self._jobs, self.throughput)
         self._waiting: dict[Job, asyncio.Future[None]] = {}  # by job, the future that starts it
+        self._measured: dict[Job, float] = {}  # by running job, what `Throughput.begin` returned
         self._evicted: dict[Job, RefusedError] = {}  # jobs that waited and must leave, and why
         self._finished: dict[tuple[Caller, str], Job] = {}  # by caller and client_job_id, the oldest first
         self._finished_steps = 0
@@ -79,10 +78,17 @@ class AdmissionQueue:
         Raises:
             Exception: Whatever `make_engine` raised.
         """
-        engine = await self._run_in_thread(self._make_engine)
+
+        def load() -> Engine:
+            engine = self._make_engine()
+            self.abilities = engine.abilities
+            return engine
+
+        engine = await self._run_in_thread(load)
         self.slots = engine.slots
         self._threads.shutdown(wait=False)
-        self._threads = ThreadPoolExecutor(max_workers=engine.slots, thread_name_prefix="engine")
+        # A job that waits between two windows keeps its thread.
+        self._threads = ThreadPoolExecutor(max_workers=engine.slots + self.limit, thread_name_prefix="engine")
         self.engine = engine
 
     @property
@@ -107,6 +113,20 @@ class AdmissionQueue:
         if self.engine is None:
             raise RefusedError(503, "the model is being loaded", _LOADING_RETRY_S)
         return self.engine
+
+    def check_room(self, caller: Caller) -> None:
+        """
+        Check that a request with a sound would be accepted now, before its body is read.
+
+        Raises:
+            RefusedError: It would not: as `run`, or there are too many sounds.
+        """
+        self.require_engine()
+        if not self.abilities.takes_sounds:
+            detail = f"the body must be at most {limits.REQUEST_BYTES} bytes"
+            raise RefusedError(413, detail)
+        self._place(Job(GenerateRequest(), caller))
+        self.sounds.check(caller.client, 0)
 
     def counts(self) -> dict[str, int]:
         """Return how many requests wait, run, and may wait."""
@@ -140,6 +160,8 @@ class AdmissionQueue:
         start = self._waiting[job] = asyncio.get_running_loop().create_future()
         task = self._jobs[job] = asyncio.create_task(self._generate(engine, job, start, deadline_s))
         task.add_done_callback(lambda ended: self._record_end(job, ended))
+        loop = asyncio.get_running_loop()
+        job.on_pause = lambda paused: asyncio.run_coroutine_threadsafe(self._pause(paused), loop).result()
         self._start_waiting()
         futures: set[asyncio.Future[Any]] = {task, disconnected}
         try:
@@ -160,12 +182,14 @@ class AdmissionQueue:
         """Refuse new and waiting requests; the running jobs go on."""
         self._draining = True
         for job in list(self._waiting):
-            self._evict(job, _stopping())
+            if not job.is_begun:
+                self._evict(job, _stopping())
 
     def cancel_running(self) -> None:
-        """Cancel the running jobs at their next step."""
+        """Cancel the running jobs at their next step, and those between two windows."""
         for job in self._jobs:
             job.cancelled = True
+            self._evict(job, _stopping())
 
     def shut_down(self) -> None:
         """Wait for the engine's threads, then close the engine."""
@@ -184,15 +208,9 @@ class AdmissionQueue:
             RefusedError: The queue is full, or the answer would miss the deadline.
         """
         self._demand.record(job.client)
-        running, waiting = self._running(), list(self._waiting)
-        own = sum(other.client == job.client for other in running)
-        starts_at_once = len(running) < self.slots and own < slots_per_client(self.slots)
-        evicted = None
-        if not starts_at_once and len(waiting) >= self.limit:
-            evicted = job_to_evict(waiting, job, running, self._demand)
-            if evicted is None:
-                raise self._full()
-            waiting.remove(evicted)
+        self.sounds.check(job.client, job.inputs.sound_bytes)
+        evicted = self._place(job)
+        running, waiting = self._running(), [other for other in self._waiting if other is not evicted]
         order = self._fair_order.order([*waiting, job], running)
         ahead = [*running, *order[: order.index(job)]]
         if deadline_s is not None and (refusal := self._check_deadline(job, ahead, deadline_s)):
@@ -203,9 +221,29 @@ class AdmissionQueue:
         if evicted is not None:
             self._evict(evicted, self._full())
 
+    def _place(self, job: Job) -> Job | None:
+        """
+        Find a place for a new job.
+
+        Returns:
+            Which job has to leave the queue for it; None if there is room.
+
+        Raises:
+            RefusedError: There is none.
+        """
+        running = self._running()
+        own = sum(other.client == job.client for other in running)
+        starts_at_once = len(running) < self.slots and own < slots_per_client(self.slots)
+        if starts_at_once or len(self._waiting) < self.limit:
+            return None
+        evicted = job_to_evict([other for other in self._waiting if not other.is_begun], job, running, self._demand)
+        if evicted is None:
+            raise self._full()
+        return evicted
+
     def _full(self) -> RefusedError:
         pace = self.throughput.pace
-        soonest = min((job.remaining_s(pace) or 0 for job in self._running()), default=0)
+        soonest = min((job.turn_left_s(pace) or 0 for job in self._running()), default=0)
         return RefusedError(429, f"the queue is full: {self.limit} requests wait", soonest)
 
     def _check_deadline(self, job: Job, ahead: list[Job], deadline_s: float) -> RefusedError | None:
@@ -221,8 +259,7 @@ class AdmissionQueue:
             return None
         # The pace already includes the slowdown by clips generated at the same time, so each slot works at full pace.
         slots = self.slots if any(other.client != job.client for other in ahead) else slots_per_client(self.slots)
-        wait_s = _wait_for_slot_s([other.remaining_s(pace) or 0 for other in ahead], slots)
-        needed_s = wait_s + job.request.duration * pace
+        needed_s = seconds_to_answer(job, ahead, pace, slots)
         if needed_s <= deadline_s:
             return None
         limit = number(round(max(deadline_s, 0.0), 1))
@@ -230,24 +267,57 @@ class AdmissionQueue:
         return RefusedError(503, detail, needed_s - deadline_s)
 
     def _start_waiting(self) -> None:
-        """Start waiting jobs for as long as there are free slots."""
-        while self._waiting and len(running := self._running()) < self.slots:
-            job = self._fair_order.order(self._waiting, running)[0]
+        """Start or resume waiting jobs for as long as there are free slots."""
+        while (startable := self._startable()) and len(running := self._running()) < self.slots:
+            job = self._fair_order.order(startable, running)[0]
             # The first in the order has the fewest running jobs, so if it may not start, none may.
             if sum(other.client == job.client for other in running) >= slots_per_client(self.slots):
                 return
             self._fair_order.record_turn(job.client)
-            job.state, job.started = "running", time.monotonic()
+            job.begin_turn()
             self._waiting.pop(job).set_result(None)
+
+    def _startable(self) -> list[Job]:
+        """
+        Return the waiting jobs that may start.
+
+        Clips of several windows need memory from their beginning on, so a client begins no more than it has slots.
+        """
+        begun = Counter(job.client for job in self._jobs if job.is_begun and job.is_long)
+        most = slots_per_client(self.slots)
+        return [job for job in self._waiting if job.is_begun or not job.is_long or begun[job.client] < most]
+
+    async def _pause(self, job: Job) -> None:
+        """Let jobs that wait go first, between two windows of a clip; its thread waits meanwhile."""
+        if not self._waiting or job.cancelled:
+            return
+        self._end_turn(job)
+        job.state = "waiting"
+        start = self._waiting[job] = asyncio.get_running_loop().create_future()
+        self._start_waiting()
+        await start
+        if not job.cancelled:
+            self._measured[job] = self.throughput.begin()
+
+    def _end_turn(self, job: Job, *, failed: bool = False) -> None:
+        """Record that a job waits for its next turn, or has ended; the pace follows from what the turn has made."""
+        made_s = job.end_turn()
+        if (started := self._measured.pop(job, None)) is not None:
+            self.throughput.end(started, 0.0 if failed else made_s)
 
     def _evict(self, job: Job, refusal: RefusedError | None = None) -> None:
         """Remove a job from those that wait, if it is one of them; `refusal` is what its client is answered."""
-        if self._waiting.pop(job, None) is None:
+        start = self._waiting.pop(job, None)
+        if start is None:
             return
         job.state = "failed"
         if refusal is not None:
             self._evicted[job] = refusal
-        self._jobs[job].cancel()
+        if job.is_begun:  # its thread waits, and ends itself
+            job.cancelled = True
+            start.set_result(None)
+        else:
+            self._jobs[job].cancel()
 
     async def _generate(self, engine: Engine, job: Job, start: asyncio.Future[None], deadline_s: float | None) -> Clip:
         await start
@@ -255,13 +325,20 @@ class AdmissionQueue:
             left_s = deadline_s - (time.monotonic() - job.arrived)
             if refusal := self._check_deadline(job, [], left_s):  # nothing is ahead any more
                 raise refusal
-        with self.throughput.measure(job.request.duration):
-            return await self._run_in_thread(lambda: engine.generate(job.request, job))
+        self._measured[job] = self.throughput.begin()
+        failed = True
+        try:
+            clip = await self._run_in_thread(lambda: engine.generate(job.request, job, job.inputs))
+            failed = False
+            return clip
+        finally:
+            self._end_turn(job, failed=failed)
 
     def _record_end(self, job: Job, task: asyncio.Task[Clip]) -> None:
         """Record how a job ended; a callback of its task, so that it runs even if the task never began."""
         del self._jobs[job]
         self._finished_steps += job.steps
+        job.inputs, job.on_pause = NO_INPUTS, None
         job.state = "failed" if task.cancelled() or task.exception() else "done"
         if job_id := job.request.client_job_id:
             self._finished.pop((job.caller, job_id), None)
@@ -285,11 +362,3 @@ class AdmissionQueue:
 
 def _stopping() -> RefusedError:
     return RefusedError(503, "the service is stopping", _STOPPING_RETRY_S)
-
-
-def _wait_for_slot_s(remaining: list[float], slots: int) -> float:
-    """Return the seconds until a slot is free, if jobs with these remaining times each take the first free slot."""
-    free_at = [0.0] * slots
-    for job_s in remaining:
-        heapq.heapreplace(free_at, free_at[0] + job_s)
-    return free_at[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fastapi import Response
+from starlette.types import Receive, Scope, Send
 
 from musicgen_cli.audio.wav import MIME
 from musicgen_cli.contract import GenerateRequest, GenerateResponse
@@ -18,6 +20,7 @@ from musicgen_cli.text import escaped_json, number
 METADATA_HEADER = "X-MusicGen-Metadata"
 _JSON = "application/json"
 _WAV_TYPES = frozenset({MIME, "audio/x-wav", "audio/wave", "audio/vnd.wave", "audio/*"})
+_PIECE_BYTES = 3 * 64 * 1024  # a multiple of 3, so that pieces of base64 make one
 _WARNED_CHARS = 40  # of a value that was clamped; a client may send thousands of digits
 
 
@@ -53,6 +56,7 @@ def answer(
         as_wav: Answer with the sound itself, and with the metadata in a header.
     """
     metadata = _metadata(request, clamped, clip, trace)
+    wav = memoryview(clip.wav)
     headers = {"Vary": "Accept"}
     if clamped:
         headers["Warning"] = ", ".join(
@@ -61,9 +65,9 @@ def answer(
         )
     if as_wav:
         headers[METADATA_HEADER] = escaped_json(json.dumps(metadata))
-        return Response(clip.wav, media_type=MIME, headers=headers)
+        return _InPieces([wav], len(wav), MIME, headers)
     response = GenerateResponse(
-        audio_base64=base64.b64encode(clip.wav).decode(),
+        audio_base64="",
         sample_rate=clip.info.sample_rate,
         duration=clip.info.duration,
         num_samples=clip.info.frames,
@@ -71,7 +75,39 @@ def answer(
         prompt=request.prompt,
         metadata=metadata,
     )
-    return Response(response.model_dump_json().encode(), media_type=_JSON, headers=headers)
+    before, quotes, after = response.model_dump_json().encode().partition(b'""')
+    start, end = before + quotes[:1], quotes[1:] + after
+    pieces = itertools.chain([start], _base64(wav), [end])
+    return _InPieces(pieces, len(start) + -(-len(wav) // 3) * 4 + len(end), _JSON, headers)
+
+
+class _InPieces(Response):
+    """
+    A body that is made while it is sent, so that there is no second copy of a clip, which may have 100 MB.
+
+    Args:
+        pieces: The body.
+        size: Its bytes.
+        headers: Further ones.
+    """
+
+    def __init__(self, pieces: Iterable[bytes | memoryview], size: int, type_: str, headers: Mapping[str, str]) -> None:
+        super().__init__(None, media_type=type_, headers={**headers, "Content-Length": str(size)})
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
+        """Send the body; the server waits where the client reads slowly."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for piece in self._pieces:
+            for start in range(0, len(piece), _PIECE_BYTES):
+                part = bytes(piece[start : start + _PIECE_BYTES])
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _base64(data: memoryview) -> Iterator[bytes]:
+    for start in range(0, len(data), _PIECE_BYTES):
+        yield base64.b64encode(data[start : start + _PIECE_BYTES])
 
 
 def _metadata(

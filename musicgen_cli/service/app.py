@@ -16,14 +16,19 @@ from starlette.requests import ClientDisconnect
 from musicgen_cli import limits
 from musicgen_cli._version import __version__
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.service.admission import AdmissionQueue, RefusedError
+from musicgen_cli.engine import wire
+from musicgen_cli.engine.base import CONTINUE, CONTINUE_OWN, LONG, MELODY, Inputs
+from musicgen_cli.errors import InvalidValueError, UsageError
+from musicgen_cli.request_fields import RANGES
+from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.answers import accepts_wav, answer
 from musicgen_cli.service.bodies import BODY_S
 from musicgen_cli.service.callers import Caller
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.metrics import CONTENT_TYPE, Metrics
-from musicgen_cli.service.middleware import ServiceMiddleware
+from musicgen_cli.service.middleware import ServiceMiddleware, check_json
+from musicgen_cli.service.refusal import RefusedError
+from musicgen_cli.service.sounds import check_sounds
 from musicgen_cli.service.trace import Trace
 
 FEATURES = ("deadline", "progress", "seed", "wav")  # what not every server of this contract has; docs/serve.md
@@ -60,12 +65,13 @@ def create_app(
         api_keys=api_keys,
         log_prompts=log_prompts,
         body_s=body_s,
+        admit_sounds=queue.check_room,
         on_answered=metrics.record,
     )
 
     @app.exception_handler(RefusedError)
     async def refuse(_: Request, err: RefusedError) -> JSONResponse:
-        return JSONResponse({"detail": str(err)}, err.status, {"Retry-After": str(err.retry_after_s)})
+        return JSONResponse({"detail": str(err)}, err.status, err.headers)
 
     _add_predict(app, queue, max_duration)
     _add_status(app, queue, metrics, max_duration)
@@ -77,25 +83,27 @@ def _add_predict(app: FastAPI, queue: AdmissionQueue, max_duration: float) -> No
 
     @app.post("/predict")
     async def predict(http_request: Request) -> Response:
-        # A browser lets any web page POST text/plain to loopback, but application/json only after a CORS preflight,
-        # which this service never grants.
-        content_type = http_request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type != "application/json":
-            raise HTTPException(415, "Content-Type must be application/json")
-        request, clamped = _parse_request(await http_request.body(), max_duration)
+        check_json(http_request.scope)
         deadline_s = _parse_deadline(http_request.headers.get("x-deadline-s"))
-        job = Job(request, _caller(http_request))
+        request, clamped, inputs = await _read_request(http_request, queue, max_duration)
+        _check_abilities(inputs, queue)
+        job = Job(request, _caller(http_request), inputs)
+        del inputs  # the job forgets them when it has ended
         http_request.state.job = job  # for the middleware's log and metrics
         disconnected = asyncio.ensure_future(_disconnected(http_request))
         try:
             clip = await queue.run(job, disconnected, deadline_s)
+        except UsageError as err:
+            if job.source is None:  # then nothing in the request can be the reason
+                raise
+            raise HTTPException(422, str(err)) from err
         finally:
             disconnected.cancel()
         if clip is None:
             raise ClientDisconnect
         trace = Trace.of(http_request.headers)
         as_wav = accepts_wav(", ".join(http_request.headers.getlist("accept")))
-        return await asyncio.to_thread(answer, request, clamped, clip, trace, as_wav=as_wav)
+        return answer(request, clamped, clip, trace, as_wav=as_wav)
 
 
 def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics, max_duration: float) -> None:
@@ -103,7 +111,10 @@ def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics, max_durat
 
     @app.api_route("/health", methods=_READ)
     async def health() -> dict[str, Any]:
-        origin = queue.require_engine().origin
+        origin, abilities = queue.require_engine().origin, queue.abilities
+        features = {*FEATURES, *abilities.features}
+        if max_duration <= limits.CONTEXT_S:
+            features.discard(LONG)
         rate = queue.throughput.rate
         return {
             "status": "ok",
@@ -111,8 +122,10 @@ def _add_status(app: FastAPI, queue: AdmissionQueue, metrics: Metrics, max_durat
             "version": __version__,
             "model": origin.model,
             "engine": origin.engine,
-            "features": FEATURES,
+            "features": sorted(features),
             "max_duration": max_duration,  # s
+            "sample_rate": abilities.sample_rate,
+            "channels": abilities.channels,
             "queue": queue.counts(),
             "rate": None if rate is None else round(rate, 2),  # seconds of sound per second of work
         }
@@ -135,12 +148,48 @@ def _caller(http_request: Request) -> Caller:
     return caller
 
 
-def _parse_request(body: bytes, max_duration: float) -> tuple[GenerateRequest, dict[str, float]]:
+_Parsed = tuple[GenerateRequest, dict[str, float], Inputs]
+
+
+async def _read_request(http_request: Request, queue: AdmissionQueue, max_duration: float) -> _Parsed:
+    """Read and parse a request, as `_parse_request`; sounds are checked on another thread, as that takes time."""
+    # `http_request.body()` would keep the bytes until the answer is sent.
+    body = b"".join([chunk async for chunk in http_request.stream()])
+    if len(body) <= limits.REQUEST_BYTES:
+        return _parse_request(body, max_duration)
+    with queue.sounds.parsing(_caller(http_request), len(body)):
+        return await asyncio.to_thread(_parse_request, body, max_duration)
+
+
+def _check_abilities(inputs: Inputs, queue: AdmissionQueue) -> None:
     """
-    Parse the body of a request, and draw a seed if it has none.
+    Refuse sounds that the model can't make anything of.
+
+    Raises:
+        HTTPException: 422.
+    """
+    features, model = queue.abilities.features, queue.require_engine().origin.model
+    if inputs.melody_wav is not None and MELODY not in features:
+        raise HTTPException(422, f"melody_base64 can't be used: {model} is no melody model")
+    if not inputs.is_continuation:
+        return
+    if CONTINUE in features:
+        if inputs.continue_wav is None:
+            raise HTTPException(422, f"{wire.SOUND} is missing: {model} goes on from the sound itself")
+        return
+    if CONTINUE_OWN not in features:
+        name = wire.SHA256 if inputs.continue_wav is None else wire.SOUND
+        raise HTTPException(422, f"{name} can't be used: {model} can't go on from a sound")
+    if inputs.recipe is None:
+        raise HTTPException(422, f"{wire.RECIPE} is missing: {model} can only go on from sounds that it made itself")
+
+
+def _parse_request(body: bytes, max_duration: float) -> _Parsed:
+    """
+    Parse the body of a request, check its sounds, and draw a seed if it has none.
 
     Returns:
-        The request as it will be generated, and the requested value of each field that was clamped.
+        The request as it will be generated, the requested value of each field that was clamped, and the inputs.
 
     Raises:
         HTTPException: 422: not JSON, or not a request.
@@ -151,6 +200,9 @@ def _parse_request(body: bytes, max_duration: float) -> tuple[GenerateRequest, d
         raise HTTPException(422, f"the body is not JSON: {err}") from err
     try:
         request, clamped = GenerateRequest.clamped(parsed)
+        inputs = wire.read_inputs(parsed)
+        del parsed
+        check_sounds(inputs)
     except InvalidValueError as err:
         raise HTTPException(422, str(err)) from err
     changes: dict[str, float] = {}
@@ -159,7 +211,8 @@ def _parse_request(body: bytes, max_duration: float) -> tuple[GenerateRequest, d
         changes["duration"] = max_duration
     if request.seed is None:
         changes["seed"] = secrets.randbelow(int(limits.SEED.high) + 1)
-    return request.model_copy(update=changes), clamped
+    clamped = {name: clamped[name] for name in RANGES if name in clamped}
+    return request.model_copy(update=changes), clamped, inputs
 
 
 def _parse_deadline(header: str | None) -> float | None:

@@ -11,9 +11,10 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from musicgen_cli import limits
 from musicgen_cli.service.callers import network
 
-_DISCARDED_BYTES = 1024 * 1024  # of a body that nobody reads, so that its sender reads the answer
+_DISCARDED_BYTES = limits.SOUND_REQUEST_BYTES  # of a body that nobody reads, so that its sender reads the answer
 
 
 class Connection(H11Protocol):
@@ -26,7 +27,7 @@ class Connection(H11Protocol):
     """
 
     HEAD_TIMEOUT_S = 10.0  # for the head of a request to arrive
-    BODY_TIMEOUT_S = 15.0  # for its body; the middleware answers before, if it reads the body
+    BODY_TIMEOUT_S = 15.0  # for a body that nobody reads; the middleware has a limit for those that it reads
     READ_TIMEOUT_S = 30.0  # for the client to read READ_BYTES of what is buffered for it, or all of it
     READ_BYTES = 64 * 1024
 
@@ -101,7 +102,14 @@ class Connection(H11Protocol):
         if state is h11.IDLE:
             self._arrival_timer = self.loop.call_later(self.HEAD_TIMEOUT_S, self.transport.abort)
         elif state is h11.SEND_BODY:
-            self._arrival_timer = self.loop.call_later(self.BODY_TIMEOUT_S, self.transport.abort)
+            self._arrival_timer = self.loop.call_later(self.BODY_TIMEOUT_S, self._end_body)
+
+    def _end_body(self) -> None:
+        """Close the connection, unless the body is still being read."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            self._arrival_timer = self.loop.call_later(self.BODY_TIMEOUT_S, self._end_body)
 
     def _watch_reading(self) -> None:
         """Close the connection unless its client goes on reading what is buffered now; also if it is being closed."""

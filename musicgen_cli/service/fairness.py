@@ -3,8 +3,8 @@ Fairness between clients: in which order waiting requests start, and which one l
 
 The client with the fewest running requests goes first, then the one whose last turn is longest ago, then the one that
 came first. So a client with many requests waits behind its own, and a single client is served in the order of arrival.
-With three or more slots a client can use all but one: the last slot is for others, which then need not wait for a long
-clip to end.
+With three or more slots a client can use all but one: the last slot is for others, which then need not wait for a clip
+to end. Each window of a long clip is a turn; between two, its job waits as one that has just come.
 
 A full queue has room for a client with fewer requests in it. But many clients with a single request each could keep it
 full for ever. So a client that has none in the queue gets a place all the same, at the cost of the one that has lately

@@ -65,4 +65,7 @@ class _QueueCollector(Collector):
         yield CounterMetricFamily("musicgen_steps", "Decoder steps, of cancelled clips too.", self._queue.steps)
         yield GaugeMetricFamily("musicgen_waiting", "Requests that wait.", counts["waiting"])
         yield GaugeMetricFamily("musicgen_running", "Requests whose clip is being generated.", counts["running"])
+        yield GaugeMetricFamily(
+            "musicgen_sound_bytes", "Bytes of sounds that requests are made from.", self._queue.sounds.bytes
+        )
         yield GaugeMetricFamily("musicgen_slots", "Clips that can be generated at the same time.", self._queue.slots)

@@ -20,6 +20,7 @@ from musicgen_cli.service.bodies import Bodies
 from musicgen_cli.service.callers import Caller, Keys, address_of, unmapped
 from musicgen_cli.service.job import Job
 from musicgen_cli.service.log import fields
+from musicgen_cli.service.refusal import RefusedError
 
 OnAnswered = Callable[[str, int, float, Job | None], None]  # path, status, seconds, the job of a /predict
 
@@ -49,13 +50,25 @@ class ServiceMiddleware:
         api_keys: Sequence[str],
         log_prompts: bool,
         body_s: float,
+        admit_sounds: Callable[[Caller], None],
         on_answered: OnAnswered,
     ) -> None:
+        """
+        Wrap an app.
+
+        Args:
+            app: It answers what is passed on.
+            hosts, api_keys, log_prompts, body_s: As for `create_app`.
+            admit_sounds: Called before a body is read that is so large that it must have a sound in it; it raises what
+                the request is refused with.
+            on_answered: Called after each request.
+        """
         self._app = app
         self._hosts = frozenset(_host_name(host) or host.lower() for host in hosts) | {"localhost"}
         self._keys = Keys(api_keys)
         self._log_prompts = log_prompts
         self._bodies = Bodies(body_s)
+        self._admit_sounds = admit_sounds
         self._on_answered = on_answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,8 +90,9 @@ class ServiceMiddleware:
         try:
             caller = self._check(scope)
             scope.setdefault("state", {})["caller"] = caller
-            body = await self._bodies.read(scope, receive, caller.client) if scope["method"] == "POST" else b""
-            await self._app(scope, _replay(body, receive), send_with_id)
+            await self._app(scope, await self._read(scope, receive, caller), send_with_id)
+        except RefusedError as err:
+            await JSONResponse({"detail": str(err)}, err.status, err.headers)(scope, receive, send_with_id)
         except HTTPException as err:
             await JSONResponse({"detail": err.detail}, err.status_code, err.headers)(scope, receive, send_with_id)
         except ClientDisconnect:
@@ -92,6 +106,19 @@ class ServiceMiddleware:
             await JSONResponse({"detail": detail}, 500)(scope, receive, send_with_id)
         finally:
             self._record(scope, request_id, status, time.monotonic() - started)
+
+    async def _read(self, scope: Scope, receive: Receive, caller: Caller) -> Receive:
+        """Read the body of a request, and return what gives it to the app; nothing here keeps it then."""
+        if scope["method"] != "POST":
+            return _replay(b"", receive)
+
+        def admit_large() -> None:
+            check_json(scope)
+            self._admit_sounds(caller)
+
+        is_predict = _path(scope) == "/predict"
+        body = await self._bodies.read(scope, receive, caller.client, admit_large if is_predict else None)
+        return _replay(body, receive)
 
     def _check(self, scope: Scope) -> Caller:
         """
@@ -154,10 +181,27 @@ class ServiceMiddleware:
             started = time.monotonic() if job.started is None else job.started
             entry |= {"job": job.request.client_job_id or "-", "waited": round(started - job.arrived, 3)}
             entry |= {"steps": job.steps, "sound": job.request.duration}
+            if job.source is not None:
+                entry["source"] = job.source
             if self._log_prompts:
                 entry["prompt"] = job.request.prompt
         routine = status == 200 and _path(scope).startswith(_POLLED)
         log.log(logging.DEBUG if routine else logging.INFO, "answered", extra=fields(**entry))
+
+
+def check_json(scope: Scope) -> None:
+    """
+    Check that a body is JSON.
+
+    A browser lets any web page POST text/plain to loopback, but application/json only after a CORS preflight, which
+    this service never grants.
+
+    Raises:
+        HTTPException: 415: it is something else.
+    """
+    content_type = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise HTTPException(415, "Content-Type must be application/json")
 
 
 def _host_name(header: str) -> str | None:

@@ -24,16 +24,34 @@ class Throughput:
     @contextmanager
     def measure(self, duration: float) -> Iterator[None]:
         """Measure the generation of a clip of `duration` seconds; a failure does not change the pace."""
-        started = self._update()
-        self._running += 1
+        started = self.begin()
+        made_s = 0.0
         try:
             yield
+            made_s = duration
         finally:
-            now = self._update()
-            self._running -= 1
-        pace = (now - started) / duration
-        self.pace = pace if self.pace is None else self.pace + _LATEST_WEIGHT * (pace - self.pace)
-        self._sound_s += duration
+            self.end(started, made_s)
+
+    def begin(self) -> float:
+        """Begin to measure; `end` takes what this returns."""
+        started = self._update()
+        self._running += 1
+        return started
+
+    def end(self, started: float, sound_s: float) -> None:
+        """
+        End to measure.
+
+        Args:
+            started: What `begin` returned.
+            sound_s: Seconds of sound that were generated; 0 if it failed, which does not change the pace.
+        """
+        now = self._update()
+        self._running -= 1
+        if sound_s > 0:
+            pace = (now - started) / sound_s
+            self.pace = pace if self.pace is None else self.pace + _LATEST_WEIGHT * (pace - self.pace)
+            self._sound_s += sound_s
 
     @property
     def rate(self) -> float | None:

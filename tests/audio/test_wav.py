@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import math
 import struct
+from array import array
 from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicgen_cli.audio.wav import inspect, is_silent, pcm16_wav, rebuilt
+from musicgen_cli.audio.wav import (
+    WavInfo,
+    inspect,
+    is_silent,
+    pcm16_wav,
+    rebuilt,
+    shortened,
+    to_wav,
+    with_info,
+)
 from musicgen_cli.errors import InvalidWavError
 from tests.support import fakes
 
@@ -157,3 +167,17 @@ def test_silence_is_recognized() -> None:
     assert not is_silent(loud, inspect(loud))
     middle = riff(fmt_chunk(1, 8), b"\x80" * 8)
     assert is_silent(middle, inspect(middle))
+
+
+def test_a_wav_can_be_shortened() -> None:
+    """Its samples stay as they are, whatever their size; what comes after them is left out."""
+    samples = bytes(range(1, 100))  # 33 of 24 bits
+    whole = to_wav(array("i", [0] * 33), WavInfo(8_000, 1, 33, 24, is_float=False, data_start=0))
+    whole = with_info(whole[:44] + samples + whole[44 + 99 :], {"INAM": "a name"})
+    info = inspect(whole)
+
+    short = shortened(whole, info, 3)
+    assert inspect(short).frames == 3
+    assert short[44:53] == samples[:9]
+    assert len(short) == 54
+    assert shortened(whole, info, 33) == whole

@@ -11,14 +11,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import httpx
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
+from musicgen_cli.engine.responses import broken_error, connection_error
+from musicgen_cli.engine.retry import RetryPolicy
 from musicgen_cli.errors import NO_SERVICE_HINT, ServiceBusyError, ServiceError, ServiceUnreachableError
 from tests.support import fakes
 from tests.support.clients import generate
-from tests.support.listeners import NotesOnlyListener
+from tests.support.listeners import NotesOnlyListener, RecordingListener
 
 
 @pytest.mark.parametrize("status", [429, 503, 504])
@@ -166,3 +169,16 @@ def test_tls_to_a_plain_port_is_exit_4(url: str) -> None:
     """A failed TLS handshake is named as such."""
     with pytest.raises(ServiceUnreachableError, match="no secure connection"):
         generate(url.replace("http://", "https://"))
+
+
+@pytest.mark.parametrize(("resumes", "waits_for_away", "waits"), [
+    (False, True, (False, False)), (True, False, (True, False)), (True, True, (True, True)),
+])  # fmt: skip
+def test_a_service_that_goes_on_is_waited_for(resumes: bool, waits_for_away: bool, waits: tuple[bool, bool]) -> None:
+    """After a broken connection; when it is gone, too, but not if a fleet has others."""
+    listener = RecordingListener()
+    policy = RetryPolicy(60, listener, loopback=False, waits_for_away=waits_for_away, resumes=resumes)
+    gone = connection_error("http://x", httpx.ConnectError("refused"))
+
+    assert (policy(broken_error("http://x", "")) is not False, policy(gone) is not False) == waits
+    assert len(listener.notes) == sum(waits)

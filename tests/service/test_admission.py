@@ -14,9 +14,10 @@ import httpx
 import pytest
 
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.service.admission import AdmissionQueue, RefusedError
+from musicgen_cli.service.admission import AdmissionQueue
 from musicgen_cli.service.callers import Caller
 from musicgen_cli.service.job import Job
+from musicgen_cli.service.refusal import RefusedError
 from tests.support.fake_engine import FakeEngine
 from tests.support.services import FakeService, Logged, ServiceClient, StartService
 from tests.support.waiting import wait_until

@@ -15,6 +15,7 @@ import pytest
 from musicgen_cli import __version__
 from musicgen_cli.audio import wav
 from musicgen_cli.contract import GenerateRequest, read_answer
+from musicgen_cli.engine.base import CONTINUE, MELODY, Abilities
 from musicgen_cli.engine.responses import parse_warnings
 from musicgen_cli.errors import InvalidValueError, MemoryNeededError
 from musicgen_cli.service.admission import MAX_FINISHED_JOBS, AdmissionQueue
@@ -304,6 +305,8 @@ def test_health_describes_the_service(service: FakeService) -> None:
         "engine": "sine",
         "features": ["deadline", "progress", "seed", "wav"],
         "max_duration": 30.0,
+        "sample_rate": 32_000,
+        "channels": 1,
         "queue": {"waiting": 0, "running": 0, "limit": 16},
         "rate": None,
     }
@@ -312,8 +315,20 @@ def test_health_describes_the_service(service: FakeService) -> None:
 
 
 def test_health_says_how_long_a_clip_may_be(start: StartService) -> None:
-    """A client can ask before it sends what would be clamped."""
-    assert start(max_duration=12.5).get("/health").json()["max_duration"] == 12.5
+    """A client can ask before it sends what would be clamped; more than a window of the model is a feature."""
+    short, long = (start(max_duration=seconds).get("/health").json() for seconds in (12.5, 30.5))
+
+    assert (short["max_duration"], long["max_duration"]) == (12.5, 30.5)
+    assert ["long" in health["features"] for health in (short, long)] == [False, True]
+
+
+def test_health_says_what_the_model_can_do(start: StartService, engine: FakeEngine) -> None:
+    """Going on from sounds, and following a melody."""
+    engine.abilities = Abilities(frozenset({CONTINUE, MELODY}), 48_000, 2)
+    health = start(engine).get("/health").json()
+
+    assert {"continue", "melody"} < set(health["features"])
+    assert (health["sample_rate"], health["channels"]) == (48_000, 2)
 
 
 def test_while_the_model_is_being_loaded_the_answer_is_503(start: StartService, engine: FakeEngine) -> None:

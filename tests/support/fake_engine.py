@@ -6,22 +6,36 @@ import random
 import threading
 import time
 from array import array
-from math import pi, sin
+from math import ceil, pi, sin
 
 from musicgen_cli.audio import wav
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
+from musicgen_cli.engine.base import LONG, NO_INPUTS, Abilities, Clip, Inputs, Origin, ProgressListener
 
 STEPS = 8
 _HOLD_S = 120.0  # a test that forgot to release the engine fails after this
+
+
+def windows_of(request: GenerateRequest) -> int:
+    """Return the number of windows of 30 s, of which all but the first have 18 s of new sound."""
+    return 1 + ceil(max(0.0, request.duration - 30) / 18)
+
+
+def joined(first: bytes, second: bytes) -> bytes:
+    """Return the samples of two WAVs of the same form as one."""
+    info = wav.inspect(first)
+    samples = first[info.data_start :][: info.data_bytes] + second[44:]
+    return wav.pcm16_wav(samples, sample_rate=info.sample_rate, channels=info.channels)
 
 
 class FakeEngine:
     """
     Generates a sine whose pitch is the request's seed, in STEPS steps; the first four samples hold the whole seed.
 
-    What goes on from a sound begins with that, which has to be 16-bit mono at 32 kHz. A test can hold it after a step,
-    slow it down with `step_s`, and make it fail with `failure`.
+    A clip that is longer than a model's context takes as many steps for each of its windows. A sound that a clip goes
+    on from comes before the sine.
+
+    A test can hold it after a step, slow it down with `step_s`, and make it fail with `failure`.
     """
 
     origin = Origin("local", model="fake", engine="sine", precision="fp32", device="cpu")
@@ -31,8 +45,9 @@ class FakeEngine:
         self.step_s = step_s  # the time that each step takes
         self.failure: Exception | None = None  # raised instead of returning a clip
         self.warnings: tuple[str, ...] = ()  # of the clips
+        self.abilities = Abilities(frozenset({LONG}))
         self.requests: list[GenerateRequest] = []  # all that were begun
-        self.inputs: list[Inputs] = []  # theirs
+        self.inputs: list[Inputs] = []  # of these
         self.cancelled_by: list[Exception] = []  # what listeners raised
         self.closed = False
         self._released = threading.Event()
@@ -52,16 +67,20 @@ class FakeEngine:
         if request.seed is None:
             request = request.model_copy(update={"seed": random.randrange(2**53)})
         try:
-            self._step(listener)
+            for window in range(windows := windows_of(request)):
+                if window:
+                    listener.pause()
+                self._step(listener, window * STEPS, windows * STEPS)
         except Exception as err:
             self.cancelled_by.append(err)
             raise
         if self.failure is not None:
             raise self.failure
         sound = self.sound(request)
+        extra: dict[str, object] = {"windows": windows} if windows > 1 else {}
         if inputs.continue_wav is not None:
-            before, new = (each[wav.inspect(each).data_start :] for each in (inputs.continue_wav, sound))
-            sound = wav.pcm16_wav(before + new, sample_rate=32_000, channels=1)
+            sound = joined(inputs.continue_wav, sound)
+            extra["context_s"] = 1.5
         return Clip(
             wav=sound,
             info=wav.inspect(sound),
@@ -75,6 +94,7 @@ class FakeEngine:
                 "runtime": "fake 1",
                 "processor": "fake",
                 "seed": "not this one",
+                **extra,
             },
             warnings=self.warnings,
         )
@@ -93,11 +113,11 @@ class FakeEngine:
         samples = digits + wave * (size // len(wave) + 1)
         return wav.pcm16_wav(samples[:size], sample_rate=32_000, channels=1)
 
-    def _step(self, listener: ProgressListener) -> None:
-        for done in range(1, STEPS + 1):
-            listener.step(done, STEPS)
+    def _step(self, listener: ProgressListener, before: int, total: int) -> None:
+        for done in range(before + 1, before + STEPS + 1):
+            listener.step(done, total)
             time.sleep(self.step_s)
             end = time.monotonic() + _HOLD_S
             while not self._released.wait(0.002):
-                listener.step(done, STEPS)
+                listener.step(done, total)
                 assert time.monotonic() < end, "the engine was never released"

@@ -12,6 +12,7 @@ class RecordingListener:
         self.steps: list[tuple[int, int]] = []  # done, total
         self.notes: list[str] = []
         self.chunks: list[tuple[bytes, int, int]] = []  # PCM, sample rate, channels
+        self.pauses = 0
         self.chunk_steps: list[int] = []  # the steps that were done when a chunk came
         self.threads: set[int] = set()
 
@@ -27,6 +28,9 @@ class RecordingListener:
         self.threads.add(threading.get_ident())
         self.chunks.append((pcm, sample_rate, channels))
         self.chunk_steps.append(self.steps[-1][0])
+
+    def pause(self) -> None:
+        self.pauses += 1
 
     @property
     def pcm(self) -> bytes:

@@ -71,15 +71,34 @@ def engine(nano: Checkpoint, session_cache: Path) -> Iterator[OnnxEngine]:
 @pytest.fixture
 def listening(nano: Checkpoint, nano_tensors: Mapping[str, Any], write: Write, tmp_path: Path) -> Checkpoint:
     """Write nano with an audio encoder of random weights, under the name `mine`."""
-    import numpy as np
-
     from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 
+    return find_checkpoint(str(write("mine", tensors={**nano_tensors, **random_encoder(nano)})), tmp_path)
+
+
+@pytest.fixture(scope="session")
+def listening_folder(
+    nano: Checkpoint, nano_tensors: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Write the same model, once for all tests, and return its folder."""
+    from safetensors.numpy import save_file
+
+    folder = tmp_path_factory.mktemp("models") / "mine"
+    folder.mkdir()
+    for name in ("tokenizer.json", "config.json"):
+        shutil.copy(nano.directory / name, folder)
+    save_file({**nano_tensors, **random_encoder(nano)}, folder / "model.safetensors")
+    return folder
+
+
+def random_encoder(nano: Checkpoint) -> dict[str, Any]:
+    """Return random tensors of an audio encoder for the bundled model."""
+    import numpy as np
+
     rng = np.random.default_rng(1)
-    encoder = {
+    return {
         # An LSTM with large weights would make noise of rounding.
         name: (rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float16)
         for name, shape in nano.tensors().shapes.items()
         if name.startswith("audio_encoder.encoder.")
     }
-    return find_checkpoint(str(write("mine", tensors={**nano_tensors, **encoder})), tmp_path)

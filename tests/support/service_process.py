@@ -63,9 +63,10 @@ class ServiceProcess:
         sound: str = answer.json()["audio_base64"]
         return sound
 
-    def memory_mb(self) -> float:
+    def memory_mb(self, *, peak: bool = False) -> float:
+        """Return how much memory the service has, or has had at most."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        return int(status.split("VmHWM:" if peak else "VmRSS:")[1].split()[0]) / 1024
 
     def files(self) -> int:
         """Return how many files the service has open, connections included."""

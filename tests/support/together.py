@@ -6,7 +6,7 @@ import threading
 
 from musicgen_cli.audio.wav import inspect
 from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, Origin, ProgressListener
+from musicgen_cli.engine.base import NO_INPUTS, Abilities, Clip, Inputs, Origin, ProgressListener
 from musicgen_cli.errors import EngineError
 from tests.support import fakes
 
@@ -18,6 +18,7 @@ class Together:
 
     def __init__(self, slots: int, *, failing: int | None = None) -> None:
         self.slots = slots
+        self.abilities = Abilities()
         self.failing = failing
         self._all = threading.Barrier(slots, timeout=20)
         self._turns: dict[int, threading.Event] = {}

@@ -344,6 +344,10 @@ class _StoppingListener:
         """Pass samples on."""
         self._listener.sound(pcm, sample_rate, channels)
 
+    def pause(self) -> None:
+        """Pass a pause on."""
+        self._listener.pause()
+
 
 def _outcomes(results: Iterator[tuple[BatchItem, Outcome | MusicgenError]]) -> Iterator[Outcome]:
     for item, result in results:

@@ -26,7 +26,7 @@ from musicgen_cli.actions.jobs.job import Job
 from musicgen_cli.actions.jobs.job_queue import JobQueue
 from musicgen_cli.actions.jobs.launch import start_runner
 from musicgen_cli.actions.pool import as_done
-from musicgen_cli.engine.base import Engine
+from musicgen_cli.engine.base import Engine, NullListener
 from musicgen_cli.errors import MusicgenError, StoppedError, StoreBusyError
 from musicgen_cli.store import Store
 
@@ -172,7 +172,7 @@ class Runner:
         os._exit(0)  # which frees the locks
 
 
-class _JobListener:
+class _JobListener(NullListener):
     """Writes a job's progress, and stops the job when its cancellation was requested."""
 
     def __init__(self, queue: JobQueue, job: Job) -> None:
@@ -194,9 +194,6 @@ class _JobListener:
         """Write a note to the runner's log."""
         _log(f"{self.job.id}: {text}")
         self._stop_if_requested()
-
-    def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
-        """Ignore samples."""
 
     def _stop_if_requested(self) -> None:
         if self._queue.is_cancel_requested(self.job):

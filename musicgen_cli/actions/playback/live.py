@@ -139,6 +139,10 @@ class PlaybackListener:
         """Pass a note on."""
         self._listener.note(text)
 
+    def pause(self) -> None:
+        """Pass a pause on."""
+        self._listener.pause()
+
     def sound(self, pcm: bytes, sample_rate: int, channels: int) -> None:
         """Store samples, and start playback once there are enough of them."""
         self._listener.sound(pcm, sample_rate, channels)

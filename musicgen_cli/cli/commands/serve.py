@@ -50,7 +50,9 @@ def command(
             metavar="NAME", help="Further host name that clients may use (repeatable); *: any.", show_default=False
         ),
     ] = None,
-    max_duration: Annotated[float, typer.Option(help="The longest clip in seconds.")] = limits.CONTEXT_S,
+    max_duration: Annotated[
+        float, typer.Option(help=f"The longest clip in seconds, up to {limits.DURATION.high:g}.")
+    ] = limits.CONTEXT_S,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log, too.")] = False,
 ) -> None:
     """Serve the model over HTTP until stopped."""
