@@ -51,7 +51,7 @@ complete -c musicgen -n '__musicgen_at_group' -l version -d 'Show the version an
 complete -c musicgen -n '__musicgen_at_group' -l show-completion -r -f -a 'bash zsh fish powershell' -d 'Print the completion script for bash, zsh, fish or powershell.'
 complete -c musicgen -n '__musicgen_at_group' -s h -l help -d 'Show help and exit.'
 
-complete -c musicgen -n '__musicgen_at generate' -s d -l duration -r -f -d 'Length in seconds. [10; 0.5-600 s]'
+complete -c musicgen -n '__musicgen_at generate' -s d -l duration -r -f -d 'Length of the new sound in seconds. [10; 0.5-600 s]'
 complete -c musicgen -n '__musicgen_at generate' -l temperature -r -f -d 'Sampling temperature: higher is more random. [1; 0.01-2]'
 complete -c musicgen -n '__musicgen_at generate' -l top-k -r -f -d 'Sample from the k most likely codes; 0: all. [250; 0-1000]'
 complete -c musicgen -n '__musicgen_at generate' -l top-p -r -f -d 'Sample from the most likely codes up to this total probability; 1: all. [0.9; 0-1]'
@@ -99,7 +99,7 @@ complete -c musicgen -n '__musicgen_at batch' -l retry -r -f -d 'Retry a failed 
 complete -c musicgen -n '__musicgen_at batch' -l max-failures -r -f -d 'Begin no more takes after N failures.'
 complete -c musicgen -n '__musicgen_at batch' -l dry-run -d 'Show what would be made, and change nothing.'
 complete -c musicgen -n '__musicgen_at batch' -l failed -r -F -d 'Write the rows that failed to FILE, ready to run again.'
-complete -c musicgen -n '__musicgen_at batch' -s d -l duration -r -f -d 'Length in seconds. [10; 0.5-600 s]'
+complete -c musicgen -n '__musicgen_at batch' -s d -l duration -r -f -d 'Length of the new sound in seconds. [10; 0.5-600 s]'
 complete -c musicgen -n '__musicgen_at batch' -l temperature -r -f -d 'Sampling temperature: higher is more random. [1; 0.01-2]'
 complete -c musicgen -n '__musicgen_at batch' -l top-k -r -f -d 'Sample from the k most likely codes; 0: all. [250; 0-1000]'
 complete -c musicgen -n '__musicgen_at batch' -l top-p -r -f -d 'Sample from the most likely codes up to this total probability; 1: all. [0.9; 0-1]'
