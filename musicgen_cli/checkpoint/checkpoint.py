@@ -31,7 +31,7 @@ from musicgen_cli.checkpoint.digest_cache import fingerprint, read_cached, write
 from musicgen_cli.checkpoint.hub_cache import find_snapshot
 from musicgen_cli.checkpoint.manifest import Manifest, read_manifest
 from musicgen_cli.checkpoint.model_card import license_of
-from musicgen_cli.checkpoint.names import KNOWN, MANIFEST, NAME_PATTERN, NAMES, NANO, is_valid_name
+from musicgen_cli.checkpoint.names import MANIFEST, NAME_PATTERN, NAMES, NANO, PUBLISHED, is_valid_name
 from musicgen_cli.checkpoint.published import PUBLISHER, check_can_be_run
 from musicgen_cli.checkpoint.tensors import DroppedTensors, Tensors
 from musicgen_cli.errors import CheckpointError, ModelAbsentError, UnknownModelError, system_reason
@@ -145,7 +145,7 @@ def find_checkpoint(name: str, models_dir: Path, cache_dir: Path | None = None) 
     stored = local_name(name)
     installed = models_dir / stored
     with _readable():
-        if stored in KNOWN and installed.is_dir():
+        if stored in PUBLISHED and installed.is_dir():
             return open_checkpoint(stored, installed, license_=_PUBLISHED_LICENSE, cache_dir=cache_dir)
         if is_valid_name(stored) and (installed / MANIFEST).is_file():
             return open_checkpoint(stored, installed, cache_dir=cache_dir)
@@ -176,7 +176,7 @@ def named_folder(name: str) -> Path | None:
     Raises:
         CheckpointError: Whether there is a folder can't be told, for instance because one may not enter its parent.
     """
-    if name in KNOWN:
+    if name in PUBLISHED:
         return None
     with _readable():
         try:
@@ -241,7 +241,7 @@ def no_tokenizer(place: str, names: Collection[str]) -> CheckpointError:
 
 def hub_repository(name: str) -> str | None:
     """Return the hub repository of a model's name, as OWNER/REPO; None if the name can't be that of a repository."""
-    if name in KNOWN:
+    if name in PUBLISHED:
         return PUBLISHER + name
     repository = name.replace(_SEPARATOR, "/", 1) if "/" not in name else name
     return repository if _REPOSITORY.fullmatch(repository) else None
@@ -250,7 +250,7 @@ def hub_repository(name: str) -> str | None:
 def local_name(repository: str) -> str:
     """Return the name that a repository's model has on this machine, which is that of its folder."""
     short = repository.removeprefix(PUBLISHER)
-    return short if short in KNOWN else repository.replace("/", _SEPARATOR)
+    return short if short in PUBLISHED else repository.replace("/", _SEPARATOR)
 
 
 def is_absent(name: str, models_dir: Path) -> bool:
@@ -266,7 +266,7 @@ def is_absent(name: str, models_dir: Path) -> bool:
 
 def weights_license(repository: str, card_license: str | None) -> str | None:
     """Return the licence of a repository's weights, given the one that its model card names."""
-    return _PUBLISHED_LICENSE if local_name(repository) in KNOWN else card_license
+    return _PUBLISHED_LICENSE if local_name(repository) in PUBLISHED else card_license
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from musicgen_cli.checkpoint.names import MELODY
 from musicgen_cli.errors import CheckpointError
 
 PUBLISHER = "facebook/musicgen-"
@@ -39,12 +38,13 @@ class Published:
     heads: int
     channels: int
     weights_bytes: int  # that a pull downloads
+    is_melody: bool = False
 
     @property
     def config(self) -> Mapping[str, Any]:
         """Its config.json, as far as it differs from the defaults of transformers."""
         return {
-            "model_type": "musicgen",
+            "model_type": "musicgen_melody" if self.is_melody else "musicgen",
             "text_encoder": {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "vocab_size": 32_128},
             "decoder": {
                 "hidden_size": self.width,
@@ -72,6 +72,11 @@ FIGURES = {
     "stereo-small": Published(1024, 24, 16, 2, 1_220_000_000),
     "stereo-medium": Published(1536, 48, 24, 2, 4_070_000_000),
     "stereo-large": Published(2048, 48, 32, 2, 6_920_000_000),
+    # Of these only the number of shards is known; the sizes are reckoned from the configs.
+    "melody": Published(1536, 48, 24, 1, 6_220_000_000, is_melody=True),
+    "melody-large": Published(2048, 48, 32, 1, 10_480_000_000, is_melody=True),
+    "stereo-melody": Published(1536, 48, 24, 2, 6_320_000_000, is_melody=True),
+    "stereo-melody-large": Published(2048, 48, 32, 2, 10_610_000_000, is_melody=True),
 }
 
 
@@ -82,13 +87,6 @@ def check_can_be_run(repository: str) -> None:
     Raises:
         CheckpointError: It does; the message says which kind.
     """
-    name = repository.removeprefix(PUBLISHER)
-    if name != repository and name in MELODY:
-        other = ("stereo-" if "stereo" in name else "") + ("large" if "large" in name else "medium")
-        raise CheckpointError(
-            f"{repository} is a MusicGen Melody model, and this version can't run those yet",
-            hint=f"{other} is a model of the same size that makes music from text: `musicgen model pull {other}`",
-        )
     kind = _OTHERS.get(repository) or next(
         (name for prefix, name in _OTHER_FAMILIES.items() if repository.startswith(prefix)), None
     )

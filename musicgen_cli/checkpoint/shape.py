@@ -17,6 +17,8 @@ from musicgen_cli.errors import CheckpointError
 # Of feed-forward layers; gelu is the exact form, gelu_new the tanh approximation.
 ACTIVATIONS = ("gelu", "gelu_new", "relu")
 PAD_MODES = ("constant", "reflect", "replicate")
+PITCH_CLASSES = 12  # of a tune's chroma
+PREFIX_TOKENS = 512  # of a text that is read before the codes: what T5 was trained on, Raffel et al. 2020, 3.1.2
 
 # What a number of the config may be at most: a model takes memory and time by its config before its weights are read.
 # The largest that is published has 48 layers of width 2048.
@@ -63,6 +65,28 @@ class DecoderShape:
     activation: str  # of ACTIVATIONS
     codebooks: int  # of all channels together
     channels: int
+    melody_frames: int = 0  # of a tune that is read before the codes; such a decoder has no cross-attention
+
+    @property
+    def has_cross_attention(self) -> bool:
+        """Whether the layers attend to the text; otherwise a prefix of tune and text stands before the codes."""
+        return not self.melody_frames
+
+    @property
+    def prefix_positions(self) -> int:
+        """The positions of the longest prefix."""
+        return 0 if self.has_cross_attention else self.melody_frames + PREFIX_TOKENS
+
+    @property
+    def cross_weights(self) -> int:
+        """The weights of all layers that turn a text into keys and values; they are computed with the text encoder."""
+        return 2 * self.layers * self.width**2 if self.has_cross_attention else 0
+
+    @property
+    def step_weights(self) -> int:
+        """The weights of all layers' other matrices, which int8 stores in 8 bits."""
+        attention = (6 if self.has_cross_attention else 4) * self.width**2
+        return self.layers * (attention + 2 * self.width * self.ffn)
 
     @property
     def head_width(self) -> int:
@@ -157,17 +181,15 @@ class Shape:
                 value that isn't supported; the message names the member.
         """
         model_type = config.get("model_type")
-        if model_type == "musicgen_melody":
+        if model_type not in ("musicgen", "musicgen_melody"):
             raise CheckpointError(
-                "config.json is of a MusicGen Melody model (musicgen_melody), and this version can't run those yet",
-                hint="models of the type musicgen make music from text",
+                f"config.json is of a {_shown(model_type)} model, only 'musicgen' and 'musicgen_melody' are supported"
             )
-        if model_type != "musicgen":
-            raise CheckpointError(f"config.json is of a {_shown(model_type)} model, only 'musicgen' is supported")
         text_section, decoder_section, codec_section = (
-            _Section(config, name) for name in ("text_encoder", "decoder", "audio_encoder")
+            _Section.of(config, name) for name in ("text_encoder", "decoder", "audio_encoder")
         )
-        text, decoder, codec = _text(text_section), _decoder(decoder_section), _codec(codec_section)
+        melody_frames = _melody_frames(_Section(config)) if model_type == "musicgen_melody" else 0
+        text, decoder, codec = _text(text_section), _decoder(decoder_section, melody_frames), _codec(codec_section)
         projected = text.width != decoder.width
         if projected and decoder_section.get("cross_attention_hidden_size") is not None:
             raise decoder_section.unsupported("cross_attention_hidden_size")
@@ -179,13 +201,17 @@ class Shape:
 
 
 class _Section:
-    """One of the three nested objects of a config.json, whose members are read with a check."""
+    """A config.json, or one of the three nested objects in it, whose members are read with a check."""
 
-    def __init__(self, config: Mapping[str, Any], name: str) -> None:
+    def __init__(self, members: Mapping[str, Any], path: str = "") -> None:
+        self._members, self._path = members, path
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], name: str) -> _Section:
         members = config.get(name)
         if not isinstance(members, dict):
             raise CheckpointError(f"config.json has no object {name!r}")
-        self._name, self._members = name, members
+        return cls(members, f"{name}.")
 
     def get(self, key: str, default: object = None) -> object:
         value = self._members.get(key)
@@ -218,10 +244,10 @@ class _Section:
         return value
 
     def unsupported(self, key: str) -> CheckpointError:
-        return CheckpointError(f"config.json: {self._name}.{key} {_shown(self.get(key))} is not supported")
+        return CheckpointError(f"config.json: {self._path}{key} {_shown(self.get(key))} is not supported")
 
     def _invalid(self, key: str, expected: str) -> CheckpointError:
-        return CheckpointError(f"config.json: {self._name}.{key} must be {expected}, got {_shown(self.get(key))}")
+        return CheckpointError(f"config.json: {self._path}{key} must be {expected}, got {_shown(self.get(key))}")
 
 
 def _shown(value: object) -> str:
@@ -254,7 +280,13 @@ def _text(section: _Section) -> TextShape:
     return shape
 
 
-def _decoder(section: _Section) -> DecoderShape:
+def _melody_frames(section: _Section) -> int:
+    if section.integer("num_chroma", PITCH_CLASSES) != PITCH_CLASSES:
+        raise section.unsupported("num_chroma")
+    return section.integer("chroma_length", 235)
+
+
+def _decoder(section: _Section, melody_frames: int) -> DecoderShape:
     shape = DecoderShape(
         vocab=section.integer("vocab_size", 2048),
         width=section.integer("hidden_size", 1024),
@@ -264,7 +296,10 @@ def _decoder(section: _Section) -> DecoderShape:
         activation=section.choice("activation_function", "gelu", ACTIVATIONS),
         codebooks=section.integer("num_codebooks", 4, maximum=_MOST_CODEBOOKS),
         channels=section.integer("audio_channels", 1),
+        melody_frames=melody_frames,
     )
+    if melody_frames and shape.width == PITCH_CLASSES:  # transformers doesn't project a tune then
+        raise section.unsupported("hidden_size")
     if shape.channels > 2 or shape.codebooks % shape.channels:
         raise section.unsupported("audio_channels")
     if shape.width % shape.heads or shape.width % 2 or shape.width < 4:  # half of it are sines, half are cosines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from musicgen_cli.checkpoint.shape import CodecShape, DecoderShape, Shape, TextShape
+from musicgen_cli.checkpoint.shape import PITCH_CLASSES, CodecShape, DecoderShape, Shape, TextShape
 
 _STORED_POSITIONS = 2048  # transformers saves a table of position vectors, which nobody uses
 
@@ -18,6 +18,7 @@ def parameters(shape: Shape) -> dict[str, int]:
     return {
         "text_encoder.": _text(text),
         "enc_to_dec_proj.": (text.width + 1) * decoder.width if shape.projected else 0,
+        "audio_enc_to_dec_proj.": 0 if decoder.has_cross_attention else (PITCH_CLASSES + 1) * decoder.width,
         "decoder.": _decoder(decoder),
         "audio_encoder.decoder.": _codec_decoder(codec),
         # Two tables, the use of each code, and whether they were initialised.
@@ -37,9 +38,7 @@ def graph_bytes(shape: Shape, *, int8: bool) -> int:
     total = sum(parameters(shape).values()) - quantizer + codebooks  # the other tables are for training
     if not int8:
         return 4 * total
-    decoder = shape.decoder
-    halves = _text(shape.text) + 2 * decoder.layers * decoder.width**2
-    bytes_ = decoder.layers * (6 * decoder.width**2 + 2 * decoder.width * decoder.ffn)
+    halves, bytes_ = _text(shape.text) + shape.decoder.cross_weights, shape.decoder.step_weights
     return 2 * halves + bytes_ + 4 * (total - halves - bytes_)
 
 
@@ -55,9 +54,9 @@ def _text(shape: TextShape) -> int:
 
 
 def _decoder(shape: DecoderShape) -> int:
-    layer = 8 * shape.width**2 + 2 * shape.ffn * shape.width + 6 * shape.width
+    norms = (6 if shape.has_cross_attention else 4) * shape.width * shape.layers
     tables = shape.codebooks * (2 * shape.vocab + 1) * shape.width
-    return shape.layers * layer + tables + (2 + _STORED_POSITIONS) * shape.width
+    return shape.step_weights + shape.cross_weights + norms + tables + (2 + _STORED_POSITIONS) * shape.width
 
 
 def _codec_decoder(shape: CodecShape) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PROCESS_BYTES = 110_000_000  # Python, numpy, ONNX Runtime with its threads, and decoding a chunk of audio
 _ROWS = 2  # of a guided sequence
 _RESIDENT_WEIGHTS = ("decoder.", "audio_encoder.decoder.", "audio_encoder.quantizer.")
-_TEXT_WEIGHTS = ("text_encoder.", "enc_to_dec_proj.")
+_TEXT_WEIGHTS = ("text_encoder.", "enc_to_dec_proj.", "audio_enc_to_dec_proj.")
 USED_WEIGHTS = (*_TEXT_WEIGHTS, *_RESIDENT_WEIGHTS)  # prefixes of the tensors that engines use
 _TEXT_FACTOR = 1.2  # memory of encoding a prompt, as a multiple of the weights used for it
 _MIN_WEIGHTS_FOR_THREADS = 1 << 19  # multiplied in 10 us, which is as long as waking a thread takes
@@ -41,22 +41,21 @@ def estimate_memory(shape: Shape, tensors: Tensors, *, steps: int, int8: bool) -
 
     It is the sum of the process itself, one copy of the resident weights (ONNX Runtime repacks what it maps for its
     kernels), and the larger of two things that are never needed at the same time: the weights that encode a prompt, and
-    the KV cache of every layer, row and step.
+    the KV cache of every layer, row and position.
 
     Args:
-        steps: Of the longest clip.
+        steps: Of the longest sequence.
         int8: Whether the decoder has 8-bit weights and an int8 KV cache.
 
     Returns:
         The peak with one clip, and what each further clip at the same time adds, in bytes.
     """
     decoder = shape.decoder
-    width = decoder.width
-    per_clip = 2 * decoder.layers * _ROWS * steps * width * (1 if int8 else 4)
-    cross_attention = 2 * decoder.layers * width * width  # weights that are part of the text encoder's graph
-    quantized = decoder.layers * (6 * width * width + 2 * width * decoder.ffn)  # weights that int8 stores in 8 bits
-    resident = tensors.float32_bytes(*_RESIDENT_WEIGHTS) - 4 * cross_attention - (3 * quantized if int8 else 0)
-    text = round((tensors.float32_bytes(*_TEXT_WEIGHTS) + 4 * cross_attention) * _TEXT_FACTOR / (2 if int8 else 1))
+    positions = decoder.prefix_positions + steps
+    per_clip = 2 * decoder.layers * _ROWS * positions * decoder.width * (1 if int8 else 4)
+    cross = 4 * decoder.cross_weights
+    resident = tensors.float32_bytes(*_RESIDENT_WEIGHTS) - cross - (3 * decoder.step_weights if int8 else 0)
+    text = round((tensors.float32_bytes(*_TEXT_WEIGHTS) + cross) * _TEXT_FACTOR / (2 if int8 else 1))
     return _PROCESS_BYTES + resident + max(text, per_clip), per_clip
 
 

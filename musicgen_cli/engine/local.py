@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -18,11 +16,12 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from musicgen_cli import limits
-from musicgen_cli.audio import wav
+from musicgen_cli.audio import chroma, wav
 from musicgen_cli.audio.source import read_source
 from musicgen_cli.checkpoint.audio_encoder import refusal
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
-from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.checkpoint.shape import PREFIX_TOKENS, Shape
+from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import (
@@ -39,20 +38,21 @@ from musicgen_cli.engine.base import (
 )
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray, num_frames, num_samples
+from musicgen_cli.engine.decoding.prefix import first_tokens, prefixes, tune_of_window
 from musicgen_cli.engine.decoding.sampling import SAMPLER_VERSION, Sampling
 from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.decoding.sound_encoder import SoundEncoder
 from musicgen_cli.engine.decoding.windows import Window
+from musicgen_cli.engine.recent import Recent
 from musicgen_cli.engine.stages import SharedProgress, Stage, plan_stages
 from musicgen_cli.engine.take import TakeInProgress, context_samples
 from musicgen_cli.engine.tokenizer import explained, load_tokenizer
 from musicgen_cli.engine.unfinished import UnfinishedClips, key_of
 from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
-from musicgen_cli.errors import CheckpointError
+from musicgen_cli.errors import CheckpointError, UsageError
 
 _TRAINED_TOKENS = 512  # of a text: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 3.1.2
-_CACHED_PROMPTS = 4  # a prompt is mostly repeated at once, with other seeds
 
 Conditioning = TypeVar("Conditioning")
 ConditioningOut = TypeVar("ConditioningOut", covariant=True)
@@ -61,8 +61,13 @@ ConditioningOut = TypeVar("ConditioningOut", covariant=True)
 class Model(Protocol[ConditioningOut]):
     """The text encoder and the codec of a model; its decoder belongs to the scheduler."""
 
+    pitch_vectors: FloatArray | None  # of a melody model, as `prefix.pitch_vectors` returns them
+
     def encode_text(self, ids: list[int]) -> ConditioningOut:
         """Encode the prompt, given as token ids, once into cross-attention keys and values."""
+
+    def text_states(self, ids: list[int]) -> FloatArray:
+        """Encode the prompt of a melody model into the vectors of its tokens, shape ``(tokens, width)``."""
 
     def audio_stream(self) -> AudioStream:
         """Return the codec decoder of one clip, which turns codes into samples while more codes come."""
@@ -92,8 +97,13 @@ class LocalEngine(Generic[Conditioning]):
         self._checkpoint = checkpoint
         self.shape = Shape.of(checkpoint.config)
         self._tokenizer = load_tokenizer(checkpoint.tokenizer)
-        self._encoding = threading.Lock()  # guards the cache; held while encoding, so that no prompt is encoded twice
-        self._prompts: OrderedDict[str, Conditioning] = OrderedDict()  # least recently used first
+        self._conditioning = Recent(lambda prompt: self.model.encode_text(self.tokenize(prompt)))
+        self._text_states = Recent(lambda prompt: self.model.text_states(first_tokens(self.tokenize(prompt))))
+
+    @property
+    def follows_melodies(self) -> bool:
+        """Whether the model can follow the tune of a sound."""
+        return self.shape.decoder.melody_frames > 0
 
     def generate(self, request: GenerateRequest, listener: ProgressListener, inputs: Inputs = NO_INPUTS) -> Clip:
         """
@@ -108,7 +118,12 @@ class LocalEngine(Generic[Conditioning]):
             EngineError: The model fails, or its output is NaN or infinite.
             InvalidValueError: The duration or an input is out of range or can't be used.
             NoAudioEncoderError: The model can't go on from the sound.
+            UsageError: The model can't follow a melody.
         """
+        if inputs.melody_wav is not None and not self.follows_melodies:
+            raise UsageError(
+                f"{self._checkpoint.name} can't follow a melody", hint="a melody model can: `--model melody`, for one"
+            )
         started = time.perf_counter()
         seed = secrets.randbelow(int(limits.SEED.high) + 1) if request.seed is None else request.seed
         request = request.model_copy(update={"seed": seed})
@@ -192,7 +207,8 @@ class LocalEngine(Generic[Conditioning]):
         """
         request, known = stage.request, stage.plan.context
         assert request.seed is not None
-        conditioning = self._encode(request.prompt) if request.prompt else None
+        is_attended = self.shape.decoder.has_cross_attention and request.prompt
+        conditioning = self._conditioning(request.prompt) if is_attended else None
         sampling = Sampling.of(request, request.seed)
         made = np.empty((self.shape.decoder.codebooks, 0), np.int64)
         if codes is not None:
@@ -208,7 +224,7 @@ class LocalEngine(Generic[Conditioning]):
                 take.restore(window, made[:, window.start : window.end])
                 continue
             given = made[:, window.start : window.start + window.given] if window.given else None
-            sequence = take.new_sequence(window, sampling, given)
+            sequence = take.new_sequence(window, sampling, given, self._prefix(stage, window))
             new = self._scheduler.run(sequence, conditioning, partial(_advance, take, window, sequence))
             made = np.concatenate([made[:, : window.start], new], axis=1)
             if key is not None and self.unfinished is not None:
@@ -226,6 +242,17 @@ class LocalEngine(Generic[Conditioning]):
         ends = {window.end - plan.context for window in plan.windows}
         return self.unfinished.load(key, codebooks=decoder.codebooks, vocab=decoder.vocab, ends=ends)
 
+    def _prefix(self, stage: Stage, window: Window) -> FloatArray | None:
+        """Return what a melody model reads before the codes of a window; None for other models."""
+        if self.model.pitch_vectors is None:
+            return None
+        frames, codec, tune = self.shape.decoder.melody_frames, self.shape.codec, None
+        if stage.tune is not None:
+            start = window.start * codec.hop * chroma.RATE // codec.rate
+            tune = tune_of_window(stage.tune, start, frames, is_only=len(stage.plan.windows) == 1)
+        text = self._text_states(stage.request.prompt) if stage.request.prompt else None
+        return prefixes(self.model.pitch_vectors, frames, text, tune)
+
     def tokenize(self, prompt: str) -> list[int]:
         """
         Return the token ids of a prompt.
@@ -242,6 +269,9 @@ class LocalEngine(Generic[Conditioning]):
     def _length(self, prompt: str) -> Iterator[str]:
         """Yield a sentence about a prompt that is longer than what the text encoder was trained on."""
         if (tokens := len(self.tokenize(prompt))) > _TRAINED_TOKENS:
+            if self.follows_melodies:
+                yield f"the prompt has {tokens} tokens, of which a melody model reads the first {PREFIX_TOKENS}"
+                return
             yield (
                 f"the prompt has {tokens} tokens, all of which are used; the text encoder was trained on at most "
                 f"{_TRAINED_TOKENS}, so what comes late in the prompt may have little effect"
@@ -258,17 +288,6 @@ class LocalEngine(Generic[Conditioning]):
         decoder, codec = self.shape.decoder, self.shape.codec
         samples = num_samples(duration, codec.rate)
         return samples, DelayPattern(decoder.codebooks, decoder.channels, num_frames(samples, codec.hop))
-
-    def _encode(self, prompt: str) -> Conditioning:
-        """Encode a prompt, unless it is one of the last few."""
-        with self._encoding:
-            if prompt in self._prompts:
-                self._prompts.move_to_end(prompt)
-            else:
-                self._prompts[prompt] = self.model.encode_text(self.tokenize(prompt))
-                if len(self._prompts) > _CACHED_PROMPTS:
-                    self._prompts.popitem(last=False)
-            return self._prompts[prompt]
 
 
 def _takes_turns(stages: list[Stage]) -> bool:

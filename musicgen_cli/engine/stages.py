@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from musicgen_cli import limits
+from musicgen_cli.audio import chroma
 from musicgen_cli.audio.source import Source, read_source
 from musicgen_cli.checkpoint.audio_encoder import refusal
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
+from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Inputs, NullListener, ProgressListener, Recipe
 from musicgen_cli.engine.take import Beginning, TakePlan, plan_take
@@ -32,6 +34,7 @@ class Stage:
     inputs: Inputs
     plan: TakePlan
     source: Source | None = None  # what it goes on from, if that is encoded
+    tune: FloatArray | None = None  # what it follows, mono at the rate of `chroma`
 
 
 def plan_stages(
@@ -48,8 +51,9 @@ def plan_stages(
         InvalidValueError: A duration or an input is out of range or can't be used.
         NoAudioEncoderError: The model can neither encode the sound nor make it again.
     """
+    tune = _read_tune(inputs)
     if not inputs.is_continuation:
-        return [Stage(request, inputs, plan_take(shape, request.duration, inputs.overlap, None))]
+        return [Stage(request, inputs, plan_take(shape, request.duration, inputs.overlap, None), tune=tune)]
     source = None
     if inputs.continue_wav is not None:
         source = read_source(inputs.continue_wav, rate=shape.codec.rate, channels=shape.decoder.channels)
@@ -58,14 +62,14 @@ def plan_stages(
             raise InvalidValueError(f"{checkpoint.name} goes on from the sound itself, which is missing")
         beginning = _beginning(source, inputs.continue_offset_s, shape)
         plan = plan_take(shape, request.duration, inputs.overlap, beginning)
-        return [Stage(request, inputs, plan, source)]
+        return [Stage(request, inputs, plan, source, tune)]
     if inputs.continue_offset_s:
         raise refusal(checkpoint, "of this one there is only the end")
     stages: list[Stage] = []
     last: Beginning | None = None
     for step in [*_chain(inputs.recipe, checkpoint), Recipe(request, inputs)]:
         plan = plan_take(shape, step.request.duration, step.inputs.overlap, last)
-        stages.append(Stage(step.request, step.inputs, plan))
+        stages.append(Stage(step.request, step.inputs, plan, tune=tune if step.inputs is inputs else None))
         last = plan.as_beginning(shape.codec.hop)
     if source is not None and stages[-2].plan.all_samples != source.frames:
         raise refusal(checkpoint, "this one isn't what its recipe makes")
@@ -127,6 +131,13 @@ class SharedProgress(NullListener):
     def pause(self) -> None:
         """Let others go first."""
         self._listener.pause()
+
+
+def _read_tune(inputs: Inputs) -> FloatArray | None:
+    if inputs.melody_wav is None:
+        return None
+    samples: FloatArray = read_source(inputs.melody_wav, rate=chroma.RATE, channels=1, name="the melody").samples[0]
+    return samples
 
 
 def _chain(recipe: Recipe | None, checkpoint: Checkpoint) -> list[Recipe]:

@@ -148,12 +148,15 @@ class TakeInProgress:
             self._seam = Seam(self._recording.as_floats(source.pcm[:, -fade:]), context)
             self._listener.sound(self._recording.keep(source.pcm[:, :-fade]), self._rate, channels)
 
-    def new_sequence(self, window: Window, sampling: Sampling, given: IntArray | None) -> Sequence:
+    def new_sequence(
+        self, window: Window, sampling: Sampling, given: IntArray | None, prefix: FloatArray | None
+    ) -> Sequence:
         """
         Return the sequence of a window.
 
         Args:
             given: The codes that the window begins with, shape ``(codebooks, window.given)``; None for none.
+            prefix: What is read before the codes, as for `Sequence`.
         """
         before = 0
         if beginning := self._plan.beginning:
@@ -166,6 +169,7 @@ class TakeInProgress:
             vocab=self._shape.decoder.vocab,
             given=given,
             first_frame=before + window.start,
+            prefix=prefix,
         )
 
     def advance(self, window: Window, sequence: Sequence) -> None:

@@ -54,7 +54,7 @@ def test_the_error_for_an_unknown_name_lists_the_known_ones(
         find_checkpoint(name, tmp_path)
 
     assert "stereo-small" in str(caught.value.hint)
-    assert "melody" not in str(caught.value.hint)
+    assert "stereo-melody" in str(caught.value.hint)
 
 
 def test_a_path_names_a_checkpoint(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ def test_an_index_can_name_only_safetensors_in_its_own_folder(write: Write, shar
 @pytest.mark.parametrize(
     ("member", "value"),
     [
-        ("model_type", "musicgen_melody"),
+        ("model_type", "musicgen_style"),
         ("decoder", None),
         ("decoder.hidden_size", 0),
         ("decoder.hidden_size", 100),
@@ -297,6 +297,30 @@ def test_an_unsupported_config_is_refused(nano: Checkpoint, member: str, value: 
 
     with pytest.raises(CheckpointError, match=r"config\.json"):
         Shape.of(config)
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("num_chroma", 24),
+        ("num_chroma", "12"),
+        ("chroma_length", 0),
+        ("chroma_length", 1 << 17),
+        ("chroma_length", 2.5),
+    ],
+)
+def test_an_unsupported_melody_config_is_refused(melody: Checkpoint, member: str, value: object) -> None:
+    """A value that can't be reproduced exactly is an error that names the member."""
+    with pytest.raises(CheckpointError, match=rf"config\.json: {member} "):
+        Shape.of({**melody.config, member: value})
+
+
+def test_a_melody_model_has_a_prefix_in_place_of_cross_attention(melody: Checkpoint) -> None:
+    """Of the tune's frames and a text; by default it is that of the published models."""
+    decoder = Shape.of({**melody.config, "chroma_length": None, "num_chroma": None}).decoder
+
+    assert (decoder.melody_frames, decoder.prefix_positions, decoder.has_cross_attention) == (235, 235 + 512, False)
+    assert Shape.of({**melody.config, "chroma_length": 100}).decoder.melody_frames == 100
 
 
 def test_a_non_causal_codec_cant_trim_one_side_more(nano: Checkpoint) -> None:

@@ -20,16 +20,21 @@ def decode(sequence: Sequence, step: Step, *, chunk: int = 128) -> Any:
     Decode a sequence to its end without a scheduler, and return its codes.
 
     Args:
-        step: A decoder, if the sequence has given codes.
-        chunk: How many given steps are read at once.
+        step: A decoder, if the sequence has a prefix or given codes.
+        chunk: How many positions or given steps are read at once.
     """
     import numpy as np
 
+    decoder: Any = step
     while sequence.is_reading:
-        position = sequence.position
-        tokens = sequence.read_given(chunk)
+        position = sequence.decoder_position
+        vectors = sequence.read_prefix(chunk)
+        tokens = sequence.read_given(chunk) if not vectors.shape[1] else None
         for row in range(sequence.rows):
-            step.prefill(row, position, tokens=tokens)  # type: ignore[attr-defined]
+            if tokens is None:
+                decoder.prefill(row, position, inputs=vectors[row])
+            else:
+                decoder.prefill(row, position, tokens=tokens)
     while not sequence.done:
-        sequence.advance(step(sequence.tokens, np.full(sequence.rows, sequence.position)))
+        sequence.advance(step(sequence.tokens, np.full(sequence.rows, sequence.decoder_position)))
     return sequence.codes

@@ -102,3 +102,11 @@ def random_encoder(nano: Checkpoint) -> dict[str, Any]:
         for name, shape in nano.tensors().shapes.items()
         if name.startswith("audio_encoder.encoder.")
     }
+
+
+@pytest.fixture(scope="session")
+def melody(nano: Checkpoint, nano_tensors: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Write a small random melody model, which has an audio encoder, too."""
+    from tests.support.melody import write_melody_model
+
+    return write_melody_model(tmp_path_factory.mktemp("models") / "tuneful", nano, nano_tensors)

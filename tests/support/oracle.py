@@ -105,9 +105,9 @@ def quiet() -> Iterator[None]:
     logger.setLevel(before)
 
 
-def random_model(seed: int, text: Config, decoder: Config, codec: Config) -> Any:
+def random_model(seed: int, text: Config, decoder: Config, codec: Config, *, chroma_length: int | None = None) -> Any:
     """
-    Make a MusicgenForConditionalGeneration with random weights.
+    Make a MusicgenForConditionalGeneration, or with a chroma length a melody model, with random weights.
 
     The configs override TEXT_CONFIG, DECODER_CONFIG and CODEC_CONFIG.
     """
@@ -116,14 +116,24 @@ def random_model(seed: int, text: Config, decoder: Config, codec: Config) -> Any
     codebooks = decoder["num_codebooks"] // decoder["audio_channels"]
     kbit_s = codebooks * rate * int(np.log2(codec["codebook_size"])) / 1000
     special = {"pad_token_id": decoder["vocab_size"], "bos_token_id": decoder["vocab_size"]}
+    parts = {
+        "text_encoder": transformers.T5Config(**{**TEXT_CONFIG, **text}).to_dict(),
+        "audio_encoder": transformers.EncodecConfig(**codec, target_bandwidths=[kbit_s + 1e-6]).to_dict(),
+    }
     torch.manual_seed(seed)
-    model = transformers.MusicgenForConditionalGeneration(
-        transformers.MusicgenConfig(
-            text_encoder=transformers.T5Config(**{**TEXT_CONFIG, **text}).to_dict(),
-            audio_encoder=transformers.EncodecConfig(**codec, target_bandwidths=[kbit_s + 1e-6]).to_dict(),
-            decoder=transformers.MusicgenDecoderConfig(**decoder, **special).to_dict(),
-        )
-    ).eval()
+    if chroma_length is None:
+        decoder_config = transformers.MusicgenDecoderConfig(**decoder, **special).to_dict()
+        model = transformers.MusicgenForConditionalGeneration(
+            transformers.MusicgenConfig(**parts, decoder=decoder_config)
+        ).eval()
+    else:
+        decoder_config = transformers.MusicgenMelodyDecoderConfig(**decoder, **special).to_dict()
+        model = transformers.MusicgenMelodyForConditionalGeneration(
+            transformers.MusicgenMelodyConfig(**parts, decoder=decoder_config, chroma_length=chroma_length)
+        ).eval()
+        model.audio_enc_to_dec_proj.bias.data.normal_()  # as a trained one has
+        if hasattr(model, "enc_to_dec_proj"):
+            model.enc_to_dec_proj.bias.data.normal_()
     for layer in model.audio_encoder.quantizer.layers:
         layer.codebook.embed.normal_()
     for key, value in {**special, "decoder_start_token_id": decoder["vocab_size"]}.items():
@@ -139,14 +149,18 @@ def generate(
     *,
     sound: Any = None,
     codes: Any = None,
+    tune: Any = None,
 ) -> tuple[Any, Any]:
     """
     Let transformers generate a greedy clip for each prompt; without prompts, one unconditional clip.
+
+    A melody model takes one prompt at a time: it reads what fills up a shorter one.
 
     Args:
         frames: Of a clip; after `sound` or `codes`, if there are any.
         sound: What each clip goes on from, shape (channels, samples); needs prompts.
         codes: The same as codes, shape (clips, codebooks, frames).
+        tune: What a melody model follows, shape (frames, 12).
 
     Returns:
         Codes, shape (clips, codebooks, frames), and samples, shape (clips, channels, samples).
@@ -166,7 +180,9 @@ def generate(
             "guidance_scale": scale,
         }
     else:
-        inputs = dict(model.get_unconditional_inputs(1))
+        inputs = unconditional_inputs(model)
+    if tune is not None:
+        inputs["input_features"] = torch.tensor(tune)[None]
     if sound is not None:
         inputs["input_values"] = torch.tensor(sound)[None].repeat(len(prompts), 1, 1)
     if codes is not None:
@@ -191,9 +207,16 @@ def greedy_samples(model: Any, ids: Sequence[int], scale: float, steps: int) -> 
     Returns:
         Samples, shape (channels, samples).
     """
-    inputs = {"input_ids": torch.tensor([ids]), "guidance_scale": scale} if ids else model.get_unconditional_inputs(1)
+    inputs = {"input_ids": torch.tensor([ids]), "guidance_scale": scale} if ids else unconditional_inputs(model)
     samples = model.generate(**inputs, do_sample=False, max_new_tokens=steps)[0]
     return samples.numpy().reshape(model.config.decoder.audio_channels, -1)
+
+
+def unconditional_inputs(model: Any) -> dict[str, Any]:
+    """Return what a model gets without a prompt; for a melody model it is what its processor makes of an empty one."""
+    if isinstance(model, transformers.MusicgenForConditionalGeneration):
+        return dict(model.get_unconditional_inputs(1))
+    return {"input_ids": torch.tensor([[1]]), "attention_mask": torch.tensor([[0]]), "guidance_scale": 1.0}
 
 
 def logits_of(model: Any, ids: Sequence[int], tokens: Any) -> Any:

@@ -30,6 +30,7 @@ from musicgen_cli.engine import hardware, registry
 from musicgen_cli.engine.base import NullListener
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
 from musicgen_cli.engine.decoding.sampling import Sampling
+from musicgen_cli.engine.decoding.scheduler import prefill
 from musicgen_cli.engine.decoding.sequence import Sequence as DecodedSequence
 from musicgen_cli.engine.onnx.graph_cache import read_every_tensor
 from musicgen_cli.engine.tokenizer import load_tokenizer
@@ -186,11 +187,14 @@ def _difference(checkpoint: Checkpoint, graphs: Path, clip: PublishedClip) -> fl
     shape = Shape.of(checkpoint.config)
     model = OnnxModel(graphs, shape, threads=hardware.cores())
     sampling = Sampling(1.0, 0, 1.0, clip.guidance_scale, do_sample=False, seed=0)
-    sequence = DecodedSequence(_pattern(shape, clip.steps), sampling, vocab=shape.decoder.vocab)
     ids = load_tokenizer(checkpoint.tokenizer).encode(clip.prompt).ids if clip.prompt else []
-    step = model.decoder_for(sequence, model.encode_text(ids) if ids else None)
+    prefix = model.prefix(ids)
+    sequence = DecodedSequence(_pattern(shape, clip.steps), sampling, vocab=shape.decoder.vocab, prefix=prefix)
+    decoder = model.decoder_for(sequence, model.encode_text(ids) if ids and prefix is None else None)
+    while sequence.is_reading:
+        prefill(decoder, sequence, list(range(sequence.rows)))
     while not sequence.done:
-        sequence.advance(step(sequence.tokens, np.full(sequence.rows, sequence.position)))
+        sequence.advance(decoder(sequence.tokens, np.full(sequence.rows, sequence.decoder_position)))
     stream = model.audio_stream()
     made = np.concatenate([stream.push(sequence.codes), stream.end()], axis=1)
     expected = np.array(clip.samples)

@@ -14,18 +14,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.digest_cache import read_cached, write_cached
-from musicgen_cli.checkpoint.shape import Shape
-from musicgen_cli.checkpoint.tensors import FloatArray
+from musicgen_cli.checkpoint.shape import DecoderShape, Shape
+from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
 from musicgen_cli.engine import hardware, registry
-from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
+from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray
+from musicgen_cli.engine.decoding.prefix import chromatic_tune, pitch_vectors, prefixes
 from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance
-from musicgen_cli.engine.decoding.sequence import Sequence, Step
+from musicgen_cli.engine.decoding.scheduler import Decoder, prefill
+from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.onnx.graph_cache import (
     GRAPH_FORMAT,
     NATIVE,
@@ -34,7 +37,7 @@ from musicgen_cli.engine.onnx.graph_cache import (
     build_text_encoder,
 )
 from musicgen_cli.engine.onnx.graph_folders import STAGING_PREFIX, Graphs
-from musicgen_cli.engine.quantization.float_decoder import forward
+from musicgen_cli.engine.quantization.float_decoder import Text, forward
 from musicgen_cli.engine.tokenizer import load_tokenizer
 from musicgen_cli.text import number
 
@@ -138,16 +141,18 @@ def mean_kl(checkpoint: Checkpoint, graphs: Path, *, threads: int, frames: int =
     shape, tensors = Shape.of(checkpoint.config), checkpoint.tensors()
     ids = load_tokenizer(checkpoint.tokenizer).encode(PROMPT).ids
     pattern = DelayPattern(shape.decoder.codebooks, shape.decoder.channels, frames)
-    sequence, step = _start(graphs, shape, ids, pattern, threads)
+    sequence, decoder = _start(graphs, shape, ids, pattern, threads)
+    while sequence.is_reading:
+        prefill(decoder, sequence, list(range(sequence.rows)))
     tokens, logits = [], []
     while not sequence.done:
         tokens.append(sequence.tokens)
-        logits.append(step(sequence.tokens, np.full(sequence.rows, sequence.position)).copy())
+        logits.append(decoder(sequence.tokens, np.full(sequence.rows, sequence.decoder_position)).copy())
         sequence.advance(logits[-1])
-    del step
+    del decoder
     with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=graphs.parent) as folder:
         text = encode_text(build_text_encoder(Path(folder), shape, tensors), ids, threads)
-    exact = forward(shape.decoder, tensors, np.stack(tokens, axis=2), [text, None])
+    exact = _exact(shape.decoder, tensors, np.stack(tokens, axis=2), text)
     divergence = kl_divergence(
         apply_guidance(exact, GUIDANCE), apply_guidance(np.stack(logits, axis=2), GUIDANCE)
     )  # (codebooks, steps)
@@ -161,21 +166,34 @@ def kl_divergence(reference: FloatArray, other: FloatArray) -> FloatArray:
     return divergence
 
 
-def _start(directory: Path, shape: Shape, ids: list[int], pattern: DelayPattern, threads: int) -> tuple[Sequence, Step]:
-    """Load the graphs in a folder, and begin a clip with them."""
+def _exact(shape: DecoderShape, tensors: Tensors, tokens: IntArray, text: Text) -> FloatArray:
+    """Compute the logits in float32."""
+    if shape.has_cross_attention:
+        return forward(shape, tensors, tokens, [text, None])
+    frames = shape.melody_frames
+    prefix = prefixes(pitch_vectors(shape, tensors), frames, text["states"][0], chromatic_tune(frames))
+    return forward(shape, tensors, tokens, [None, None], prefix=prefix)
+
+
+def _start(
+    directory: Path, shape: Shape, ids: list[int], pattern: DelayPattern, threads: int
+) -> tuple[Sequence, Decoder[Any]]:
+    """Load the graphs in a folder, and begin a clip with them; a melody model gets a tune."""
     # These import onnxruntime, which reading a result doesn't need.
     from musicgen_cli.engine.native.engine import NativeModel
     from musicgen_cli.engine.onnx.engine import OnnxModel
 
     scales = Graphs(directory).scales()
     sampling = Sampling(temperature=1.0, top_k=TOP_K, top_p=1.0, guidance_scale=GUIDANCE, do_sample=True, seed=SEED)
-    sequence = Sequence(pattern, sampling, vocab=shape.decoder.vocab)
+    model: Any
     if (directory / NATIVE_STEP).exists():
         assert scales is not None  # int8 always has them
-        native = NativeModel(directory, shape, threads=threads, scales=scales)
-        return sequence, native.decoder_for(sequence, native.encode_text(ids))
-    model = OnnxModel(directory, shape, threads=threads, scales=scales)
-    return sequence, model.decoder_for(sequence, model.encode_text(ids))
+        model = NativeModel(directory, shape, threads=threads, scales=scales)
+    else:
+        model = OnnxModel(directory, shape, threads=threads, scales=scales)
+    prefix = model.prefix(ids, chromatic_tune(shape.decoder.melody_frames))
+    sequence = Sequence(pattern, sampling, vocab=shape.decoder.vocab, prefix=prefix)
+    return sequence, model.decoder_for(sequence, model.encode_text(ids) if prefix is None else None)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 What published models generate, as known from elsewhere: the values in the tests of transformers.
 
 Source: tests/models/musicgen/test_modeling_musicgen.py of huggingface/transformers (commit 01080c6), classes
-MusicgenIntegrationTests and MusicgenStereoIntegrationTests. They were made greedily, in float32.
+MusicgenIntegrationTests and MusicgenStereoIntegrationTests; musicgen_melody/test_modeling_musicgen_melody.py, class
+MusicgenMelodyIntegrationTests. They were made greedily, in float32.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ def clips_of(checkpoint: Checkpoint) -> Sequence[PublishedClip]:
 
 
 _80S = "80s music"
+_MELODY_80S = [  # with guidance and without it
+    *(1.2741e-04, -8.0474e-05, 5.5789e-04, 1.0402e-03, 2.6547e-04, 1.5597e-05, -1.4210e-04, -9.7309e-05),
+    *(6.4504e-04, 5.0903e-04, 9.6475e-04, 1.0499e-03, 3.7215e-05, -5.3651e-04, -3.6578e-04, -2.5678e-04),
+]
 
 CLIPS: Mapping[str, tuple[PublishedClip, ...]] = {
     "small": (
@@ -63,6 +68,22 @@ CLIPS: Mapping[str, tuple[PublishedClip, ...]] = {
                 [
                     *(0.0056, 0.0064, 0.0063, 0.0054, 0.0042, 0.0033, 0.0024, 0.0015),
                     *(0.0015, 0.0010, 0.0004, -0.0012, -0.0036, -0.0055, -0.0067, -0.0071),
+                ]
+            ],
+        ),
+    ),
+    "melody": (
+        PublishedClip(_80S, 3.0, 10, [_MELODY_80S]),
+        PublishedClip(_80S, 1.0, 10, [_MELODY_80S[:10]]),
+        PublishedClip(
+            None,
+            1.0,
+            10,
+            [
+                [
+                    *(1.2741e-04, -8.0466e-05, 5.5789e-04, 1.0402e-03, 2.6547e-04, 1.5587e-05),
+                    *(-1.4210e-04, -9.7303e-05, 6.4504e-04, 5.0903e-04, 9.6474e-04, 1.0498e-03),
+                    *(3.7210e-05, -5.3652e-04, -3.6579e-04, -2.5678e-04),
                 ]
             ],
         ),

@@ -39,7 +39,7 @@ from musicgen_cli.checkpoint.checkpoint import (
 from musicgen_cli.checkpoint.hub_cache import find_snapshot
 from musicgen_cli.checkpoint.manifest import read_manifest
 from musicgen_cli.checkpoint.model_card import license_of
-from musicgen_cli.checkpoint.names import MELODY, NAMES, PUBLISHED, is_valid_name
+from musicgen_cli.checkpoint.names import NAMES, PUBLISHED, is_valid_name
 from musicgen_cli.checkpoint.published import check_can_be_run
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.weight_files import Kind
@@ -292,7 +292,7 @@ def _check_importable(name: str) -> None:
     Raises:
         UsageError: It can't be that of an imported model.
     """
-    if not is_valid_name(name) or name in (*NAMES, *MELODY):
+    if not is_valid_name(name) or name in NAMES:
         raise UsageError(
             f"an imported model can't be called {name!r}",
             hint="rename the folder to a name that is free, of letters, digits, '.', '-' and '_'",

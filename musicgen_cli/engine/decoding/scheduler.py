@@ -34,23 +34,42 @@ class Decoder(Protocol[ConditioningIn]):
     """
 
     def set_conditioning(self, row: int, conditioning: ConditioningIn | None) -> None:
-        """Set what a row's cross-attention reads from now on; None for an unconditional row."""
+        """Set what a row's cross-attention reads from now on; None for an unconditional row, or for none at all."""
 
     def move(self, source: int, target: int, *, positions: int) -> None:
         """Move a row, with its first `positions` cache entries and its conditioning, to another index."""
 
-    def prefill(self, row: int, start: int, *, tokens: IntArray) -> object:
+    def prefill(
+        self, row: int, start: int, *, tokens: IntArray | None = None, inputs: FloatArray | None = None
+    ) -> object:
         """
         Read successive positions of one row, all at once where that is faster; the result isn't used.
 
         Args:
             row: Other rows are untouched.
             start: The first position; a row at position 0 starts over.
-            tokens: Shape ``(positions, codebooks)``, at most PREFILL_POSITIONS.
+            tokens: Shape ``(positions, codebooks)``, at most PREFILL_POSITIONS; or
+            inputs: Vectors that take the place of embedded tokens, shape ``(positions, width)``.
         """
 
     def __call__(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         """Advance the first rows by one position, as `sequence.Step` does."""
+
+
+def prefill(decoder: Decoder[Conditioning], sequence: Sequence, rows: list[int]) -> None:
+    """
+    Read the next of what a sequence has before its first step: at most PREFILL_POSITIONS.
+
+    Args:
+        rows: The sequence's.
+    """
+    position = sequence.decoder_position
+    if (vectors := sequence.read_prefix(PREFILL_POSITIONS)).shape[1]:
+        for row, inputs in zip(rows, vectors, strict=True):
+            decoder.prefill(row, position, inputs=inputs)
+    elif len(tokens := sequence.read_given(PREFILL_POSITIONS)):
+        for row in rows:
+            decoder.prefill(row, position, tokens=tokens)
 
 
 @dataclass(eq=False, slots=True)
@@ -148,7 +167,8 @@ class Scheduler(Generic[Conditioning]):
                     if not self._running:
                         self._has_thread = False
                         return
-                self._prefill()
+                for entry in self._running:  # between two steps of the others
+                    prefill(self._decoder, entry.sequence, entry.rows)
                 self._step()
             except BaseException as err:  # noqa: BLE001  # every waiting caller must get it, whatever it is
                 with self._changed:
@@ -156,20 +176,12 @@ class Scheduler(Generic[Conditioning]):
                         entry.error, entry.finished = err, True
                     self._running.clear()
 
-    def _prefill(self) -> None:
-        """Read the next given codes of sequences that have some, between two steps of the others."""
-        for entry in self._running:
-            position = entry.sequence.position
-            if len(tokens := entry.sequence.read_given(PREFILL_POSITIONS)):
-                for row in entry.rows:
-                    self._decoder.prefill(row, position, tokens=tokens)
-
     def _step(self) -> None:
         """
         Advance all running sequences by one step.
 
-        A sequence whose given codes aren't all read is computed as well, as its rows may lie among the others, but
-        doesn't advance: what the step writes into its KV cache is written again when that position is read.
+        A sequence that is still reading is computed as well, as its rows may lie among the others, but doesn't advance:
+        what the step writes into its KV cache is written again when that position is read.
         """
         if all(entry.sequence.is_reading for entry in self._running):
             return
@@ -177,7 +189,7 @@ class Scheduler(Generic[Conditioning]):
         positions = np.empty(self._rows, np.int64)
         for entry in self._running:
             tokens[entry.rows] = entry.sequence.tokens
-            positions[entry.rows] = entry.sequence.position
+            positions[entry.rows] = entry.sequence.decoder_position
         logits = self._decoder(tokens, positions)
         for entry in self._running:
             if entry.sequence.is_reading:
@@ -209,6 +221,6 @@ class Scheduler(Generic[Conditioning]):
             for row in sorted(entry.rows, reverse=True):
                 if row != last:
                     owner = next(other for other in self._running if last in other.rows)
-                    self._decoder.move(last, row, positions=owner.sequence.position)
+                    self._decoder.move(last, row, positions=owner.sequence.decoder_position)
                     owner.rows[owner.rows.index(last)] = row
                 last -= 1

@@ -41,7 +41,8 @@ class Sequence:
 
     It may begin with given codes. They are laid into the delay pattern as if they had been generated; the first step at
     which a codebook's code isn't known is the first one that is generated, and codes that are known stay. The steps
-    before it are read into the KV cache (prefill) and need no logits.
+    before it are read into the KV cache (prefill) and need no logits. Before the codes it may read a prefix of vectors,
+    which takes the decoder's first positions.
 
     Source:
         `LMModel.generate` of audiocraft with `prompt_tokens`.
@@ -55,18 +56,23 @@ class Sequence:
         vocab: int,
         given: IntArray | None = None,
         first_frame: int = 0,
+        prefix: FloatArray | None = None,
     ) -> None:
         """
-        Start at position 0.
+        Start before the first step.
 
         Args:
             vocab: The number of codes in a codebook; the token `vocab` itself is the start and padding token.
             given: The codes of the first frames, shape ``(codebooks, n)``; None for none.
             first_frame: The number of the first frame in the whole clip, if this is a part of it. It decides which of
                 the seed's random numbers are used, so that no two parts of a clip share any.
+            prefix: What the conditional and the unconditional row read before the codes, shape ``(2, n, width)``; None
+                for nothing.
         """
         self.pattern = pattern
-        self.position = 0
+        self.position = 0  # the next step
+        self._prefix = np.empty((2, 0, 0), np.float32) if prefix is None else prefix
+        self._prefix_read = 0  # of its positions
         self.given = 0 if given is None else given.shape[1]  # frames, and as many steps
         self._sampling = sampling
         self._start_token = vocab
@@ -86,9 +92,14 @@ class Sequence:
         return self.position == self.pattern.steps
 
     @property
+    def decoder_position(self) -> int:
+        """The next position of the decoder: those of the prefix that were read, and the steps so far."""
+        return self._prefix_read + self.position
+
+    @property
     def is_reading(self) -> bool:
-        """Whether there are given steps that were not read."""
-        return self.position < self.given
+        """Whether there is something of the prefix, or a given step, that was not read."""
+        return self._prefix_read < self._prefix.shape[1] or self.position < self.given
 
     @property
     def codes(self) -> IntArray:
@@ -100,9 +111,23 @@ class Sequence:
         """The input of the next decoder step, shape ``(rows, codebooks)``."""
         return np.tile(self._inputs(1), (self.rows, 1))
 
+    def read_prefix(self, most: int) -> FloatArray:
+        """
+        Go over the next positions of the prefix, and return what the decoder reads at them.
+
+        Args:
+            most: Of the positions.
+
+        Returns:
+            Vectors, shape ``(rows, positions, width)``; there are none once all were read.
+        """
+        vectors = self._prefix[: self.rows, self._prefix_read : self._prefix_read + most]
+        self._prefix_read += vectors.shape[1]
+        return vectors
+
     def read_given(self, most: int) -> IntArray:
         """
-        Go over the next given steps, and return what the decoder reads at them.
+        Go over the next given steps, after the prefix, and return what the decoder reads at them.
 
         Args:
             most: Of the steps.

@@ -92,10 +92,10 @@ class Weights:
             f"open {path.name}",
         )
         weakref.finalize(self, library.mg_model_free, self.handle)
-        sizes = self.mapped[12:36].view(np.int32).tolist()
-        if sizes != [shape.layers, shape.width, shape.heads, shape.ffn, shape.vocab, shape.codebooks]:
+        *sizes, self.positions, _, cross = self.mapped[12:48].view(np.int32).tolist()
+        expected = [shape.layers, shape.width, shape.heads, shape.ffn, shape.vocab, shape.codebooks]
+        if [*sizes, cross] != [*expected, shape.has_cross_attention]:
             raise EngineError(f"{path.name} is of another model")
-        self.positions = int(self.mapped[36:40].view(np.int32)[0])
 
 
 class NativeDecoder:
@@ -110,7 +110,7 @@ class NativeDecoder:
         Args:
             isa: Of `library.INSTRUCTION_SETS`.
             rows: The largest batch.
-            positions: Steps of the longest sequence.
+            positions: Of a row.
             scales: Of the KV cache, shape ``(layers, 2, heads, head width)``.
 
         Raises:
@@ -137,7 +137,7 @@ class NativeDecoder:
         weakref.finalize(self, self._library.mg_decoder_free, self._handle)
 
     def set_conditioning(self, row: int, conditioning: Text | None) -> None:
-        """Set what a row's cross-attention reads from now on; None for an unconditional row."""
+        """Set what a row's cross-attention reads from now on; None for an unconditional row, or for none at all."""
         if conditioning is None:
             result = self._library.mg_set_text(self._handle, row, None, 0, 0)
         else:

@@ -60,8 +60,9 @@ class NativeModel(GraphModel):
         return Text.of(self._shape.decoder, self.text_values(ids))
 
     def decoder(self, *, rows: int, steps: int) -> NativeDecoder:
-        """Return a decoder with a KV cache of `rows` rows and `steps` positions."""
-        return NativeDecoder(self._weights, self._pool, self._isa, rows=rows, positions=steps, scales=self._scales)
+        """Return a decoder with a KV cache of `rows` rows, each with room for a prefix and `steps` steps."""
+        positions = self._shape.decoder.prefix_positions + steps
+        return NativeDecoder(self._weights, self._pool, self._isa, rows=rows, positions=positions, scales=self._scales)
 
     def decoder_for(self, sequence: Sequence, conditioning: Text | None) -> NativeDecoder:
         """Return a decoder for one sequence alone; `conditioning` is that of its first row."""

@@ -45,7 +45,7 @@ def write_weights(path: Path, shape: DecoderShape, tensors: TensorSource, *, pos
 
     Args:
         tensors: The checkpoint's, or such as were made from them.
-        positions: Steps of the longest clip.
+        positions: Of a row, at most.
 
     Returns:
         The file's size and SHA-256.
@@ -57,7 +57,7 @@ def write_weights(path: Path, shape: DecoderShape, tensors: TensorSource, *, pos
     with atomic.open_private(path) as file:
         writer = _Writer(file)
         sizes = (shape.layers, shape.width, shape.heads, shape.ffn, shape.vocab, shape.codebooks, positions)
-        header = struct.pack("<8sI9i", _MAGIC, ABI, *sizes, _ACTIVATIONS[shape.activation], 1)
+        header = struct.pack("<8sI9i", _MAGIC, ABI, *sizes, _ACTIVATIONS[shape.activation], shape.has_cross_attention)
         writer.write(np.frombuffer(header.ljust(_HEADER_BYTES, b"\0"), np.uint8))
         for part in _parts(shape, tensors, positions):
             writer.write(part)
@@ -111,9 +111,10 @@ def _layer(layer: str, shape: DecoderShape, tensors: TensorSource) -> Iterator[N
     yield from norm("self_attn_layer_norm")
     yield from _packed(*matrix("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"))
     yield from _packed(*matrix("self_attn.out_proj"))
-    yield from norm("encoder_attn_layer_norm")
-    yield from _packed(*matrix("encoder_attn.q_proj"))
-    yield from _packed(*matrix("encoder_attn.out_proj"))
+    if shape.has_cross_attention:
+        yield from norm("encoder_attn_layer_norm")
+        yield from _packed(*matrix("encoder_attn.q_proj"))
+        yield from _packed(*matrix("encoder_attn.out_proj"))
     yield from norm("final_layer_norm")
     yield from _packed(*matrix("fc1", outputs=shape.ffn))
     codes, scales = matrix("fc2", inputs=shape.ffn)

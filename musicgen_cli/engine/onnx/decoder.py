@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -43,7 +44,13 @@ class OnnxDecoder:
     """A `scheduler.Decoder`; while the batch stays the same, a step copies nothing but tokens."""
 
     def __init__(
-        self, session: ort.InferenceSession, shape: DecoderShape, *, rows: int, steps: int, scales: FloatArray | None
+        self,
+        session: ort.InferenceSession,
+        shape: DecoderShape,
+        *,
+        rows: int,
+        positions: int,
+        scales: FloatArray | None,
     ) -> None:
         """
         Reserve the KV cache; its memory is committed only as it is used.
@@ -51,12 +58,12 @@ class OnnxDecoder:
         Args:
             session: Of the decoder step.
             rows: The largest batch.
-            steps: Of the longest sequence.
+            positions: Of a row.
             scales: Of an int8 KV cache, shape ``(layers, 2, heads, cached head width)``; None for float32.
         """
         self._session, self._shape = session, shape
         self._conditioning: list[Conditioning | None] = [None] * rows
-        size = (rows, shape.heads, steps, shape.cached_head_width)
+        size = (rows, shape.heads, positions, shape.cached_head_width)
         self._cache: KVCache = {
             f"{part}.{i}": np.zeros(size, np.float32) if scales is None else np.zeros(size, np.int8)
             for i in range(shape.layers)
@@ -70,7 +77,7 @@ class OnnxDecoder:
         self._binding: _Binding | None = None
 
     def set_conditioning(self, row: int, conditioning: Conditioning | None) -> None:
-        """Set what a row's cross-attention reads from now on; None for an unconditional row."""
+        """Set what a row's cross-attention reads from now on; None for an unconditional row, or for none at all."""
         if self._conditioning[row] is not conditioning:
             self._conditioning[row] = conditioning
             self._binding = None
@@ -95,13 +102,22 @@ class OnnxDecoder:
                 )
             return self._binding.run(tokens[:, None], positions[:, None])
 
-    def prefill(self, row: int, start: int, *, tokens: IntArray) -> None:
-        """Read given tokens, shape (positions, codebooks), into the KV cache of one row."""
+    def prefill(
+        self, row: int, start: int, *, tokens: IntArray | None = None, inputs: FloatArray | None = None
+    ) -> None:
+        """Read given tokens, or vectors in their place, into the KV cache of one row; see `scheduler.Decoder`."""
         cache = {name: buffer[row : row + 1] for name, buffer in self._cache.items()}
         conditioning = self._conditioning[row : row + 1]
-        with translated_errors("read the given codes"):
-            binding = _Binding(self._session, self._shape, conditioning, cache, self._scales, positions=len(tokens))
-            binding.run(tokens[None], np.arange(start, start + len(tokens))[None])
+        tokens = np.empty((0, self._shape.codebooks), np.int64) if tokens is None else tokens
+        vectors = np.empty((0, self._shape.width), np.float32) if inputs is None else inputs
+        count = len(tokens) + len(vectors)
+        with translated_errors("read what comes before the first step"):
+            binding = _Binding(
+                *(self._session, self._shape, conditioning, cache, self._scales),
+                tokens=len(tokens),
+                vectors=vectors[None],
+            )
+            binding.run(tokens[None], np.arange(start, start + count)[None])
 
 
 class _Binding:
@@ -115,12 +131,21 @@ class _Binding:
         cache: KVCache,
         scales: dict[str, FloatArray],
         *,
-        positions: int = 1,
+        tokens: int = 1,
+        vectors: FloatArray | None = None,
     ) -> None:
+        """
+        Bind the arrays.
+
+        Args:
+            tokens: Positions of each row.
+            vectors: Before the tokens, shape ``(rows, positions, width)``; None for none.
+        """
         self.rows = rows = len(conditioning)
         self._session = session
-        self._tokens = np.zeros((rows, positions, shape.codebooks), np.int64)
-        self._positions = np.zeros((rows, positions), np.int64)
+        vectors = np.empty((rows, 0, shape.width), np.float32) if vectors is None else vectors
+        self._tokens = np.zeros((rows, tokens, shape.codebooks), np.int64)
+        self._positions = np.zeros((rows, tokens + vectors.shape[1]), np.int64)
         self._lengths = np.zeros(rows, np.int32)
         self._longest = np.zeros(1, np.int32)
         self._logits = np.zeros((rows, shape.codebooks, shape.vocab), np.float32)
@@ -129,8 +154,7 @@ class _Binding:
             "positions": self._positions,
             "lengths": self._lengths,
             "longest": self._longest,
-            "text_rows": np.array([row for row, text in enumerate(conditioning) if text is not None], np.int64),
-            **_batched([text for text in conditioning if text is not None], shape),
+            **(_text_inputs(conditioning, shape) if shape.has_cross_attention else {"inputs": vectors}),
             **cache,
             **scales,
         }
@@ -151,6 +175,13 @@ class _Binding:
         self._longest[0] = positions.max() + 1
         self._session.run_with_iobinding(self._io_binding)
         return self._logits
+
+
+def _text_inputs(conditioning: list[Conditioning | None], shape: DecoderShape) -> dict[str, NDArray[Any]]:
+    """Return the decoder step's inputs about text."""
+    texts = [text for text in conditioning if text is not None]
+    rows = np.array([row for row, text in enumerate(conditioning) if text is not None], np.int64)
+    return {"text_rows": rows, **_batched(texts, shape)}
 
 
 def _batched(conditioning: list[Conditioning], shape: DecoderShape) -> dict[str, FloatArray]:

@@ -2,8 +2,9 @@
 The graph of a decoder step: the newest tokens of a batch → the logits of the next ones.
 
 Each row is at its own position and has its own KV cache, which the caller binds both as input and as output, so that it
-is updated in place. One row by itself may read many positions at once, which fills its cache with given tokens. Source:
-MusicgenForCausalLM (transformers, modeling_musicgen.py); GroupQueryAttention (ONNX Runtime, ContribOperators.md).
+is updated in place. One row by itself may read many positions at once, which fills its cache with given tokens, or with
+the prefix of a melody model. Source: MusicgenForCausalLM and MusicgenMelodyForCausalLM (transformers);
+GroupQueryAttention (ONNX Runtime, ContribOperators.md).
 """
 
 from __future__ import annotations
@@ -44,17 +45,23 @@ def write_decoder_step(
     A row that isn't in `text_rows` is unconditional: its text states are zero, and as keys and values have no bias, its
     cross-attention would add exactly zero.
 
+    A decoder without cross-attention has none of the inputs about text, and one for the prefix: `inputs` (rows, p,
+    width) float32, vectors of p successive positions, which the tokens follow. Either p or n can be 0, and `positions`
+    is of both.
+
     Args:
-        positions: Steps of the longest clip.
+        positions: Of the decoder, at most.
         int8_kv: Store keys and values as int8.
         in_blocks: The matrices that have a scale for each block, where `graph` stores weights in 8 bits.
     """
     tokens = graph.input("tokens", INT64, ["R", "L", shape.codebooks])
-    position = graph.input("positions", INT64, ["R", "L"])
-    graph.input("text_rows", INT64, ["N"])
+    position = graph.input("positions", INT64, ["R", "L" if shape.has_cross_attention else "P"])
+    if shape.has_cross_attention:
+        graph.input("text_rows", INT64, ["N"])
     graph.input("lengths", INT32, ["R"])
     graph.input("longest", INT32, [1])
-    graph.input("text_mask", FLOAT, ["N", 1, 1, "S"])
+    if shape.has_cross_attention:
+        graph.input("text_mask", FLOAT, ["N", 1, 1, "S"])
 
     x = graph.node("Gather", graph.weight(sinusoids(positions, shape.width)), position)
     codes = [f"codes.{k}" for k in range(shape.codebooks)]
@@ -67,11 +74,15 @@ def write_decoder_step(
         )
         for k, column in enumerate(codes)
     ]
-    x = graph.node("Add", graph.node("Sum", *embedded), x)
+    vectors = graph.node("Sum", *embedded)
+    if not shape.has_cross_attention:
+        vectors = graph.node("Concat", graph.input("inputs", FLOAT, ["R", "V", shape.width]), vectors, axis=1)
+    x = graph.node("Add", vectors, x)
     layers = _Layers(graph, shape, tensors, int8_kv=int8_kv, in_blocks=in_blocks)
     for i in range(shape.layers):
         x = layers.self_attention(x, i)
-        x = layers.cross_attention(x, i)
+        if shape.has_cross_attention:
+            x = layers.cross_attention(x, i)
         x = layers.feed_forward(x, i)
     x = graph.node("Gather", x, graph.weight(np.array(-1)), axis=1)
     x = layers.norm(x, "decoder.model.decoder.layer_norm")
@@ -91,7 +102,8 @@ class _Layers:
         self._graph, self._shape, self._tensors = graph, shape, tensors
         self._int8_kv, self._in_blocks = int8_kv, in_blocks
         self._text_rows = "text_rows"
-        self._scatter_rows = graph.node("Unsqueeze", self._text_rows, graph.ints(1))
+        if shape.has_cross_attention:
+            self._scatter_rows = graph.node("Unsqueeze", self._text_rows, graph.ints(1))
 
     def self_attention(self, x: str, i: int) -> str:
         graph, shape = self._graph, self._shape

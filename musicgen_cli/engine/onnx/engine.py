@@ -22,6 +22,7 @@ from musicgen_cli.engine import hardware
 from musicgen_cli.engine.base import Origin
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
+from musicgen_cli.engine.decoding.prefix import first_tokens, prefixes
 from musicgen_cli.engine.decoding.scheduler import Decoder, Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence
 from musicgen_cli.engine.local import LocalEngine, Model
@@ -30,6 +31,7 @@ from musicgen_cli.engine.onnx.graph_cache import (
     CODEC_DECODER,
     CODEC_LSTM,
     DECODER_STEP,
+    PITCH_VECTORS,
     TEXT_ENCODER,
     WriteStep,
     prepare_graphs,
@@ -49,7 +51,7 @@ class DecodingModel(Model[AnyConditioning], Protocol[AnyConditioning]):
     """A model with its decoder."""
 
     def decoder(self, *, rows: int, steps: int) -> Decoder[AnyConditioning]:
-        """Return a decoder with a KV cache of `rows` rows and `steps` positions."""
+        """Return a decoder with a KV cache of `rows` rows, each with room for a prefix and `steps` steps."""
 
 
 class GraphEngine(LocalEngine[AnyConditioning]):
@@ -101,15 +103,16 @@ class GraphEngine(LocalEngine[AnyConditioning]):
         if clips and (text := hardware.memory_note(self.slots, peak, per_clip)):
             note(text)
         self._threads = threads or hardware.default_threads(self.shape.decoder)
+        positions = self.shape.decoder.prefix_positions + longest.steps
         self._graphs = prepare_graphs(
             checkpoint,
             self.shape,
-            positions=longest.steps,
+            positions=positions,
             cache_dir=cache_dir,
             precision=precision,
             encode_prompts=self._encode_prompts,
             note=note,
-            write_native_step=self._native_step(longest.steps),
+            write_native_step=self._native_step(positions),
         )
         try:
             self.model = self._load(self._graphs.directory, self._graphs.scales())
@@ -163,6 +166,9 @@ class GraphModel:
             EngineError: ONNX Runtime can't load them.
         """
         self._shape, self._threads = shape, threads
+        self.pitch_vectors: FloatArray | None = None
+        if not shape.decoder.has_cross_attention:
+            self.pitch_vectors = np.load(directory / PITCH_VECTORS)
         self._text_encoder = directory / TEXT_ENCODER
         # Prompts are encoded one at a time, as each loads the graph, and always on the same thread, as the C library
         # keeps freed memory for the thread that freed it: with a thread for each of eight callers it was 2.4 GB more.
@@ -177,6 +183,23 @@ class GraphModel:
     def text_values(self, ids: list[int]) -> dict[str, FloatArray]:
         """Encode the prompt, given as token ids, into what `write_text_encoder` describes."""
         return self._text_executor.submit(encode_text, self._text_encoder, ids, self._threads).result()
+
+    def text_states(self, ids: list[int]) -> FloatArray:
+        """Encode the prompt of a melody model into the vectors of its tokens, shape ``(tokens, width)``."""
+        states: FloatArray = self.text_values(ids)["states"][0]
+        return states
+
+    def prefix(self, ids: list[int], tune: FloatArray | None = None) -> FloatArray | None:
+        """
+        Return what a melody model reads before the codes, as `prefixes` does; None for other models.
+
+        Args:
+            ids: The tokens of the prompt; empty for none.
+        """
+        if self.pitch_vectors is None:
+            return None
+        text = self.text_states(first_tokens(ids)) if ids else None
+        return prefixes(self.pitch_vectors, self._shape.decoder.melody_frames, text, tune)
 
     def audio_stream(self) -> AudioStream:
         """Return the codec decoder of one clip, which turns codes into samples while more codes come."""
@@ -229,8 +252,10 @@ class OnnxModel(GraphModel):
         return Conditioning(mask, self.text_values(ids))
 
     def decoder(self, *, rows: int, steps: int) -> OnnxDecoder:
-        """Return a decoder with a KV cache of `rows` rows and `steps` positions."""
-        return OnnxDecoder(self._decoder_step, self._shape.decoder, rows=rows, steps=steps, scales=self._scales)
+        """Return a decoder with a KV cache of `rows` rows, each with room for a prefix and `steps` steps."""
+        shape = self._shape.decoder
+        positions = shape.prefix_positions + steps
+        return OnnxDecoder(self._decoder_step, shape, rows=rows, positions=positions, scales=self._scales)
 
     def decoder_for(self, sequence: Sequence, conditioning: Conditioning | None) -> OnnxDecoder:
         """Return a decoder for one sequence alone; `conditioning` is that of its first row."""
@@ -241,7 +266,7 @@ class OnnxModel(GraphModel):
 
 def encode_text(text_encoder: Path, ids: list[int], threads: int) -> dict[str, FloatArray]:
     """
-    Encode a prompt, given as token ids, into the keys and values that `write_text_encoder` describes.
+    Encode a prompt, given as token ids, into what `write_text_encoder` describes.
 
     The graph is loaded for this and freed afterwards, so that the KV caches can use its memory. Its weights are
     memory-mapped and used in place, so that loading takes some 10 ms.

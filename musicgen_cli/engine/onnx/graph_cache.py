@@ -9,6 +9,7 @@ Makes the graphs of a checkpoint, in folders of a cache (see `graph_folders`).
         *.data          the weights of each: text.data and so on
         step.weights    in place of the decoder step, in a folder for the native decoder
         scales.npy      the scales of the int8 KV cache, only with the precision int8
+        pitches.npy     the vectors of the pitch classes, only of a melody model
         manifest.json   what they were built from; size and SHA-256 of each file
     <cache_dir>/graphs/<digest>-encoder-v<format>/
         listen.onnx     the codec encoder
@@ -33,6 +34,7 @@ from musicgen_cli import atomic
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.checkpoint.tensors import FloatArray, Tensors, WrappedTensors
+from musicgen_cli.engine.decoding.prefix import pitch_vectors
 from musicgen_cli.engine.hardware import has_vnni
 from musicgen_cli.engine.onnx.graph_folders import (
     KV_SCALES,
@@ -54,6 +56,7 @@ TEXT_ENCODER, DECODER_STEP, CODEC_LSTM, CODEC_DECODER = GRAPHS = ("text.onnx", "
 ENCODER_FORMAT = 1
 CODEC_ENCODER, CODEC_QUANTIZER = ENCODER_GRAPHS = ("listen.onnx", "codes.onnx")
 NATIVE, NATIVE_VARIANT, NATIVE_STEP = "native", "int8-native", "step.weights"
+PITCH_VECTORS = "pitches.npy"
 
 WriteStep = Callable[[Path, Tensors], tuple[int, str]]  # a new file, the tensors → its bytes and SHA-256
 EncodePrompts = Callable[[Path], list[Text]]  # the text encoder's graph → the texts of `calibration.PROMPTS`
@@ -76,7 +79,7 @@ def prepare_graphs(
     Return the graphs of a checkpoint: from the cache, or built now.
 
     Args:
-        positions: Steps of the longest clip.
+        positions: Of the decoder, at most.
         precision: "int8" or "fp32", of the language model; the codec is always float32.
         encode_prompts: Runs the new text encoder, for the calibration of int8.
         note: Called with a line when graphs are being built, and when they can't be cached.
@@ -165,6 +168,8 @@ def read_every_tensor(shape: Shape, tensors: Tensors) -> int:
     recorded = _RecordedTensors(tensors, names)
     codebooks = shape.decoder.codebooks // shape.decoder.channels
     write_text_encoder(UnwrittenGraph(), shape, recorded)
+    if not shape.decoder.has_cross_attention:
+        pitch_vectors(shape.decoder, recorded)
     write_decoder_step(UnwrittenGraph(), shape.decoder, recorded, positions=1)
     write_codec_lstm(UnwrittenGraph(), shape.codec, recorded, codebooks=codebooks)
     write_codec_decoder(UnwrittenGraph(), shape.codec, recorded)
@@ -221,6 +226,7 @@ class _Builder:
             NATIVE_STEP if self.label.get("decoder") == NATIVE else DECODER_STEP,
             CODEC_LSTM,
             CODEC_DECODER,
+            *(() if self.shape.decoder.has_cross_attention else (PITCH_VECTORS,)),
         )
 
     @property
@@ -228,7 +234,7 @@ class _Builder:
         return self.label["precision"] == "int8"
 
     def _graphs(self, directory: Path, tensors: Tensors) -> Files:
-        """Write the text encoder and the codec."""
+        """Write the text encoder, the codec, and of a melody model the vectors of the pitch classes."""
         with needs("local"):  # imports onnx, which nothing but building graphs needs
             from musicgen_cli.engine.onnx.graph_builder import Graph
         from musicgen_cli.engine.onnx.codec_decoder import write_codec_decoder, write_codec_lstm
@@ -243,7 +249,10 @@ class _Builder:
             write_codec_lstm(codec_lstm, codec, tensors, codebooks=decoder.codebooks // decoder.channels)
         with Graph(directory, Path(CODEC_DECODER).stem) as codec_decoder:
             write_codec_decoder(codec_decoder, codec, tensors)
-        return text_encoder.files | codec_lstm.files | codec_decoder.files
+        files = text_encoder.files | codec_lstm.files | codec_decoder.files
+        if not decoder.has_cross_attention:
+            files[PITCH_VECTORS] = _write_array(directory / PITCH_VECTORS, pitch_vectors(decoder, tensors))
+        return files
 
     def _step(self, directory: Path, tensors: Tensors, in_blocks: AbstractSet[Matrix] = frozenset()) -> Files:
         """Write the decoder step."""

@@ -1,7 +1,8 @@
 """
-The graph of the text encoder: token ids → the keys and values of every decoder layer's cross-attention.
+The graph of the text encoder: token ids → what the decoder reads of a text.
 
-Source: T5EncoderModel (transformers, modeling_t5.py) and the cross-attention of modeling_musicgen.py.
+That is the keys and values of every layer's cross-attention, or in a melody model, which has none, a vector for each
+token. Source: T5EncoderModel (transformers, modeling_t5.py) and the cross-attention of modeling_musicgen.py.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ def write_text_encoder(graph: Graph, shape: Shape, tensors: Tensors) -> None:
 
     Input: `ids` (rows, length) int64, without padding.
     Outputs: for each decoder layer i, `cross_key.i` (rows, heads, head width, length) and `cross_value.i` (rows, heads,
-    length, head width).
+    length, head width). Of a melody model, which has no cross-attention, `states` (rows, length, width).
     """
     states = _encoder(graph, shape.text, tensors, graph.input("ids", INT64, ["B", "S"]))
     width = shape.decoder.width
     if shape.projected:
         product = graph.linear(states, tensors.read("enc_to_dec_proj.weight", width, shape.text.width))
         states = graph.node("Add", product, graph.weight(tensors.read("enc_to_dec_proj.bias", width)))
-    _cross_attention_kv(graph, shape.decoder, tensors, states)
+    if shape.decoder.has_cross_attention:
+        _cross_attention_kv(graph, shape.decoder, tensors, states)
+    else:
+        graph.output(graph.node("Identity", states, to="states"), ["B", "S", width])
 
 
 def position_buckets(shape: TextShape) -> list[int]:

@@ -9,6 +9,8 @@ After one such pass, the values that occur are as large as in clips that the mod
 2. codes sampled from that: how large the channels are, from which smoothing is chosen;
 3. codes sampled from that, through the smoothed decoder: how large keys and values are, and which matrices need a scale
    for each block of weights.
+
+The first clip of a melody model has no tune, the other one has all pitch classes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 from musicgen_cli.checkpoint.shape import DecoderShape
 from musicgen_cli.checkpoint.tensors import FloatArray, Tensors
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern, IntArray
+from musicgen_cli.engine.decoding.prefix import chromatic_tune, pitch_vectors, prefixes
 from musicgen_cli.engine.decoding.sampling import Sampling, apply_guidance, probabilities, sample, uniforms
 from musicgen_cli.engine.quantization.codes import INT8_MAX
 from musicgen_cli.engine.quantization.float_decoder import Text, forward
@@ -55,18 +58,37 @@ def calibrate(shape: DecoderShape, tensors: Tensors, texts: Sequence[Text]) -> C
         EngineError: The decoder's output isn't finite.
     """
     pattern = DelayPattern(shape.codebooks, shape.channels, FRAMES)
-    rows = [row for text in texts for row in (text, None)]
+    rows, prefix = _conditions(shape, tensors, texts)
     words = np.random.Philox(key=0).random_raw((len(texts), shape.codebooks, pattern.steps))
     codes = (words % np.uint64(shape.vocab)).astype(np.int64)
-    logits = forward(shape, tensors, _input_tokens(codes, pattern, shape.vocab), rows)
+    logits = forward(shape, tensors, _input_tokens(codes, pattern, shape.vocab), rows, prefix=prefix)
     peaks = Peaks()
     codes = _sampled(logits, pattern)
-    logits = forward(shape, tensors, _input_tokens(codes, pattern, shape.vocab), rows, peaks)
+    logits = forward(shape, tensors, _input_tokens(codes, pattern, shape.vocab), rows, peaks, prefix=prefix)
     smoothed = SmoothedTensors(tensors, shape, peaks)
     errors = Errors(shape.activation)
     codes = _sampled(logits, pattern)
-    forward(shape, smoothed, _input_tokens(codes, pattern, shape.vocab), rows, errors)
+    forward(shape, smoothed, _input_tokens(codes, pattern, shape.vocab), rows, errors, prefix=prefix)
     return Calibration(smoothed, _kv_scales(shape, errors), errors.in_blocks())
+
+
+def _conditions(
+    shape: DecoderShape, tensors: Tensors, texts: Sequence[Text]
+) -> tuple[list[Text | None], FloatArray | None]:
+    """
+    Return what the rows of the clips read beside codes, as `forward` takes it.
+
+    All rows have prefixes of the same length, so shorter texts are filled up with zeros, as transformers fills them up.
+    """
+    if shape.has_cross_attention:
+        return [row for text in texts for row in (text, None)], None
+    states = [text["states"][0] for text in texts]
+    longest = max(map(len, states))
+    tunes = (None, chromatic_tune(shape.melody_frames))
+    vectors = pitch_vectors(shape, tensors)
+    filled = [np.pad(text, [(0, longest - len(text)), (0, 0)]) for text in states]
+    rows = [prefixes(vectors, shape.melody_frames, text, tune) for text, tune in zip(filled, tunes, strict=True)]
+    return [None] * (2 * len(texts)), np.concatenate(rows)
 
 
 def _input_tokens(codes: IntArray, pattern: DelayPattern, start_token: int) -> IntArray:

@@ -3,7 +3,7 @@ The decoder in float32, computed by numpy over whole sequences, one layer after 
 
 With the tokens known in advance, each layer handles all positions at once, so only one of its matrices is in memory at
 a time: a model of any size is computed in little memory, in one pass over its weights. Source: MusicgenForCausalLM
-(transformers, modeling_musicgen.py).
+(transformers, modeling_musicgen.py) and MusicgenMelodyForCausalLM.
 
 Results are the same to the bit with any number of cores. BLAS would split a product by the number of its threads, which
 changes sums in their last bits; so it gets one thread, and products are split here, always in the same way.
@@ -25,7 +25,8 @@ from musicgen_cli.engine import hardware
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
 from musicgen_cli.engine.decoding.positions import sinusoids
 
-Text = Mapping[str, FloatArray]  # a prompt's `cross_key.i` and `cross_value.i`, as the text encoder's graph gives them
+# What the text encoder's graph gives of a prompt: `cross_key.i` and `cross_value.i`, or in a melody model `states`.
+Text = Mapping[str, FloatArray]
 
 _NORM_EPSILON = 1e-5
 _COLUMNS = 256  # of a product, computed by one thread
@@ -56,13 +57,16 @@ def forward(
     tokens: IntArray,
     texts: Sequence[Text | None],
     observe: Observer = ignore,
+    *,
+    prefix: FloatArray | None = None,
 ) -> FloatArray:
     """
-    Compute the logits of every position; values that overflow give NaN.
+    Compute the logits of every position of the tokens; values that overflow give NaN.
 
     Args:
         tokens: Shape ``(rows, codebooks, positions)``.
-        texts: Of each row; None for an unconditional one.
+        texts: What each row's cross-attention reads; None for an unconditional one.
+        prefix: What each row reads before the tokens, shape ``(rows, n, width)``; None for nothing.
 
     Returns:
         Shape ``(rows, codebooks, positions, vocabulary)``.
@@ -79,10 +83,13 @@ def forward(
         for k in range(shape.codebooks):
             table = tensors.read(f"decoder.model.decoder.embed_tokens.{k}.weight", shape.vocab + 1, shape.width)
             x += table[tokens[:, k]]
-        x += sinusoids(tokens.shape[2], shape.width)
+        before = 0 if prefix is None else prefix.shape[1]
+        if prefix is not None:
+            x = np.concatenate([prefix, x], axis=1)
+        x += sinusoids(x.shape[1], shape.width)
         for i in range(shape.layers):
             _Layer(shape, tensors, i, observe, pool).add_to(x, texts)
-        x = _norm(x, tensors, "decoder.model.decoder.layer_norm")
+        x = _norm(x[:, before:], tensors, "decoder.model.decoder.layer_norm")
         heads = (tensors.read(f"decoder.lm_heads.{k}.weight", shape.vocab, shape.width) for k in range(shape.codebooks))
         return np.stack([_product(pool, x, head) for head in heads], axis=1)
 

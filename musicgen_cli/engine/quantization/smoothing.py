@@ -43,6 +43,8 @@ class SmoothedTensors(WrappedTensors):
         for i in range(shape.layers):
             layer = f"decoder.model.decoder.layers.{i}"
             for norm, readers in _NORMS.items():
+                if (i, readers[0]) not in peaks.inputs:  # a decoder without cross-attention
+                    continue
                 factors = smoothing_factors(
                     np.max([peaks.inputs[i, reader] for reader in readers], axis=0),
                     np.max([peaks.columns[i, reader] for reader in readers], axis=0),

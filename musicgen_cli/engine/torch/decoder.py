@@ -51,17 +51,17 @@ class TorchDecoder:
     """A `scheduler.Decoder` that computes rows in blocks of BLOCK_ROWS."""
 
     def __init__(
-        self, weights: DecoderWeights, shape: DecoderShape, device: ExclusiveDevice, *, rows: int, steps: int
+        self, weights: DecoderWeights, shape: DecoderShape, device: ExclusiveDevice, *, rows: int, positions: int
     ) -> None:
         """
         Allocate the KV cache.
 
         Args:
             rows: The largest batch.
-            steps: Of the longest sequence.
+            positions: Of a row.
         """
         self._device = device
-        pages = -(-steps // PAGE)
+        pages = -(-positions // PAGE)
         with device.computing("allocate the KV cache"):
             self._blocks = [
                 _Block(weights, shape, device.torch_device, pages=pages) for _ in range(0, rows, BLOCK_ROWS)
@@ -78,10 +78,12 @@ class TorchDecoder:
         with self._device.computing("move a sequence"):
             self._blocks[target_block].copy_row(target_row, self._blocks[source_block], source_row, positions=positions)
 
-    def prefill(self, row: int, start: int, *, tokens: IntArray) -> None:
-        """Read given tokens, shape (positions, codebooks), into the KV cache of one row."""
-        with self._device.computing("read the given codes"):
-            self._blocks[row // BLOCK_ROWS].prefill(row % BLOCK_ROWS, start, tokens)
+    def prefill(
+        self, row: int, start: int, *, tokens: IntArray | None = None, inputs: FloatArray | None = None
+    ) -> None:
+        """Read given tokens, or vectors in their place, into the KV cache of one row; see `scheduler.Decoder`."""
+        with self._device.computing("read what comes before the first step"):
+            self._blocks[row // BLOCK_ROWS].prefill(row % BLOCK_ROWS, start, tokens, inputs)
 
     def __call__(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         """Advance the first rows by one position."""
@@ -105,8 +107,9 @@ class _Block:
         self._conditioning: list[Conditioning | None] = [None] * BLOCK_ROWS
         self._keys, self._values = self._pages(pages, PAGE), self._pages(pages, PAGE)
         # An unconditional row attends to values of zero: as there are no biases, its cross-attention adds exactly zero.
-        self._text_keys, self._text_values = self._pages(1, TEXT_PAGE), self._pages(1, TEXT_PAGE)
-        self._text_mask = self._zeros(1, BLOCK_ROWS, 1, TEXT_PAGE, dtype=torch.float32)
+        text_pages = 1 if shape.has_cross_attention else 0
+        self._text_keys, self._text_values = self._pages(text_pages, TEXT_PAGE), self._pages(text_pages, TEXT_PAGE)
+        self._text_mask = self._zeros(text_pages, BLOCK_ROWS, 1, TEXT_PAGE, dtype=torch.float32)
         self._tokens = self._zeros(BLOCK_ROWS, shape.codebooks, dtype=torch.int64)
         self._positions = self._zeros(BLOCK_ROWS, dtype=torch.int64)
         self._rows = torch.arange(BLOCK_ROWS, device=device)
@@ -115,6 +118,8 @@ class _Block:
         self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
 
     def set_conditioning(self, row: int, conditioning: Conditioning | None) -> None:
+        if not self._shape.has_cross_attention:
+            return
         self._conditioning[row] = conditioning
         if conditioning and (more := len(conditioning.mask) - len(self._text_mask)) > 0:
             self._graphs.clear()  # they refer to the old addresses
@@ -135,22 +140,25 @@ class _Block:
         self._values[:, :pages, row] = other._values[:, :pages, source]
         self.set_conditioning(row, other._conditioning[source])
 
-    def prefill(self, row: int, start: int, tokens: IntArray) -> None:
+    def prefill(self, row: int, start: int, tokens: IntArray | None, inputs: FloatArray | None) -> None:
         """
-        Read tokens, shape (positions, codebooks), into the KV cache of a row.
+        Read tokens, shape (positions, codebooks), or vectors, shape (positions, width), into the KV cache of a row.
 
         Positions stand where a step has rows. What is computed depends on their number and their place alone.
         """
         weights, shape = self._weights, self._shape
-        count = len(tokens)
+        if tokens is not None:
+            codes = torch.from_numpy(tokens).to(self._device)
+            x = sum(table(codes[:, k]) for k, table in enumerate(weights.embeddings))
+        else:
+            x = torch.from_numpy(np.ascontiguousarray(inputs)).to(self._device, weights.dtype)
+        count = len(x)
         positions = torch.arange(start, start + count, device=self._device)
         page, offset = positions // PAGE, positions % PAGE
         pages = (start + count - 1) // PAGE + 1
         text_pages = len(text.mask) if (text := self._conditioning[row]) else 1
         future = self._cache_positions[:pages] > positions[:, None]
         mask = torch.zeros(future.shape, device=self._device).masked_fill_(future, -torch.inf)
-        codes = torch.from_numpy(tokens).to(self._device)
-        x = sum(table(codes[:, k]) for k, table in enumerate(weights.embeddings))
         x = x + self._position_embeddings[positions]
         split = (count, -1, shape.heads, shape.head_width)
         for i, layer in enumerate(weights.layers):
@@ -159,10 +167,11 @@ class _Block:
             self._values[i][page, row, :, offset] = value
             keys, values = self._keys[i][:pages, row], self._values[i][:pages, row]
             x = x + layer.self_attn.out_proj(_attend_at_once(query, keys, values, mask))
-            query = layer.encoder_attn.q_proj(layer.encoder_attn_layer_norm(x)).view(split)[:, 0]
-            keys, values = self._text_keys[i][:text_pages, row], self._text_values[i][:text_pages, row]
-            text_mask = self._text_mask[:text_pages, row, None]
-            x = x + layer.encoder_attn.out_proj(_attend_at_once(query, keys, values, text_mask))
+            if shape.has_cross_attention:
+                query = layer.encoder_attn.q_proj(layer.encoder_attn_layer_norm(x)).view(split)[:, 0]
+                keys, values = self._text_keys[i][:text_pages, row], self._text_values[i][:text_pages, row]
+                text_mask = self._text_mask[:text_pages, row, None]
+                x = x + layer.encoder_attn.out_proj(_attend_at_once(query, keys, values, text_mask))
             x = x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
 
     def step(self, tokens: IntArray, positions: IntArray) -> FloatArray:
@@ -206,9 +215,10 @@ class _Block:
             self._keys[i][page, self._rows, :, offset] = key
             self._values[i][page, self._rows, :, offset] = value
             x = x + layer.self_attn.out_proj(_attend(query, self._keys[i][:pages], self._values[i][:pages], mask))
-            query = layer.encoder_attn.q_proj(layer.encoder_attn_layer_norm(x)).view(split)[:, 0]
-            keys, values = self._text_keys[i][:text_pages], self._text_values[i][:text_pages]
-            x = x + layer.encoder_attn.out_proj(_attend(query, keys, values, self._text_mask[:text_pages]))
+            if shape.has_cross_attention:
+                query = layer.encoder_attn.q_proj(layer.encoder_attn_layer_norm(x)).view(split)[:, 0]
+                keys, values = self._text_keys[i][:text_pages], self._text_values[i][:text_pages]
+                x = x + layer.encoder_attn.out_proj(_attend(query, keys, values, self._text_mask[:text_pages]))
             x = x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
         return linear(weights.norm(x), weights.heads).float().view(BLOCK_ROWS, shape.codebooks, shape.vocab)
 

@@ -70,7 +70,8 @@ class TorchEngine(LocalEngine[Conditioning]):
         self.slots = slots or BLOCK_ROWS // 2
         _, longest = self._plan(limits.CONTEXT_S)
         blocks = -(-2 * self.slots // BLOCK_ROWS)
-        self._check_memory(torch_device, precision, blocks * -(-longest.steps // PAGE) * PAGE, free)
+        positions = self.shape.decoder.prefix_positions + longest.steps
+        self._check_memory(torch_device, precision, blocks * -(-positions // PAGE) * PAGE, free)
         self.model = TorchModel(checkpoint, self.shape, torch_device, _DTYPES[precision])
         self.sound_encoder = TorchSoundEncoder(checkpoint, self.shape, self.model.device)
         self._scheduler = Scheduler(self.model.decoder(rows=2 * self.slots, steps=longest.steps), self.slots)

@@ -8,7 +8,12 @@ import numpy as np
 import torch
 from torch.nn.functional import linear
 from torch.nn.utils import parametrize
-from transformers import MusicgenConfig, MusicgenForConditionalGeneration
+from transformers import (
+    MusicgenConfig,
+    MusicgenForConditionalGeneration,
+    MusicgenMelodyConfig,
+    MusicgenMelodyForConditionalGeneration,
+)
 from transformers.utils import logging
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
@@ -18,6 +23,7 @@ from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.engine import hardware
 from musicgen_cli.engine.decoding.audio_stream import AudioStream
 from musicgen_cli.engine.decoding.delay_pattern import IntArray
+from musicgen_cli.engine.decoding.prefix import pitch_vectors
 from musicgen_cli.engine.torch.decoder import TEXT_PAGE, Conditioning, DecoderWeights, TorchDecoder
 from musicgen_cli.engine.torch.device import ExclusiveDevice, exact_cudnn
 from musicgen_cli.errors import CheckpointError, short_reason
@@ -38,7 +44,10 @@ class TorchModel:
             EngineError: PyTorch can't move it to the device.
         """
         self._shape, self.device = shape, ExclusiveDevice(device)
-        model = _load(checkpoint)
+        self.pitch_vectors: FloatArray | None = None
+        if not shape.decoder.has_cross_attention:
+            self.pitch_vectors = pitch_vectors(shape.decoder, checkpoint.tensors())
+        model = _load(checkpoint, shape)
         with self.device.computing("load the model"):
             self._text_encoder = model.text_encoder.to(device)
             self._projection = model.enc_to_dec_proj.to(device) if shape.projected else torch.nn.Identity()
@@ -72,11 +81,8 @@ class TorchModel:
             return projected.transpose(1, 2)
 
         with self.device.computing("encode the prompt"):
-            encoded = self._projection(
-                self._text_encoder(input_ids=torch.tensor([ids], device=device)).last_hidden_state
-            )
             states = torch.zeros(pages * TEXT_PAGE, shape.width, dtype=self._decoder.dtype, device=device)
-            states[: len(ids)] = encoded[0]
+            states[: len(ids)] = self._encoded(ids)
             mask = torch.zeros(pages * TEXT_PAGE, device=device)
             mask[len(ids) :] = -torch.inf
             cross_attention = [layer.encoder_attn for layer in self._decoder.layers]
@@ -86,9 +92,21 @@ class TorchModel:
                 mask.view(pages, 1, TEXT_PAGE),
             )
 
+    def text_states(self, ids: list[int]) -> FloatArray:
+        """Encode the prompt of a melody model into the vectors of its tokens, shape ``(tokens, width)``."""
+        with self.device.computing("encode the prompt"):
+            states: FloatArray = self._encoded(ids).cpu().numpy()
+            return states
+
+    def _encoded(self, ids: list[int]) -> torch.Tensor:
+        tokens = torch.tensor([ids], device=self.device.torch_device)
+        states: torch.Tensor = self._projection(self._text_encoder(input_ids=tokens).last_hidden_state)[0]
+        return states
+
     def decoder(self, *, rows: int, steps: int) -> TorchDecoder:
-        """Return a decoder with a KV cache of `rows` rows and `steps` positions."""
-        return TorchDecoder(self._decoder, self._shape.decoder, self.device, rows=rows, steps=steps)
+        """Return a decoder with a KV cache of `rows` rows, each with room for a prefix and `steps` steps."""
+        shape = self._shape.decoder
+        return TorchDecoder(self._decoder, shape, self.device, rows=rows, positions=shape.prefix_positions + steps)
 
     def audio_stream(self) -> AudioStream:
         """Return the codec decoder of one clip, which turns codes into samples while more codes come."""
@@ -118,8 +136,12 @@ class TorchModel:
             return samples
 
 
-def _load(checkpoint: Checkpoint) -> MusicgenForConditionalGeneration:
+def _load(checkpoint: Checkpoint, shape: Shape) -> Any:
     """Load a checkpoint with transformers, in float32, as its parts can't be loaded in different dtypes."""
+    model_class: Any = MusicgenMelodyForConditionalGeneration
+    config_class: Any = MusicgenMelodyConfig
+    if shape.decoder.has_cross_attention:
+        model_class, config_class = MusicgenForConditionalGeneration, MusicgenConfig
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -127,9 +149,9 @@ def _load(checkpoint: Checkpoint) -> MusicgenForConditionalGeneration:
         if checkpoint.is_safetensors:
             source: dict[str, Any] = {"pretrained_model_name_or_path": checkpoint.directory, "use_safetensors": True}
         else:  # pickle isn't for PyTorch to load, and what is put together of several files is nothing it knows
-            config = MusicgenConfig.from_dict(dict(checkpoint.config))
+            config = config_class.from_dict(dict(checkpoint.config))
             source = {"pretrained_model_name_or_path": None, "config": config, "state_dict": _state_dict(checkpoint)}
-        model, report = MusicgenForConditionalGeneration.from_pretrained(
+        model, report = model_class.from_pretrained(
             **source, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as err:

@@ -18,7 +18,6 @@ pytest.importorskip("safetensors", reason="writes checkpoints")
 from safetensors.numpy import save_file
 
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
-from musicgen_cli.checkpoint.names import MELODY
 from musicgen_cli.settings import models_dir
 from tests.support.audiocraft import decoder_state, package, pointer, training
 from tests.support.hubs import COMMIT, Hub
@@ -99,30 +98,6 @@ def test_a_repository_of_something_else_is_refused_in_a_sentence(
     assert message in done.err or any(part in done.err for part in message.split("|"))
     assert not any(name.endswith((".bin", ".safetensors", ".pt")) for name in hub.downloads())
     assert installed() == []
-
-
-@pytest.mark.parametrize("name", [*MELODY, "facebook/musicgen-melody"])
-def test_melody_models_are_known_and_refused(musicgen: Run, hub: Hub, name: str, store_path: Path) -> None:
-    """By `pull`, `show` and `generate`, without a request."""
-    for words in (("model", "pull", name), ("model", "show", name), ("generate", "--local", "--model", name, "x")):
-        done = musicgen(*words)
-        assert done.code == 1, done.err
-        assert "is a MusicGen Melody model, and this version can't run those yet" in done.err
-        assert "hint: " in done.err
-    assert hub.requests == []
-
-
-def test_an_adapter_of_a_melody_model_is_refused(
-    musicgen: Run, hub: Hub, publish: Callable[[Mapping[str, str]], str]
-) -> None:
-    """As its base is, once the adapter has said which that is."""
-    config = {"peft_type": "LORA", "lora_alpha": 16, "base_model_name_or_path": "facebook/musicgen-melody"}
-    name = publish({"adapter_model.safetensors": "", "adapter_config.json": json.dumps(config)})
-    done = musicgen("model", "pull", name)
-
-    assert done.code == 1
-    assert "facebook/musicgen-melody is a MusicGen Melody model" in done.err
-    assert hub.downloads() == ["adapter_config.json"]
 
 
 def test_an_adapter_of_an_adapter_is_refused(

@@ -199,11 +199,11 @@ def test_another_architecture_is_refused_before_its_weights_are_downloaded(
     musicgen: Run, hub: Hub, small: Path
 ) -> None:
     """The small files come first."""
-    (small / "config.json").write_text('{"model_type": "musicgen_melody"}')
+    (small / "config.json").write_text('{"model_type": "musicgen_style"}')
     done = musicgen("model", "pull", "small")
 
     assert done.code == 1
-    assert "musicgen_melody" in done.err
+    assert "musicgen_style" in done.err
     assert hub.downloads() == ["config.json", "tokenizer.json"]
 
 

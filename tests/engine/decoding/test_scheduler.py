@@ -43,7 +43,8 @@ class FakeDecoder:
         self.cache[target, :positions] = self.cache[source, :positions]
         self.conditioning[target] = self.conditioning[source]
 
-    def prefill(self, row: int, start: int, *, tokens: Any) -> None:
+    def prefill(self, row: int, start: int, *, tokens: Any = None, inputs: Any = None) -> None:
+        tokens = inputs if tokens is None else tokens
         assert 0 < len(tokens) <= PREFILL_POSITIONS
         self.prefills.append((start, len(tokens)))
         self.cache[row, start : start + len(tokens)] = tokens
@@ -168,10 +169,10 @@ def test_others_go_on_while_given_codes_are_read() -> None:
     steps_at: list[int] = []
     prefill = decoder.prefill
 
-    def recorded(row: int, start: int, *, tokens: Any) -> None:
+    def recorded(row: int, start: int, *, tokens: Any = None, inputs: Any = None) -> None:
         if row % 2:
             steps_at.append(len(decoder.batch_sizes))
-        prefill(row, start, tokens=tokens)
+        prefill(row, start, tokens=tokens, inputs=inputs)
 
     decoder.prefill = recorded  # type: ignore[method-assign]
     reading = new_sequence(2, frames=310, given=given_codes(2, 300))
