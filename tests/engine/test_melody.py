@@ -31,6 +31,7 @@ from musicgen_cli.errors import InvalidValueError, UsageError
 from tests.support import clips
 from tests.support.decoding import decode
 from tests.support.listeners import RaisingListener, RecordingListener
+from tests.support.sounds import tones
 
 RATE, HOP = 32_000, 640
 HEADER_BYTES = 44
@@ -50,14 +51,6 @@ def generate(engine: LocalEngine[Any], listener: ProgressListener | None = None,
     duration = fields.pop("duration", 1.0)
     request = clips.request(**fields).model_copy(update={"duration": duration})
     return engine.generate(request, listener or NullListener(), inputs)
-
-
-def tones(*pitches: int, seconds: float = 1.0, rate: int = RATE, channels: int = 1) -> bytes:
-    """Return a WAV of a tone after another; pitches are semitones above C4."""
-    time = np.arange(round(seconds * rate)) / rate
-    samples = np.concatenate([np.sin(2 * np.pi * 261.63 * 2 ** (pitch / 12) * time) for pitch in pitches])
-    pcm = np.rint(samples * 20_000).astype("<i2")
-    return pcm16_wav(np.repeat(pcm, channels).tobytes(), sample_rate=rate, channels=channels)
 
 
 def samples_of(wav: bytes) -> Any:

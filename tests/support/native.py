@@ -71,7 +71,7 @@ class Sample:
         self.path = folder / "step.weights"
         write_weights(self.path, shape, RandomTensors(), positions=positions)
         self.weights = Weights(self.path, shape)
-        self.text = Text.of(shape, random_text(shape))
+        self.text = Text.of(shape, random_text(shape)) if shape.has_cross_attention else None
 
     def decoder(self, *, rows: int, isa: str | None = None, threads: int = 1, patient: bool = False) -> NativeDecoder:
         """Return a decoder whose even rows have the text."""

@@ -92,6 +92,15 @@ LARGER: tuple[Config, Config, Config] = (
 )
 
 
+# Those of melody models, and the frames of a tune that they read.
+MELODY_MODELS: dict[str, tuple[tuple[Config, Config, Config], int]] = {
+    "as published": (MODELS["as published"], 235),
+    "stereo, equal widths, a short tune": (MODELS["stereo, causal, gated, equal widths"], 20),
+    "relu, a tune longer than 30 s": (MODELS["8 codebooks, replicating, 2 residual layers"], 300),
+    "heads of 4": (MODELS["heads of 4, as in tiny models for tests"], 3),
+}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def quiet() -> Iterator[None]:
     """Silence transformers' warnings about configs, which don't concern these tests, and use one thread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ pytest.importorskip("transformers", reason="the oracle needs transformers")
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
+from musicgen_cli.engine.decoding.scheduler import Scheduler
 from musicgen_cli.engine.decoding.sequence import Sequence as DecodedSequence
 from musicgen_cli.engine.onnx.engine import OnnxModel, encode_text
 from musicgen_cli.engine.onnx.graph_cache import prepare_graphs
+from musicgen_cli.engine.quantization.float_decoder import forward
 from tests.support.decoding import decode, sampling
 from tests.support.oracle import (
-    MODELS,
+    MELODY_MODELS,
     PROMPTS,
-    Config,
     generate,
     num_distinct,
     quiet,  # noqa: F401  # a fixture
@@ -35,12 +37,6 @@ from tests.support.oracle import (
 pytestmark = pytest.mark.oracle
 
 FRAMES = 60
-MELODY_MODELS: dict[str, tuple[tuple[Config, Config, Config], int]] = {
-    "as published": (MODELS["as published"], 235),
-    "stereo, equal widths, a short tune": (MODELS["stereo, causal, gated, equal widths"], 20),
-    "relu, a tune longer than 30 s": (MODELS["8 codebooks, replicating, 2 residual layers"], 300),
-    "heads of 4": (MODELS["heads of 4, as in tiny models for tests"], 3),
-}
 
 
 class Pair:
@@ -115,3 +111,92 @@ def test_without_a_prompt_they_are_equal(pair: Pair, tune_frames: int | None) ->
     (codes,), _ = generate(pair.theirs, [], 1.0, FRAMES, tune=tune)
 
     assert np.array_equal(pair.codes((), 1.0, tune), codes)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_sequences_in_one_batch_are_what_they_are_alone(pair: Pair, precision: str) -> None:
+    """To the last code: of different lengths, prompts, tunes and scales, some cancelled on their way."""
+    model = pair.load(precision)
+    scheduler = Scheduler(model.decoder(rows=6, steps=100), 3)
+
+    def new(number: int) -> DecodedSequence:
+        return pair.sequence(
+            PROMPTS[number % 3] * (1 + 5 * (number % 2)) if number % 4 else (),
+            random_tune(50, number) if number % 2 else None,
+            frames=20 + number * 7 % 31,
+            top_k=50,
+            top_p=0.9,
+            guidance_scale=(3.0, 1.0, 2.0)[number % 3],
+            seed=number,
+        )
+
+    def run(number: int) -> Any:
+        def on_step(done: int, total: int) -> None:
+            if number % 5 == 4 and done > 9:
+                raise KeyboardInterrupt
+
+        try:
+            return scheduler.run(new(number), None, on_step)
+        except KeyboardInterrupt:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(run, range(12)))
+
+    for number, codes in enumerate(results):
+        sequence = new(number)
+        alone = decode(sequence, model.decoder_for(sequence, None))
+        assert codes is None if number % 5 == 4 else np.array_equal(codes, alone)
+
+
+def test_the_float_decoder_is_equal(pair: Pair) -> None:
+    """Its logits of both rows after the prefix, over random tokens, as far as weights with a large variance allow."""
+    shape = pair.shape.decoder
+    tokens = np.random.default_rng(1).integers(0, shape.vocab + 1, (shape.codebooks, 40))
+    prefix = pair.ours.prefix(PROMPTS[1], random_tune(shape.melody_frames))
+    assert prefix is not None
+    with torch.no_grad():
+        expected = pair.theirs.decoder(
+            input_ids=torch.tensor(np.concatenate([tokens, tokens])), encoder_hidden_states=torch.tensor(prefix)
+        ).logits.numpy()
+    expected = expected.reshape(2, shape.codebooks, -1, shape.vocab)[:, :, prefix.shape[1] :]
+    ours = forward(shape, pair.checkpoint.tensors(), np.stack([tokens, tokens]), [None, None], prefix=prefix)
+
+    assert np.abs(ours - expected).max() <= 1e-3 * expected.std()
+
+
+def test_a_continuation_is_equal(pair: Pair) -> None:
+    """Given codes follow the prefix."""
+    shape, tune = pair.shape.decoder, random_tune(60)
+    given = np.random.default_rng(2).integers(0, shape.vocab, (1, shape.codebooks, 30))
+    (expected,), _ = generate(pair.theirs, PROMPTS[:1], 3.0, FRAMES, codes=given, tune=tune)
+    used = np.resize(tune, (shape.melody_frames, 12))
+    sequence = DecodedSequence(
+        DelayPattern(shape.codebooks, shape.channels, 30 + FRAMES),
+        sampling(guidance_scale=3.0, do_sample=False),
+        vocab=shape.vocab,
+        given=given[0],
+        prefix=pair.ours.prefix(PROMPTS[0], used),
+    )
+
+    assert np.array_equal(decode(sequence, pair.ours.decoder_for(sequence, None)), expected)
+
+
+@pytest.mark.parametrize("mistake", ["no positions", "no tune in guidance", "text first"])
+def test_a_mistake_would_be_noticed(pair: Pair, mistake: str) -> None:
+    """The comparison of greedy codes fails with each of these."""
+    shape, tune = pair.shape.decoder, random_tune(235)
+    (codes,), _ = generate(pair.theirs, PROMPTS[:1], 3.0, FRAMES, tune=tune)
+    prefix = pair.ours.prefix(PROMPTS[0], np.resize(tune, (shape.melody_frames, 12)))
+    assert prefix is not None
+    if mistake == "no positions":
+        prefix = prefix[:, :0]
+    elif mistake == "no tune in guidance":
+        prefix[1, : shape.melody_frames] = prefix[0, : shape.melody_frames]
+    else:
+        prefix = np.roll(prefix, -shape.melody_frames, axis=1)
+    pattern = DelayPattern(shape.codebooks, shape.channels, FRAMES)
+    greedy = sampling(guidance_scale=3.0, do_sample=False)
+    sequence = DecodedSequence(pattern, greedy, vocab=shape.vocab, prefix=prefix)
+
+    assert not np.array_equal(decode(sequence, pair.ours.decoder_for(sequence, None)), codes)
