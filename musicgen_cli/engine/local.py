@@ -209,7 +209,7 @@ class LocalEngine(Generic[Conditioning]):
         assert request.seed is not None
         is_attended = self.shape.decoder.has_cross_attention and request.prompt
         conditioning = self._conditioning(request.prompt) if is_attended else None
-        sampling = Sampling.of(request, request.seed)
+        sampling = Sampling.of(request, request.seed, has_tune=stage.tune is not None)
         made = np.empty((self.shape.decoder.codebooks, 0), np.int64)
         if codes is not None:
             made = codes[:, codes.shape[1] - known :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def by_hand(engine: Any, wav: bytes | None, prompt: str, duration: float, overla
     text = engine.model.text_states(engine.tokenize(prompt)) if prompt else np.zeros((1, 64), np.float32)
     tune = None if wav is None else samples_of(wav)
     total, stride = round(duration * 50), 1500 - round(overlap * 50)
+    scale = clips.request().guidance_scale if prompt or wav is not None else 1.0
+    parameters = replace(Sampling.of(clips.request(), clips.request().seed or 0), guidance_scale=scale)
     codes, offset = np.empty((4, 0), np.int64), 0
     while codes.shape[1] < total:
         heard = silent
@@ -85,7 +88,7 @@ def by_hand(engine: Any, wav: bytes | None, prompt: str, duration: float, overla
         rows = np.stack([np.concatenate([heard, text]), np.concatenate([silent, np.zeros_like(text)])])
         sequence = Sequence(
             DelayPattern(4, 1, min(total - offset, 1500)),
-            Sampling.of(clips.request(prompt=prompt), seed=clips.request().seed or 0),
+            parameters,
             vocab=engine.shape.decoder.vocab,
             given=codes[:, offset:] if codes.shape[1] else None,
             first_frame=offset,

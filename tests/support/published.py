@@ -37,13 +37,13 @@ SCALES: dict[str, Config] = {
 }
 
 
-def published_model(scale: str, *, channels: int = 1, seed: int = 0) -> Any:
+def published_model(scale: str, *, channels: int = 1, seed: int = 0, is_melody: bool = False) -> Any:
     """Make a random model with the widths of one of SCALES, and one layer."""
     decoder = {
         **SCALES[scale], "vocab_size": 2048, "num_hidden_layers": 1, "num_codebooks": 4 * channels,
         "audio_channels": channels, "initializer_factor": 0.05,
     }  # fmt: skip
-    return random_model(seed, T5_BASE, decoder, ENCODEC_32KHZ)
+    return random_model(seed, T5_BASE, decoder, ENCODEC_32KHZ, chroma_length=235 if is_melody else None)
 
 
 def published_weights(model: Any, *, is_pickle: bool = False) -> Weights:

@@ -26,13 +26,17 @@ class Sampling:
     seed: int
 
     @classmethod
-    def of(cls, request: GenerateRequest, seed: int) -> Sampling:
-        """Take the parameters from a request. Without a prompt there is no guidance, as there is nothing to follow."""
+    def of(cls, request: GenerateRequest, seed: int, *, has_tune: bool = False) -> Sampling:
+        """
+        Take the parameters from a request.
+
+        Without a prompt and a tune there is no guidance, as there is nothing to follow.
+        """
         return cls(
             temperature=request.temperature,
             top_k=request.top_k,
             top_p=request.top_p,
-            guidance_scale=request.guidance_scale if request.prompt else 1.0,
+            guidance_scale=request.guidance_scale if request.prompt or has_tune else 1.0,
             do_sample=request.do_sample,
             seed=seed,
         )

@@ -22,7 +22,11 @@ pytest.importorskip("transformers", reason="the oracle needs transformers")
 
 from safetensors.torch import save_file
 
+from musicgen_cli.audio.chroma import melody_chroma
 from musicgen_cli.checkpoint.checkpoint import find_checkpoint
+from musicgen_cli.contract import GenerateRequest
+from musicgen_cli.engine import registry
+from musicgen_cli.engine.base import Inputs, NullListener
 from musicgen_cli.settings import models_dir
 from tests.support.hubs import Hub
 from tests.support.oracle import generate, num_distinct, quiet, random_model  # noqa: F401  # one is a fixture
@@ -36,6 +40,7 @@ from tests.support.published import (
     write_folder,
     write_shards,
 )
+from tests.support.sounds import tones
 
 if TYPE_CHECKING:
     from musicgen_cli.checkpoint.checkpoint import Checkpoint
@@ -81,6 +86,20 @@ class Published:
         expected = np.clip(samples[0].T, -1, 1)[: len(ours)] * 32767
         assert num_distinct(codes[0]) >= 12
         assert expected.std() > 100
+        assert np.abs(ours - expected).max() <= 1
+
+    def check_tune(self, name: str, theirs: Any) -> None:
+        """Let a melody model follow a tune for 0.5 s, and compare it with transformers, to one step of 16 bits."""
+        tune = tones(0, 4, 7, 11, 2, 9)
+        engine = registry.open_local(name, precision="fp32", note=lambda text: None)
+        request = GenerateRequest(prompt=PROMPT, duration=0.5, do_sample=False)
+        clip = engine.generate(request, NullListener(), Inputs(melody_wav=tune))
+        engine.close()
+        heard = melody_chroma(np.frombuffer(tune[44:], "<i2").astype(np.float32) / np.float32(32_768), 47)  # all of it
+        codes, samples = generate(theirs, [self.ids()], 3.0, frames=FRAMES, tune=heard)
+        ours = np.frombuffer(clip.wav[44:], "<i2").reshape(-1, samples.shape[1])
+        expected = np.clip(samples[0].T, -1, 1) * 32767
+        assert num_distinct(codes[0]) >= 12
         assert np.abs(ours - expected).max() <= 1
 
 
@@ -245,6 +264,46 @@ def test_a_lora_adapter(published: Published, base: Any) -> None:
     assert not (models_dir() / "small").exists()
     assert not (models_dir() / "someone--lora" / "base").exists()
     assert find_checkpoint("someone/lora", models_dir()).manifest is not None
+
+
+def publish_melody(published: Published, name: str, model: Any, *, shards: int) -> None:
+    """Publish a melody model in float32, in shards."""
+    folder = write_folder(published.folder / name, model, published.tokenizer)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "musicgen_melody"
+    write_shards(folder, published_weights(model), suffix="safetensors", count=shards)
+    published.hub.publish(f"facebook/musicgen-{name}", folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "channels", "shards"),
+    [("melody", "medium", 1, 2), ("stereo-melody", "medium", 2, 2), ("stereo-melody-large", "large", 2, 3)],
+)
+def test_melody(published: Published, name: str, scale: str, channels: int, shards: int) -> None:
+    """Without a tune as `generate` makes it, and with a tune."""
+    model = published_model(scale, channels=channels, is_melody=True)
+    publish_melody(published, name, model, shards=shards)
+
+    published.pull(name)
+    published.check(name, model)
+    published.check_tune(name, model)
+    shown = json.loads(published.musicgen("model", "show", name, "--json").out)
+    assert (shown["codebooks"], shown["channels"], shown["license"]) == (4 * channels, channels, "CC-BY-NC-4.0")
+    assert published.musicgen("model", "show", name, "--check").code == 0
+
+
+def test_a_lora_adapter_of_melody(published: Published) -> None:
+    """As published ones it changes both projections, too, so also what is heard of a tune."""
+    base = published_model("medium", is_melody=True)
+    publish_melody(published, "melody", base, shards=2)
+    matrices, merged = random_adapter(published_weights(base), rank=16, alpha=16)
+    assert any(name.startswith("audio_enc_to_dec_proj.") for name in matrices)
+    write_adapter(published.folder / "lora", matrices, "facebook/musicgen-melody")
+    published.hub.publish("someone/melody-lora", published.folder / "lora")
+
+    published.pull("someone/melody-lora")
+    load(base, merged)
+    published.check("someone/melody-lora", base)
+    published.check_tune("someone/melody-lora", base)
 
 
 def test_a_tiny_model_as_others_tests_use(published: Published) -> None:

@@ -74,9 +74,9 @@ class PausedDecoder(FakeDecoder):
         assert self.proceed.wait(TIMEOUT_S)
 
 
-def new_sequence(seed: int, *, frames: int = 12, scale: float = 3.0, given: Any = None) -> Sequence:
+def new_sequence(seed: int, *, frames: int = 12, scale: float = 3.0, given: Any = None, prefix: Any = None) -> Sequence:
     pattern = DelayPattern(CODEBOOKS, 1, frames)
-    return Sequence(pattern, sampling(guidance_scale=scale, seed=seed), vocab=VOCAB, given=given)
+    return Sequence(pattern, sampling(guidance_scale=scale, seed=seed), vocab=VOCAB, given=given, prefix=prefix)
 
 
 def ignore(done: int, total: int) -> None:
@@ -160,6 +160,28 @@ def test_sequences_with_given_codes_are_what_they_are_alone() -> None:
             None if cancel else decoded_alone(seed, conditioning, frames=given + 9, scale=scale, given=begin)
         )
     assert {(0, 128), (128, 128), (256, 44), (128, 1), (0, 127), (0, 1)} <= set(decoder.prefills)
+
+
+def test_sequences_with_a_prefix_are_what_they_are_alone() -> None:
+    """Each row reads its own, of any length and before given codes; rows are moved with all of it."""
+    decoder = FakeDecoder(6)
+    scheduler = Scheduler(decoder, 3)
+    rng = random.Random(3)
+    jobs = [(seed, rng.choice([0, 1, 128, 250]), rng.choice([0, 20]), rng.choice([1.0, 3.0])) for seed in range(24)]
+
+    def new(job: tuple[int, int, int, float]) -> Sequence:
+        seed, positions, given, scale = job
+        vectors = np.random.default_rng(seed).integers(0, 99, (2, positions, CODEBOOKS)).astype(np.float32)
+        codes = given_codes(seed, given)
+        return new_sequence(seed, frames=given + 4 + seed, scale=scale, given=codes, prefix=vectors)
+
+    with ThreadPoolExecutor(10) as pool:
+        results = list(pool.map(lambda job: scheduler.run(new(job), None, ignore), jobs))
+
+    assert all(
+        np.array_equal(decode(new(job), FakeDecoder(2)), codes) for job, codes in zip(jobs, results, strict=True)
+    )
+    assert {(0, 128), (128, 122), (0, 1), (128, 20), (250, 20)} <= set(decoder.prefills)
 
 
 def test_others_go_on_while_given_codes_are_read() -> None:

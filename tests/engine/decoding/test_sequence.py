@@ -25,8 +25,8 @@ class FakeStep:
         self.positions: list[Any] = []
         self.read: list[tuple[int, list[int]]] = []  # positions and their tokens
 
-    def prefill(self, row: int, start: int, *, tokens: Any) -> None:
-        self.read += [(start + i, newest.tolist()) for i, newest in enumerate(tokens)]
+    def prefill(self, row: int, start: int, *, tokens: Any = None, inputs: Any = None) -> None:
+        self.read += [(start + i, newest.tolist()) for i, newest in enumerate(inputs if tokens is None else tokens)]
 
     def __call__(self, tokens: Any, positions: Any) -> Any:
         self.tokens.append(tokens.copy())
@@ -170,3 +170,25 @@ def test_parts_of_a_clip_share_no_random_number() -> None:
     part = Sequence(DelayPattern(4, 1, 20), seed, vocab=VOCAB, given=whole[:, 20:25], first_frame=20)
 
     assert np.array_equal(generated(part), whole[:, 20:])
+
+
+@pytest.mark.parametrize(("scale", "rows"), [(1.0, 1), (3.0, 2)])
+def test_a_prefix_is_read_before_given_codes_and_shifts_the_positions(scale: float, rows: int) -> None:
+    """Of each row its own, in parts; positions go on from its end, while steps are counted without it."""
+    prefix = np.arange(2 * 5 * 3, dtype=np.float32).reshape(2, 5, 3)
+    given = np.arange(8).reshape(4, 2)
+    sequence = Sequence(DelayPattern(4, 1, 6), sampling(guidance_scale=scale), vocab=VOCAB, given=given, prefix=prefix)
+    parts, positions = [], []
+    while (vectors := sequence.read_prefix(2)).shape[1]:
+        assert sequence.is_reading
+        assert sequence.position == 0
+        parts.append(vectors)
+        positions.append(sequence.decoder_position)
+
+    assert np.array_equal(np.concatenate(parts, axis=1), prefix[:rows])
+    assert positions == [2, 4, 5]
+    step = FakeStep()
+    codes = decode(sequence, step)
+    assert [position for position, _ in step.read] == [5, 6] * rows
+    assert [int(at[0]) for at in step.positions] == [7, 8, 9, 10, 11, 12, 13]
+    assert np.array_equal(codes[:, :2], given)
