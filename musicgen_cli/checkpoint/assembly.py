@@ -164,9 +164,8 @@ def _audiocraft(directory: Path, weights: tuple[Path, ...], base: Assembly) -> A
         read_config(directory)
         if own.is_file()
         else {
-            "model_type": "musicgen",
+            **audiocraft.model_config(model, decoder),
             "text_encoder": base.config.get("text_encoder"),
-            "decoder": audiocraft.decoder_config(model, decoder),
             "audio_encoder": codec_config,
         }
     )

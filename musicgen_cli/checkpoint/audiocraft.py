@@ -7,7 +7,8 @@ it (`pretrained`). The text encoder is in neither: it is T5, unchanged, and come
 get the names that transformers gives them, and the configuration becomes a config.json.
 
 Source: audiocraft, models/loaders.py, models/builders.py and utils/export.py; transformers,
-convert_musicgen_transformers.py (`rename_keys`) and convert_encodec_checkpoint_to_pytorch.py (`MAPPING_…`).
+convert_musicgen_transformers.py and convert_musicgen_melody_transformers.py (`rename_keys`), and
+convert_encodec_checkpoint_to_pytorch.py (`MAPPING_…`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from musicgen_cli.errors import CheckpointError
 BASE = "facebook/musicgen-small"  # whose T5 and tokenizer every model has; the smallest download
 _STATE, _CONFIG, _POINTER = "best_state", "xp.cfg", "pretrained"
 _MAX_YAML = 1_000_000  # characters; real ones have ten thousand
+_LONGEST_SEGMENT_S = 600
+# How a melody model hears a tune: audio/chroma.py computes this and no other form.
+_CHROMA: dict[str, Any] = {"sample_rate": 32_000, "n_chroma": 12, "radix2_exp": 14, "argmax": True}
+_CHROMA_HOP = (1 << _CHROMA["radix2_exp"]) // 4  # samples
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # of OmegaConf, to another member
 
 # In this order, the names of the language model's parts in audiocraft → in transformers.
@@ -35,6 +40,7 @@ _DECODER_NAMES = (
     (r"linears\.(\d+)\.weight", r"decoder.lm_heads.\1.weight"),
     (r"out_norm\.(weight|bias)", r"decoder.model.decoder.layer_norm.\1"),
     (r"condition_provider\.conditioners\.description\.output_proj\.(weight|bias)", r"enc_to_dec_proj.\1"),
+    (r"condition_provider\.conditioners\.self_wav\.output_proj\.(weight|bias)", r"audio_enc_to_dec_proj.\1"),
     (r"transformer\.layers\.(\d+)\.linear([12])\.weight", r"decoder.model.decoder.layers.\1.fc\2.weight"),
     (r"transformer\.layers\.(\d+)\.norm1\.(weight|bias)", r"decoder.model.decoder.layers.\1.self_attn_layer_norm.\2"),
     (r"transformer\.layers\.(\d+)\.norm2\.(weight|bias)", r"decoder.model.decoder.layers.\1.final_layer_norm.\2"),
@@ -45,6 +51,7 @@ _DECODER_NAMES = (
     (r"transformer\.layers\.(\d+)\.cross_attention\.(in_proj_weight|out_proj\.weight)",
      r"decoder.model.decoder.layers.\1.encoder_attn.\2"),
 )  # fmt: skip
+_UNUSED = "condition_provider.conditioners.self_wav.chroma.spec.window"  # of the spectrum of a tune: always the same
 _CODEC_NAMES = (
     (r"quantizer\.vq\.layers\.(\d+)\._codebook\.(\w+)", r"audio_encoder.quantizer.layers.\1.codebook.\2"),
     (r"(encoder|decoder)\.model\.(.+)\.(?:conv\.conv|convtr\.convtr)\.(.+)", r"audio_encoder.\1.layers.\2.conv.\3"),
@@ -78,6 +85,8 @@ def decoder_tensors(model: TorchFile) -> dict[str, StoredTensor]:
     """
     renamed: dict[str, StoredTensor] = {}
     for name, stored in model.tensors(_STATE).items():
+        if name == _UNUSED:
+            continue
         target = _renamed(name, _DECODER_NAMES)
         if target is None:
             raise CheckpointError(f"{model.name} has a tensor that MusicGen's decoder doesn't have: {name[:80]!r}")
@@ -96,6 +105,30 @@ def codec_tensors(codec: TorchFile) -> dict[str, StoredTensor]:
     """Return the tensors of a compression_state_dict.bin under the names of transformers; unknown ones are left out."""
     renamed = {_renamed(name, _CODEC_NAMES): stored for name, stored in codec.tensors(_STATE).items()}
     return {name: stored for name, stored in renamed.items() if name is not None}
+
+
+def model_config(model: TorchFile, tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
+    """
+    Return a config.json without its text encoder and audio encoder.
+
+    Args:
+        tensors: As `decoder_tensors` returns them.
+
+    Raises:
+        CheckpointError: As for `decoder_config`, or the tunes of a melody model have another form.
+    """
+    decoder = decoder_config(model, tensors)
+    if not any(name.startswith("audio_enc_to_dec_proj.") for name in tensors):
+        return {"model_type": "musicgen", "decoder": decoder}
+    seconds = _Settings(model.root, model.name).get("dataset.segment_duration", default=30)
+    if type(seconds) not in (int, float) or not 0 < seconds <= _LONGEST_SEGMENT_S:
+        raise CheckpointError(f"{model.name}: dataset.segment_duration {repr(seconds)[:60]} is not supported")
+    return {
+        "model_type": "musicgen_melody",
+        "num_chroma": _CHROMA["n_chroma"],
+        "chroma_length": 1 + int(seconds * _CHROMA["sample_rate"]) // _CHROMA_HOP,
+        "decoder": decoder | {"model_type": "musicgen_melody_decoder"},
+    }
 
 
 def decoder_config(model: TorchFile, tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
@@ -140,7 +173,9 @@ def decoder_config(model: TorchFile, tensors: Mapping[str, StoredTensor]) -> dic
 
 def check_training(root: object, name: str) -> None:
     """
-    Check how a language model was trained, as far as its config can't say it: text through T5-base is all it hears.
+    Check how a language model was trained, as far as its config can't say it.
+
+    It hears text through T5-base, and beside that at most the chroma of a tune.
 
     Args:
         root: What its state_dict.bin describes.
@@ -156,7 +191,9 @@ def check_training(root: object, name: str) -> None:
         for conditioner, value in (conditioners.items() if isinstance(conditioners, dict) else ())
         if conditioner != "args"
     }
-    if other := next((conditioner for conditioner in kinds if conditioner != "description"), None):
+    follows_tunes = kinds.get("self_wav") == "chroma_stem"
+    known = {"description", "self_wav"} if follows_tunes else {"description"}
+    if other := next((conditioner for conditioner in kinds if conditioner not in known), None):
         raise CheckpointError(
             f"{name} is conditioned by {other[:40]!r} ({kinds[other][:40]}) beside text, which isn't supported"
         )
@@ -164,7 +201,10 @@ def check_training(root: object, name: str) -> None:
     encoder = settings.get(f"conditioners.description.{kind}.name", default="t5-base")
     if (kind, encoder) != ("t5", "t5-base"):
         raise CheckpointError(f"{name} has the text encoder {str(encoder)[:40]!r}; only t5-base is supported")
+    of_tunes = {f"conditioners.self_wav.chroma_stem.{member}": value for member, value in _CHROMA.items()}
+    of_tunes["fuser.prepend"] = ["self_wav", "description"]
     for member, expected in (
+        *(of_tunes.items() if follows_tunes else ()),
         ("codebooks_pattern.modeling", "delay"),
         ("transformer_lm.activation", "gelu"),
         ("transformer_lm.norm_first", True),

@@ -92,8 +92,8 @@ def test_without_a_configuration_the_heads_are_64_wide(
         ("kv_repeat: 1", "kv_repeat: 2", "kv_repeat 2"),
         (
             "conditioners:",
-            "conditioners:\n  self_wav:\n    model: chroma_stem",
-            "is conditioned by 'self_wav' (chroma_stem) beside text",
+            "conditioners:\n  self_wav:\n    model: chroma_stem\n    chroma_stem:\n      n_chroma: 24",
+            "conditioners.self_wav.chroma_stem.n_chroma 24 is not supported",
         ),
         ("conditioners:", "conditioners:\n  self_wav:\n    model: style", "is conditioned by 'self_wav' (style)"),
         ("sample_rate: 32000", "sample_rate: [1", "isn't YAML"),

@@ -49,6 +49,24 @@ conditioners:
       finetune: false
       word_dropout: 0.3
 """
+_TUNES = """\
+  self_wav:
+    model: chroma_stem
+    chroma_stem:
+      sample_rate: ${sample_rate}
+      n_chroma: 12
+      radix2_exp: 14
+      argmax: true
+      match_len_on_eval: false
+      eval_wavs: null
+dataset:
+  segment_duration: 30
+fuser:
+  cross_attention_pos_emb: false
+  sum: []
+  prepend: [self_wav, description]
+  cross: []
+"""
 _CODEC_TRAINING = """\
 sample_rate: {rate}
 channels: 1
@@ -91,7 +109,7 @@ def training(config: Config) -> str:
     """Return the configuration with which a language model was trained, given its config.json."""
     decoder, codec = config["decoder"], config["audio_encoder"]
     channels = decoder.get("audio_channels", 1)
-    return _TRAINING.format(
+    text = _TRAINING.format(
         rate=codec["sampling_rate"],
         channels=channels,
         stereo=str(channels == 2).lower(),
@@ -102,6 +120,7 @@ def training(config: Config) -> str:
         codebooks=decoder["num_codebooks"],
         codes=decoder["vocab_size"],
     )
+    return text + _TUNES if config["model_type"] == "musicgen_melody" else text
 
 
 def codec_training(config: Config) -> str:
@@ -139,6 +158,10 @@ def decoder_state(weights: Mapping[str, Any], concatenate: Callable[[Sequence[An
     for name, values in weights.items():
         if name.startswith("enc_to_dec_proj."):
             state[name.replace("enc_to_dec_proj", "condition_provider.conditioners.description.output_proj")] = values
+        if name.startswith("audio_enc_to_dec_proj."):
+            tunes = "condition_provider.conditioners.self_wav"
+            state[name.replace("audio_enc_to_dec_proj", f"{tunes}.output_proj")] = values
+            state[f"{tunes}.chroma.spec.window"] = values[..., :1]
         if not name.startswith("decoder.") or "embed_positions" in name:
             continue
         short = name.removeprefix("decoder.").replace("model.decoder.layers", "transformer.layers")

@@ -130,13 +130,13 @@ def test_other_models_of_the_publisher_are_refused(musicgen: Run, hub: Hub, name
 
 
 @pytest.mark.parametrize("with_range", [True, False])
-def test_a_melody_fine_tune_is_refused_by_its_first_bytes(
+def test_a_style_fine_tune_is_refused_by_its_first_bytes(
     musicgen: Run, hub: Hub, nano: Checkpoint, nano_tensors: Mapping[str, Any], tmp_path: Path, with_range: bool
 ) -> None:
     """Its training is described before its gigabytes, none of which are downloaded."""
     folder = tmp_path / "tune"
     folder.mkdir()
-    configuration = training(nano.config).replace("conditioners:", "conditioners:\n  self_wav:\n    model: chroma_stem")
+    configuration = training(nano.config).replace("conditioners:", "conditioners:\n  self_wav:\n    model: style")
     save(folder / "state_dict.bin", package(decoder_state(nano_tensors, np.concatenate), configuration))
     save(folder / "compression_state_dict.bin", pointer("facebook/encodec_32khz"))
     hub.publish("someone/songstarter", folder)
@@ -144,7 +144,7 @@ def test_a_melody_fine_tune_is_refused_by_its_first_bytes(
     done = musicgen("model", "pull", "someone/songstarter")
 
     assert done.code == 1
-    assert "state_dict.bin of someone/songstarter is conditioned by 'self_wav' (chroma_stem) beside text" in done.err
+    assert "state_dict.bin of someone/songstarter is conditioned by 'self_wav' (style) beside text" in done.err
     assert hub.downloads() == ([] if with_range else ["state_dict.bin"])
 
 

@@ -291,6 +291,18 @@ def test_melody(published: Published, name: str, scale: str, channels: int, shar
     assert published.musicgen("model", "show", name, "--check").code == 0
 
 
+def test_a_melody_fine_tune_of_audiocrafts(published: Published, base: Any) -> None:
+    """As the fine-tunes of stereo-melody-large are published: both projections are in the language model's file."""
+    model = published_model("medium", channels=2, seed=4, is_melody=True)
+    model.text_encoder.load_state_dict(base.text_encoder.state_dict())
+    write_audiocraft(published.folder / "tune", model, dtype=torch.float32)
+    published.hub.publish("someone/songstarter", published.folder / "tune")
+
+    published.pull("someone/songstarter")
+    published.check("someone/songstarter", model)
+    published.check_tune("someone/songstarter", model)
+
+
 def test_a_lora_adapter_of_melody(published: Published) -> None:
     """As published ones it changes both projections, too, so also what is heard of a tune."""
     base = published_model("medium", is_melody=True)
