@@ -209,7 +209,7 @@ def generate(
     return made, samples.numpy()
 
 
-def greedy_samples(model: Any, ids: Sequence[int], scale: float, steps: int) -> Any:
+def greedy_samples(model: Any, ids: Sequence[int], scale: float, steps: int, *, tune: Any = None) -> Any:
     """
     Let transformers generate a greedy clip of so many new tokens, as its own tests do.
 
@@ -217,6 +217,8 @@ def greedy_samples(model: Any, ids: Sequence[int], scale: float, steps: int) -> 
         Samples, shape (channels, samples).
     """
     inputs = {"input_ids": torch.tensor([ids]), "guidance_scale": scale} if ids else unconditional_inputs(model)
+    if tune is not None:
+        inputs["input_features"] = torch.tensor(tune)[None]
     samples = model.generate(**inputs, do_sample=False, max_new_tokens=steps)[0]
     return samples.numpy().reshape(model.config.decoder.audio_channels, -1)
 

@@ -20,7 +20,8 @@ from musicgen_cli.actions.models import inventory
 from musicgen_cli.actions.models.fidelity import MAX_KL, REFERENCE, fidelity_of, in_words, spoken
 from musicgen_cli.actions.models.inventory import prepared_graphs
 from musicgen_cli.actions.models.prepare import needed_variant
-from musicgen_cli.actions.models.published import PublishedClip
+from musicgen_cli.actions.models.published import PublishedClip, beeps
+from musicgen_cli.audio.chroma import melody_chroma
 from musicgen_cli.audio.wav import inspect, samples
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
@@ -188,7 +189,8 @@ def _difference(checkpoint: Checkpoint, graphs: Path, clip: PublishedClip) -> fl
     model = OnnxModel(graphs, shape, threads=hardware.cores())
     sampling = Sampling(1.0, 0, 1.0, clip.guidance_scale, do_sample=False, seed=0)
     ids = load_tokenizer(checkpoint.tokenizer).encode(clip.prompt).ids if clip.prompt else []
-    prefix = model.prefix(ids)
+    tune = melody_chroma(beeps(), shape.decoder.melody_frames) if clip.has_tune else None
+    prefix = model.prefix(ids, tune)
     sequence = DecodedSequence(_pattern(shape, clip.steps), sampling, vocab=shape.decoder.vocab, prefix=prefix)
     decoder = model.decoder_for(sequence, model.encode_text(ids) if ids and prefix is None else None)
     while sequence.is_reading:

@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, local_name
+from musicgen_cli.checkpoint.tensors import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +25,20 @@ class PublishedClip:
     guidance_scale: float  # 1 = off
     steps: int  # "new tokens" in transformers
     samples: Sequence[Sequence[float]]  # the first ones of each channel
+    has_tune: bool = False  # whether it follows `beeps`
 
 
 def clips_of(checkpoint: Checkpoint) -> Sequence[PublishedClip]:
     """Return the clips that are known of a model, by its name or by where it was pulled from."""
     source = checkpoint.manifest.source if checkpoint.manifest else checkpoint.name
     return CLIPS.get(local_name(source), ())
+
+
+def beeps() -> FloatArray:
+    """Return the tune of those tests, mono at 32,000 Hz: a second whose first half has two beeps of 440 Hz."""
+    time = np.arange(32_000) / 32_000
+    is_heard = (time % 0.25 >= 0.125) & (time < 0.5)
+    return (np.cos(2 * np.pi * 440 * time) * is_heard).astype(np.float32)
 
 
 _80S = "80s music"
@@ -75,6 +86,19 @@ CLIPS: Mapping[str, tuple[PublishedClip, ...]] = {
     "melody": (
         PublishedClip(_80S, 3.0, 10, [_MELODY_80S]),
         PublishedClip(_80S, 1.0, 10, [_MELODY_80S[:10]]),
+        PublishedClip(
+            _80S,
+            1.0,
+            10,
+            [
+                [
+                    *(-1.1999e-04, -2.2303e-04, 4.6296e-04, 1.0524e-03, 2.4827e-04, -4.0294e-05),
+                    *(-1.2468e-04, 4.9846e-05, 7.1484e-04, 4.4198e-04, 7.9063e-04, 8.8141e-04),
+                    *(-6.1807e-05, -6.1856e-04, -3.6235e-04, -2.7226e-04),
+                ]
+            ],
+            has_tune=True,
+        ),
         PublishedClip(
             None,
             1.0,

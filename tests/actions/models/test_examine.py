@@ -136,7 +136,8 @@ def test_flatness_tells_noise_from_tones() -> None:
 
 def test_clips_are_known_of_the_published_models(nano: Checkpoint) -> None:
     """By their names; each channel has as many samples."""
-    assert set(CLIPS) == {"small", "stereo-small"}
+    assert set(CLIPS) == {"small", "stereo-small", "melody"}
+    assert [clip.has_tune for clip in CLIPS["melody"]].count(True) == 1
     assert clips_of(nano) == ()
     for name, clips in CLIPS.items():
         for clip in clips:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,13 @@ pytest.importorskip("onnxruntime", reason="needs the extra local")
 torch = pytest.importorskip("torch", reason="the oracle needs torch")
 pytest.importorskip("transformers", reason="the oracle needs transformers")
 
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from musicgen_cli.actions.models.examine import examine
+from musicgen_cli.actions.models.published import PublishedClip, beeps
+from musicgen_cli.audio.chroma import melody_chroma
 from musicgen_cli.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from musicgen_cli.checkpoint.shape import Shape
 from musicgen_cli.engine.decoding.delay_pattern import DelayPattern
@@ -22,11 +30,13 @@ from musicgen_cli.engine.decoding.sequence import Sequence as DecodedSequence
 from musicgen_cli.engine.onnx.engine import OnnxModel, encode_text
 from musicgen_cli.engine.onnx.graph_cache import prepare_graphs
 from musicgen_cli.engine.quantization.float_decoder import forward
+from musicgen_cli.settings import cache_dir
 from tests.support.decoding import decode, sampling
 from tests.support.oracle import (
     MELODY_MODELS,
     PROMPTS,
     generate,
+    greedy_samples,
     num_distinct,
     quiet,  # noqa: F401  # a fixture
     random_model,
@@ -200,3 +210,23 @@ def test_a_mistake_would_be_noticed(pair: Pair, mistake: str) -> None:
     sequence = DecodedSequence(pattern, greedy, vocab=shape.vocab, prefix=prefix)
 
     assert not np.array_equal(decode(sequence, pair.ours.decoder_for(sequence, None)), codes)
+
+
+@pytest.mark.parametrize("has_tune", [True, False])
+def test_published_values_are_compared_as_they_were_made(pair: Pair, has_tune: bool, tmp_path: Path) -> None:
+    """What transformers makes of a random model, also with the tune of its tests, is equal; other values aren't."""
+    tokenizer = Tokenizer(WordLevel({str(number): number for number in range(64)}, unk_token="0"))
+    tokenizer.pre_tokenizer = Whitespace()
+    folder = tmp_path / "model"
+    shutil.copytree(pair.checkpoint.directory, folder, ignore=shutil.ignore_patterns("cache"))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    frames = melody_chroma(beeps(), 8) if has_tune else None
+    samples = greedy_samples(pair.theirs, [5, 9, 44, 3], 1.0, 12, tune=frames)
+    checkpoint = find_checkpoint(str(folder), folder)
+
+    def state(values: Any) -> str:
+        clip = PublishedClip("5 9 44 3", 1.0, 12, values[:, :16].tolist(), has_tune=has_tune)
+        return list(examine(checkpoint, (clip,), cache_dir(), lambda _: None))[-1].state
+
+    assert state(samples) == "ok"
+    assert state(samples + 0.001) == "wrong"
