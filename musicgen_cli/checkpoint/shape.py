@@ -18,7 +18,9 @@ from musicgen_cli.errors import CheckpointError
 ACTIVATIONS = ("gelu", "gelu_new", "relu")
 PAD_MODES = ("constant", "reflect", "replicate")
 PITCH_CLASSES = 12  # of a tune's chroma
-PREFIX_TOKENS = 512  # of a text that is read before the codes: what T5 was trained on, Raffel et al. 2020, 3.1.2
+# Of a text, which T5 was trained on: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 3.1.2.
+# A melody model reads no more of them.
+TRAINED_TOKENS = 512
 
 # What a number of the config may be at most: a model takes memory and time by its config before its weights are read.
 # The largest that is published has 48 layers of width 2048.
@@ -75,7 +77,7 @@ class DecoderShape:
     @property
     def prefix_positions(self) -> int:
         """The positions of the longest prefix."""
-        return 0 if self.has_cross_attention else self.melody_frames + PREFIX_TOKENS
+        return 0 if self.has_cross_attention else self.melody_frames + TRAINED_TOKENS
 
     @property
     def cross_weights(self) -> int:

@@ -20,7 +20,7 @@ from musicgen_cli.audio import chroma, wav
 from musicgen_cli.audio.source import read_source
 from musicgen_cli.checkpoint.audio_encoder import refusal
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
-from musicgen_cli.checkpoint.shape import PREFIX_TOKENS, Shape
+from musicgen_cli.checkpoint.shape import TRAINED_TOKENS, Shape
 from musicgen_cli.checkpoint.tensors import FloatArray
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine import hardware
@@ -51,8 +51,6 @@ from musicgen_cli.engine.tokenizer import explained, load_tokenizer
 from musicgen_cli.engine.unfinished import UnfinishedClips, key_of
 from musicgen_cli.engine.unknown_words import SHOWN, unknown_words
 from musicgen_cli.errors import CheckpointError, UsageError
-
-_TRAINED_TOKENS = 512  # of a text: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 3.1.2
 
 Conditioning = TypeVar("Conditioning")
 ConditioningOut = TypeVar("ConditioningOut", covariant=True)
@@ -268,13 +266,13 @@ class LocalEngine(Generic[Conditioning]):
 
     def _length(self, prompt: str) -> Iterator[str]:
         """Yield a sentence about a prompt that is longer than what the text encoder was trained on."""
-        if (tokens := len(self.tokenize(prompt))) > _TRAINED_TOKENS:
+        if (tokens := len(self.tokenize(prompt))) > TRAINED_TOKENS:
             if self.follows_melodies:
-                yield f"the prompt has {tokens} tokens, of which a melody model reads the first {PREFIX_TOKENS}"
+                yield f"the prompt has {tokens} tokens, of which a melody model reads the first {TRAINED_TOKENS}"
                 return
             yield (
                 f"the prompt has {tokens} tokens, all of which are used; the text encoder was trained on at most "
-                f"{_TRAINED_TOKENS}, so what comes late in the prompt may have little effect"
+                f"{TRAINED_TOKENS}, so what comes late in the prompt may have little effect"
             )
 
     def _unknown_words(self, prompt: str) -> Iterator[str]:

@@ -148,6 +148,8 @@ def test_a_pull_that_cant_work_is_refused_at_once(
         ("medium", 48, 8_040_000_000, 18.5e9, 2.7e9),
         ("large", 48, 13_720_000_000, 31.5e9, 4.4e9),
         ("facebook/musicgen-stereo-small", 24, 1_220_000_000, 4.5e9, 1.1e9),
+        ("melody", 48, 6_220_000_000, 14.1e9, 2.4e9),
+        ("stereo-melody-large", 48, 10_610_000_000, 24.2e9, 3.8e9),
     ],
 )
 def test_show_says_what_a_published_model_needs_before_it_is_pulled(

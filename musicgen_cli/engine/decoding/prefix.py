@@ -13,7 +13,7 @@ import numpy as np
 
 from musicgen_cli import limits
 from musicgen_cli.audio.chroma import RATE, melody_chroma, no_melody
-from musicgen_cli.checkpoint.shape import PITCH_CLASSES, PREFIX_TOKENS, DecoderShape
+from musicgen_cli.checkpoint.shape import PITCH_CLASSES, TRAINED_TOKENS, DecoderShape
 from musicgen_cli.checkpoint.tensors import FloatArray, TensorSource
 
 _WINDOW_SAMPLES = round(limits.CONTEXT_S * RATE)
@@ -34,8 +34,8 @@ def pitch_vectors(shape: DecoderShape, tensors: TensorSource) -> FloatArray:
 
 
 def first_tokens(ids: list[int]) -> list[int]:
-    """Return what is read of a text: all of its tokens, or PREFIX_TOKENS of them, with the one that ends it."""
-    return ids if len(ids) <= PREFIX_TOKENS else [*ids[: PREFIX_TOKENS - 1], ids[-1]]
+    """Return what is read of a text: all of its tokens, or TRAINED_TOKENS of them, with the one that ends it."""
+    return ids if len(ids) <= TRAINED_TOKENS else [*ids[: TRAINED_TOKENS - 1], ids[-1]]
 
 
 def prefixes(vectors: FloatArray, frames: int, text: FloatArray | None, tune: FloatArray | None) -> FloatArray:
