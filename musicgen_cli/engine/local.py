@@ -28,6 +28,7 @@ from musicgen_cli.engine.base import (
     CONTINUE,
     CONTINUE_OWN,
     LONG,
+    MELODY,
     NO_INPUTS,
     RESUME,
     Abilities,
@@ -162,8 +163,12 @@ class LocalEngine(Generic[Conditioning]):
             CheckpointError, ModelAbsentError: Its weights can't be read.
         """
         own = CONTINUE if self.sound_encoder.is_available else CONTINUE_OWN
-        kept = {RESUME} if self.unfinished is not None else set()
-        return Abilities(frozenset({own, LONG, *kept}), self.shape.codec.rate, self.shape.decoder.channels)
+        others = {LONG}
+        if self.follows_melodies:
+            others.add(MELODY)
+        if self.unfinished is not None:
+            others.add(RESUME)
+        return Abilities(frozenset({own, *others}), self.shape.codec.rate, self.shape.decoder.channels)
 
     def _make(self, stages: list[Stage], listener: ProgressListener) -> tuple[bytes, tuple[str, ...]]:
         """Make a clip, and before it what it goes on from if that has to be made again; return its WAV and warnings."""

@@ -21,12 +21,13 @@ import numpy as np
 from musicgen_cli import limits
 from musicgen_cli.audio.wav import pcm16_wav
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
-from musicgen_cli.engine.base import NO_INPUTS, Clip, Inputs, NullListener, Recipe
+from musicgen_cli.engine.base import MELODY, NO_INPUTS, Clip, Inputs, NullListener, Recipe
 from musicgen_cli.engine.client import RemoteEngine
 from musicgen_cli.engine.onnx.engine import OnnxEngine
 from musicgen_cli.errors import NotOfferedError, ServiceError
 from tests.support import clips
 from tests.support.services import Service
+from tests.support.sounds import tones
 
 RATE = 32_000
 
@@ -72,6 +73,24 @@ def nano_both(nano: Checkpoint, session_cache: Path) -> Iterator[Both]:
 def listening_both(listening: Checkpoint, tmp_path: Path) -> Iterator[Both]:
     """Serve a model with an audio encoder, whose weights are random."""
     yield from _both(OnnxEngine(listening, cache_dir=tmp_path / "cache", precision="fp32", threads=1, slots=2))
+
+
+@pytest.fixture
+def tuneful_both(melody: Checkpoint, session_cache: Path) -> Iterator[Both]:
+    """Serve a melody model, whose weights are random."""
+    yield from _both(OnnxEngine(melody, cache_dir=session_cache, precision="fp32", threads=1, slots=2))
+
+
+@pytest.mark.parametrize(("duration", "seconds", "rate"), [(2.0, 3.0, 44_100), (33.0, 240.0, 16_000)])
+def test_a_take_on_a_tune_has_the_same_bytes(tuneful_both: Both, duration: float, seconds: float, rate: int) -> None:
+    """Also one of two windows, on a tune of which only the beginning is sent."""
+    tune = tones(*range(8), seconds=seconds / 8, rate=rate)
+    inputs = Inputs(melody_wav=tune)
+    remote = tuneful_both.remote(inputs, duration=duration, seed=4)
+
+    assert MELODY in tuneful_both.engine.abilities.features
+    assert remote.wav == tuneful_both.local(inputs, duration=duration, seed=4).wav
+    assert remote.wav != tuneful_both.local(duration=duration, seed=4).wav
 
 
 def test_a_continuation_by_recipe_has_the_same_bytes(nano_both: Both) -> None:
