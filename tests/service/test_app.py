@@ -54,6 +54,8 @@ def test_an_answer_has_the_members_of_the_contract(shared: ServiceClient) -> Non
             "license": "CC0-1.0",
             "checkpoint": "sha256:0",
             "sampler": 1,
+            "runtime": "fake 1",
+            "processor": "fake",
         },
     }
     assert sound_of(answer) == shared.engine.sound(request)
