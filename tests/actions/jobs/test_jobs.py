@@ -95,7 +95,7 @@ def running(jobs: Jobs, waiting: Job) -> Job:
     """Wait until a pending job is running, and return it as it is then."""
     deadline = time.monotonic() + WAIT_S
     while (job := jobs.find(waiting.id)).state != "running":
-        assert job.state == "pending"
+        assert job.state == "pending", job.error
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return job
@@ -230,14 +230,17 @@ def test_the_jobs_after_a_cancelled_one_run_though_nobody_looks(
     first, second = [*queue("first"), *queue("second")]
     pid = running(jobs, first).runner_pid
     jobs.request_cancel([first.id])  # `list`, which follows, starts no runner
-    deadline = time.monotonic() + WAIT_S
-    gate.set()
-    while (job := jobs.find(second.id)).state != "complete":
-        assert time.monotonic() < deadline, job
-        time.sleep(0.02)
 
-    assert jobs.find(first.id).state == "cancelled"
-    assert job.runner_pid != pid
+    def state(job: Job, expected: str) -> Job:
+        deadline = time.monotonic() + WAIT_S
+        while (found := jobs.find(job.id)).state != expected:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+        return found
+
+    state(first, "cancelled")
+    gate.set()  # not before: the service's answer would make the first one complete
+    assert state(second, "complete").runner_pid != pid
 
 
 @pytest.mark.usefixtures("gate")
