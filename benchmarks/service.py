@@ -254,7 +254,7 @@ def measure_hostile(seconds: float) -> None:
 
     Raises:
         SystemExit: The median of the ratios of the 95th percentiles is above 1.5, an honest request failed, the memory
-            grew by more than 64 MB, or the log has 1 MB.
+            grew by more than 64 MB, or the log has 1 MB beside the lines about answers.
     """
     ratios, memory, errors = [], [], 0
     with tempfile.TemporaryDirectory() as folder:
@@ -279,12 +279,13 @@ def measure_hostile(seconds: float) -> None:
                     f"   {', '.join(f'{processors:.2f}' for processors in used)}"
                 )
             ratios.append(p95[1] / p95[0])
-        log_bytes = len(service.stop())
+        # Lines about answers are as many as the honest clients want.
+        log_bytes = sum(len(line) + 1 for line in service.stop().splitlines() if "status=200" not in line)
     ratio, growth = statistics.median(ratios), max(memory[1:]) - memory[0]
     print(
         f"p95 beside hostile connections, times that alone (bound: 1.5): {ratio:.2f}, of "
         f"{', '.join(f'{each:.2f}' for each in ratios)}; "
-        f"memory grew by {growth:.0f} MB (64), log {log_bytes} bytes (1 MB)"
+        f"memory grew by {growth:.0f} MB (64), log {log_bytes} bytes without the lines about answers (1 MB)"
     )
     if ratio > 1.5 or errors or growth > 64 or log_bytes > 1_000_000:
         raise SystemExit("MISSED")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 _CENSUS_S = 0.1  # for which a count of all idle connections is used
 _ALONE_S = 10.0  # after the last connection of another client, a client is by itself
-_TURNOVER_S = 10.0  # in which crowds get as many connections as there are places; a head may take as long
+_TURNOVER_S = 40.0  # in which crowds get as many connections as there are places
 
 # `musicgen` and other clients of the contract wait and try again.
 REFUSAL = (
