@@ -1,5 +1,5 @@
 """
-MusicGen on OpenVINO, for `benchmarks.peers`, as somebody would build it today.
+MusicGen on OpenVINO, for `benchmarks.engine`, as somebody would build it today.
 
 The decoder step has a stateful KV cache, 8-bit weights (`nncf.compress_weights`) and OpenVINO's own defaults for the
 rest: activations quantised in groups and an 8-bit KV cache, where the processor has the instructions. Keys and values
