@@ -63,6 +63,7 @@ SOURCE_LEAST_S, SOURCE_MOST_S = 0.5, 600.0
 SOURCE_LEAST_RATE, SOURCE_MOST_RATE = 4_000, 192_000  # Hz
 SOURCE_MOST_CHANNELS = 8
 SOURCE_SENT_S = 100.0  # of a sound that is sent to a service, which then holds it at the model's rate
+RECIPES = 64  # of takes that went on from each other, by which a model without an audio encoder makes them again
 SOURCE_BYTES = 500_000_000  # of the file: ten minutes at 96 kHz in stereo, as 32-bit float, have 461 MB
 
 # The wire.

@@ -19,8 +19,6 @@ from musicgen_cli.errors import ArtifactNotFoundError, InvalidValueError, Source
 from musicgen_cli.store import Artifact, Store
 from musicgen_cli.store.digest import is_id
 
-_MOST_RECIPES = 64  # of takes that went on from each other
-
 
 def inputs_of(extra: Mapping[str, Any], store: Store) -> Inputs:
     """
@@ -80,7 +78,7 @@ def recorded_take(member: object, store: Store) -> Artifact:
     return take
 
 
-def _recipe(take: Artifact, store: Store, left: int = _MOST_RECIPES) -> Recipe | None:
+def _recipe(take: Artifact, store: Store, left: int = limits.RECIPES) -> Recipe | None:
     """
     Return how a take was made, without its sounds; None if its record doesn't tell, as that of an import.
 

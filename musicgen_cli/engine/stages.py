@@ -23,8 +23,6 @@ from musicgen_cli.engine.take import Beginning, TakePlan, plan_take
 from musicgen_cli.errors import InvalidValueError
 from musicgen_cli.text import number
 
-_MOST_STAGES = 64  # a chain of continuations that has more is not made again
-
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -156,8 +154,8 @@ def _chain(recipe: Recipe | None, checkpoint: Checkpoint) -> list[Recipe]:
         ):
             raise refusal(checkpoint, "this one was made by another model")
         chain.append(recipe)
-        if len(chain) > _MOST_STAGES:
-            raise refusal(checkpoint, f"this one is the last of more than {_MOST_STAGES} continuations")
+        if len(chain) > limits.RECIPES:
+            raise refusal(checkpoint, f"this one is the last of more than {limits.RECIPES} continuations")
         if recipe.inputs.recipe is None and recipe.inputs.continue_wav is not None:
             raise refusal(checkpoint, "this one went on from a sound that it didn't make")
         recipe = recipe.inputs.recipe

@@ -25,7 +25,6 @@ SOUND, MELODY, OVERLAP = "continue_base64", "melody_base64", "overlap"
 OFFSET = "continue_offset_s"
 RECIPE, SHA256 = "continue_request", "continue_sha256"
 
-MOST_RECIPES = 64  # of clips that went on from each other
 _RECIPE_FIELDS = frozenset({"prompt", *(field.name for field in PARAMETERS)})
 _CHECKPOINT_CHARS = 128
 
@@ -126,8 +125,8 @@ def _recipe(body: Mapping[str, Any]) -> Recipe | None:
         path = _path(len(bodies) + 1)
         if not isinstance(body_of_recipe, dict):
             raise InvalidValueError(f"{path} must be an object, got {_kind(body_of_recipe)}")
-        if len(bodies) == MOST_RECIPES:
-            raise InvalidValueError(f"{RECIPE} must have at most {MOST_RECIPES} in each other")
+        if len(bodies) == limits.RECIPES:
+            raise InvalidValueError(f"{RECIPE} must have at most {limits.RECIPES} in each other")
         bodies.append(body_of_recipe)
         body = body_of_recipe
     recipe: Recipe | None = None
