@@ -103,10 +103,28 @@ def check_context(silent_s: float, duration: float, overlap: float) -> None:
     Raises:
         InvalidValueError: The part that the model reads is silent.
     """
-    context_s = max(overlap, limits.CONTEXT_S - duration)  # as `engine/decoding/windows.py: context_of`
-    if silent_s >= context_s:
+    read_s = context_s(duration, overlap)
+    if silent_s >= read_s:
         raise InvalidValueError(
-            f"the last {number(round(context_s, 1))} s of the sound are silent: there is nothing to go on from"
+            f"the last {number(round(read_s, 1))} s of the sound are silent: there is nothing to go on from"
+        )
+
+
+def context_s(duration: float, overlap: float) -> float:
+    """Return how many seconds at the end of a sound a model reads: `engine/decoding/windows.py: context_of`."""
+    return max(overlap, limits.CONTEXT_S - duration)
+
+
+def check_longest(seconds: float) -> None:
+    """
+    Check that a sound that was sent in part, or is made again, isn't too long as a whole.
+
+    Raises:
+        InvalidValueError: It is.
+    """
+    if seconds > limits.SOURCE_MOST_S:
+        raise InvalidValueError(
+            f"the sound has {number(round(seconds, 3))} s, at most {number(limits.SOURCE_MOST_S)} s can be used"
         )
 
 

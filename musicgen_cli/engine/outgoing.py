@@ -18,6 +18,7 @@ from typing import Any
 
 from musicgen_cli import limits
 from musicgen_cli.audio import wav
+from musicgen_cli.audio.source_file import check_longest, context_s
 from musicgen_cli.audio.wav import WavInfo
 from musicgen_cli.contract import Answer, GenerateRequest
 from musicgen_cli.engine import wire
@@ -115,11 +116,8 @@ def pack(request: GenerateRequest, inputs: Inputs, service: Abilities) -> Outgoi
     inputs = replace(inputs, recipe=None)
     if inputs.sound_bytes <= SOUND_BYTES and seconds <= limits.SOURCE_SENT_S:
         return Outgoing(request, wire.members(inputs), source, sound_s=seconds)
-    if seconds > limits.SOURCE_MOST_S:
-        raise InvalidValueError(
-            f"the sound has {number(round(seconds, 3))} s, at most {number(limits.SOURCE_MOST_S)} s can be used"
-        )
-    read_s = max(inputs.overlap, limits.CONTEXT_S - request.duration) + _SPARE_S
+    check_longest(seconds)
+    read_s = context_s(request.duration, inputs.overlap) + _SPARE_S
     # Whole seconds are whole frames of the codec, which a model counts from the beginning of the sound.
     offset_s = max(0, math.floor(seconds - read_s))
     head, tail = _split(source, info, offset_s, service)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from musicgen_cli import limits
 from musicgen_cli.audio import chroma
 from musicgen_cli.audio.source import Source, read_source
+from musicgen_cli.audio.source_file import check_longest
 from musicgen_cli.checkpoint.audio_encoder import refusal
 from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from musicgen_cli.checkpoint.shape import Shape
@@ -21,7 +22,6 @@ from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Inputs, NullListener, ProgressListener, Recipe
 from musicgen_cli.engine.take import Beginning, TakePlan, plan_take
 from musicgen_cli.errors import InvalidValueError
-from musicgen_cli.text import number
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,7 @@ def plan_stages(
         last = plan.as_beginning(shape.codec.hop)
     if source is not None and stages[-2].plan.all_samples != source.frames:
         raise refusal(checkpoint, "this one isn't what its recipe makes")
-    if (seconds := stages[-2].plan.all_samples / shape.codec.rate) > limits.SOURCE_MOST_S:
-        raise InvalidValueError(f"the sound has {_too_long(seconds)}")
+    check_longest(stages[-2].plan.all_samples / shape.codec.rate)
     return stages
 
 
@@ -87,15 +86,10 @@ def _beginning(source: Source, offset_s: int, shape: Shape) -> Beginning:
         InvalidValueError: It is too long, or what is missing doesn't end where a frame does.
     """
     codec = shape.codec
-    if (seconds := offset_s + source.frames / codec.rate) > limits.SOURCE_MOST_S:
-        raise InvalidValueError(f"the sound has {_too_long(seconds)}")
+    check_longest(offset_s + source.frames / codec.rate)
     if offset_s * codec.rate % codec.hop:
         raise InvalidValueError(f"the part of a sound that is left out must be whole frames, got {offset_s} s")
     return Beginning(source.frames, source.frames // codec.hop, missing=offset_s * codec.rate // codec.hop)
-
-
-def _too_long(seconds: float) -> str:
-    return f"{number(round(seconds, 3))} s, at most {number(limits.SOURCE_MOST_S)} s can be used"
 
 
 class SharedProgress(NullListener):
