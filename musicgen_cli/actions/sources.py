@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from musicgen_cli import limits
-from musicgen_cli.actions.library.made_from import CONTINUE, MELODY, OVERLAP
+from musicgen_cli.actions.library.made_from import CONTINUE, MELODY, overlap_in
 from musicgen_cli.actions.library.takes import fields_of
 from musicgen_cli.contract import GenerateRequest
 from musicgen_cli.engine.base import Inputs, Recipe
@@ -49,10 +49,8 @@ def with_context(extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_sounds(extra: Mapping[str, Any]) -> Inputs:
-    overlap = extra.get(OVERLAP)
-    return Inputs(
-        overlap=float(overlap) if overlap is not None and overlap in limits.OVERLAP else limits.OVERLAP.default
-    )
+    overlap = overlap_in(extra)
+    return Inputs() if overlap is None else Inputs(overlap=overlap)
 
 
 def recorded_take(member: object, store: Store) -> Artifact:

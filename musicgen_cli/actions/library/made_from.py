@@ -24,8 +24,14 @@ def sound_names(take: Artifact) -> dict[str, Any]:
     extra = take.extra or {}
     ids = {name: extra[name].get("id") for name in (CONTINUE, MELODY) if isinstance(extra.get(name), Mapping)}
     fields: dict[str, Any] = {name: id_ for name, id_ in ids.items() if is_id(id_)}
+    overlap = overlap_in(extra)
+    return fields if overlap is None else {**fields, OVERLAP: overlap}
+
+
+def overlap_in(extra: Mapping[str, Any]) -> float | None:
+    """Return the overlap that the `extra` of a record has, in seconds; None if it has none that can be used."""
     overlap = extra.get(OVERLAP)
-    return fields | ({OVERLAP: float(overlap)} if overlap is not None and overlap in limits.OVERLAP else {})
+    return float(overlap) if overlap is not None and overlap in limits.OVERLAP else None
 
 
 def with_ids(extra: Mapping[str, Any], ids: Mapping[str | None, str]) -> dict[str, Any]:
