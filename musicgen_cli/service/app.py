@@ -170,7 +170,7 @@ def _check_abilities(inputs: Inputs, queue: AdmissionQueue) -> None:
     """
     features, model = queue.abilities.features, queue.require_engine().origin.model
     if inputs.melody_wav is not None and MELODY not in features:
-        raise HTTPException(422, f"melody_base64 can't be used: {model} is no melody model")
+        raise HTTPException(422, f"{wire.MELODY} can't be used: {model} is no melody model")
     if not inputs.is_continuation:
         return
     if CONTINUE in features:
