@@ -85,12 +85,13 @@ def probabilities(logits: FloatArray, sampling: Sampling) -> NDArray[np.float64]
         kth = vocab - sampling.top_k
         weights *= scaled >= np.partition(scaled, kth)[:, kth, None]
     if sampling.top_p < 1:
-        order = np.argsort(weights, kind="stable")
-        ascending = np.take_along_axis(weights, order, -1)
-        cumulative = np.cumsum(ascending, -1)
-        removed = cumulative <= (1 - sampling.top_p) * cumulative[:, -1:]
-        removed[:, -1] = False
-        np.put_along_axis(weights, order, np.where(removed, 0, ascending), -1)
+        for row in weights:
+            (kept,) = row.nonzero()  # far fewer than all, after top-k
+            ascending = kept[np.argsort(row[kept], kind="stable")]
+            cumulative = np.cumsum(row[ascending])
+            removed = cumulative <= (1 - sampling.top_p) * cumulative[-1]
+            removed[-1] = False
+            row[ascending[removed]] = 0
     return weights
 
 
