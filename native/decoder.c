@@ -42,6 +42,7 @@ static size_t lay_out(mg_decoder *d, uint8_t *memory) {
     const mg_sizes *s = &d->model->sizes;
     const size_t width = (size_t)s->width, ffn = (size_t)s->ffn, batch = (size_t)d->batch;
     const size_t widest = greater(2 * width, ffn); /* of `width` inputs, fine codes may be two parts */
+    const size_t blocks = (size_t)blocks_of((int)greater(width, ffn));
     const size_t code = 2; /* bytes, of the largest of all instruction sets' */
     arena a = {memory, 0};
     d->scales = piece(&a, 2 * (size_t)s->layers * width, sizeof *d->scales);
@@ -51,8 +52,7 @@ static size_t lay_out(mg_decoder *d, uint8_t *memory) {
     d->y = piece(&a, batch * 3 * width, sizeof *d->y);
     d->wide = piece(&a, batch * ffn, sizeof *d->wide);
     d->codes = piece(&a, (batch + 16) * widest, code); /* a chunk has up to 16 rows, some of them to spare */
-    d->steps = piece(&a, batch, sizeof *d->steps);
-    d->inverses = piece(&a, batch, sizeof *d->inverses);
+    d->steps = piece(&a, batch * blocks, sizeof *d->steps);
     d->group = piece(&a, batch, sizeof *d->group);
     d->text_rows = piece(&a, batch, sizeof *d->text_rows);
     scratch *scratches = piece(&a, (size_t)d->pool->threads, sizeof *scratches);
@@ -60,8 +60,9 @@ static size_t lay_out(mg_decoder *d, uint8_t *memory) {
         scratch mine = {0};
         mine.codes = piece(&a, FEW * widest, code);
         mine.normed = piece(&a, width, sizeof *mine.normed);
-        mine.sums = piece(&a, batch, sizeof *mine.sums);
-        mine.partial_sums = piece(&a, batch, sizeof *mine.partial_sums);
+        mine.steps = piece(&a, FEW * blocks, sizeof *mine.steps);
+        mine.sums = piece(&a, batch * blocks, sizeof *mine.sums);
+        mine.partial_sums = piece(&a, batch * blocks, sizeof *mine.partial_sums);
         if (memory) scratches[t] = mine;
     }
     d->scratch = scratches;

@@ -24,9 +24,9 @@ typedef struct {
 typedef struct {
     void *codes;             /* of FEW rows */
     float *normed;           /* FEW rows */
-    float steps[FEW];        /* what one code means */
-    int32_t *sums;           /* (batch): the sum of each row's codes */
-    int32_t *partial_sums;   /* (batch): of the codes that this thread made */
+    float *steps;            /* (FEW, blocks): what one code means */
+    int32_t *sums;           /* (batch, blocks): the sum of the codes */
+    int32_t *partial_sums;   /* (batch, blocks): of those that this thread made */
     float *scores;           /* of one head */
     void *split;             /* the same as codes of two bytes */
 } scratch;
@@ -61,7 +61,7 @@ struct mg_decoder {
     float *y;      /* (batch, 3 * width): queries, keys and values */
     float *wide;   /* (batch, ffn) */
     void *codes;   /* of a matrix's inputs, by chunks of rows */
-    float *steps, *inverses; /* (batch): what one code means, and its reciprocal */
+    float *steps;  /* (batch, blocks): what one code means */
 
     /* One call */
     int count, wanted, groups, texted;

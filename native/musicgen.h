@@ -22,7 +22,7 @@
 #endif
 
 #ifndef MG_ABI /* a test compiles another one */
-#define MG_ABI 1 /* raised with every change of this header or of the weight file */
+#define MG_ABI 2 /* raised with every change of this header or of the weight file */
 #endif
 
 enum {

@@ -2,16 +2,18 @@
  * Products of rows by a matrix.
  *
  * The rows are rounded to codes: x = code * step, or floored x = least + (code + 128) * step, where no value is below
- * `least`, as behind an activation. Whole products are summed exactly, and scaled once.
+ * `least`, as behind an activation. Each BLOCK of a row's inputs has its own step, so that its largest value doesn't
+ * cost the others their precision. Products of a block are summed exactly, as whole numbers, and scaled once; then the
+ * blocks are added up in their order.
  *
- * Codes have 8 bits, fine ones up to 15. Where the dot product takes bytes, a row of fine codes is multiplied as two
- * rows, 256 * high + low. Sums wrap around 32 bits on the way, and end within them.
+ * Codes have 8 bits, fine ones 15. Where the dot product takes bytes, a row of fine codes is multiplied as two rows,
+ * 256 * high + low. Sums wrap around 32 bits on the way, and end within them.
  *
  * Rows are divided into chunks, of as many as registers can sum at once. The codes of a chunk are (inputs / 4, rows, 4),
  * so that a product reads them one after the other; its kernel may have rows to spare, which cost time alone.
  */
 
-enum { FINE_MOST = 16383, FINE_TOTAL = (1 << 24) - 1 }; /* of a code, and of all codes of a row */
+enum { FINE_MOST = 16383 }; /* of a code: a block's products with bytes add up to less than 2^31 */
 
 /* The rows that are multiplied: those of x that `index` names, or all; normalised first if there is a norm. */
 typedef struct {
@@ -31,12 +33,17 @@ typedef struct {
     enum { STORE, ADD, ACTIVATE } how;
 } output;
 
-/* The same rows as codes */
+/* The same rows as codes; of each row and block what one code means, and the codes' sum: (rows, blocks) */
 typedef struct {
     const code *codes;
     const float *steps;
     const int32_t *sums;
 } rounded;
+
+INLINE int block_inputs(int inputs, int block) {
+    const int left = inputs - block * BLOCK;
+    return left < BLOCK ? left : BLOCK;
+}
 
 /* For how many rows there are kernels. */
 #if MOST_ROWS == 16
@@ -113,7 +120,7 @@ static void panel_sums(int rows, int quads, const uint8_t *w, const code *a, int
     }
 }
 
-/* Return how far a row reaches. */
+/* Return how far the values of a block reach. */
 static float reach(const float *x, int size, int floored, float least) {
     vf most = vset(0.0f);
     if (floored)
@@ -127,11 +134,10 @@ INLINE float inverse_of(float step) { return step > 0 ? 1 / step : 0; }
 /* Least result of an activation, which becomes code -128: ACTIVATION_MINIMUM of engine/quantization/codes.py. */
 INLINE float least_of(const mg_decoder *d) { return d->model->sizes.activation == RELU ? 0.0f : -0.1701f; }
 
-/* Return what one code of a row means; codes go up to 127, floored from -128 to 127. */
+/* Return what one code of a block means; codes go up to 127, floored from -128 to 127. */
 static float step_of(const mg_decoder *d, const input *in, const float *x, int size) {
     if (in->codes == FLOORED) return reach(x, size, 1, least_of(d)) * (1 / 255.0f);
-    const int most = in->codes == PLAIN ? 127 : size > FINE_TOTAL / FINE_MOST ? FINE_TOTAL / size : FINE_MOST;
-    return reach(x, size, 0, 0.0f) * (1 / (float)most);
+    return reach(x, size, 0, 0.0f) * (in->codes == PLAIN ? 1 / 127.0f : 1 / (float)FINE_MOST);
 }
 
 /* Round some inputs of one row of a chunk, whose kernel has `rows` rows; return the sum of the codes. */
@@ -165,21 +171,27 @@ INLINE const float *row_of(const input *in, int r) {
 static rounded round_few(mg_decoder *d, team *team, const input *in, int size) {
     scratch *mine = &d->scratch[team->thread];
     code *codes = mine->codes;
-    const int parts = parts_of(in), rows = kernel_rows(in->rows * parts);
+    const int parts = parts_of(in), rows = kernel_rows(in->rows * parts), blocks = blocks_of(size);
     for (int r = 0; r < in->rows; r++) {
         const float *x = row_of(in, r);
         if (in->norm) {
             normalise(x, in->norm, size, mine->normed);
             x = mine->normed;
         }
-        mine->steps[r] = step_of(d, in, x, size);
-        mine->sums[r] = round_row(d, in, x, size, inverse_of(mine->steps[r]), codes + 4 * parts * r, rows);
+        for (int b = 0; b < blocks; b++) {
+            const int length = block_inputs(size, b);
+            const float step = step_of(d, in, x + b * BLOCK, length);
+            code *to = codes + (size_t)b * BLOCK * (size_t)rows + 4 * parts * r;
+            mine->steps[r * blocks + b] = step;
+            mine->sums[r * blocks + b] = round_row(d, in, x + b * BLOCK, length, inverse_of(step), to, rows);
+        }
     }
     return (rounded){codes, mine->steps, mine->sums};
 }
 
 /* Normalise and measure a share of the rows. */
 static void measure_rows(mg_decoder *d, team *team, const input *in, int size) {
+    const int blocks = blocks_of(size);
     int victim = 0, from, to;
     while (take(team, in->rows, 1, &victim, &from, &to)) {
         const float *x = row_of(in, from);
@@ -188,16 +200,17 @@ static void measure_rows(mg_decoder *d, team *team, const input *in, int size) {
             normalise(x, in->norm, size, normed);
             x = normed;
         }
-        d->steps[from] = step_of(d, in, x, size);
-        d->inverses[from] = inverse_of(d->steps[from]);
+        for (int b = 0; b < blocks; b++)
+            d->steps[from * blocks + b] = step_of(d, in, x + b * BLOCK, block_inputs(size, b));
     }
 }
 
 /* The threads share the rounding, by inputs: sharing it by rows, they would write to the same cache lines. */
 static rounded round_many(mg_decoder *d, team *team, const input *in, int size) {
-    enum { SHARE = 64 };
+    enum { SHARE = 64 }; /* which divides BLOCK */
     scratch *mine = &d->scratch[team->thread];
-    memset(mine->partial_sums, 0, (size_t)in->rows * sizeof(int32_t));
+    const int blocks = blocks_of(size);
+    memset(mine->partial_sums, 0, (size_t)in->rows * (size_t)blocks * sizeof(int32_t));
     measure_rows(d, team, in, size);
     end_phase(team);
     const int parts = parts_of(in), threads = team->threads; /* that make codes; fewer may be left after that */
@@ -210,62 +223,84 @@ static rounded round_many(mg_decoder *d, team *team, const input *in, int size) 
             code *codes = (code *)d->codes + (size_t)chunk * MOST_ROWS * (size_t)size + (size_t)first * (size_t)rows;
             for (; r < stop; r++) {
                 const float *x = in->norm ? d->h + (size_t)r * (size_t)size : row_of(in, r);
-                mine->partial_sums[r] +=
-                    round_row(d, in, x + first, length, d->inverses[r], codes + 4 * parts * (r - start), rows);
+                const int at = r * blocks + first / BLOCK;
+                mine->partial_sums[at] += round_row(d, in, x + first, length, inverse_of(d->steps[at]),
+                                                    codes + 4 * parts * (r - start), rows);
             }
         }
     }
     end_phase(team);
     if (has_left(team)) return (rounded){NULL, NULL, NULL};
-    for (int r = 0; r < in->rows; r++) {
-        mine->sums[r] = 0;
-        for (int t = 0; t < threads; t++) mine->sums[r] += d->scratch[t].partial_sums[r];
+    for (int i = 0; i < in->rows * blocks; i++) {
+        mine->sums[i] = 0;
+        for (int t = 0; t < threads; t++) mine->sums[i] += d->scratch[t].partial_sums[i];
     }
     return (rounded){d->codes, d->steps, mine->sums};
 }
 
-/* Scale one row's sums of a panel, and store or add them; fc2_sums is given for floored codes. */
-INLINE void finish(const matrix *m, int p, const int32_t *sums, int parts, float step, int32_t code_sum,
-                   const int32_t *fc2_sums, float least, int how, int activation, float *to) {
+/* Add the sums of a block and one row of a panel to its totals; `columns`, its columns' sums, is given for floored codes. */
+INLINE void add_block(const int32_t *sums, int parts, float step, int32_t code_sum, const int32_t *columns, float least,
+                      float *totals) {
+    const int32_t less = OFFSET * code_sum;
     for (int j = 0; j < PANEL; j += LANES) {
-        const vf scale = vload(m->scales + p * PANEL + j);
-        vf v;
-        if (fc2_sums) {
-            const int32_t *of_columns = fc2_sums + p * PANEL + j;
-            v = vmul(vmul(vints_sums(sums + j, OFFSET * code_sum, of_columns), vset(step)), scale);
-            v = vfma(vmul(vints(of_columns, 0), vset(least)), scale, v);
+        vf total = vload(totals + j);
+        if (columns) {
+            total = vfma(vints_sums(sums + j, less, columns + j), vset(step), total);
+            total = vfma(vints(columns + j, 0), vset(least), total);
         } else {
-            const int32_t less = OFFSET * code_sum;
-            v = parts == 1 ? vints(sums + j, less) : vpairs(sums + j, sums + PANEL + j, less);
-            v = vmul(vmul(v, vset(step)), scale);
+            const vf v = parts == 1 ? vints(sums + j, less) : vpairs(sums + j, sums + PANEL + j, less);
+            total = vfma(v, vset(step), total);
         }
+        vstore(totals + j, total);
+    }
+}
+
+/* Scale the totals of one row of a panel, and store or add them. */
+INLINE void finish(const float *totals, const float *scales, int how, int activation, float *to) {
+    for (int j = 0; j < PANEL; j += LANES) {
+        vf v = vmul(vload(totals + j), vload(scales + j));
         if (how == ADD) v = vadd(v, vload(to + j));
         if (how == ACTIVATE) v = activate(activation, v);
         vstore(to + j, v);
     }
 }
 
-/* Multiply, and end the phase. */
+/* Multiply one panel by the rows of a chunk. */
+static void multiply_panel(const mg_decoder *d, const matrix *m, const input *in, const output *out,
+                           const int32_t *columns, const rounded *a, int p, int chunk) {
+    const int parts = parts_of(in), blocks = blocks_of(m->inputs), activation = d->model->sizes.activation;
+    const int start = chunk_start(in, chunk), count = chunk_start(in, chunk + 1) - start;
+    const int rows = kernel_rows(count * parts);
+    const uint8_t *w = m->codes + (size_t)p * PANEL * (size_t)m->inputs;
+    const code *codes = a->codes + (size_t)chunk * MOST_ROWS * (size_t)m->inputs;
+    int32_t sums[16 * PANEL] __attribute__((aligned(64)));
+    float totals[16 * PANEL] __attribute__((aligned(64)));
+    memset(totals, 0, (size_t)count * PANEL * sizeof *totals);
+    for (int b = 0; b < blocks; b++, w += BLOCK * PANEL, codes += BLOCK * rows) {
+        const int32_t *of_block = columns ? columns + b * m->outputs + p * PANEL : NULL;
+        panel_sums(rows, block_inputs(m->inputs, b) / 4, w, codes, sums);
+        for (int r = 0; r < count; r++) {
+            const int at = (start + r) * blocks + b;
+            add_block(sums + r * parts * PANEL, parts, a->steps[at], a->sums[at], of_block, least_of(d),
+                      totals + r * PANEL);
+        }
+    }
+    for (int r = 0; r < count; r++) {
+        const int row = out->index ? out->index[start + r] : start + r;
+        float *to = out->y + (size_t)row * out->stride + p * PANEL;
+        finish(totals + r * PANEL, m->scales + p * PANEL, (int)out->how, activation, to);
+    }
+}
+
+/* Multiply, and end the phase; `columns` is given for floored codes: the sums of each block of each column. */
 static void multiply(mg_decoder *d, team *team, const matrix *m, const input *in, const output *out,
-                     const int32_t *fc2_sums) {
+                     const int32_t *columns) {
     if (has_left(team)) return;
-    const int parts = parts_of(in), chunks = chunks_of(in), activation = d->model->sizes.activation;
-    const int few = in->rows * parts <= FEW;
+    const int chunks = chunks_of(in), few = in->rows * parts_of(in) <= FEW;
     const rounded a = few ? round_few(d, team, in, m->inputs) : round_many(d, team, in, m->inputs);
     if (has_left(team)) return;
-    int32_t sums[16 * PANEL] __attribute__((aligned(64)));
     int victim = 0, p, end;
     while (take(team, m->outputs / PANEL, 1, &victim, &p, &end))
-        for (int r = 0, chunk = 0; chunk < chunks; chunk++) {
-            const int start = r, stop = chunk_start(in, chunk + 1);
-            const size_t inputs = (size_t)m->inputs;
-            panel_sums(kernel_rows((stop - start) * parts), m->inputs / 4, m->codes + (size_t)p * PANEL * inputs,
-                       a.codes + (size_t)chunk * MOST_ROWS * inputs, sums);
-            for (; r < stop; r++) {
-                float *to = out->y + (size_t)(out->index ? out->index[r] : r) * out->stride + p * PANEL;
-                finish(m, p, sums + (r - start) * parts * PANEL, parts, a.steps[r], a.sums[r], fc2_sums, least_of(d),
-                       (int)out->how, activation, to);
-            }
-        }
+        for (int chunk = 0; chunk < chunks; chunk++) multiply_panel(d, m, in, out, columns, &a, p, chunk);
     end_phase(team);
 }

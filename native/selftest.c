@@ -46,15 +46,14 @@ static void fill_matrix(const matrix *m) {
         ((uint8_t *)m->codes)[i] = (uint8_t)(1 + random32() % 255);
     fill(m->scales, (size_t)m->outputs, 0.0005f, 0.0015f);
 }
-static void add_up(const matrix *m, const int32_t *sums) { /* the columns' */
+static void add_up(const matrix *m, const int32_t *sums) { /* the blocks of the columns */
     int32_t *to = (int32_t *)sums;
-    for (int o = 0; o < m->outputs; o++) {
-        to[o] = 0;
+    memset(to, 0, (size_t)blocks_of(m->inputs) * (size_t)m->outputs * sizeof *to);
+    for (int o = 0; o < m->outputs; o++)
         for (int i = 0; i < m->inputs; i++) {
             const size_t vector = (size_t)(o / PANEL) * (size_t)(m->inputs / 4) + (size_t)(i / 4);
-            to[o] += m->codes[vector * 64 + (size_t)(o % PANEL) * 4 + (size_t)(i % 4)] - 128;
+            to[i / BLOCK * m->outputs + o] += m->codes[vector * 64 + (size_t)(o % PANEL) * 4 + (size_t)(i % 4)] - 128;
         }
-    }
 }
 
 /* A random weight file and its model. */
@@ -367,6 +366,7 @@ int main(void) {
     hash = check_model((mg_sizes){2, 96, 2, 160, 33, 4, STEPS, RELU, 1}, hash);
     hash = check_model((mg_sizes){1, 80, 5, 112, 21, 2, STEPS, GELU_NEW, 0}, hash);
     hash = check_model((mg_sizes){1, 256, 1, 512, 64, 1, STEPS, GELU, 0}, hash);
+    hash = check_model((mg_sizes){1, 528, 3, 1040, 21, 1, STEPS, GELU, 1}, hash); /* several blocks, the last ones short */
     printf("digest %016llx, %d failures\n", (unsigned long long)hash, failures);
     return failures != 0;
 }

@@ -49,7 +49,7 @@ static layer next_layer(reader *r, const mg_sizes *s) {
     l.ffn_norm = next_norm(r, s->width);
     l.fc1 = next_matrix(r, s->width, s->ffn);
     l.fc2 = next_matrix(r, s->ffn, s->width);
-    l.fc2_sums = next(r, 4u * (uint64_t)s->width);
+    l.fc2_sums = next(r, 4u * (uint64_t)blocks_of(s->ffn) * (uint64_t)s->width);
     return l;
 }
 

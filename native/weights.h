@@ -14,7 +14,7 @@
  *     of each layer:
  *         norm, then the matrices of self-attention: query, key and value as one, output
  *         with cross-attention: norm, query, output
- *         norm, fc1, fc2, the sums of fc2's columns int32 (width)
+ *         norm, fc1, fc2, the sums of the blocks of fc2's columns int32 (blocks, width)
  *     norm
  *     heads: float16, and their scales
  *
@@ -29,7 +29,8 @@
 #define WEIGHTS_H
 #include "musicgen.h"
 
-#define PANEL 16 /* outputs of a panel */
+#define PANEL 16  /* outputs of a panel */
+#define BLOCK 512 /* inputs that are summed as whole numbers; the last block of a row may have fewer */
 
 enum { GELU = 0, GELU_NEW = 1, RELU = 2 };
 
@@ -46,7 +47,7 @@ typedef struct {
 typedef struct {
     norm self_norm, cross_norm, ffn_norm;
     matrix qkv, out, cross_query, cross_out, fc1, fc2;
-    const int32_t *fc2_sums;
+    const int32_t *fc2_sums; /* (blocks, outputs) */
 } layer;
 
 struct mg_model {
@@ -58,6 +59,8 @@ struct mg_model {
     const float *head_scales;
     layer layers[];
 };
+
+static inline int blocks_of(int inputs) { return (inputs + BLOCK - 1) / BLOCK; }
 
 /* Return the size of the file of a model; its sizes must be valid. */
 uint64_t weight_file_bytes(const mg_sizes *sizes);

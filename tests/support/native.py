@@ -17,7 +17,8 @@ from musicgen_cli.engine.native.weights import write_weights
 from musicgen_cli.engine.quantization.codes import ACTIVATION_MINIMUM, INT8_MAX, UINT8_MAX, quantize_per_channel
 
 TOKENS = 21  # of a text
-FINE_MAX = 16383  # the largest fine code, of rows that are no wider than 1024
+FINE_MAX = 16383  # the largest fine code
+BLOCK = 512  # values of a row that share a step
 
 
 def small_shape(**values: Any) -> DecoderShape:
@@ -151,9 +152,12 @@ class Reference:
     ) -> Any:
         width = self._shape.width
         codes, scales = quantize_per_channel(self._tensors.read(f"{name}.weight", outputs or width, inputs or width).T)
-        step = np.abs(x).max() / largest_code if minimum is None else (x.max() - minimum) / UINT8_MAX
-        rounded = np.rint(x / step) * step if minimum is None else np.rint((x - minimum) / step) * step + minimum
-        return (rounded @ codes.astype(np.float64)) * scales
+        blocks = []
+        for values in np.split(x, range(BLOCK, len(x), BLOCK)):
+            least = minimum or 0.0
+            step = np.abs(values).max() / largest_code if minimum is None else (values.max() - least) / UINT8_MAX
+            blocks.append(np.rint((values - least) / step) * step + least)
+        return (np.concatenate(blocks) @ codes.astype(np.float64)) * scales
 
     def _norm(self, name: str, x: Any) -> Any:
         weight, bias = (self._tensors.read(f"{name}.{part}", len(x)) for part in ("weight", "bias"))

@@ -8,7 +8,7 @@ file is read here by its description in native/weights.h, not by code that write
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from musicgen_cli.checkpoint.shape import DecoderShape
 
 PANEL, INPUTS, ALIGNMENT = 16, 4, 64
 QUERY_MOST, NUMERATOR_MOST = 32000, 32512  # whole numbers that queries and numerators of a softmax are rounded to
-CODE_MOST, FINE_MOST, FINE_TOTAL = 127, 16383, (1 << 24) - 1  # of a code, of a fine one, of a row's fine ones
+CODE_MOST, FINE_MOST = 127, 16383  # of a code, and of a fine one
+BLOCK = 512  # values of a row that share a step
 LEAST_ACTIVATION = {"relu": 0.0, "gelu": -0.1701, "gelu_new": -0.1701}
 
 
@@ -48,7 +49,7 @@ def decoder_weights(path: Path, shape: DecoderShape) -> dict[str, Any]:
         found |= _norm(file, f"{layer}.final_layer_norm", width)
         found[f"{layer}.fc1.weight"] = file.matrix(width, ffn)
         found[f"{layer}.fc2.weight"] = file.matrix(ffn, width)
-        file.take(np.int32, width)  # sums of columns
+        file.take(np.int32, -(-ffn // BLOCK), width)  # sums of columns
     found |= _norm(file, "model.decoder.layer_norm", width)
     panels = -(-codebooks * vocab // PANEL)
     halves = file.take(np.float16, panels, width, PANEL).astype(np.float32)
@@ -122,18 +123,21 @@ def _in_float16(model: Any) -> Iterator[Any]:
 
 
 def _round_activations(layer: Any, kv_scales: Any, least: float) -> None:
-    """Round what a layer multiplies, a scale for each row, and its keys and values, a scale for each channel."""
+    """Round what a layer multiplies, a scale for each block of a row, and its keys and values, one for each channel."""
 
-    def symmetric(_: Any, inputs: Any, most: int = CODE_MOST) -> Any:
-        step = inputs[0].abs().amax(-1, keepdim=True) / most
-        return (torch.where(step > 0, torch.round(inputs[0] / step) * step, 0.0), *inputs[1:])
+    def by_blocks(rounding: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+        return lambda _, inputs: (torch.cat([rounding(x) for x in inputs[0].split(BLOCK, -1)], -1), *inputs[1:])
 
-    def fine(module: Any, inputs: Any) -> Any:
-        return symmetric(module, inputs, min(FINE_MOST, FINE_TOTAL // inputs[0].shape[-1]))
+    def symmetric(x: Any, most: int = CODE_MOST) -> Any:
+        step = x.abs().amax(-1, keepdim=True) / most
+        return torch.where(step > 0, torch.round(x / step) * step, 0.0)
 
-    def floored(_: Any, inputs: Any) -> Any:
-        step = (inputs[0].amax(-1, keepdim=True) - least) / 255
-        return (torch.round((inputs[0] - least) / step) * step + least,)
+    def fine(x: Any) -> Any:
+        return symmetric(x, FINE_MOST)
+
+    def floored(x: Any) -> Any:
+        step = (x.amax(-1, keepdim=True) - least) / 255
+        return torch.round((x - least) / step) * step + least
 
     def cached(scales: Any) -> Any:
         return lambda _, inputs, values: torch.clamp(torch.round(values / scales), -128, 127) * scales
@@ -141,9 +145,9 @@ def _round_activations(layer: Any, kv_scales: Any, least: float) -> None:
     attention, text_attention = layer.self_attn, layer.encoder_attn
     products = (attention.q_proj, attention.k_proj, attention.v_proj, layer.fc1)
     for module in (*products, text_attention.q_proj, text_attention.out_proj):
-        module.register_forward_pre_hook(symmetric)
-    attention.out_proj.register_forward_pre_hook(fine)
-    layer.fc2.register_forward_pre_hook(floored)
+        module.register_forward_pre_hook(by_blocks(symmetric))
+    attention.out_proj.register_forward_pre_hook(by_blocks(fine))
+    layer.fc2.register_forward_pre_hook(by_blocks(floored))
     scales = torch.tensor(kv_scales)
     attention.key_scales = scales[0]
     for part, module in enumerate((attention.k_proj, attention.v_proj)):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from musicgen_cli.errors import EngineError, MemoryNeededError
 
-ABI = 1  # of the C library and of the weight file: MG_ABI
+ABI = 2  # of the C library and of the weight file: MG_ABI
 
 # By the library's numbers for them, the preferred ones first.
 INSTRUCTION_SETS = {"avx512vnni": 1, "avxvnni": 2, "avx2": 3, "neon": 4}

@@ -25,6 +25,7 @@ from musicgen_cli.engine.quantization.codes import as_uint8, quantize_per_channe
 _MAGIC = b"musicgen"
 _HEADER_BYTES, _ALIGNMENT = 64, 64
 _PANEL, _INPUTS = 16, 4  # outputs of a panel; inputs of an output in one vector of 64 bytes
+_BLOCK = 512  # inputs that are summed as whole numbers
 _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "relu": 2}
 _MAX_WIDTH, _MAX_HEAD_WIDTH = 1 << 15, 256
 
@@ -119,7 +120,7 @@ def _layer(layer: str, shape: DecoderShape, tensors: TensorSource) -> Iterator[N
     yield from _packed(*matrix("fc1", outputs=shape.ffn))
     codes, scales = matrix("fc2", inputs=shape.ffn)
     yield from _packed(codes, scales)
-    yield codes.sum(axis=0, dtype=np.int32)
+    yield np.add.reduceat(codes, range(0, shape.ffn, _BLOCK), axis=0, dtype=np.int32)
 
 
 def _packed(codes: NDArray[np.int8], scales: FloatArray) -> Iterator[NDArray[Any]]:

@@ -51,7 +51,7 @@ from musicgen_cli.engine.quantization.observers import Matrix
 from musicgen_cli.errors import NativeUnsuitedError
 from musicgen_cli.extras import needs
 
-GRAPH_FORMAT = 7  # raised with every change of what the graphs compute
+GRAPH_FORMAT = 8  # raised with every change of what the graphs compute
 TEXT_ENCODER, DECODER_STEP, CODEC_LSTM, CODEC_DECODER = GRAPHS = ("text.onnx", "step.onnx", "frames.onnx", "sound.onnx")
 ENCODER_FORMAT = 1
 CODEC_ENCODER, CODEC_QUANTIZER = ENCODER_GRAPHS = ("listen.onnx", "codes.onnx")

@@ -3,7 +3,7 @@
 
 A row's scale depends on that row alone, and sums of integers are exact. So the other rows of a batch don't change a
 row's result, not even in its last bit. Source: "vector-wise quantization" of Dettmers et al., LLM.int8() (2022),
-section 2.
+section 2. The native decoder divides a row into blocks of 512 inputs, each with a scale of its own.
 
 A matrix whose weights, or whose inputs, differ too much in size for that has a scale for each block of 64 weights of a
 column, and its inputs one for each 64 values of a row.

@@ -43,9 +43,10 @@ def advance(decoder: NativeDecoder, tokens: Any, *, start: int = 0) -> Any:
         {},
         {"activation": "gelu_new", "width": 64, "heads": 1},
         {"activation": "relu", "width": 80, "heads": 5},
+        {"width": 528, "heads": 3, "ffn": 1104, "layers": 1},
         {"melody_frames": 3},
     ],
-    ids=["gelu", "gelu_new, one head", "relu, odd sizes", "no cross-attention"],
+    ids=["gelu", "gelu_new, one head", "relu, odd sizes", "several blocks", "no cross-attention"],
 )
 def test_each_instruction_set_computes_what_numpy_does(tmp_path: Path, isa: str, values: dict[str, Any]) -> None:
     """With the same rounding to 8 bits, a step differs by a few codes that were close to the middle between two."""
