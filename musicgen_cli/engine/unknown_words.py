@@ -15,11 +15,12 @@ _WORDS = re.compile(r"\w+")
 # Words that nobody expects to be heard.
 _UNHEARD = frozenset(
     """
-    a about all an and any are as at be bit but by dont each every for from he i in into is it its just less like
-    little make me more most my no not of on or other our out over please really she so some than that the their them
-    then they this to too under up us very want we what when where which while who with you your
-    background bar bars bpm instrumental key loop looping melody music musical piece song sound sounds style tempo
-    track tune vibe vibes
+    a about across after all an and any are around as at be before bit but by does dont down during each every first
+    for from he i in into is it its just less like little lots make me more most my no not of on or other our out over
+    past played playing plays please really she so some than that the their them then they this through to too two three
+    under until up us very want we what when where which while who with you your
+    background bar bars bpm chord chords feel game instrumental intro key loop looping melody music musical piece song
+    sound sounds style tempo theme track tune version vibe vibes
     """.split()  # noqa: SIM905  # easier to read and to add to
 )
 
@@ -39,7 +40,12 @@ def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
             typed.setdefault(part, word.lower())
     words = [typed.get(word, word) for word in words]
     words += filter(_is_foreign, _WORDS.findall(prompt))
-    return [word for word in dict.fromkeys(words) if word and word not in _UNHEARD and not word.isdecimal()]
+    return [word for word in dict.fromkeys(words) if word and not is_unheard(word)]
+
+
+def is_unheard(word: str) -> bool:
+    """Return whether nobody expects to hear a word, in lower case, in the music."""
+    return word in _UNHEARD or word.isdecimal()
 
 
 def _normalized(tokenizer: Tokenizer, text: str) -> str:
