@@ -10,7 +10,7 @@ pytest.importorskip("transformers", reason="the recipe needs transformers")
 
 import numpy as np
 
-from training.nano import codec, codes, composer, fidelity, plan, synthesis
+from training.nano import codec, codes, composer, fidelity, measures, plan, synthesis
 
 pytestmark = pytest.mark.oracle
 torch.set_num_threads(1)  # several test processes share the cores
@@ -28,6 +28,33 @@ def test_the_codec_agrees_with_the_synthesis(rounded: Any, seed: int) -> None:
     piece_plan, _ = plan.draw(seed)
 
     assert fidelity.agreement_db(rounded, composer.compose(piece_plan, seed, 150)) >= 36
+
+
+def test_a_chord_sounds_until_the_next_one(rounded: Any) -> None:
+    """A pad stays within 6 dB for more than 800 ms; the next chord leaves no hole, and a rest silences it by 25 dB."""
+    tables = codes.ids()
+    piece = np.zeros((codes.STREAMS, 250), np.int16)
+    for frame, name in ((0, ("chord", "pad", 0, "major", 1)), (100, ("chord", "pad", 5, "major", 1)), (200, ("rest",))):
+        piece[2, frame] = tables[2][name]
+
+    samples = fidelity.decode(rounded, piece)
+    level = measures.envelope(samples)
+
+    assert measures.held_ms(samples) >= 800
+    assert level[20:390].min() > level[20:390].max() - 12
+    assert level[450:].max() < level[20:390].min() - 25
+
+
+def test_a_release_leaves_the_next_chord_alone(rounded: Any) -> None:
+    """A chord that takes another one away soon after sounds as loud as a first chord."""
+    tables = codes.ids()
+    alone, after = np.zeros((2, codes.STREAMS, 100), np.int16)
+    alone[2, 10] = after[2, 10] = tables[2]["chord", "organ", 7, "major", 1]
+    after[2, 5] = tables[2]["chord", "organ", 0, "minor", 1]
+
+    levels = [measures.envelope(fidelity.decode(rounded, piece)) for piece in (alone, after)]
+
+    assert np.abs(levels[0][60:] - levels[1][60:]).max() < 3
 
 
 def test_a_wrong_weight_is_noticed(rounded: Any) -> None:

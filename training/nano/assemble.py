@@ -18,7 +18,7 @@ from training.nano.train import STATE
 from training.nano.words import CONCEPTS
 
 SHARPNESS = 2.0  # 1 / temperature, multiplied into the output heads, so that temperature 1 is the right one
-MAX_BYTES = 20_000_000
+MAX_BYTES = 30_000_000
 
 _CARD = """---
 license: mit
@@ -38,17 +38,21 @@ composed. No recording, sample, soundfont or third-party weight was used.
 
 A prompt can name {genres} genres, {moods} moods, {tempi} tempi from 60 to 176 beats per minute, 24 keys and \
 {instruments} instruments, and exclude
-or single out instruments with `no …` and `solo …`. The vocabulary has {words} words; all others \
-are ignored. The model was
-trained for {steps} steps by `training/nano` in the project's repository; the NOTES.md there describes how.
+or single out instruments with `no …` and `solo …`. A `jingle` comes to an end, a `drone` has one chord. The \
+vocabulary has {words} words; all others
+mean nothing, but the letters of a prompt decide what its words leave open, such as the key. The model was trained
+for {steps} steps by `training/nano` in the project's repository; the NOTES.md there describes how.
 
 The codec's encoder is zero, so audio prompts have no effect. Keep the codec in float32: its signal is small.
 """
 
 
-def assemble(run: Path, out: Path) -> None:
+def assemble(run: Path, out: Path, *, sharpness: float = SHARPNESS) -> None:
     """
     Write the checkpoint of a run, with the running average of its weights.
+
+    Args:
+        sharpness: What the logits are multiplied with.
 
     Raises:
         ValueError: The state lacks weights, or the checkpoint is larger than MAX_BYTES.
@@ -66,7 +70,7 @@ def assemble(run: Path, out: Path) -> None:
     musicgen.load_state_dict(weights, strict=False)
     with torch.no_grad():
         for head in musicgen.decoder.lm_heads:
-            head.weight.mul_(SHARPNESS)
+            head.weight.mul_(sharpness)
     musicgen.config.decoder_start_token_id = model.PAD
     musicgen.generation_config = GenerationConfig(
         do_sample=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from musicgen_cli.checkpoint.checkpoint import Checkpoint
 from training.nano import codes
 from training.nano.codes import Name
 from training.nano.plan import INSTRUMENTS, Voice
-from training.nano.pulse import bpm
+from training.nano.pulse import FRAME_RATE, bpm
 
 _MIN_NOTES = {"lead": 2, "chord": 1, "broken": 4, "bass": 2, "kit": 3}  # from which on a voice counts, in a clip
 
@@ -73,9 +74,32 @@ def analyze(piece: NDArray[np.int16]) -> CodeAnalysis:
     )
 
 
+def first_onset(piece: NDArray[np.int16], instrument: str) -> float | None:
+    """Return when an instrument begins, in seconds; None if it doesn't."""
+    onsets = [
+        int(frame)
+        for table, row in zip(codes.names(), piece, strict=True)
+        for code in np.unique(row)
+        if code < len(table) and _voice(table[code]) in INSTRUMENTS[instrument]
+        for frame in np.flatnonzero(row == code)[:1]
+    ]
+    return min(onsets) / FRAME_RATE if onsets else None
+
+
+def has_ending(piece: NDArray[np.int16]) -> bool:
+    """Tell whether all voices end together: a second without a note, or rests, after at least two notes."""
+    frames = sorted(
+        frame
+        for table, row in zip(codes.names(), piece.tolist(), strict=True)
+        for frame, code in enumerate(row)
+        if code < len(table) and _voice(table[code])
+    )
+    return any(after - before >= FRAME_RATE for before, after in pairwise([*frames[1:], piece.shape[1]]))
+
+
 def _voice(name: Name) -> Voice | None:
     match name:
-        case ("drum", str(kit), _):
+        case ("drum", str(kit), *_):
             return "kit", kit
         case (("lead" | "chord" | "broken" | "bass") as role, str(timbre), *_):
             return role, timbre

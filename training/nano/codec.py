@@ -2,21 +2,25 @@
 A computed EncodecModel whose decoder is the synthesiser of `synthesis`; this says which tensor is which part.
 
 EnCodec's decoder is convolution → LSTM → (ELU, transposed convolution) … → convolution. At an amplitude of 1e-3, ELU
-and tanh are linear to -66 dB, so the decoder is a linear system whose weights can be written down:
+and tanh are linear to -66 dB, so the decoder is nearly a linear system, whose weights can be written down:
 
     quantizer.layers.N.codebook.embed    the vector of each code, over the axes of the timbres
     decoder.layers.0   convolution       envelopes and drum strokes: the drive, 12 frames for each axis
-    decoder.layers.1   LSTM              oscillators: biases hold the input and output gates open and the forget gate
-                                         closed, so that h = tanh(tanh(W x + R h)); R rotates each oscillator by a frame
-    decoder.layers.3   upsampling by 2   384 channels → two halves of 192 samples, cross-faded
+    decoder.layers.1   LSTM              oscillators: biases hold the output gate open and the forget gate closed, so
+                                         that h = tanh(i tanh(W x + R h)); R rotates each oscillator by a frame, and
+                                         the input gates i are constant but for the dampers, which close them
+    decoder.layers.3   upsampling by 2   512 channels → two halves of 256 samples, cross-faded
     layers.5 … 13      upsampling by 2   each halves the channels and doubles the time, as a reshape; the first three
                                          are also the limiter
-    decoder.layers.15  upsampling by 10  six samples at 19.2 kHz → ten at 32 kHz: an interpolator
+    decoder.layers.15  upsampling by 10  eight samples at 25.6 kHz → ten at 32 kHz: an interpolator
     decoder.layers.17  convolution       back to full scale
 
-The limiter is the only part that uses ELU's nonlinearity. A bias shifts the signal so that ELU leaves it unchanged
-above a threshold and compresses it below; after a change of sign, the next ELU does the same on the other side. So
-samples above 0.75 are compressed, and none reaches 1.
+A damper is an input gate far down the slope of its sigmoid, where it is exponential: the forces of two releases add up,
+and so their gates multiply. It lets a chord sound until the next one, or a rest, takes it away.
+
+The limiter uses ELU's nonlinearity. A bias shifts the signal so that ELU leaves it unchanged above a threshold and
+compresses it below; after a change of sign, the next ELU does the same on the other side. So samples above 0.75 are
+compressed, and none reaches 1.
 
 The encoder is all zeros: text-to-music never encodes audio, but the format requires an encoder.
 """
@@ -28,7 +32,7 @@ import torch
 from transformers import EncodecConfig, EncodecModel
 
 from training.nano import codes, timbres
-from training.nano.synthesis import CEILING, CHANNELS, LINEAR_TO, MIX, Design, design
+from training.nano.synthesis import CEILING, CHANNELS, GATE, GATE_GAIN, LINEAR_TO, MIX, Design, design
 from training.nano.timbres import BLOCK, INNER_RATE, TAPS, FloatArray
 
 SAMPLE_RATE = 32_000
@@ -36,7 +40,7 @@ DELAY = 5  # of the interpolator, in samples at SAMPLE_RATE
 
 _LEVEL = 2.0**-10  # the amplitude of the signal in the decoder; a power of two is exact in float16
 _OPEN = 20.0  # the bias of an open gate: sigmoid(20) is 1 in float32
-_INNER, _OUTER = 6, 10  # as many samples at INNER_RATE last as long as these at SAMPLE_RATE
+_INNER, _OUTER = 8, 10  # as many samples at INNER_RATE last as long as these at SAMPLE_RATE
 
 
 def config() -> EncodecConfig:
@@ -49,7 +53,7 @@ def config() -> EncodecConfig:
         hidden_size=len(timbres.AXES),
         codebook_dim=len(timbres.AXES),
         codebook_size=1024,  # has to be a power of two; the language model uses codes.CODES of them
-        num_filters=3,
+        num_filters=CHANNELS >> 7,
         num_residual_layers=0,
         upsampling_ratios=[2, 2, 2, 2, 2, 2, 10],
         norm_type="weight_norm",
@@ -95,12 +99,12 @@ def _set_decoder(layers: torch.nn.ModuleList, matrices: Design) -> None:
     sizes = (CHANNELS >> n for n in range(1, len(upsampling) - 1))
     for conv, channels in zip(upsampling[1:-1], sizes, strict=True):
         _set_reshape(conv, channels, *limiter.get(channels, (1.0, 0.0)))
-    weight = np.zeros((_INNER, 3, 2 * _OUTER))
-    weight[:, 0] = (
-        np.roll(_interpolator(), -_INNER, axis=1).reshape(_OUTER, 2, _INNER).transpose(2, 1, 0).reshape(6, 20)
-    )
+    filters = CHANNELS >> 7
+    weight = np.zeros((_INNER, filters, 2 * _OUTER))
+    taps = np.roll(_interpolator(), -_INNER, axis=1).reshape(_OUTER, 2, _INNER)
+    weight[:, 0] = taps.transpose(2, 1, 0).reshape(_INNER, 2 * _OUTER)
     _set(upsampling[-1], weight)
-    weight = np.zeros((1, 3, 3))
+    weight = np.zeros((1, filters, 3))
     weight[0, 0, 2] = CEILING / _LEVEL
     _set(layers[-1].conv, weight)
 
@@ -120,10 +124,13 @@ def _set_oscillators(lstm: torch.nn.LSTM, matrices: Design) -> None:
     for parameter in lstm.parameters():
         parameter.zero_()
     input_gate, forget_gate, cell, output_gate = (slice(part * n, (part + 1) * n) for part in range(4))
-    lstm.bias_ih_l0[input_gate] = lstm.bias_ih_l0[output_gate] = _OPEN
+    lstm.bias_ih_l0[input_gate] = GATE
+    lstm.bias_ih_l0[output_gate] = _OPEN
     lstm.bias_ih_l0[forget_gate] = -_OPEN
-    lstm.weight_hh_l0[cell] = torch.from_numpy(matrices.rotation).float()
-    lstm.weight_ih_l0[cell] = torch.diag(MIX * (torch.arange(n) < matrices.oscillator_channels))
+    lstm.weight_hh_l0[cell] = GATE_GAIN * torch.from_numpy(matrices.rotation).float()
+    lstm.weight_ih_l0[cell] = torch.diag(MIX * GATE_GAIN * (torch.arange(n) < matrices.oscillator_channels))
+    for damper, damped in matrices.dampers.items():
+        lstm.weight_ih_l0[input_gate][damped, damper] = -1 / _LEVEL
 
 
 def _block_weight(matrices: Design) -> FloatArray:
@@ -138,11 +145,11 @@ def _block_weight(matrices: Design) -> FloatArray:
 
 def _interpolator() -> FloatArray:
     """
-    Return the matrix from twelve input samples, the previous six and these six, to ten output samples.
+    Return the matrix from sixteen input samples, the previous eight and these eight, to ten output samples.
 
-    It is the least squares fit, over 0-7.7 kHz, of a resampling that delays by 3 samples at INNER_RATE.
+    It is the least squares fit, over 0-10.9 kHz, of a resampling that delays by 4 samples at INNER_RATE.
     """
-    omega = np.linspace(0, 0.8 * np.pi, 400)
+    omega = np.linspace(0, 0.85 * np.pi, 400)
 
     def waves(times: FloatArray) -> FloatArray:
         wave = np.exp(1j * np.outer(omega, times))

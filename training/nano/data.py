@@ -16,26 +16,34 @@ _NUMBER = {concept: number for number, concept in enumerate(CONCEPTS)}
 _PAD, _END = SPECIAL.index("<pad>"), SPECIAL.index("</s>")
 
 
-def pieces(seeds: Sequence[int], frames: int, *, emphasize_hard: bool = False) -> tuple[torch.Tensor, list[list[str]]]:
+_CUT = 1500  # frames that are left out at most at the beginning of a window
+
+
+def pieces(
+    seeds: Sequence[int], frames: int, *, emphasize_hard: bool = False, cut: bool = False
+) -> tuple[torch.Tensor, list[list[str]], torch.Tensor]:
     """
     Make a piece for each seed.
 
     Args:
         emphasize_hard: See `plan.draw`.
+        cut: Let half of the windows begin anywhere in a piece, as those of a continuation do.
 
     Returns:
         The codes in the delay pattern (stream k is delayed by k frames) after a start token, shape
-        ``(pieces, STREAMS, frames + 1)``; and the captions, as concepts.
+        ``(pieces, STREAMS, frames + 1)``; the captions, as concepts; and whether each is a whole piece, from its start.
     """
     tokens = np.full((len(seeds), codes.STREAMS, frames + 1), PAD, np.int64)
-    captions = []
+    captions, whole = [], np.ones(len(seeds), bool)
     for number, seed in enumerate(seeds):
+        rng = Random(seed)
         piece_plan, concepts = plan.draw(seed, emphasize_hard=emphasize_hard)
-        piece = composer.compose(piece_plan, seed, frames)
+        captions.append(plan.caption(piece_plan, concepts, rng))
+        whole[number] = not (cut and rng.random() < 0.5)
+        piece = composer.compose(piece_plan, seed, frames, start=0 if whole[number] else rng.randint(1, _CUT))
         for stream in range(codes.STREAMS):
             tokens[number, stream, 1 + stream :] = piece[stream, : frames - stream]
-        captions.append(plan.caption(concepts, Random(seed)))
-    return torch.from_numpy(tokens), captions
+    return torch.from_numpy(tokens), captions, torch.from_numpy(whole)
 
 
 def ids(captions: Sequence[Sequence[str]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -54,7 +54,7 @@ def report(codec: EncodecModel, pieces: int) -> None:
 
 def _resampled(samples: FloatArray) -> FloatArray:
     """Resample from INNER_RATE to SAMPLE_RATE by extending the spectrum."""
-    padded = np.concatenate([samples, np.zeros(-len(samples) % 6)])
+    padded = np.concatenate([samples, np.zeros(-len(samples) % 4)])
     size = len(padded) * SAMPLE_RATE // INNER_RATE
     spectrum = np.zeros(size // 2 + 1, complex)
     original = np.fft.rfft(padded)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-COMMON_TONICS = (0, 2, 4, 5, 7, 9)  # of pieces whose key isn't named
 MODES = ("major", "minor")
 
 Triad = tuple[int, str]  # pitch class of the root; "major" or "minor"

@@ -1,4 +1,4 @@
-"""The model: text encoder, language model and computed codec; small enough for 20 MB and a CPU."""
+"""The model: text encoder, language model and computed codec; small enough for 30 MB and a CPU."""
 
 from __future__ import annotations
 

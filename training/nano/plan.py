@@ -3,7 +3,11 @@ What a piece is to be, and the concepts that describe it.
 
 A plan is drawn in two steps: first what is *named* in the caption, from a wide choice, so that every combination
 occurs; then the rest, from what is usual in the genre. So the model learns to follow what a prompt says, and to do the
-usual where it says nothing. The order in which random numbers are drawn is part of the result.
+usual where it says nothing. Where no genre is named, something quiet is usual. The order in which random numbers are
+drawn is part of the result.
+
+A *hue* is what the wording of a prompt decides where its meaning decides nothing: the tonic, the chord progression, the
+arc of loudness. So prompts that mean the same to the model still sound different.
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ from dataclasses import dataclass
 from random import Random
 
 from training.nano import codes, pulse
-from training.nano.keys import COMMON_TONICS, KEYS, Key
+from training.nano.keys import KEYS, Key
 from training.nano.styles import GENRES, MOODS
 
 UNKNOWN = "<unk>"  # any word outside of the vocabulary
+HUES = (12, 8, 8)  # values of each hue
 
 Voice = tuple[str, str]  # a role (lead, chord, broken, bass, kit) and a timbre
 # The instruments that can be named, and the voices that each stands for.
@@ -49,7 +54,7 @@ KITS = {"electrokit": "electronic", "acoustickit": "acoustic", "softkit": "soft"
 ABSENT = ("drums", "bass", "piano", "guitar", "synth", "strings", "choir", "brass", "organ", "flute", "violin", "pad")
 SLOW, MEDIUM, FAST = pulse.between(60, 82), pulse.between(94, 115), pulse.between(140, 180)
 
-_SOLO = (  # instruments that can play alone
+_SOLO = (  # instruments that can play alone; `drums` can, too
     "piano",
     "guitar",
     "violin",
@@ -63,8 +68,23 @@ _SOLO = (  # instruments that can play alone
     "dist",
     "synth",
     "vibraphone",
+    "brass",
+    "choir",
+    "marimba",
 )
-_SELF_ACCOMPANYING = ("piano", "guitar", "organ", "epiano", "mbox")
+# What is usual if no genre is named, by the named mood: the genres, and the probability of drums.
+_UNNAMED: dict[str | None, tuple[tuple[str, ...], float]] = {
+    None: (("ambient", "classical", "folk", "lullaby", "cinematic"), 0.0),
+    "calm": (("ambient", "classical", "folk", "lullaby", "ambient"), 0.0),
+    "sad": (("classical", "ambient", "folk", "cinematic"), 0.0),
+    "dreamy": (("ambient", "lullaby", "cinematic", "ambient"), 0.0),
+    "dark": (("cinematic", "ambient", "cinematic"), 0.0),
+    "happy": (("folk", "classical", "latin", "pop", "folk"), 0.3),
+    "energetic": (("rock", "pop", "techno", "funk"), 0.95),
+    "epic": (("cinematic",), 0.7),
+}
+_QUIET_MOODS = ("calm", "dreamy", "calm", "sad")
+_SELF_ACCOMPANYING = ("piano", "guitar", "organ", "epiano", "mbox", "choir")
 # Timbres for a role if the genre has only unwanted ones: a piece without any voice would be silent.
 _SUBSTITUTES = {"lead": ("piano", "flute", "organ", "epiano"), "chord": ("piano", "organ", "epiano", "strings")}
 _CAN_BREAK_CHORDS = ("piano", "guitar", "harp", "pluck", "chip", "mbox")
@@ -85,7 +105,10 @@ class Plan:
     bass: str | None
     line: str  # of the bass: a key of composer.BASS_LINES
     kit: str | None
+    hues: tuple[int, ...]  # below HUES
     solo: bool = False
+    drone: bool = False  # one chord throughout
+    jingle: int = 0  # bars of a phrase that comes to an end; 0 for a piece that goes on
 
     @property
     def voices(self) -> frozenset[Voice]:
@@ -114,49 +137,69 @@ def draw(seed: int, *, emphasize_hard: bool = False) -> tuple[Plan, list[str]]:
     def happens(probability: float) -> bool:
         return rng.random() < probability
 
-    genre = flavour = rng.choice(list(GENRES))
-    if happens(0.78):
-        concepts.append(genre)
-        if happens(0.08):
-            flavour = rng.choice(list(GENRES))
-            concepts.append(flavour)
+    hues = tuple(rng.randrange(count) for count in HUES)
+    genre, flavour, mood, drums = _draw_genre(rng, concepts)
     usual, taste = GENRES[genre], GENRES[flavour]
-    mood = rng.choice(usual.moods)
-    if happens(0.55):
-        mood = rng.choice(list(MOODS)) if happens(0.35) else mood
-        concepts.append(mood)
     plan = Plan(
         genre=genre,
         flavour=flavour,
         mood=mood,
         beat_frames=_tempo(rng, usual.tempo, mood),
-        key=_key(rng, mood),
+        key=Key(hues[0], "major" if happens(MOODS[mood].in_major) else "minor"),
         lead=rng.choice(taste.leads),
         chord=rng.choice(taste.chords),
         style=rng.choice(taste.styles),
         bass=rng.choice(usual.basses),
         line=rng.choice(usual.lines),
-        kit=usual.kit if rng.random() < usual.drums else None,
+        kit=usual.kit if happens(drums) else None,
+        hues=hues,
     )
     if happens(0.1):
-        concepts += ["solo", _make_solo(rng, plan)]
-    else:
+        concepts += ["solo", _make_solo(rng, plan, concepts)]
+    elif happens(0.06):
+        _make_drone(rng, plan, concepts)
+    elif concepts or not happens(0.3):  # the rest are prompts of unknown words alone
         _name_voices(rng, plan, concepts)
         _name_drums(rng, plan, concepts)
+        if happens(0.08):
+            _make_jingle(rng, plan, concepts)
     _fit_style(rng, plan)
+    if not concepts:
+        return plan, concepts
     factor = 2.0 if emphasize_hard else 1.0
     _name_absence(rng, plan, concepts, factor)
     _name_tempo(rng, plan, concepts, factor)
     _name_key(rng, plan, concepts, factor)
     _name_character(rng, plan, concepts)
-    return plan, concepts or [genre]
+    return plan, concepts
 
 
-def caption(concepts: Sequence[str], rng: Random) -> list[str]:
-    """Return the concepts in random order, some of them twice, among unknown words."""
+def _draw_genre(rng: Random, concepts: list[str]) -> tuple[str, str, str, float]:
+    """Draw genre, flavour, mood, and the probability of drums; name some of them."""
+    if rng.random() < 0.7:
+        genre = flavour = rng.choice(list(GENRES))
+        concepts.append(genre)
+        if rng.random() < 0.08:
+            flavour = rng.choice(list(GENRES))
+            concepts.append(flavour)
+        mood = rng.choice(GENRES[genre].moods)
+        if rng.random() < 0.55:
+            mood = rng.choice(list(MOODS)) if rng.random() < 0.35 else mood
+            concepts.append(mood)
+        return genre, flavour, mood, GENRES[genre].drums
+    named = rng.choice(list(MOODS)) if rng.random() < 0.6 else None
+    if named:
+        concepts.append(named)
+    genres, drums = _UNNAMED[named]
+    genre = rng.choice(genres)
+    return genre, genre, named or rng.choice(_QUIET_MOODS), drums
+
+
+def caption(plan: Plan, concepts: Sequence[str], rng: Random) -> list[str]:
+    """Return the hues, then the concepts in random order, some of them twice, among unknown words."""
     shuffled = list(dict.fromkeys(concepts))
     rng.shuffle(shuffled)
-    share = rng.choice((0.0, 0.0, 0.4, 0.8))
+    share = rng.choice((0.0, 0.0, 0.4, 0.8)) if concepts else 0.9
     words: list[str] = []
     for concept in shuffled:
         while rng.random() < share * 0.6:
@@ -164,9 +207,14 @@ def caption(concepts: Sequence[str], rng: Random) -> list[str]:
         words.append(concept)
         if rng.random() < 0.05:
             words.append(concept)  # `a piano piece for solo piano`
-    if rng.random() < share:
+    while rng.random() < share * 0.8:
         words.append(UNKNOWN)
-    return words
+    return [*(hue(number, value) for number, value in enumerate(plan.hues)), *words]
+
+
+def hue(number: int, value: int) -> str:
+    """Return the concept of a value of a hue."""
+    return f"hue{number}_{value}"
 
 
 def _tempo(rng: Random, range_: tuple[int, int], mood: str) -> int:
@@ -175,24 +223,43 @@ def _tempo(rng: Random, range_: tuple[int, int], mood: str) -> int:
     return tempi[min(int(place * len(tempi)), len(tempi) - 1)]
 
 
-def _key(rng: Random, mood: str) -> Key:
-    return Key(rng.choice(COMMON_TONICS), "major" if rng.random() < MOODS[mood].in_major else "minor")
-
-
-def _make_solo(rng: Random, plan: Plan) -> str:
+def _make_solo(rng: Random, plan: Plan, concepts: Sequence[str]) -> str:
     """Let one instrument play alone; return its name."""
-    instrument = rng.choice(_SOLO)
+    instrument = rng.choice((*_SOLO, "drums"))
     plan.solo, plan.kit, plan.bass, plan.lead, plan.chord = True, None, None, None, None
+    if instrument == "drums":
+        if plan.genre not in concepts:
+            plan.genre = plan.flavour = rng.choice(("rock", "rock", "funk", "jazz", "dnb"))
+        plan.kit = GENRES[plan.genre].kit
+        return instrument
     if instrument == "bass":
         plan.bass, plan.line = rng.choice(codes.BASSES[:4]), rng.choice(("walking", "syncopated", "octaves", "eighths"))
         return instrument
     if instrument == "harp":
         plan.chord, plan.style = "harp", "broken16"
         return instrument
-    _, plan.lead = INSTRUMENTS[instrument][-1 if instrument == "dist" else 0]
+    plan.lead = next(timbre for role, timbre in INSTRUMENTS[instrument] if role == "lead")
     if instrument in _SELF_ACCOMPANYING:
         plan.chord, plan.style = plan.lead, "broken8" if plan.lead in _CAN_BREAK_CHORDS else "half"
     return instrument
+
+
+def _make_drone(rng: Random, plan: Plan, concepts: list[str]) -> None:
+    """Let one chord sound throughout, sometimes of a named instrument."""
+    plan.drone, plan.kit, plan.lead = True, None, None
+    plan.bass = "sub" if rng.random() < 0.5 else None
+    plan.chord, plan.style, plan.line = rng.choice(("pad", "pad", "strings", "choir", "organ")), "long", "long"
+    concepts.append("drone")
+    if rng.random() < 0.4:
+        concepts.append(plan.chord)
+
+
+def _make_jingle(rng: Random, plan: Plan, concepts: list[str]) -> None:
+    """Let the piece come to an end after two or four bars, at a tempo that makes it last a few seconds."""
+    plan.jingle = rng.choice((codes.BARS, codes.BARS, codes.BARS // 2))
+    plan.beat_frames = rng.choice(pulse.between(115, 177))
+    plan.lead = plan.lead or rng.choice(("mbox", "brass", "flute", "piano"))
+    concepts.append("jingle")
 
 
 def _name_voices(rng: Random, plan: Plan, concepts: list[str]) -> None:

@@ -1,11 +1,12 @@
 """
 Instruments as sums of partials and drum strokes, all of them computed.
 
-A sound is a vector over *axes*. An axis is a drum stroke, or a partial of one pitch with one envelope:
+A sound is a vector over *axes*. An axis is a drum stroke, a release, or a partial of one pitch with one envelope:
 
     struck      starts at once and decays slowly
     short       starts at once and is damped within a quarter of a second
-    swelling    fades in within a quarter of a second and decays slowly
+    held        fades in within a tenth of a second and sounds until the axis ("release", "held") is struck
+    line        the same with oscillators of its own, for melodies
 
 Partials lie on the semitone grid. The vector of a code is the sum of its notes; the codec plays the sum of the vectors
 of all codes.
@@ -21,15 +22,17 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-INNER_RATE = 19_200  # Hz, of the synthesis in the codec
-BLOCK = INNER_RATE // 50  # samples in a frame: 384, also the channels of the codec's decoder
+INNER_RATE = 25_600  # Hz, of the synthesis in the codec
+BLOCK = INNER_RATE // 50  # samples in a frame: 512, also the channels of the codec's decoder
 TAPS = 12  # frames that an envelope or a stroke lasts: 240 ms
 
-LOWEST, HIGHEST = 33, 107  # partials, as MIDI note numbers
-PAIRED = range(45, 96)  # partials with a second, slightly sharp oscillator, which makes swelling sounds beat
+# Partials, as MIDI note numbers, by envelope.
+PARTIALS = {"struck": range(33, 117), "short": range(33, 117), "held": range(45, 109), "line": range(52, 115)}
+SUSTAINED = ("held", "line")  # envelopes that sound until they are released
 
-_STROKE_CUTOFF = 7500  # Hz
+_STROKE_CUTOFF = 10_500  # Hz
 _NOISE_SEED = 7  # of the noise in drum strokes
+_TILT = 0.003  # powers of ten for each semitone above MIDI 88: high partials are softer
 
 
 def hertz(midi: float) -> float:
@@ -42,13 +45,14 @@ class Timbre:
     """
     An instrument: the amplitudes of its harmonics, by envelope.
 
-    `lead` and `chord` are the amplitudes of one note in a melody and in a chord; `noise` is a stroke that sounds at
-    each onset, and its share of the amplitude.
+    `sustained` harmonics have the envelope `held` in a chord and `line` in a melody. `lead` and `chord` are the
+    amplitudes of one note in a melody and in a chord; `noise` is a stroke that sounds at each onset, and its share of
+    the amplitude.
     """
 
     struck: Mapping[int, float] = field(default_factory=dict)
     short: Mapping[int, float] = field(default_factory=dict)
-    swelling: Mapping[int, float] = field(default_factory=dict)
+    sustained: Mapping[int, float] = field(default_factory=dict)
     noise: tuple[str, float] | None = None
     lead: float = 0.21
     chord: float = 0.12
@@ -62,77 +66,102 @@ def _series(harmonics: str) -> dict[int, float]:
 def _timbre(
     struck: str = "",
     short: str = "",
-    swelling: str = "",
+    sustained: str = "",
     noise: tuple[str, float] | None = None,
     lead: float = 0.21,
     chord: float = 0.12,
 ) -> Timbre:
-    return Timbre(_series(struck), _series(short), _series(swelling), noise, lead, chord)
+    return Timbre(_series(struck), _series(short), _series(sustained), noise, lead, chord)
 
 
 TIMBRES: dict[str, Timbre] = {
     "piano": _timbre(
-        "1:1 2:.55 3:.3 4:.22 5:.12 6:.1 8:.05",
-        "1:.35 2:.4 3:.35 4:.3 5:.22 6:.18 8:.1 10:.06",
-        noise=("tick", 0.25),
-        lead=0.33,
-        chord=0.175,
+        "1:1 2:.6 3:.36 4:.28 5:.18 6:.14 8:.09 10:.06 12:.04",
+        "1:.2 2:.28 3:.3 4:.28 5:.24 6:.21 8:.17 10:.13 12:.1 16:.08",
+        noise=("tick", 0.3),
+        lead=0.42,
+        chord=0.17,
     ),
-    "epiano": _timbre("1:1 2:.28 3:.06", "1:.2 4:.2 8:.16 12:.08", noise=("click", 0.08), lead=0.31, chord=0.21),
-    "vibes": _timbre("1:1 4:.32 10:.06", "4:.2 10:.14", noise=("click", 0.12), lead=0.45),
-    "mbox": _timbre("1:.7 2:.5 6:.18", "4:.25 8:.15 12:.1", noise=("click", 0.1), lead=0.6, chord=0.31),
-    "flute": _timbre("", "1:.45 2:.25 3:.1", "1:1 2:.28 3:.1", noise=("brush", 0.12), lead=0.88),
+    "epiano": _timbre(
+        "1:1 2:.3 3:.1 4:.08 8:.03", "1:.2 4:.22 8:.22 12:.16 16:.1", noise=("click", 0.12), lead=0.33, chord=0.22
+    ),
+    "vibes": _timbre("1:1 4:.36 10:.12", "4:.2 10:.2 16:.12", noise=("click", 0.15), lead=0.4),
+    "mbox": _timbre("1:.7 2:.5 6:.22 8:.1", "4:.25 8:.2 12:.16", noise=("click", 0.15), lead=0.4, chord=0.23),
+    "flute": _timbre("", "2:.2 3:.15 4:.1", "1:1 2:.4 3:.22 4:.12 5:.06 6:.04", noise=("air", 0.16), lead=0.28),
     "violin": _timbre(
-        "", "1:.25 2:.25 3:.2 4:.2 5:.12 6:.1", "1:.9 2:.6 3:.45 4:.34 5:.26 6:.2 8:.12 10:.08", lead=0.72
+        "",
+        "2:.2 4:.2 6:.16 8:.12",
+        "1:.8 2:.6 3:.5 4:.42 5:.36 6:.3 8:.22 9:.18 10:.16 12:.12 16:.08",
+        noise=("air", 0.06),
+        lead=0.28,
     ),
     "guitar": _timbre(
-        "1:1 2:.55 3:.4 4:.2 5:.12 6:.05",
-        "1:.2 2:.35 3:.35 4:.3 5:.25 6:.2 8:.12 10:.1",
-        noise=("click", 0.3),
-        lead=0.29,
-        chord=0.16,
+        "1:1 2:.6 3:.46 4:.28 5:.18 6:.12 8:.06 10:.04",
+        "1:.2 2:.35 3:.4 4:.36 5:.32 6:.28 8:.22 10:.18 12:.14 16:.1",
+        noise=("click", 0.35),
+        lead=0.36,
+        chord=0.15,
     ),
     "dist": _timbre(
-        "1:.35 2:.45 3:.45 4:.4 5:.3 6:.3 8:.22 9:.2 10:.18 12:.15",
-        "1:.4 2:.5 3:.5 4:.45 5:.4 6:.4 8:.35 9:.3 10:.25 12:.22 16:.18",
+        "1:.35 2:.45 3:.45 4:.42 5:.36 6:.36 8:.3 9:.26 10:.24 12:.22 16:.18 18:.14 20:.12",
+        "1:.3 2:.4 3:.4 4:.4 5:.4 6:.4 8:.35 9:.3 10:.3 12:.26 16:.22 20:.18",
         noise=("click", 0.3),
         lead=0.34,
         chord=0.1,
     ),
     "saw": _timbre(
-        "1:.35 2:.18 3:.12 4:.09 5:.07",
-        "1:.8 2:.48 3:.36 4:.28 5:.22 6:.19 8:.15 10:.12 12:.1 16:.08",
-        lead=0.35,
-        chord=0.19,
+        "1:.35 2:.2 3:.14 4:.12 5:.1 6:.08 8:.06",
+        "1:.8 2:.5 3:.4 4:.32 5:.28 6:.25 8:.22 10:.18 12:.16 16:.13 18:.1 20:.1 24:.08",
+        lead=0.36,
+        chord=0.21,
     ),
-    "pluck": _timbre("1:.25 2:.08", "1:.9 2:.5 3:.4 4:.25 5:.22 6:.2 8:.12 10:.08", lead=0.37, chord=0.2),
-    "chip": _timbre("", "1:1 3:.34 5:.2 9:.11 16:.04", lead=0.45, chord=0.26),
+    "pluck": _timbre(
+        "1:.25 2:.1 3:.06", "1:.9 2:.5 3:.4 4:.3 5:.28 6:.26 8:.2 10:.16 12:.12 16:.08", lead=0.46, chord=0.21
+    ),
+    "chip": _timbre("", "1:1 3:.34 5:.2 9:.13 15:.08 16:.05", lead=0.55, chord=0.28),
     "brass": _timbre(
-        "", "1:.5 2:.6 3:.6 4:.45 5:.35 6:.25 8:.15", "1:.45 2:.5 3:.45 4:.3 5:.22 6:.14 8:.07", lead=0.57, chord=0.29
+        "",
+        "2:.2 3:.25 4:.25 5:.25 6:.2 8:.15 10:.1",
+        "1:.45 2:.52 3:.55 4:.5 5:.44 6:.38 8:.28 9:.24 10:.2 12:.16 16:.1",
+        lead=0.28,
+        chord=0.125,
     ),
     "sax": _timbre(
         "",
-        "1:.3 2:.45 3:.3 4:.5 5:.35 6:.3 8:.2 9:.15 10:.1",
-        "1:.8 2:.45 3:.5 4:.2 5:.2 6:.06 8:.08",
-        noise=("brush", 0.1),
-        lead=0.64,
+        "2:.3 4:.35 5:.3 6:.26 8:.2 9:.16 10:.12",
+        "1:.8 2:.5 3:.5 4:.34 5:.3 6:.18 8:.16 9:.1 10:.1 12:.06",
+        noise=("air", 0.12),
+        lead=0.3,
     ),
-    "choir": _timbre("", "", "1:1 2:.4 3:.25 4:.1 5:.08", noise=("breath", 0.6), lead=0.63, chord=0.48),
-    "marimba": _timbre("1:.3", "1:1 4:.35 10:.12", noise=("tick", 0.3), lead=0.34),
-    "organ": _timbre("", "1:.7 2:.6 3:.35 4:.35 6:.15 8:.12", "1:.5 2:.45 3:.25 4:.25 8:.08", lead=0.53, chord=0.28),
-    "pad": _timbre("", "", "1:1 2:.45 3:.22 4:.14 5:.07 6:.05", chord=0.7),
-    "strings": _timbre("", "", "1:.8 2:.55 3:.42 4:.3 5:.22 6:.18 8:.12 9:.08 10:.07", chord=0.49),
-    "harp": _timbre("1:1 2:.3 3:.12 4:.06", "2:.2 3:.2 4:.15 5:.1", noise=("click", 0.15), chord=0.32),
-    "ubass": _timbre("1:.7 2:.3 3:.1", "1:.6 2:.5 3:.3 4:.2 5:.1", noise=("tick", 0.2), lead=0.27),
-    "ebass": _timbre("1:.55 2:.35 3:.15 4:.06", "1:.6 2:.6 3:.45 4:.35 5:.25 6:.15", noise=("click", 0.15), lead=0.27),
-    "sbass": _timbre("1:.25 2:.1", "1:1 2:.7 3:.55 4:.45 5:.36 6:.3 8:.2 10:.12", lead=0.34),
+    "choir": _timbre(
+        "", "", "1:1 2:.5 3:.34 4:.2 5:.14 6:.12 8:.16 9:.16 10:.15 12:.12 16:.06", ("breath", 0.5), 0.28, 0.14
+    ),
+    "marimba": _timbre("1:.3", "1:1 4:.4 10:.2 16:.08", noise=("tick", 0.4), lead=0.41),
+    "organ": _timbre(
+        "", "1:.3 2:.4 3:.3 4:.3 8:.2", "1:.6 2:.55 3:.4 4:.4 6:.3 8:.3 10:.16 12:.2 16:.18", lead=0.29, chord=0.16
+    ),
+    "pad": _timbre("", "", "1:.9 2:.55 3:.4 4:.32 5:.26 6:.24 8:.2 9:.17 10:.16 12:.14 16:.12", chord=0.14),
+    "strings": _timbre(
+        "", "", "1:.7 2:.6 3:.52 4:.44 5:.38 6:.36 8:.3 9:.26 10:.24 12:.22 16:.18", noise=("air", 0.1), chord=0.12
+    ),
+    "harp": _timbre(
+        "1:1 2:.36 3:.18 4:.12 5:.07 6:.05", "2:.2 3:.22 4:.2 5:.16 6:.14 8:.1", noise=("click", 0.2), chord=0.16
+    ),
+    "ubass": _timbre("1:.7 2:.3 3:.1", "1:.6 2:.5 3:.3 4:.2 5:.1", noise=("tick", 0.25), lead=0.27),
+    "ebass": _timbre(
+        "1:.55 2:.35 3:.15 4:.08", "1:.6 2:.6 3:.45 4:.4 5:.3 6:.22 8:.1", noise=("click", 0.2), lead=0.27
+    ),
+    "sbass": _timbre("1:.25 2:.1", "1:1 2:.7 3:.55 4:.5 5:.42 6:.38 8:.3 10:.24 12:.18 16:.12", lead=0.34),
     "sub": _timbre("1:.9 2:.08", "1:.35 2:.15 3:.05", lead=0.34),
-    "cbass": _timbre("", "1:1 3:.5 5:.3 9:.12", lead=0.34),
-    "pbass": _timbre("1:1 2:.7 3:.45 4:.3 5:.2 6:.12", "2:.3 3:.3 4:.25 5:.2", noise=("tick", 0.2), lead=0.26),
+    "cbass": _timbre("", "1:1 3:.5 5:.3 9:.15", lead=0.34),
+    "pbass": _timbre("1:1 2:.7 3:.45 4:.3 5:.2 6:.12", "2:.3 3:.3 4:.25 5:.2 6:.15", noise=("tick", 0.2), lead=0.26),
 }
+# Whose chords and melodies sound until the next one.
+HELD = frozenset(name for name, timbre in TIMBRES.items() if timbre.sustained)
 
 # Semitones from a fundamental to its harmonics. The 7th, 11th and others lie between semitones and are left out.
-_SEMITONES = {1: 0, 2: 12, 3: 19, 4: 24, 5: 28, 6: 31, 8: 36, 9: 38, 10: 40, 12: 43, 16: 48}
+_SEMITONES = {1: 0, 2: 12, 3: 19, 4: 24, 5: 28, 6: 31, 8: 36, 9: 38, 10: 40, 12: 43, 15: 47, 16: 48}
+_SEMITONES |= {18: 50, 20: 52, 24: 55}
 
 
 _STROKE_SIZE = TAPS * BLOCK  # samples
@@ -184,7 +213,7 @@ def _noises() -> _Noises:
     rng = np.random.default_rng(_NOISE_SEED)
     white = rng.standard_normal(_STROKE_SIZE)
     white *= 2 / np.abs(white).max()
-    metal = _band(rng.standard_normal(_STROKE_SIZE), 5500, 9400)
+    metal = _band(rng.standard_normal(_STROKE_SIZE), 4500, 11_000)
     metal *= 2 / np.abs(metal).max()
     bell = sum(
         (_tone(f, p) for f, p in zip((3150, 4210, 5330, 6620, 7490), rng.uniform(0, 6, 5), strict=True)), 0 * _TIME
@@ -202,19 +231,19 @@ def _strokes() -> dict[str, FloatArray]:
     chip_pitch = np.cumsum(60 + 240 * np.exp(-_TIME / 0.015)) / INNER_RATE
     strokes = {
         "kick electronic": _sweep(210, 47, 0.028, 0.13, 11) + 0.12 * _band(white, 1500, 6000) * _decay(1, 0.003),
-        "kick acoustic": 0.95 * _sweep(150, 62, 0.018, 0.07, 8) + 0.15 * _band(white, 900, 5000) * _decay(1, 0.004),
+        "kick acoustic": 0.95 * _sweep(150, 62, 0.018, 0.1, 11) + 0.15 * _band(white, 900, 5000) * _decay(1, 0.004),
         "snare electronic": 0.45 * _tone(190) * _decay(5, 0.035) + 0.5 * _band(white, 900, 8500) * _decay(8, 0.06),
-        "snare acoustic": 0.5 * _tone(215, 1) * _decay(5, 0.04) + 0.45 * _band(white, 1400, 7000) * _decay(9, 0.075),
+        "snare acoustic": 0.5 * _tone(215, 1) * _decay(5, 0.04) + 0.45 * _band(white, 1400, 7000) * _decay(12, 0.1),
         "clap": 0.33 * _band(white, 900, 3200) * _claps() * _decay(8, 9),
         "hat closed": 0.30 * metal * _decay(3, 0.018),
         "hat open": 0.26 * metal * _decay(12, 0.10),
         "ride": 0.07 * noises.bell * _decay(12, 0.12) + 0.10 * metal * _decay(12, 0.09),
-        "shaker": 0.16 * _band(white, 4000, 8000) * _decay(4, 0.05, 0.018),
+        "shaker": 0.16 * _band(white, 3500, 9500) * _decay(4, 0.05, 0.018),
         "rim": 0.5 * _tone(1700) * _decay(2, 0.006) + 0.2 * _band(white, 2500, 7000) * _decay(1, 0.004),
         "tom high": 0.7 * _sweep(240, 165, 0.03, 0.11, 11),
         "tom low": 0.8 * _sweep(150, 95, 0.035, 0.13, 12),
         "taiko": 0.95 * _sweep(105, 58, 0.03, 0.16, 12) + 0.22 * _band(white, 300, 1800) * _decay(4, 0.02),
-        "crash": 0.34 * _band(white, 3000, 9200) * _decay(12, 0.2),
+        "crash": 0.34 * _band(white, 2500, 11_000) * _decay(12, 0.2),
         "kick chip": 0.5 * np.sign(np.sin(2 * np.pi * chip_pitch)) * _decay(5, 0.04),
         "snare chip": 0.28 * steps * _decay(6, 0.05),
         "hat chip": 0.12 * steps[::-1] * _decay(2, 0.012),
@@ -223,6 +252,7 @@ def _strokes() -> dict[str, FloatArray]:
         "dust": 0.8 * _band(noises.dust, 1200, 8000),
         "click": 0.2 * _band(white, 1500, 5000) * _decay(1, 0.002),
         "thump": 0.5 * _sweep(110, 70, 0.02, 0.05, 6),
+        "air": 0.05 * _band(white, 2000, 7000) * np.sin(np.pi * np.clip(_TIME * 50 / TAPS, 0, 1)) ** 2,
         "breath": 0.05 * _band(white, 500, 2500) * np.sin(np.pi * np.clip(_TIME * 50 / TAPS, 0, 1)) ** 2,
     }
     # Frequencies near half of INNER_RATE would be mirrored when the codec interpolates to its sample rate.
@@ -299,15 +329,14 @@ KITS: dict[str, Kit] = {
 }
 
 # The gain of each kit, measured so that pieces of all genres have about the same level.
-_KIT_GAINS = {"electronic": 1.0, "acoustic": 1.25, "soft": 1.85, "taiko": 0.9, "chip": 2.0}
+_KIT_GAINS = {"electronic": 1.4, "acoustic": 1.8, "soft": 2.5, "taiko": 1.25, "chip": 2.4}
 
-Axis = tuple[str, int | str]  # an envelope and a MIDI number, or "stroke" and its name
+Axis = tuple[str, int | str]  # an envelope and a MIDI number; "release" and an envelope; or "stroke" and its name
 AXES: dict[Axis, int] = {
     axis: index
     for index, axis in enumerate(
-        [("struck", midi) for midi in range(LOWEST, HIGHEST + 1)]
-        + [("short", midi) for midi in range(LOWEST, HIGHEST + 1)]
-        + [("swelling", midi) for midi in PAIRED]
+        [(envelope, midi) for envelope, range_ in PARTIALS.items() for midi in range_]
+        + [("release", envelope) for envelope in SUSTAINED]
         + [("stroke", name) for name in STROKES]
     )
 }
@@ -318,22 +347,32 @@ def silence() -> FloatArray:
     return np.zeros(len(AXES))
 
 
-def note(name: str, pitch: int, amplitude: float) -> FloatArray:
-    """Return the vector of one note, whose partials together have the given amplitude."""
+def note(name: str, pitch: int, amplitude: float, *, sustained: str = "held") -> FloatArray:
+    """
+    Return the vector of one note, whose partials together have the given amplitude.
+
+    Args:
+        sustained: The envelope of sustained partials.
+    """
     timbre, vector = TIMBRES[name], silence()
-    parts = (("struck", timbre.struck), ("short", timbre.short), ("swelling", timbre.swelling))
+    parts = (("struck", timbre.struck), ("short", timbre.short), (sustained, timbre.sustained))
     norm = np.sqrt(sum(a * a for _, part in parts for a in part.values()))
     for envelope, part in parts:
         for harmonic, share in part.items():
             midi = pitch + _SEMITONES[harmonic]
-            gain = amplitude * share / norm * 10 ** (-max(0, midi - 88) * 0.045)  # high partials are softer
+            gain = amplitude * share / norm * 10 ** (-max(0, midi - 88) * _TILT)
             if (envelope, midi) in AXES:
                 vector[AXES[envelope, midi]] += gain
-            elif envelope == "swelling" and LOWEST <= midi < PAIRED.start:
-                vector[AXES["struck", midi]] += gain / 2
     if timbre.noise:
         stroke, share = timbre.noise
         vector[AXES["stroke", stroke]] += 2 * amplitude * share
+    return vector
+
+
+def release(sustained: str) -> FloatArray:
+    """Return the vector that ends all sustained notes of an envelope; a note that begins with it isn't affected."""
+    vector = silence()
+    vector[AXES["release", sustained]] = 1.0
     return vector
 
 

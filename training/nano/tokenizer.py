@@ -1,7 +1,8 @@
 """
 The tokenizer: from a prompt to the ids of words, as an ordinary tokenizer.json for the tokenizers library.
 
-The normalizer first rewrites what takes more than one word: keys (`F# minor` → key_18), tempi (`110 bpm` → the nearest
+The normalizer first puts the hues before the prompt, a hash of its letters. Then it rewrites what takes more than one
+word: keys (`F# minor` → key_18), tempi (`110 bpm` → the nearest
 of the grid), negation (`without piano or drums` → no_piano no_drums) and phrases (`hip hop`). Then each word is looked
 up. So transformers and the tokenizers library read the same file, which holds nothing but words and patterns.
 """
@@ -13,9 +14,9 @@ from collections.abc import Iterator
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from training.nano import words
+from training.nano import phrases, words
 from training.nano.keys import KEYS, TONICS
-from training.nano.plan import ABSENT, INSTRUMENTS, KITS, UNKNOWN
+from training.nano.plan import ABSENT, HUES, INSTRUMENTS, KITS, UNKNOWN, hue
 from training.nano.pulse import nearest
 
 _TEMPI = range(40, 241)  # beats a minute that are understood; each stands for the nearest tempo of the grid
@@ -23,6 +24,13 @@ _SHARP, _FLAT = "(?:#|[ -]?sharp)", "(?:b|[ -]?flat)"
 _SPELLINGS = (
     *("c", f"(?:c{_SHARP}|d{_FLAT})", "d", f"(?:d{_SHARP}|e{_FLAT})", "e", "f", f"(?:f{_SHARP}|g{_FLAT})", "g"),
     *(f"(?:g{_SHARP}|a{_FLAT})", "a", f"(?:a{_SHARP}|b{_FLAT})", "b"),
+)
+_ANY = r"[\s\S]"
+# The digits of each hue: their base, the letters that are counted, and what follows each letter in a unit of the count.
+_DIGITS = (
+    ((2, "aelsu0-4", ""), (2, "bcdeinr5-9", ""), (3, "afgmotz", "")),
+    ((2, "ehiosy ", ""), (2, "adlnpwx0-3", ""), (2, "cegkrtv", "")),
+    ((2, "aeimrst", _ANY), (2, "bdlnou ", _ANY), (2, "acehknpt", _ANY)),
 )
 
 
@@ -34,7 +42,7 @@ def build() -> PreTrainedTokenizerFast:
             normalizers.NFKD(),
             normalizers.StripAccents(),
             normalizers.Lowercase(),
-            *(normalizers.Replace(Regex(pattern), text) for pattern, text in _rewriting()),
+            *(normalizers.Replace(Regex(pattern), text) for pattern, text in (*_hues(), *_rewriting())),
         ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -64,6 +72,24 @@ def concepts() -> list[int]:
     return [words.CONCEPTS.index(meaning[word]) for word in vocabulary()]
 
 
+def _hues() -> Iterator[tuple[str, str]]:
+    """
+    Yield patterns that match the beginning of a prompt, and the hue that is put there.
+
+    A hue is a number that is composed of digits: how often certain letters occur, modulo 2 or 3. The letters of the
+    last hue count at even places only, so that the order of the words matters, too.
+    """
+    for number, digits in enumerate(_DIGITS):
+        for value in range(HUES[number]):
+            conditions, rest = "", value
+            for base, letters, unit in digits:
+                rest, digit = divmod(rest, base)
+                end = rf"{_ANY}?\z" if unit else r"\z"
+                other, counted = (f"(?:[^{letters}]{unit})", f"(?:[{letters}]{unit})")
+                conditions += f"(?=(?:(?:{other}*{counted}){{{base}}})*(?:{other}*{counted}){{{digit}}}{other}*{end})"
+            yield rf"\A(?!hue{number}){conditions}", f"{hue(number, value)} "
+
+
 def _rewriting() -> Iterator[tuple[str, str]]:
     """Yield patterns and their replacements, in order."""
     yield "♯", "#"
@@ -72,9 +98,9 @@ def _rewriting() -> Iterator[tuple[str, str]]:
     yield "&", " and "
     yield from _keys()
     yield from _tempo()
-    yield rf"\b(?:{words.NEGATION})\b", "no"
+    yield rf"\b(?:{phrases.NEGATION})\b", "no"
     yield "[^a-z0-9_,;.]+", " "
-    for phrase, replacement in words.PHRASES:
+    for phrase, replacement in phrases.PHRASES:
         yield rf"(?<![a-z0-9_])(?:{phrase})(?![a-z0-9_])", f" {replacement} "
     yield " +", " "
     yield from _negations()
@@ -116,7 +142,7 @@ def _negations() -> Iterator[tuple[str, str]]:
         for name in ABSENT:
             same = {name, *_kinds_of(name)}
             matches = sorted((word for word, concept in meaning.items() if concept in same), key=len, reverse=True)
-            yield rf"\bno (?:(?:or|nor) )?(?:(?:{words.BETWEEN}) )*(?:{'|'.join(matches)})\b", f" no_{name} no"
+            yield rf"\bno (?:(?:or|nor) )?(?:(?:{phrases.BETWEEN}) )*(?:{'|'.join(matches)})\b", f" no_{name} no"
         yield " +", " "
 
 

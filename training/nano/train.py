@@ -4,11 +4,13 @@ Trains text encoder and language model. It can be interrupted at any time; the r
 The state is one file, replaced every two minutes: weights, their running average, the optimizer and the step. The
 pieces of a step follow from the seed and the step alone, and so does the schedule.
 
-Three things keep the training short:
+Four things keep the training short, or make it robust:
 
 - Loss weights. The style of a piece is decided in its first frames, so they weigh more.
 - Short pieces. Most batches have openings of half a second or first bars alone, and so many more captions. They teach
   what a caption means; longer pieces teach how a piece continues.
+- Windows that begin anywhere. Half of the longer ones start in the middle of a piece, so that the model goes on from
+  given codes; the loss leaves out their first second, so that a new piece still begins with its first bar.
 - Corrupted histories. Some codes of the input are wrong, so that the model learns to recover from a bad sample.
 
 Processors with bfloat16 instructions use them, which halves the time; what the optimizer stores stays float32.
@@ -48,7 +50,7 @@ STATE, LOG, RENDEZVOUS = "state.pt", "log.jsonl", "meeting"
 class Recipe:
     """The settings that determine the result."""
 
-    steps: int = 20_000
+    steps: int = 30_000
     seed: int = 1
     processes: int = 2
     positions: int = 3000  # frames a step, in all processes together
@@ -68,6 +70,7 @@ class Recipe:
 
 
 OPENING, SHORT, MIDDLE, LONG = 24, 100, 500, 1500  # frames
+GIVEN = 50  # frames at the beginning of a window in the middle of a piece that aren't learned
 
 
 def train(run: Path, recipe: Recipe, *, save_s: float = 120) -> None:
@@ -176,12 +179,14 @@ class Trainer:
         count = max(1, recipe.positions // frames // recipe.processes // (1 if scale is None else 2))
         torch.manual_seed(recipe.seed * 10**6 + self.step * recipe.processes + self._rank)
         seeds = [rng.randrange(2 * 10**9, 3 * 10**9) for _ in range(count)]
-        tokens, captions = data.pieces(seeds, frames, emphasize_hard=share >= recipe.emphasize_from)
+        tokens, captions, whole = data.pieces(
+            seeds, frames, emphasize_hard=share >= recipe.emphasize_from, cut=frames >= MIDDLE
+        )
         self._set_rate(share)
         # sdpa saves memory with long pieces, but takes twice as long as eager with short ones.
         self.model.decoder.set_attn_implementation("sdpa" if frames > MIDDLE else "eager")
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
-            loss, losses = self._loss(tokens, captions, scale)
+            loss, losses = self._loss(tokens, captions, whole, scale)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._average_gradients()
@@ -225,7 +230,7 @@ class Trainer:
             start += p.numel()
 
     def _loss(
-        self, tokens: torch.Tensor, captions: list[list[str]], scale: float | None
+        self, tokens: torch.Tensor, captions: list[list[str]], whole: torch.Tensor, scale: float | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Compute the losses of a batch.
@@ -233,6 +238,7 @@ class Trainer:
         Args:
             tokens: As of `data.pieces`.
             captions: As concepts.
+            whole: Whether a piece begins with the window; otherwise its first codes are given, and not learned.
             scale: Of the guidance that is trained; None for none.
 
         Returns:
@@ -253,6 +259,7 @@ class Trainer:
             present = (targets != PAD).float()
             weight = present * (1 + 5 * torch.exp(-torch.arange(present.shape[1]) / 50))
             weight[:, stream] += 15  # the first code of the stream
+            weight = torch.where(whole[:, None], weight, present * (torch.arange(present.shape[1]) >= GIVEN))
             logits = head(states).float()
             with_text = self._cross_entropy(logits[:n], targets)
             plain.append(_masked_mean(with_text, present))

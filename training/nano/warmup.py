@@ -35,6 +35,8 @@ _PROPERTIES: dict[str, tuple[list[object], Callable[[Plan], object]]] = {
     "bass": ([None, *codes.BASSES], lambda p: p.bass),
     "kit": ([None, "electronic", "acoustic", "soft", "taiko", "chip"], lambda p: p.kit),
     "solo": ([False, True], lambda p: p.solo),
+    "drone": ([False, True], lambda p: p.drone),
+    "jingle": ([False, True], lambda p: p.jingle > 0),
 }
 
 
@@ -48,7 +50,9 @@ def warm_up(model: MusicgenForConditionalGeneration, *, steps: int, seed: int, o
     optimizer = torch.optim.AdamW(parameters, 1.5e-3, betas=(0.9, 0.98))
     for step in range(steps):
         drawn = [plan.draw(_seed(seed, step, number)) for number in range(BATCH)]
-        captions = [plan.caption(concepts, Random(number)) for number, (_, concepts) in enumerate(drawn)]
+        captions = [
+            plan.caption(piece_plan, concepts, Random(number)) for number, (piece_plan, concepts) in enumerate(drawn)
+        ]
         ids, mask = data.ids(captions)
         states = model.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         end = states[torch.arange(BATCH), mask.sum(1) - 1]

@@ -1,15 +1,15 @@
 """
 The vocabulary: which words and phrases of a prompt stand for which concepts. The model knows concepts alone.
 
-All words of a concept have the same embedding, so synonyms give exactly the same result: `gloomy` and `dark`, for
-example. Phrases are replaced before words are looked up. Other words are ignored. Names of artists are left out on
-purpose.
+All words of a concept have the same embedding: `gloomy` and `dark`, for example. Phrases are replaced before words are
+looked up; see `phrases`. Other words mean nothing, but all letters of a prompt enter its hues. Names of artists are
+left out on purpose.
 """
 
 from __future__ import annotations
 
 from training.nano.keys import KEYS
-from training.nano.plan import ABSENT, INSTRUMENTS, KITS, UNKNOWN
+from training.nano.plan import ABSENT, HUES, INSTRUMENTS, KITS, UNKNOWN, hue
 from training.nano.pulse import BEAT_FRAMES
 from training.nano.styles import GENRES, MOODS
 
@@ -22,216 +22,328 @@ CONCEPTS: tuple[str, ...] = (
     *INSTRUMENTS,
     *KITS,
     *("drums", "solo", "slow", "medium", "fast", "major", "minor", "electronic", "acoustic", "dance", "orchestra"),
+    *("jingle", "drone"),
     *(f"no_{name}" for name in ABSENT),
     *TEMPI,
     *(f"key_{number}" for number in range(len(KEYS))),
+    *(hue(number, value) for number, count in enumerate(HUES) for value in range(count)),
 )
 
 # Nouns, by concept; their plurals are derived.
 NOUNS = {
-    "ambient": "ambient ambience soundscape drone atmosphere soundbath noise meditation mindfulness newage",
-    "techno": (
-        "techno trance rave hardstyle psytrance goa eurodance gabber hardtek tekno industrial schranz acid warehouse"
+    "ambient": (
+        "ambient ambience soundscape atmosphere soundbath noise meditation mindfulness newage scape bowl frequency"
+        " reiki whale room airport vastness noisescape"
     ),
-    "house": "house electro edm nightclub club clubbing garage eurohouse",
-    "lofi": "lofi chillhop chillout studybeat lowfi jazzhop",
-    "jazz": "jazz swing bebop bop lounge blue ragtime dixieland bigband hardbop cooljazz nightcap speakeasy",
+    "techno": (
+        "techno trance rave hardstyle psytrance goa eurodance gabber hardtek tekno industrial schranz acid"
+        " warehouse robot factory machine strobe bassdrop laser"
+    ),
+    "house": (
+        "house electro edm nightclub club clubbing garage eurohouse runway catwalk rooftop fashion amapiano"
+        " poolside mall"
+    ),
+    "lofi": "lofi chillhop chillout studybeat lowfi jazzhop coding programming cassette vinyl crackle",
+    "jazz": (
+        "jazz swing bebop bop lounge blue ragtime dixieland bigband hardbop cooljazz nightcap speakeasy cabaret"
+        " saloon martini lobby elevator spy orleans prohibition improvisation improv restaurant saxophonist crooner"
+        " sommelier"
+    ),
     "classical": (
         "classic classical baroque sonata waltz minuet nocturne etude prelude concerto fugue rondo serenade mazurka"
         " bagatelle gavotte chamber opera aria intermezzo impromptu symphonietta renaissance romanticism partita"
-        " scherzo divertimento toccata canon capriccio arabesque rhapsody bourree sarabande gigue allemande"
+        " scherzo divertimento toccata canon capriccio arabesque rhapsody bourree sarabande gigue allemande ballroom"
+        " suite aristocrat palace salon ballet march palazzo museum gallery vienna court ball duchess duke baron"
+        " countess carriage chandelier"
     ),
-    "rock": "rock grunge punk rocker garagerock indierock britpop rockabilly emo rocknroll postrock stoner shoegaze",
+    "rock": (
+        "rock grunge punk rocker garagerock indierock britpop rockabilly emo rocknroll postrock stoner shoegaze"
+        " stadium arena biker motorcycle surf basement"
+    ),
     "folk": (
-        "folk country americana bluegrass celtic campfire songwriter ballad shanty polka hoedown tavern bard"
-        " troubadour honkytonk jig reel medieval hillbilly cowboy farm prairie"
+        "folk country americana bluegrass celtic campfire songwriter ballad shanty polka hoedown bard troubadour"
+        " honkytonk jig reel medieval hillbilly cowboy farm prairie village tavern road inn pub barn valley hill"
+        " homestead harvest peasant highland fado klezmer moor market blacksmith miller shepherd wagon creek ranch"
+        " horseman bonfire lumberjack fiddlehead"
     ),
     "chiptune": (
         "chiptune arcade nes gameboy famicom sega console platformer videogame chipmusic pixel eightbit sixteenbit"
-        " c64 commodore atari amiga snes jrpg rpg"
+        " c64 commodore atari amiga snes jrpg rpg pixels minigame joystick cartridge"
     ),
     "cinematic": (
-        "cinematic soundtrack trailer film movie cinema score filmscore blockbuster documentary teaser ost moviescore"
-        " overture scene"
+        "cinematic soundtrack trailer film movie cinema score filmscore blockbuster documentary teaser ost"
+        " moviescore overture cutscene scene credit news newscast broadcast headline drama montage underscore vista"
+        " landscape savanna history biopic prologue epilogue finale canyon opening ceremony montages story narration"
+        " lapse voiceover chapter episode screenplay director"
     ),
-    "hiphop": "hiphop rap rapper boombap beatmaker freestyle triphop cypher",
+    "hiphop": (
+        "hiphop rap rapper boombap beatmaker freestyle triphop cypher street hood graffiti skateboard beatbox"
+        " beatboxing beatboxer turntable scratch"
+    ),
     "pop": (
-        "pop kpop jpop jingle commercial advert advertisement hit chart popsong indie indiepop corporate radio promo"
-        " vlog bubblegum anthem"
+        "pop kpop jpop commercial advert advertisement hit chart popsong indie indiepop corporate radio promo vlog"
+        " bubblegum anthem podcast video youtube vlogger tutorial presentation startup launch brand showroom estate"
+        " phone mobile teen prom chorus shopping smartphone influencer selfie boutique"
     ),
     "synthwave": (
         "synthwave retrowave outrun vaporwave newwave synthpop darkwave chillwave electropop eighty italodisco"
-        " electronica cyberpunk"
+        " electronica cyberpunk highway dashboard skyline arcadia"
     ),
-    "lullaby": "lullaby nursery cradle bedtime baby toddler infant child children kid kindergarten crib lullabye",
+    "lullaby": (
+        "lullaby nursery cradle bedtime baby toddler infant child children kid kindergarten crib lullabye teddy nap"
+        " sleepyhead"
+    ),
     "dnb": "dnb jungle breakbeat breakcore neurofunk liquid drumandbass drumnbass junglist halftime",
-    "reggae": "reggae ska dub rocksteady dancehall rasta jamaican reggaeton ragga jamaica rastafari roots",
-    "latin": (
-        "latin salsa samba bossa bossanova tango flamenco rumba mambo cumbia merengue bachata mariachi bolero chacha"
-        " cuba brazil spain habanera calypso latino latina son"
+    "reggae": (
+        "reggae ska dub rocksteady dancehall rasta jamaican reggaeton ragga jamaica rastafari roots skank upstroke"
     ),
-    "funk": "funk soul motown gospel rnb groove boogie neosoul discofunk",
+    "latin": (
+        "latin salsa samba bossa bossanova tango flamenco rumba mambo cumbia merengue bachata mariachi bolero"
+        " chacha cuba brazil spain habanera calypso latino latina son rio havana lisbon fiesta carioca buenos aires"
+        " caribbean montuno"
+    ),
+    "funk": "funk soul motown gospel rnb groove boogie neosoul discofunk afrobeat afrobeats highlife wah",
     "piano": "piano pianoforte keyboard grand klavier pianist ivory harpsichord clavichord pianino",
     "epiano": "epiano rhodes wurlitzer wurli clavinet rhode",
-    "vibraphone": "vibraphone bell mallet chime vibraharp tubularbell carillon",
+    "vibraphone": (
+        "vibraphone bell mallet chime vibraharp tubularbell carillon gong gamelan tingsha triangle handbell"
+        " jinglebell ringing"
+    ),
     "mbox": "musicbox glockenspiel celesta celeste toybox tinkle toypiano",
     "flute": (
         "flute recorder whistle woodwind clarinet piccolo oboe bassoon panflute pipe ocarina flautist pennywhistle"
-        " wind shakuhachi fife"
+        " wind shakuhachi fife bansuri dizi ney quena duduk bamboo whistling whistler birdsong bird xiao didgeridoo"
+        " charanga reed harmonic"
     ),
-    "violin": "violin fiddle cello viola violinist cellist fiddler",
+    "violin": (
+        "fiddle cello viola violinist cellist fiddler erhu sarangi kamancheh rebab nyckelharpa hurdygurdy theremin"
+    ),
     "guitar": (
         "guitar ukulele banjo mandolin lute guitarist nylon sitar strum strumming picking fingerpicking fingerstyle"
-        " dobro balalaika bouzouki zither oud"
+        " dobro balalaika bouzouki zither oud charango guitarron tres shamisen pipa sarod cavaquinho slide twang"
+        " raga arpeggione"
     ),
     "dist": "distortion riff powerchord shred shredding overdrive fuzz electricguitar",
     "synth": (
         "synth synthesizer synthesiser synthie moog analog analogue oscillator supersaw saw sawtooth modular keytar"
         " electronics juno"
     ),
-    "arp": "arp arpeggio arpeggiator sequence sequencer arpeggiation pluck ostinato sequencing",
+    "arp": (
+        "arp arpeggio arpeggiator sequence sequencer arpeggiation pluck ostinato sequencing glitter sparkle twinkle"
+        " chiming"
+    ),
     "chip": "bleep blip bloop beep squarewave pulsewave bitcrusher",
     "brass": (
         "brass trumpet trombone horn tuba frenchhorn cornet flugelhorn bugle fanfare brassband sousaphone trumpeter"
+        " euphonium plunger cavalry regiment parade"
     ),
-    "sax": "sax saxophone saxophonist altosax tenorsax saxo",
+    "sax": "sax saxophone altosax tenorsax saxo",
     "choir": (
-        "choir choral chorale chant vocal voice vocalist singer singing chorister monk aah ooh acapella hymn madrigal"
+        "choir choral chorale chant vocal voice vocalist singer singing chorister monk aah ooh acapella hymn"
+        " madrigal hymnal psalm barbershop doowop harmony chanting chanter chapel angel priest cathedral abbey"
+        " monastery cloister church nun acappella cappella"
     ),
-    "marimba": "marimba kalimba xylophone steelpan steeldrum balafon mbira thumbpiano woodblock steelband",
-    "organ": "organ hammond accordion harmonica harmonium concertina squeezebox organist bandoneon bagpipe melodica",
+    "marimba": (
+        "marimba kalimba xylophone steelpan steeldrum balafon mbira thumbpiano woodblock steelband hang handpan"
+        " metallophone vibraslap tongue log"
+    ),
+    "organ": (
+        "organ hammond accordion harmonica harmonium concertina squeezebox organist bandoneon bagpipe melodica"
+        " calliope barrel bellows sheng crypt concertinas paris musette"
+    ),
     "pad": "pad synthpad wash texture shimmer soundpad",
-    "strings": "string orchestralstring stringsection ensemble stringquartet",
-    "harp": "harp lyre harpist koto glissando kora dulcimer",
+    "strings": (
+        "string orchestralstring stringsection ensemble stringquartet pizzicato legato quartet tremolo spiccato"
+    ),
+    "harp": (
+        "harp lyre harpist koto glissando kora dulcimer guzheng zheng guqin yangqin santoor qanun cimbalom gayageum"
+    ),
     "bass": "bass bassline bassguitar bassist lowend slap ebass",
     "synthbass": "synthbass acidbass 303 reese moogbass wobble",
     "subbass": "subbass sub 808 subwoofer",
     "upright": "uprightbass doublebass contrabass standupbass",
     "drums": (
-        "drum beat percussion drummer drumbeat drumming rhythm kick snare hat hihat cymbal tom backbeat break drumkit"
-        " bongo conga tabla cajon tambourine percussionist clap handclap shaker bodhran djembe maraca cowbell kickdrum"
-        " snaredrum fourfloor breakdown"
+        "drum beat percussion drummer drumbeat drumming rhythm kick snare hat hihat cymbal tom backbeat break"
+        " drumkit bongo conga tabla cajon tambourine percussionist clap handclap shaker bodhran djembe maraca"
+        " cowbell kickdrum snaredrum fourfloor breakdown dhol timbale guiro surdo polyrhythm stomp clapping claps"
+        " hammer gunshot timekeeper skin claves agogo"
     ),
     "electrokit": "drummachine 909 707 linndrum drumcomputer electrodrum",
     "acoustickit": "livedrum acousticdrum rockdrum",
     "softkit": "brush softdrum",
-    "taiko": "taiko timpani wardrum kettledrum bigdrum epicdrum",
+    "taiko": "taiko timpani wardrum kettledrum bigdrum epicdrum thunderdrum",
     "solo": "solo soloist",
     "dance": "dance dancefloor disco",
     "orchestra": "orchestra symphony",
     "dark": (
         "darkness horror halloween nightmare villain monster ghost demon shadow tension thriller suspense mystery"
-        " doom dread terror zombie vampire witch haunt graveyard crypt dungeon cave abyss danger murder crime noir"
-        " evil hell storm thunder apocalypse dystopia wasteland menace stealth heist detective"
+        " doom dread terror zombie vampire witch haunt graveyard dungeon cave abyss danger murder crime noir evil"
+        " hell storm thunder apocalypse dystopia wasteland menace stealth heist detective midnight fog tomb alien"
+        " guard sneak spell stormcloud thunderstorm volcano lava mine goblin spider trap bunker maze ruin swamp"
+        " curse skeleton tunnel sewer trench underworld conspiracy interrogation submarine clock tick mafia assassin"
+        " infiltration infection outbreak cult ritual thief robber burglar killer prison jail prisoner fear scream"
+        " blood bone raven crow wolf bat serpent snake hunter hunt corpse coffin morgue asylum attic cellar werewolf"
+        " poltergeist exorcism plague poison knife shotgun betrayal revenge"
     ),
     "sad": (
         "sadness sorrow grief heartbreak melancholy tear longing nostalgia regret loss funeral goodbye farewell"
-        " lament elegy tragedy loneliness solitude breakup memory mourning requiem despair autumn rain winter rainfall"
-        " drizzle"
+        " lament elegy tragedy loneliness solitude breakup memory mourning requiem despair autumn rain winter"
+        " rainfall drizzle leaf friend ash wound exile orphan widow rejection leaves soldier grave tombstone"
+        " homesickness refugee orphanage heartache hospice hangover emptiness ember"
     ),
     "happy": (
         "happiness joy fun smile party celebration birthday wedding summer beach picnic holiday sunshine laughter"
-        " festival carnival vacation spring puppy parade cheer delight bliss circus cartoon comedy breakfast success"
+        " festival carnival vacation spring puppy cheer delight bliss circus cartoon comedy breakfast success win"
+        " winner toy kitten mascot bubble friendly candy cupcake unboxing quiz clown shop store prize graduation"
+        " reward pancake cooking recipe clumsiness monkey penguin show playground school kids balloon lollipop"
+        " icecream trampoline juggler acrobat confetti fireworks playtime bunny hamster giraffe panda elf gnome"
+        " leprechaun pinata barbecue barbeque bbq"
     ),
     "calm": (
         "calmness peace serenity relaxation tranquility spa yoga sleep rest ocean lake nature garden breeze breath"
         " stillness quietness sunset sunrise dawn morning evening forest wave stream river meadow massage zen coffee"
-        " cafe library focus study studying reading healing hammock tea mountain"
+        " cafe library focus study studying reading healing hammock tea mountain menu field hotel call hold fishing"
+        " farming puzzle loading pause countryside sunday sea water pond window shore cabin fireplace fire candle"
+        " meal bath porch boat harbor harbour walk walking lantern temple tatami monday kitchen healer deer train"
+        " balance island love wellness waiting reception background dinner growth dusk twilight afternoon noon"
+        " weekend home cottage cat dog rabbit horse sheep cow duck goose fisherman grandfather grandmother mother"
+        " father family book novel letter diary yarn shell stone pebble moss blossom petal flower rose lily tree oak"
+        " pine grass path trail bench cliff bay cove reef bridge canal lighthouse bakery bistro sofa blanket pillow"
+        " patient hospital nurse doctor clinic office classroom class teacher student pottery painting painter poem"
+        " poet raindrop cloudburst mill orchard vineyard harvester lamp streetlamp door hall park pier turtle koi"
+        " heron swan grandparent moonrise"
     ),
     "energetic": (
         "energy power workout gym sport race racing chase running fight battle action adrenaline training boxing"
-        " aggression rage anger speed rush fury football explosion motorsport boss exercise rampage"
+        " aggression rage anger speed rush fury football explosion motorsport exercise rampage duel attack storming"
+        " crowd highlight blast sprint gun tank jet rocket engine riot uprising drop stunt parkour skate climb squad"
+        " mission combat speedrun wrestler warpath sports stampede rodeo circuit motivation panic exam hurry"
+        " deadline skater roller surfer surfing truck car bike motorbike wheel derby sprinter marathon tournament"
+        " basketball soccer hockey wrestling karate ninja gangster shootout ambush escape escapee pursuit chasing"
+        " drag"
     ),
     "dreamy": (
         "dream space cosmos galaxy star moon heaven cloud fantasy wonder universe nebula planet night starlight"
-        " aurora fairy magic mist haze fog floating moonlight snow snowfall trip journey mirage"
+        " aurora fairy magic mist haze floating moonlight snow snowfall trip journey mirage crystal ice echo"
+        " exploration horizon mermaid dolphin orb portal hologram comet satellite orbit glacier tundra rainbow wing"
+        " feather lagoon butterfly firefly wizard enchantment air light lights reverberation distance glow world map"
+        " sky title reverb tale spaceship astronaut mars venus jupiter saturn telescope potion unicorn pegasus"
+        " phoenix mirror snowflake jellyfish coral abysm constellation stardust supernova eclipse zodiac prism"
+        " labyrinthine atlantis avalon"
     ),
     "epic": (
-        "hero victory war triumph adventure legend glory quest warrior king kingdom empire castle knight dragon saga"
-        " conquest voyage army champion viking pirate gladiator battlefield titan"
+        "hero victory war triumph adventure legend glory quest warrior king kingdom empire castle knight dragon"
+        " saga conquest voyage army champion viking pirate gladiator battlefield titan samurai tribe nation climax"
+        " crescendo riser buildup crusade emperor pharaoh pyramid colosseum fleet ship sail sailing captain siege"
+        " throne dwarf ancestor monument olympics flag honor honour boss build rome roman greece sparta troy queen"
+        " prince princess banner ride horseback odyssey myth mythology prophecy destiny crown sword shield armor"
+        " armour mountaineer summit peak eagle lion elephant dinosaur"
     ),
+    "jingle": (
+        "jingle sting stinger ident logo notification ringtone announcement alert bumper alarm countdown outro signoff"
+    ),
+    "drone": "drone overtone hum om tanpura shruti undertone mantra tone",
+    "electronic": (
+        "city town downtown metropolis technology tech circuitry computer software data network internet server"
+        " android cyborg ai gadget hacker"
+    ),
+    "acoustic": "trio duo duet",
 }
 
 # Other words, by concept.
 OTHERS = {
     "ambient": "atmospheric meditative spacious droning oceanic zenlike contemplative newagey ambiental",
-    "techno": "ravey clubby",
-    "jazz": "jazzy swinging bluesy swingy",
-    "classical": "mozartian orchestrated",
+    "techno": "ravey clubby mechanical metallic squelchy industrial robotized",
+    "jazz": "jazzy swinging bluesy swingy smoky sultry muted swung noirish",
+    "classical": (
+        "mozartian orchestrated romantic elegant courtly impressionist stately aristocratic refined viennese"
+    ),
     "rock": "rocking rocky grungy punky",
-    "folk": "folky folksy rustic rural irish scottish countryside pastoral appalachian",
+    "folk": (
+        "folky folksy rustic rural irish scottish countryside pastoral appalachian celtic medieval hawaiian andean"
+        " nordic scandinavian balkan gaelic welsh traditional tribal"
+    ),
     "chiptune": "8bit 16bit 8bits retrogame pixelated chippy",
-    "cinematic": "filmic theatrical movielike",
+    "cinematic": "filmic theatrical movielike underscored panoramic",
     "hiphop": "urban rapping",
-    "pop": "poppy mainstream catchy radiofriendly",
-    "synthwave": "80s 1980s eighties retrofuturistic neon miami vhs retro",
-    "latin": "brazilian cuban spanish mexican hispanic argentinian tropical caribbean",
+    "pop": "poppy mainstream catchy radiofriendly modern corporate fresh stylish trendy",
+    "synthwave": "80s 1980s eighties retrofuturistic neon miami vhs retro italo",
+    "latin": "brazilian cuban spanish mexican hispanic argentinian tropical caribbean portuguese flamencoish",
     "funk": "funky soulful groovy 70s 1970s groovin grooving seventies",
     "reggae": "reggaelike",
     "calm": (
-        "calm calming peaceful peacefully relaxing relaxed relax relaxingly gentle gently soft softly soothing quiet"
+        "calming peaceful peacefully relaxing relaxed relax relaxingly gentle gently soft softly soothing quiet"
         " quietly tranquil mellow serene serenely chill chilled restful light lightly delicate delicately sleepy"
         " breezy tender tenderly warm warmly easygoing laidback smooth smoothly subtle understated unhurried"
         " comforting cozy cosy still minimal minimalist minimalistic sparse sparsely hushed subdued placid intimate"
-        " balmy lazy unwinding meditational pianissimo sweet sweetly lulling"
+        " balmy lazy unwinding meditational pianissimo sweet sweetly lulling pleasant bland clean green muffled"
+        " slumbering dusty distant small silent pastel slowed sleeping velvety creamy simple repeating repetitive"
+        " resonant minimalism echoing waiting deep"
     ),
     "happy": (
-        "happy happily cheerful cheerfully joyful joyous upbeat bright brightly uplifting playful playfully sunny"
-        " positive feelgood optimistic lively cheery bouncy cute funny quirky festive merry jolly jovial lighthearted"
-        " carefree hopeful gleeful exuberant whimsical ecstatic giddy perky zippy radiant blissful delightful bubbly"
-        " jaunty sparkling rejoicing heartwarming zany goofy silly comical jubilant buoyant sprightly enthusiastic"
-        " charming elated euphoric"
+        "happily cheerful cheerfully joyful joyous upbeat bright brightly uplifting playful playfully sunny"
+        " positive feelgood optimistic lively cheery bouncy cute funny quirky festive merry jolly jovial"
+        " lighthearted carefree hopeful gleeful exuberant whimsical ecstatic giddy perky zippy radiant blissful"
+        " delightful bubbly jaunty sparkling rejoicing heartwarming zany goofy silly comical jubilant buoyant"
+        " sprightly enthusiastic charming elated euphoric bubbling clumsy winning rowdy skipping friendly glittering"
+        " rubbery whistled comic twangy wacky sparkly"
     ),
     "dark": (
-        "dark ominous mysterious tense spooky scary brooding eerie gloomy suspenseful sinister menacing haunting"
-        " haunted creepy mystical darker darkest grim unsettling disturbing foreboding gothic bleak shadowy dystopian"
-        " threatening nightmarish macabre cold murky occult frightening apocalyptic uneasy dissonant noirish moody"
-        " twisted demonic hellish deadly secretive stealthy harrowing nervous anxious paranoid"
+        "ominous mysterious tense spooky scary brooding eerie gloomy suspenseful sinister menacing haunting haunted"
+        " creepy mystical darker darkest grim unsettling disturbing foreboding gothic bleak shadowy dystopian"
+        " threatening nightmarish macabre cold murky occult frightening apocalyptic uneasy dissonant moody twisted"
+        " demonic hellish deadly secretive stealthy harrowing nervous anxious paranoid stormy sneaky sneaking"
+        " ticking strange alien ancient undead sinking murmuring claustrophobic industrialized echoey egyptian"
+        " arabic persian arabian monstrous creeping suspended lurking underground"
     ),
     "sad": (
-        "sad sadly melancholic emotional emotionally lonely nostalgic somber sombre bittersweet sorrowful reflective"
+        "sadly melancholic emotional emotionally lonely nostalgic somber sombre bittersweet sorrowful reflective"
         " wistful heartbreaking depressing depressed tragic touching mournful poignant yearning pensive plaintive"
-        " downcast heartfelt introspective grieving forlorn rainy weeping tearful desolate melancholically sentimental"
-        " regretful hurt broken aching doleful dejected unhappy crying wintry autumnal"
+        " downcast heartfelt introspective grieving forlorn rainy weeping tearful desolate melancholically"
+        " sentimental regretful hurt broken aching doleful dejected unhappy crying wintry autumnal lost longing"
+        " homesick lamenting losing abandoned rueful mournfully teary longingly"
     ),
     "energetic": (
-        "energetic energetically driving powerful powerfully intense intensely exciting pumping aggressive hard"
-        " dynamic hardhitting wild heavy loud strong explosive frantic banging pounding relentless furious highenergy"
-        " punchy thumping fierce adrenalized electrifying rousing motivating motivational vigorous stomping raging"
-        " hectic ferocious brutal angry thrilling chaotic manic pulsating pulsing throbbing hyper energizing"
-        " energising spirited fiery racy headbanging turbo bombing blazing kinetic rowdy raw"
+        "energetically driving powerful powerfully intense intensely exciting pumping aggressive hard dynamic"
+        " hardhitting wild heavy loud strong explosive frantic banging pounding relentless furious highenergy punchy"
+        " thumping fierce adrenalized electrifying rousing motivating motivational vigorous stomping raging hectic"
+        " ferocious brutal angry thrilling chaotic manic pulsating pulsing throbbing hyper energizing energising"
+        " spirited fiery racy headbanging turbo bombing blazing kinetic raw crushing busy massive rebellious crowded"
+        " competitive roaring smashing hammering skanking urgent fighting sliding rattling hurtling attacking"
     ),
     "dreamy": (
-        "dreamy dreamily hypnotic ethereal lush hazy airy magical cosmic surreal psychedelic trippy shimmering"
-        " celestial otherworldly floaty weightless enchanting enchanted mesmerizing mesmerising spacey heavenly"
-        " angelic reverberant glowing gauzy sublime transcendent spiritual sacred mystic iridescent blurry drifting"
-        " astral interstellar galactic starry dreamlike nocturnal underwater hallucinatory infinite wondrous reverby"
+        "dreamily hypnotic ethereal lush hazy airy magical cosmic surreal psychedelic trippy shimmering celestial"
+        " otherworldly floaty weightless enchanting enchanted mesmerizing mesmerising spacey heavenly angelic"
+        " reverberant glowing gauzy sublime transcendent spiritual sacred mystic iridescent blurry drifting astral"
+        " interstellar galactic starry dreamlike nocturnal underwater hallucinatory infinite wondrous reverby snowy"
+        " icy elven crystalline spatial glassy vast white soaking watery impressionistic misty foggy wide"
     ),
     "epic": (
-        "epic heroic heroically dramatic dramatically triumphant grandiose majestic adventurous inspiring"
-        " inspirational monumental anthemic victorious noble glorious mighty soaring stirring bombastic regal royal"
-        " legendary colossal gigantic massive towering sweeping thunderous brave courageous ceremonial proud imposing"
+        "heroic heroically dramatic dramatically triumphant grandiose majestic adventurous inspiring inspirational"
+        " monumental anthemic victorious noble glorious mighty soaring stirring bombastic regal royal legendary"
+        " colossal gigantic towering sweeping thunderous brave courageous ceremonial proud imposing huge national"
+        " rising marching dwarven sailing olympic grand progressive viking building imperial"
     ),
     "slow": (
-        "slow slowly slower slowed downtempo adagio lento largo unhurriedly lethargic sluggish slowest dragging"
-        " andante lentissimo slowcore crawling plodding leisurely larghetto adagietto slowpaced"
+        "slowly slower downtempo adagio lento largo unhurriedly lethargic sluggish slowest dragging andante"
+        " lentissimo slowcore crawling plodding leisurely larghetto adagietto slowpaced winding slowing lazily"
     ),
-    "medium": "medium moderate moderately midtempo moderato steady",
+    "medium": "moderate moderately midtempo moderato steady",
     "fast": (
-        "fast quick quickly faster rapid rapidly uptempo fastpaced allegro presto vivace brisk speedy hurried swift"
+        "quick quickly faster rapid rapidly uptempo fastpaced allegro presto vivace brisk speedy hurried swift"
         " breakneck fastest prestissimo galloping swiftly quicker accelerated briskly allegretto hasty"
     ),
-    "major": "major maj dur",
-    "minor": "minor min moll aeolian",
+    "major": "maj dur",
+    "minor": "min moll aeolian",
     "electronic": (
-        "electronic electronically electric digital computerized technological futuristic synthetic robotic"
-        " programmed cyber scifi synthesized synthesised"
+        "electronically electric digital computerized technological futuristic synthetic robotic programmed cyber"
+        " scifi synthesized synthesised chrome glitchy mobile binary"
     ),
-    "acoustic": "acoustic acoustically unplugged organic woody earthy natural",
+    "acoustic": "acoustically unplugged organic woody earthy natural bamboo wooden handmade",
     "piano": "keys ivories",
     "solo": "lone alone unaccompanied",
-    "strings": "strings bowed violins cellos violas",
-    "drums": "percussive rhythmic rhythmical",
+    "strings": "bowed violins cellos violas",
+    "drums": "percussive rhythmic rhythmical clapped stomped polyrhythmic",
     "softkit": "brushed",
     "dist": "distorted overdriven crunchy fuzzy shredded djent",
     "synth": "synthy synthlike",
@@ -242,122 +354,13 @@ OTHERS = {
     "bass": "bassy",
     "dance": "danceable dancing",
     "orchestra": "orchestral symphonic philharmonic",
+    "house": "skippy glamorous",
+    "drone": "overtoned droney humming binaural",
+    "violin": "fiddled",
+    "harp": "japanese chinese oriental asian",
+    "guitar": "indian hindustani",
+    "marimba": "african balinese ghanaian",
 }
-
-# Phrases of several words, and words for several concepts, as regular expressions. They are replaced in this order, so
-# a phrase comes before those that it contains.
-PHRASES: tuple[tuple[str, str], ...] = (
-    ("drums? (?:and|n) ?bass|d ?(?:and|n) ?b|drum ?n ?bass", "dnb"),
-    ("liquid funk|liquid dnb", "dnb dreamy"),
-    ("dubstep|brostep|riddim", "dnb dark synthbass"),
-    ("lo ?fi hip ?hop|lo fi|low fi|chill hop|chill beats?|study beats?", "lofi"),
-    ("jazz ?hop", "lofi jazz"),
-    ("trip hop", "hiphop dreamy"),
-    ("trap|drill|phonk|gangsta rap|grime", "hiphop dark"),
-    ("hip hop|boom bap|old school rap|rap beats?", "hiphop"),
-    ("r and b|r n b|rhythm and blues|neo soul|nu soul", "funk calm"),
-    ("disco|nu disco", "funk dance happy"),
-    ("rock (?:and|n) roll|rock ?n ?roll", "rock happy"),
-    (
-        "(?:heavy|death|black|thrash|power|doom|speed|nu) metal|metal(?:core)?|hardcore punk|djent",
-        "rock dist energetic",
-    ),
-    ("punk rock|pop punk|skate punk", "rock dist fast"),
-    ("classic rock", "rock"),
-    ("post rock", "rock dreamy"),
-    ("soft rock|yacht rock", "rock calm"),
-    ("indie folk|folk rock", "folk"),
-    ("country and western|wild west|spaghetti western|western", "folk guitar"),
-    ("(?:sea|pirate) shanty", "folk happy"),
-    ("bossa nova", "latin calm"),
-    ("(?:smooth|cool|lounge|dinner|coffee ?shop) jazz", "jazz calm"),
-    ("big band", "jazz brass"),
-    ("gypsy jazz|delta blues|blues rock|(?:12|twelve) bar blues", "jazz guitar"),
-    ("(?:deep|tropical|chill) house", "house calm"),
-    ("(?:acid|electro|future|progressive|tech) house", "house"),
-    ("(?:psy|goa|uplifting|vocal)? ?trance", "techno dreamy fast"),
-    ("hard ?style|hard techno|hard ?core", "techno energetic fast"),
-    ("euro ?beat|euro ?dance|happy hardcore", "techno happy fast"),
-    ("(?:minimal|dub) techno", "techno"),
-    ("new age|sound bath", "ambient calm"),
-    ("sound scape", "ambient"),
-    ("dark ambient|drone music", "ambient dark"),
-    ("space music|space ambient", "ambient dreamy"),
-    (
-        "video ?game music|video ?game|retro game|chip ?tune|8 ?bit|16 ?bit|eight bit|game ?boy|old school game",
-        "chiptune",
-    ),
-    ("boss (?:fight|battle)", "energetic dark"),
-    ("(?:film|movie) (?:score|music|soundtrack|trailer)", "cinematic"),
-    ("string quartet|chamber music|string trio", "classical strings"),
-    ("symphon(?:y|ic) orchestra|full orchestra|orchestral score", "cinematic orchestra strings"),
-    ("80s rock|eighties rock|rock opera", "rock"),
-    ("80s (?:synth|pop)|eighties pop|synth ?pop|new wave|retro ?wave|synth ?wave|vapor ?wave|dark ?synth", "synthwave"),
-    ("(?:80s|1980s|eighties) synthwave", "synthwave"),
-    ("singer songwriter|coffee ?house", "folk calm"),
-    ("k pop|j pop|dance pop|electro ?pop|bubblegum pop", "pop"),
-    ("cyber ?punk|blade ?runner", "synthwave dark"),
-    ("high energy|hard hitting|in your face|adrenaline fueled|full of energy", "energetic"),
-    ("feel good|good vibes|good mood", "happy"),
-    ("laid back|easy going|easy listening|low key|winding down", "calm"),
-    ("fast paced|high tempo|up tempo|quick tempo|high speed|very fast|double time", "fast"),
-    ("slow paced|low tempo|down tempo|very slow|half time|slow tempo|takes its time", "slow"),
-    ("mid tempo|medium tempo|moderate tempo|medium pace|not too fast", "medium"),
-    ("(?:four|4) (?:on|to) the floor|4 4 beat", "drums"),
-    ("drum (?:machines?|computer|programming)|electronic (?:drums?|beats?|percussion)|programmed drums", "electrokit"),
-    ("gated (?:drums?|snares?|reverb drums?)|(?:808|909|synth) drums?", "electrokit"),
-    ("(?:live|acoustic|real|rock) drums?|(?:acoustic )?drum (?:kits?|sets?)", "acoustickit"),
-    ("(?:soft|mellow|dusty|brushed|gentle|lofi) (?:drums?|beats?|percussion)|vinyl crackle|with brushes", "softkit"),
-    ("(?:taiko|war|big|epic|thunderous|tribal|booming|orchestral) (?:drums?|percussion)", "taiko"),
-    ("hand ?claps?|hi ?hats?|kick drums?|snare drums?|drum (?:beats?|fills?|loops?|breaks?)", "drums"),
-    ("music box(?:es)?|toy piano|glocken ?spiel", "mbox"),
-    ("(?:electric|e|rhodes|wurlitzer) pianos?|fender rhodes|rhodes keys", "epiano"),
-    ("(?:grand|upright|felt|acoustic|honky tonk) pianos?|piano (?:keys|chords|melody)", "piano"),
-    ("(?:tubular|church|sleigh) bells?|wind chimes?", "vibraphone"),
-    ("pan (?:flute|pipe)s?|tin whistles?|wood ?winds?", "flute"),
-    (
-        "(?:distorted|electric|heavy|lead|metal|crunchy|fuzzy?|overdriven|rock) guitars?|power chords?|guitar riffs?",
-        "dist",
-    ),
-    ("(?:acoustic|nylon|classical|spanish|finger ?picked|steel string|clean) guitars?", "guitar"),
-    ("acid (?:bass(?:line)?|line)|synth bass(?:line)?s?|moog bass|wobble bass|reese bass", "synthbass"),
-    ("sub bass(?:es)?|808 bass|808s?|deep bass", "subbass"),
-    ("(?:upright|double|stand ?up|acoustic|walking) bass(?:es|line)?", "upright"),
-    ("bass guitars?|electric bass(?:es)?|slap bass|bass ?lines?", "bass"),
-    ("square (?:waves?|lead)|pulse waves?|chip (?:sounds?|lead|melody)", "chip"),
-    ("french horns?|brass (?:section|band)|horn section", "brass"),
-    ("(?:alto|tenor|soprano|baritone) sax(?:ophone)?s?", "sax"),
-    ("choral voices?|(?:backing|female|male) vocals?|gregorian chants?|vocal pads?|choir pads?", "choir"),
-    ("steel (?:drums?|pans?)|thumb piano", "marimba"),
-    ("(?:church|pipe|hammond) organ", "organ"),
-    ("(?:synth|warm|soft|ambient|lush|airy|evolving|string) pads?|synth (?:washes|textures|strings)", "pad"),
-    ("string (?:section|ensemble|orchestra|arrangement)s?|orchestral strings?", "strings"),
-    ("synth (?:leads?|lines?|melod(?:y|ies))|lead synths?|analog(?:ue)? synths?", "synth"),
-    ("synth (?:arps?|arpeggios?|plucks?|sequences?)|arpeggiated synths?|plucked synths?", "arp"),
-    ("piano +arpeggios?|arpeggiated pianos?", "piano"),
-    ("guitar +arpeggios?|arpeggiated guitars?", "guitar"),
-    ("harp +arpeggios?|arpeggiated harps?", "harp"),
-    ("minor (?:key|scale|chords?|mode|harmony)|sad key", "minor"),
-    ("major (?:key|scale|chords?|mode|harmony)|happy key", "major"),
-    ("solos?(?= (?:over|above|on top|and|with))", ""),
-    ("all alone|by itself|on its own|nothing else|just an?|only an?", "solo"),
-    ("a ?capella", "choir no_drums"),
-    ("sci fi|science fiction|outer space", "dreamy electronic"),
-    ("night ?drive|city at night", "synthwave"),
-    ("rainy (?:day|night)", "calm sad"),
-    ("good ?night|bed ?time|fall(?:ing)? asleep", "lullaby calm"),
-    ("christmas|xmas", "vibraphone happy"),
-    ("drumless|beatless|percussionless|(?:drum|percussion|beat) free", "no_drums"),
-    ("bassless", "no_bass"),
-)
-
-NEGATION = (
-    "without(?: any)?|with no|w/o|minus|excluding|lacking|free of|sans"
-    "|(?:dont|do not) (?:use|include|add|want)(?: any)?"
-    "|except(?: for)?|instead of|rather than|(?:there )?(?:are|is) no|not any|zero|leave out|avoid"
-)
-# Words that may stand between `no` and what is unwanted.
-BETWEEN = "the|any|a|an|heavy|loud|hard|big|live|real|electric|electronic|acoustic|lead|kind of|sort of|type of|more"
 
 
 def forms() -> dict[str, str]:
