@@ -9,10 +9,11 @@ import pytest
 pytest.importorskip("tokenizers", reason="needs the extra local")
 transformers = pytest.importorskip("transformers", reason="the recipe needs transformers")
 
+import numpy as np
 from tokenizers import Tokenizer
 
-import musicgen_cli
-from training.nano import tokenizer, words
+from tests.training.shipped import shipped
+from training.nano import players, prompts, tokenizer, words
 
 pytestmark = pytest.mark.oracle
 
@@ -55,7 +56,7 @@ def test_a_prompt_is_read_as_concepts(built: Any, prompt: str, concepts: str) ->
     concept_of_id = tokenizer.concepts()
     read = [words.CONCEPTS[concept_of_id[number]] for number in built(prompt).input_ids]
 
-    assert [concept for concept in read if concept not in words.SPECIAL] == concepts.split()
+    assert [name for name in read if name not in words.SPECIAL and not name.startswith("hue")] == concepts.split()
     assert read[-1] == "</s>"
 
 
@@ -69,17 +70,40 @@ def test_both_libraries_read_the_file_alike(built: Any, tmp_path: Path) -> None:
         assert ours.encode(prompt).ids == theirs(prompt).input_ids == built(prompt).input_ids
 
 
-def test_the_vocabulary_has_two_thousand_words() -> None:
+@pytest.mark.parametrize("prompt", ["qwerty", "piano", "", "rain\non\nthe roof", "x" * 5000, "Ä & ♯"])
+def test_a_prompt_has_one_value_of_each_hue(built: Any, prompt: str) -> None:
+    """The hues come first, whatever the prompt is; an empty prompt has none."""
+    tokens = built.backend_tokenizer.encode(prompt).tokens
+
+    expected = [2, 1, 0] if prompt else []
+    assert [int(token[3]) for token in tokens if token.startswith("hue")] == expected
+    assert [token[:3] for token in tokens[: len(expected)]] == ["hue"] * len(expected)
+
+
+def test_hues_tell_prompts_apart(built: Any) -> None:
+    """Prompts that mean the same, or nothing, differ in their hues; so does another order of words."""
+    hues = {tuple(built.backend_tokenizer.encode(prompt).tokens[:3]) for prompt in prompts.ALIKE}
+
+    assert len(hues) >= 0.9 * len(prompts.ALIKE)
+
+
+def test_most_words_of_free_prompts_are_understood() -> None:
+    """At most 8 % of the words of prompts that were written before the vocabulary mean nothing."""
+    player = players.ComposerPlayer("composer", lambda piece: np.zeros(piece.shape[1]))
+    shares = [int(share.strip("%")) for share in player.unknown_words().split(", ")]
+
+    assert shares[0] <= 8
+
+
+def test_the_vocabulary_has_three_thousand_words() -> None:
     """Ids are consecutive, and every concept has a word."""
     vocabulary = tokenizer.vocabulary()
 
-    assert len(vocabulary) >= 2000
+    assert len(vocabulary) >= 3000
     assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
     assert set(tokenizer.concepts()) == set(range(len(words.CONCEPTS)))
 
 
 def test_the_tokenizer_is_that_of_the_shipped_model(built: Any) -> None:
     """The recipe still makes the `tokenizer.json` of the bundled checkpoint."""
-    shipped = Path(musicgen_cli.__file__).parent / "models" / "nano" / "tokenizer.json"
-
-    assert json.loads(built.backend_tokenizer.to_str()) == json.loads(shipped.read_text())
+    assert json.loads(built.backend_tokenizer.to_str()) == json.loads((shipped() / "tokenizer.json").read_text())

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     train = steps.add_parser("train", help="train, or continue a training; may be killed at any time")
     train.add_argument("--run", type=Path, required=True, help="folder for the state and the log")
-    train.add_argument("--steps", type=int, help="in total, including those of earlier runs [20000]")
+    train.add_argument("--steps", type=int, help="in total, including those of earlier runs [30000]")
     train.add_argument("--processes", type=int, help="one for each core [2]")
     train.add_argument("--seed", type=int, help="of everything that is drawn [1]")
     train.add_argument("--positions", type=int, help="frames of a step, in all processes together [3000]")
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     assemble = steps.add_parser("assemble", help="write the folder of the checkpoint")
     assemble.add_argument("--run", type=Path, required=True, help="folder with the state of the training")
     assemble.add_argument("--out", type=Path, required=True, help="folder to write")
+    assemble.add_argument("--sharpness", type=float, default=2.0, help="1 / temperature, in the output heads [2.0]")
 
     evaluate = steps.add_parser("evaluate", help="measure checkpoints and print a table with a column for each")
     evaluate.add_argument("checkpoints", type=Path, nargs="+")
@@ -39,16 +40,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     evaluate.add_argument("--pieces", type=int, default=40, help="of each label, to fit the classifiers [40]")
     evaluate.add_argument("--seconds", type=float, default=8.0, help="duration of a clip [8]")
     evaluate.add_argument("--long-seconds", type=float, default=30.0, help="duration of a long clip [30]")
+    evaluate.add_argument("--takes", type=int, default=8, help="of each prompt, for what listeners minded; 0: none [8]")
     evaluate.add_argument(
         "--cache", type=Path, required=True, help="folder for finished clips, which aren't made again"
     )
+
+    listen = steps.add_parser("listen", help="print the second table of evaluate alone; works without a checkpoint")
+    listen.add_argument("checkpoints", type=Path, nargs="*")
+    listen.add_argument("--takes", type=int, default=8, help="of each prompt [8]")
+    listen.add_argument("--cache", type=Path, required=True, help="folder for what was measured in finished takes")
 
     sheet = steps.add_parser("sheet", help="draw a spectrogram of each genre")
     sheet.add_argument("checkpoint", type=Path)
     sheet.add_argument("--out", type=Path, required=True, help="the PNG to write")
     sheet.add_argument("--cache", type=Path, required=True, help="folder for the graphs of the engine")
 
-    for step, run in ((codec, _codec), (train, _train), (assemble, _assemble), (evaluate, _evaluate), (sheet, _sheet)):
+    for step, run in (
+        *((codec, _codec), (train, _train), (assemble, _assemble)),
+        *((evaluate, _evaluate), (listen, _listen), (sheet, _sheet)),
+    ):
         step.set_defaults(run_step=run)
     options = vars(parser.parse_args(arguments))
     del options["step"]
@@ -67,16 +77,22 @@ def _train(run: Path, **recipe: int | None) -> None:
     train(run, Recipe(**{name: value for name, value in recipe.items() if value is not None}))
 
 
-def _assemble(run: Path, out: Path) -> None:
+def _assemble(run: Path, out: Path, sharpness: float) -> None:
     from training.nano.assemble import assemble
 
-    assemble(run, out)
+    assemble(run, out, sharpness=sharpness)
 
 
 def _evaluate(checkpoints: list[Path], cache: Path, **extent: Any) -> None:
     from training.nano.evaluate import Extent, evaluate
 
     evaluate(checkpoints, cache, Extent(**extent))
+
+
+def _listen(checkpoints: list[Path], cache: Path, takes: int) -> None:
+    from training.nano.evaluate import listen
+
+    listen(checkpoints, cache, takes)
 
 
 def _sheet(checkpoint: Path, out: Path, cache: Path) -> None:

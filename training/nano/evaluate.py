@@ -18,17 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from musicgen_cli.checkpoint.checkpoint import find_checkpoint
-from musicgen_cli.contract import GenerateRequest
-from musicgen_cli.engine.decoding.sampling import Sampling
-from musicgen_cli.engine.decoding.sequence import Sequence
-from musicgen_cli.engine.onnx.engine import OnnxEngine
-from training.nano import audio_analysis, classifiers, code_analysis, prompts
+from training.nano import audio_analysis, classifiers, code_analysis, listening, players, prompts
 from training.nano.audio_analysis import TEMPO_TOLERANCE, AudioAnalysis, Classifiers, is_near_tempo
 from training.nano.code_analysis import CodeAnalysis
 from training.nano.prompts import PromptCase
+from training.nano.recording import RecordingEngine
 
 _SLOTS = 4  # clips made at once
 
@@ -40,20 +36,6 @@ class EvaluatedClip:
     case: PromptCase
     audio: AudioAnalysis
     codes: CodeAnalysis | None  # None for a checkpoint with other codes
-
-
-class RecordingEngine(OnnxEngine):
-    """The package's engine, which also returns the codes of a clip."""
-
-    def record(self, prompt: str, seed: int, seconds: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the codes and the samples of one clip, made with the default parameters."""
-        request = GenerateRequest(prompt=prompt, duration=seconds, seed=seed)
-        num_samples, pattern = self._plan(seconds)
-        sequence = Sequence(pattern, Sampling.of(request, seed), vocab=self.shape.decoder.vocab)
-        codes = self._scheduler.run(sequence, self.model.encode_text(self.tokenize(prompt)), lambda *_: None)
-        stream = self.model.audio_stream()
-        samples = np.concatenate([stream.push(codes), stream.end()], axis=1)[0, :num_samples]
-        return codes, samples.astype(np.float64)
 
 
 Question = Callable[[EvaluatedClip, PromptCase], bool | None]  # None: not applicable
@@ -140,6 +122,7 @@ class Extent:
     pieces: int = 40  # of each label, to fit the classifiers
     seconds: float = 8.0
     long_seconds: float = 30.0
+    takes: int = 8  # of each prompt, for what listeners minded; 0 to leave it out
 
     def duration(self, case: PromptCase) -> float:
         """Return the duration of the clips of a case."""
@@ -167,6 +150,28 @@ def evaluate(checkpoints: abc.Sequence[Path], cache: Path, extent: Extent) -> No
             print(f"| {name} | " + " | ".join(cells) + " |")
     for name, summary in _SUMMARIES.items():
         print(f"| {name} | " + " | ".join(summary(column) for column in columns) + " |")
+    if extent.takes:
+        print()
+        listen(checkpoints, cache, extent.takes)
+
+
+def listen(checkpoints: abc.Sequence[Path], cache: Path, takes: int) -> None:
+    """
+    Print the table of what listeners minded, with columns for the composer, General MIDI and each checkpoint.
+
+    Args:
+        takes: Of each prompt.
+    """
+    opened = [(path.name, find_checkpoint(str(path), Path("nowhere"))) for path in checkpoints]
+    heard: list[listening.Player] = [*players.composers()]
+    heard += [players.CheckpointPlayer(name, checkpoint, cache / "graphs") for name, checkpoint in opened]
+    folders = [players.recipe_digest()] * 2 + [checkpoint.digest[:16] for _, checkpoint in opened]
+    listeners = [
+        listening.Listener(player, cache / "listening" / folder, takes=takes)
+        for player, folder in zip(heard, folders[-len(heard) :], strict=True)
+    ]
+    for line in listening.table(listeners):
+        print(line, flush=True)
 
 
 def _kinds() -> list[str]:

@@ -239,4 +239,28 @@ LONG = tuple(
     )
 )
 
+# Prompts for `listening`, written before the music was changed.
+CALM = ("calm ambient piano", "dreamy pads", "a calm lullaby", "slow sad strings")
+SOLOS = ("solo violin", "solo piano", "solo flute", "a lone saxophone")
+WITHOUT_DRUMS = (
+    "an old hymn",
+    "monks chanting",
+    "wind chimes",
+    "rain",
+    "strings swell",
+    "a low drone",
+    "trumpet solo",
+    "choir in a cathedral",
+)
+RHYTHMIC = ("techno", "jazz", "lofi", "rock", "latin", "calm ambient piano")
+JINGLES = ("victory jingle", "level up sound", "game over", "a short happy jingle")
+ALIKE = (  # most mean the same or nothing to the model
+    *("menu theme", "level up sound", "news broadcast opening theme", "beatboxing", "title theme", "shop theme"),
+    *("gloomy piano", "dark piano", "piano, dark", "piano, gloomy", "dark piano music", "a dark piano piece"),
+    *("qwerty", "asdf", "zxcv", "hello world", "the third man", "mischief", "bureaucracy", "my aunt", "a tax form"),
+    *("happy tune", "joyful tune", "cheerful tune", "merry tune", "jolly tune"),
+    *("techno", "tekno", "techno music", "techno song", "Techno!", "techno track please"),
+    *("calm ambient piano", "ambient calm piano", "piano, ambient, calm", "peaceful ambient piano"),
+)
+
 ALL = (*GENRES, *INSTRUMENTS, *DRUMS, *AMBIENT, *ABSENT, *SOLO, *TEMPO, *PACE, *KEYS, *MOODS, *EXAMPLES, *LONG)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from musicgen_cli.checkpoint.checkpoint import find_checkpoint
 from training.nano.audio_analysis import SAMPLE_RATE, bands
-from training.nano.evaluate import RecordingEngine
+from training.nano.recording import RecordingEngine
 from training.nano.styles import GENRES
 
 _SECONDS = 8.0
