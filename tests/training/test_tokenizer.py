@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("onnxruntime", reason="needs the extra local")
 pytest.importorskip("tokenizers", reason="needs the extra local")
 transformers = pytest.importorskip("transformers", reason="the recipe needs transformers")
 
