@@ -15,12 +15,31 @@ _WORDS = re.compile(r"\w+")
 # Words that nobody expects to be heard.
 _UNHEARD = frozenset(
     """
-    a about across after all an and any are around as at be before bit but by does dont down during each every first
-    for from he i in into is it its just less like little lots make me more most my no not of on or other our out over
-    past played playing plays please really she so some than that the their them then they this through to too two three
-    under until up us very want we what when where which while who with you your
-    background bar bars bpm chord chords feel game instrumental intro key loop looping melody music musical piece song
-    sound sounds style tempo theme track tune version vibe vibes
+    a about above across after again against all almost along already also although always am among an and another
+    any anyone anything are around arrangement arrive arrives arriving as ask asking asks at audio background bar
+    bars be because become becomes becoming been before begin beginning begins behind being below beneath beside
+    best better between beyond big bigger bit both bottom boy bpm bridge bring bringing brings but by came can
+    carries carry carrying certain chord chords close closed closes closing come comes coming could did different do
+    does doing done dont down during each eight either end ending ends even ever every everyone everything feel
+    feeling feels felt few fi find finding finds first five for found four from full game get gets getting girl give
+    given gives giving go goes going gone good got great guy guys had half has have having he hear heard help
+    helping helps her here hers hi high higher him his hold holding holds hook hooks how hundred i if in inside
+    instrument instrumental instrumentation instruments into intro is it its just keep keeping keeps kept key kind
+    kinds know knowing knows lady later lead leads leave leaves leaving left less let lets level levels like listen
+    listening little long longer look looking looks loop looping lots low lower made make makes making man many may
+    me meet meeting meets melodic melody men might mix mixed mono more most motion much music musical must my near
+    need needs never new newer nine no nobody not nothing now of often old older on once one ones only onto open
+    opened opening opens or other our out outside over own part parts past people per person piece place played
+    playing plays please produced production professional put puts putting quality real really recorded recording
+    return returned returning returns right said same sample samples say saying says second section see seen sees
+    set sets seven several shall she short shorter should show showing shows since sit sits sitting six so some
+    someone something song soon sort sound sounds stand standing stands start starting starts stay staying stays
+    stereo still stop stopping stops studio style such take takes taking tell telling tells tempo ten than that the
+    their them theme then there they thing things think thinking third this though thousand three through to told
+    too took top toward towards track tune turn turning turns two type types under until up upon us use used uses
+    using verse version versions very via vibe vibes want wants was watch watching way ways we well went were what
+    when where whether which while who whole whom whose why will with within without woman women work working works
+    would yet you your
     """.split()  # noqa: SIM905  # easier to read and to add to
 )
 
