@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -13,35 +14,135 @@ SHOWN = 8  # at most, of a prompt's words
 _WORDS = re.compile(r"\w+")
 
 # Words that nobody expects to be heard.
-_UNHEARD = frozenset(
-    """
-    a about above across after again against all almost along already also although always am among an and another
-    any anyone anything are around arrangement arrive arrives arriving as ask asking asks at audio background bar
-    bars be because become becomes becoming been before begin beginning begins behind being below beneath beside
-    best better between beyond big bigger bit both bottom boy bpm bridge bring bringing brings but by came can
-    carries carry carrying certain chord chords close closed closes closing come comes coming could did different do
-    does doing done dont down during each eight either end ending ends even ever every everyone everything feel
-    feeling feels felt few fi find finding finds first five for found four from full game get gets getting girl give
-    given gives giving go goes going gone good got great guy guys had half has have having he hear heard help
-    helping helps her here hers hi high higher him his hold holding holds hook hooks how hundred i if in inside
-    instrument instrumental instrumentation instruments into intro is it its just keep keeping keeps kept key kind
-    kinds know knowing knows lady later lead leads leave leaves leaving left less let lets level levels like listen
-    listening little long longer look looking looks loop looping lots low lower made make makes making man many may
-    me meet meeting meets melodic melody men might mix mixed mono more most motion much music musical must my near
-    need needs never new newer nine no nobody not nothing now of often old older on once one ones only onto open
-    opened opening opens or other our out outside over own part parts past people per person piece place played
-    playing plays please produced production professional put puts putting quality real really recorded recording
-    return returned returning returns right said same sample samples say saying says second section see seen sees
-    set sets seven several shall she short shorter should show showing shows since sit sits sitting six so some
-    someone something song soon sort sound sounds stand standing stands start starting starts stay staying stays
-    stereo still stop stopping stops studio style such take takes taking tell telling tells tempo ten than that the
-    their them theme then there they thing things think thinking third this though thousand three through to told
-    too took top toward towards track tune turn turning turns two type types under until up upon us use used uses
-    using verse version versions very via vibe vibes want wants was watch watching way ways we well went were what
-    when where whether which while who whole whom whose why will with within without woman women work working works
-    would yet you your
-    """.split()  # noqa: SIM905  # easier to read and to add to
-)
+_UNHEARD = """
+    aboard about above according accordingly across actual actually additional additionally afar after afterwards
+    again against ago ahead aint akin albeit alike all almost along alongside alot already alright also although
+    altogether always am amazing amazingly amid amidst among amongst an and another anti any anymore anyone anything
+    anytime anyway anywhere apart apparent approximate approximately apt are arent around as aside at audiocraft
+    authentic available away awhile background backward backwards bar barely bars basic basically be beautiful
+    because become becomes becoming bed been before began begin begins begun behind being below beneath beside
+    besides best better between beyond big bigger bilingual blue body both boy boys bpm bridge briefly bro broad
+    broadly brown but by came can cannot cant capable captivating central centric certain certainly chatgpt chiefly
+    chord chords clear clearly close closed closes closing co collective collectively color colour common commonly
+    comparable compelling completely comprehensive concise concrete consecutive consequently considerable
+    considerably consistent consistently constant constantly continual continually continuous continuously copyright
+    copyrighted correct correctly could couldnt countless couple creative creatively currently das de deliberate
+    deliberately der despite did didnt die different directly distinct distinctive distinctively distinctly diverse
+    do does doesnt doing done dont down downward driven due during each early ed effective effectively efficient eg
+    eight eighteen eighth eighty either el eleven else elsewhere en english enough enthralling enticing entire
+    entirely equally er especially esque essentially est et etc etcetera european even eventual eventually ever
+    every everybody everyone everything everywhere evident evidently evocatively ex exact exactly excellent except
+    exceptional exclusive exclusively explicit explicitly extra extreme extremely fairly familiar famous far
+    fascinating favourite feet felt few fewer fi fifteen fifth fifty finally fine finger firm firmly first firstly
+    five flac flat foot for foreign forth fortunate forty forward four fourteen fourth frequency frequent frequently
+    fro from front full fuller fully fundamentally further furthermore game gave general generally generic genuine
+    genuinely get gets getting girl girls given go goes going gone gonna good gorgeous got gotta gotten great
+    gripping had halfway hardly has have havent having he hello hence her here hereby hers herself hes hey hi high
+    higher highly him himself his horizontal how huh hundred hundredth id ideal ideally identical ie if im immediate
+    immediately impressive in inc inclusive incredible incredibly indeed indefinite indefinitely individual
+    individually ing inherent inherently initial initially inner inside inspired instant instantly instead
+    instrument instrumental instrumentally instrumentals instrumentation instruments integral interestingly internal
+    into intriguing inward irregular is ish isnt it its itself ive jr just kbps kept khz kidz knew know knowing
+    known knows la laden ladies lady large largely larger las last lastly lately later latter le least led left
+    lengthy les less lest likely likewise listen little ll local locally log long longer loop loopability loopable
+    looped looping loosely los lots lovely low lowest ly lyricless made mainly man many max maximum may maybe me
+    meanwhile meet meeting meets melodic memorable men mere merely mid might min mini minimum mins miscellaneous mit
+    mono more moreover most mostly motion movement mp3 mr mrs ms much multi multilayered multiple music musical
+    musicgen must mutual my namely native nd near nearby nearly necessarily necessary neither never nevertheless new
+    newer next nine nineteen ninety ninth no nobody non nonetheless normally not notable notably noteworthy nothing
+    noticeable noticeably now obvious obviously occasional occasionally odd of often oh ok okay old older oldest on
+    once one ones ongoing only onto openai opposite optional optionally or organized oriented originally other
+    otherwise ought our ours ourselves out outer outright outside outward over overlaid overly partial partially
+    particular particularly partly past pattern per perfect perfectly perhaps permanent permanently person personal
+    personally persons plain plainly please plenty plus popular possible possibly potential potentially pre precise
+    precisely predominantly presently pretty previous previously primarily primary prime prior pro probably
+    professionally prominent prominently promptly proper properly purely quite rare rarely rather rd re readily
+    ready real really recent recently recognizable regarding regardless regular regularly relative relatively
+    relevant remarkable reminiscent respective respectively rich riffusion right rn room roughly royalty said same
+    say saying says seamless seamlessly sec second secondary secondly secs see seen sees seldom self separately
+    sequential seven seventeen seventh seventy several shall sharp she short shorter shortly should significant
+    significantly similar similarly simply simultaneous simultaneously since single singular sir sis sit sits
+    sitting six sixteen sixteenth sixth sixty skin slight slightly so sole solely some somebody somehow someone
+    something somewhat somewhere sonic sonically soon spacing special specific specifically spontaneous st steel
+    still straight straightforward strict strictly striking structural studio stylistic stylistically sub subsequent
+    subsequently substantial substantially successful successfully such sudden suddenly sufficient sufficiently
+    suitable suno super superb supposed sure surely surprising surprisingly technically temporarily temporary ten
+    tenth th than that thats the their theirs them theme themed themselves then there thereafter therefore therein
+    theres they theyd theyll theyre theyve third thirteen thirty this thorough thoroughly though thousand three
+    throat through throughout thru thus til till to together told tongue too took total totally toward towards trans
+    true truly twelfth twelve twenty twice two typical typically udio ultimately ultra un und under unexpected
+    unexpectedly unfamiliar unforgettable uniform unique uniquely unlike unlikely unlooped unmastered unmistakable
+    unmistakably until unusual unusually up upon upper us usual usually valid valuable various versatile versus
+    vertical very via vibe vibes visible visual visually vital von vs wake wall wanna was wasnt wav we well went
+    were werent weve what whatever whats when whenever where wherever whether which whichever while whilst white who
+    whoever wholly whom whos whose why widely will willing with within without woman women wonderful wont worth
+    worthy would wouldnt written wrong ya yeah yes yet you youd youll your youre yours yourself youve zero
+""".split()  # noqa: SIM905  # easier to read and to add to
+
+# The same in any form: `feature` stands for `features`, `featured` and `featuring`, too.
+_UNHEARD_STEMS = """
+    accent accentuate accompaniment accompany account achieve act add addition adjective adopt adult afford agree
+    aim album align allow alternate amateur amount anchor angle answer appeal appear application apply approach area
+    arrange arrangement array arrive artifact artist artwork ask aspect assist assistance attempt attention attract
+    attribute audience audio avoid backbone balance band base basis beginner beginning believe belong benefit bind
+    bit blend block boast border borrow bottom bound boundary box branch breadth break bring build buy call caption
+    capture carry case cast catch categorize category cause ceiling center chair challenge change channel
+    characterize check choice choose chorus circle claim client clip clothes cluster collection combination combine
+    combo come comment communicate compare comparison complement complete component compose composition concept
+    conclude condition configuration conjure connect connection consider consist contain content context continue
+    contour contrast contribute contribution control convey copy core corner cover craft create creation creativity
+    creator cross cue culture cut dataset deal decade decide deepen define degree deliver demand demonstrate density
+    depict deploy depth describe description deserve design desire destination detail develop differ difference
+    dimension direct direction discount discover discretion discuss display distinction distribution dive dominate
+    dose double downbeat download draw dress drink drop dude duration dynamic eat edge edit edition editor effect
+    effort element elevate embed embody emerge emotion emphasis emphasise emphasize employ enable encapsulate
+    encompass encounter end ending engage engineer enhance enrich ensure enter entirety entry envelop equal era
+    escalate essence essential establish establishment event evoke evolve examine example exception excerpt exchange
+    exist expand expect expectation experience experiment expert explain explanation explore express expression
+    extend extent eye face fact factor fade fan favor favorite feature feed feel fidelity figure file fill filter
+    find finish fit fix flavor flavour floor flourish focus folder follow foreground form format formula foster
+    found foundation frame framework function fundamental fuse fusion gain gather generate generation generator
+    genre give grab ground group grow guest guidance guide guideline guy hair half hand handle happen head headphone
+    hear help highlight hint hit hobbyist hold hook host hour human hybrid idea identify identity illustrate image
+    imagine imbue imitate implement implication imply import importance impression improve include inclusion
+    incorporate increase indicate induce influence information infuse ingredient inspiration install instance
+    instruct instruction integrate intend intent intention interact interaction interest interface interject
+    interlace interlock interplay interpret interpretation intersperse intertwine interval interweave intro
+    introduce introduction invite invoke involve issue item job join judge juxtapose keep key kind label lace
+    language lay layer layout lead learn leave lend length lens lesson let level license lie life lift like limit
+    line link list listener listening load locate location lock look lose lower lyric lyricist main maintain make
+    maker manage manipulate manner mark master mastering match material matter mean meaning measure meld melody
+    member merge mesh message metadata meter method mic microphone middle mimic mingle minute mirror miss mix
+    mixture mode modulate moment mood morph motif motive mouth move multiply multitude musicality musician name need
+    norm nose note notice notion nuance number object observe occasion occur octave offer open optimize option order
+    origin original outcome output outro overall overdub overlap overlay overview own owner pace package page paint
+    pair palette pan panel pant paper paragraph parameter part participant partner pass passage pay peak pen people
+    pepper perception perform performance performer period permission perspective phase phenomenon phrase phrasing
+    pick picture piece pitch place placement plan platform play player point portion portray portrayal position
+    possess possibility post postchorus practice precede prechorus prefer preference premise prepare presence
+    present preserve press prevent preview price principle priority problem process produce producer production
+    professional profile program progression promise prompt proof property propose prosody protect prove provide
+    publish publisher pull punctuate purpose push put quality quantity question quiet quote raise range rate ratio
+    reach react reaction read realize reason recall receive recipient recommend recommendation record recording
+    reduce refer reference refine reflect refrain region register reimagine reinforce relation relationship release
+    remain remember remind reminder remix remove render repeat repertoire repetition replace report represent
+    representation reproduce request require requirement research resemble reserve resolution resolve resource
+    respond response restriction result retain return reveal revisit revolve role root route row rule sake sample
+    satisfy save scale schedule scheme scope score search section sector seek seem segment select selection sell
+    send sensation sense sensibility sentence sentiment separate series serve service session set setting setup
+    shape share shelf shift shirt shoe shot show showcase side sidechain sight sign signature significance signify
+    similarity simulate situation size skill slot smell snippet solution solve song sort sound source speaker
+    specify spectrum speech spend split spot spread stack staff stage stake stamp stance stand standard start state
+    statement stay stem step stereo stick stop strain stretch strip structure struggle stuff style subgenre subject
+    submit subscription substance suggest suggestion suit sum summary supply support surface surround sustain switch
+    symbol symbolize sync system table tag take talent talk target task taste technique tell tempo tempt tend
+    tendency term terminology test text thank thicken thing think thought throw tie timbre time tinge title tonality
+    tone tool top topic touch trace track trait transcribe transfer transform transformation transition translate
+    treat treatment trigger try tune turn twist type underline underpin understand unfold unify unit update upload
+    usage use user utility utilize value variable variant variation variety vary verse version videoclip view viewer
+    viewpoint visit vocabulary voice voicing volume wait want watch way wear weave week welcome whole wish witness
+    word work workflow wrap write writer writing yield zone
+""".split()  # noqa: SIM905
 
 
 def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
@@ -55,7 +156,7 @@ def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
     # The tokenizer makes `gro` and `e` of `größe`; the word is named as it was typed.
     typed: dict[str, str] = {}
     for word in _WORDS.findall(prompt):
-        for part in _normalized(tokenizer, word).split():
+        for part in [word.lower()] if word.isascii() else _normalized(tokenizer, word).split():
             typed.setdefault(part, word.lower())
     words = [typed.get(word, word) for word in words]
     words += filter(_is_foreign, _WORDS.findall(prompt))
@@ -64,7 +165,19 @@ def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
 
 def is_unheard(word: str) -> bool:
     """Return whether nobody expects to hear a word, in lower case, in the music."""
-    return word in _UNHEARD or word.isdecimal()
+    return len(word) == 1 or word.isdecimal() or word in _unheard()
+
+
+@functools.cache
+def _unheard() -> frozenset[str]:
+    """Return the words that nobody expects to be heard, in all their forms; some of these are no words."""
+    forms = set(_UNHEARD)
+    for stem in _UNHEARD_STEMS:
+        shorter = stem.removesuffix("e") if stem.endswith("e") else stem.removesuffix("y") + "i"
+        forms |= {stem, *(f"{stem}{ending}" for ending in ("s", "es", "d", "ed", "ing"))}
+        forms |= {f"{shorter}{ending}" for ending in ("es", "ed", "ing")} if stem[-1] in "ey" else set()
+        forms |= {f"{stem}{stem[-1]}{ending}" for ending in ("ed", "ing")}
+    return frozenset(forms)
 
 
 def _normalized(tokenizer: Tokenizer, text: str) -> str:

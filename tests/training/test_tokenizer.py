@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,10 @@ transformers = pytest.importorskip("transformers", reason="the recipe needs tran
 import numpy as np
 from tokenizers import Tokenizer
 
+from musicgen_cli.engine.unknown_words import unknown_words
 from tests.training.shipped import shipped
-from training.nano import players, prompts, tokenizer, words
+from training.nano import phrases, players, prompts, tokenizer, words
+from training.nano.plan import HUES
 
 pytestmark = pytest.mark.oracle
 
@@ -54,8 +59,7 @@ CASES = [
 @pytest.mark.parametrize(("prompt", "concepts"), CASES)
 def test_a_prompt_is_read_as_concepts(built: Any, prompt: str, concepts: str) -> None:
     """Spelling doesn't matter, words outside of the vocabulary are unknown, and an end token follows."""
-    concept_of_id = tokenizer.concepts()
-    read = [words.CONCEPTS[concept_of_id[number]] for number in built(prompt).input_ids]
+    read = [words.CONCEPTS[number] for number in built(prompt).input_ids]
 
     assert [name for name in read if name not in words.SPECIAL and not name.startswith("hue")] == concepts.split()
     assert read[-1] == "</s>"
@@ -96,13 +100,29 @@ def test_most_words_of_free_prompts_are_understood() -> None:
     assert shares[0] <= 8
 
 
-def test_the_vocabulary_has_three_thousand_words() -> None:
-    """Ids are consecutive, and every concept has a word."""
-    vocabulary = tokenizer.vocabulary()
+def test_each_word_stands_for_its_concept(built: Any) -> None:
+    """The patterns have each word of the tables, and nothing but whole words, except where phrases replace some."""
+    meaning = words.forms()
+    read = {word: built.backend_tokenizer.encode(word).tokens[len(HUES) : -1] for word in meaning}
+    different = {word for word, concepts in read.items() if concepts != [meaning[word]]} - set(words.SPECIAL)
 
-    assert len(vocabulary) >= 3000
-    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
-    assert set(tokenizer.concepts()) == set(range(len(words.CONCEPTS)))
+    assert len(meaning) >= 3000
+    assert {word for word in different if not any(re.search(phrase, word) for phrase, _ in phrases.PHRASES)} == set()
+    assert built.backend_tokenizer.encode("pianox xpiano").tokens[len(HUES) : -1] == ["<unk>", "<unk>"]
+
+
+def test_a_long_prompt_is_read_quickly(built: Any) -> None:
+    """It takes less than 50 ms of the processor to read 400 words, and to say which are unknown."""
+    prompt = " ".join(f"{word} xyzzy of" for word in list(words.forms())[-134:])
+    tokenizer_ = built.backend_tokenizer
+
+    def seconds(read: Callable[[], object]) -> float:
+        start = time.process_time()
+        read()
+        return time.process_time() - start
+
+    assert min(seconds(lambda: tokenizer_.encode(prompt)) for _ in range(5)) < 0.05
+    assert min(seconds(lambda: unknown_words(tokenizer_, prompt)) for _ in range(5)) < 0.05
 
 
 def test_the_tokenizer_is_that_of_the_shipped_model(built: Any) -> None:

@@ -15,7 +15,7 @@ from training.nano.plan import INSTRUMENTS
 from training.nano.pulse import BEAT_FRAMES
 from training.nano.styles import GENRES, MOODS
 from training.nano.train import STATE
-from training.nano.words import CONCEPTS
+from training.nano.words import CONCEPTS, forms
 
 SHARPNESS = 2.0  # 1 / temperature, multiplied into the output heads, so that temperature 1 is the right one
 MAX_BYTES = 30_000_000
@@ -58,12 +58,8 @@ def assemble(run: Path, out: Path, *, sharpness: float = SHARPNESS) -> None:
         ValueError: The state lacks weights, or the checkpoint is larger than MAX_BYTES.
     """
     state = torch.load(run / STATE, weights_only=True)
-    rows = torch.tensor(tokenizer.concepts())
-    musicgen = model.build(len(rows))
-    weights = dict(state["average"])
-    for name in ("text_encoder.shared.weight", "text_encoder.encoder.embed_tokens.weight"):
-        if name in weights:
-            weights[name] = weights[name][rows]  # a word has the embedding of its concept
+    musicgen = model.build(len(CONCEPTS))
+    weights = state["average"]
     missing = set(model.learned(musicgen)) - set(weights)
     if missing:
         raise ValueError(f"{run / STATE} has no {sorted(missing)[0]}")
@@ -86,9 +82,9 @@ def assemble(run: Path, out: Path, *, sharpness: float = SHARPNESS) -> None:
     extractor = EncodecFeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, padding_value=0.0)
     MusicgenProcessor(extractor, fast_tokenizer).save_pretrained(out)
     _set_float32(out / "config.json")
-    (out / "README.md").write_text(model_card(steps=state["step"], words=len(rows)))
+    (out / "README.md").write_text(model_card(steps=state["step"], words=len(forms())))
     size = sum(path.stat().st_size for path in out.iterdir())
-    print(f"{out}: {size / 1e6:.2f} MB, {len(rows)} words for {len(CONCEPTS)} concepts, {state['step']} steps")
+    print(f"{out}: {size / 1e6:.2f} MB, {len(forms())} words for {len(CONCEPTS)} concepts, {state['step']} steps")
     if size > MAX_BYTES:
         raise ValueError(f"{out} has {size} bytes, more than {MAX_BYTES}")
 

@@ -26,7 +26,7 @@ def build(vocabulary: int, *, seed: int = 0) -> MusicgenForConditionalGeneration
     Make an untrained model with the computed codec.
 
     Args:
-        vocabulary: The size of the text encoder's vocabulary; in training, the number of concepts.
+        vocabulary: The size of the text encoder's vocabulary, which is the number of concepts.
     """
     torch.manual_seed(seed)
     text = T5Config(

@@ -5,6 +5,67 @@ from __future__ import annotations
 # Phrases of several words, and words for several concepts, as regular expressions. They are replaced in this order, so
 # a phrase comes before those that it contains.
 PHRASES: tuple[tuple[str, str], ...] = (
+    # What isn't meant, and words that mean something else than usual.
+    ("not too (?:fast|slow)|neither fast nor slow", "medium"),
+    (
+        "not (?:too |so |very |overly |that |really |exactly |at all |quite )?"
+        "(?!just|only|even|far|unlike|to|an?|the|in|on|by|for|from|with|because|your|my|us|be|being|have)[a-z]+",
+        "",
+    ),
+    (
+        r"(?:with|featuring|including|followed by|then|into|plus) (?:an? |some |the )?(?:[a-z0-9_]+ +){1,4}\Ksolos?",
+        "",  # the others play on
+    ),
+    ("(?<=piano |synth |bass |sax |horn |brass |organ |acoustic |banjo |bassline )riffs?", ""),
+    ("drone (?:shots?|footage|videos?|flights?|cameras?|views?)|(?:aerial|summer|travel|video) drones?", "cinematic"),
+    ("royalty free|copyright free|wall of|call and response|question and answer", ""),
+    ("odd (?:meters?|metres?|time(?: signatures?)?)|time signatures?|key (?:change|signature)s?", ""),
+    ("left hands?|right hands?|hand in hand|second hand|by hand|on the other hand", ""),
+    (
+        "(?:19)?[3-9]0s(?= (?:style |inspired |era |classic )?(?:rock|hip ?hop|rap|jazz|house|techno|rave|dance|trance"
+        "|eurodance|funk|soul|disco|country|folk|grunge|metal|punk|ballad|cartoon|anime|game|video game|video))",
+        "",
+    ),
+    ("alt(?:ernative)?(?= (?:r and b|r n b|rnb|hip hop|rap|pop|country|folk|dance|electronic))|indie (?=game|film|movie)", ""),
+    ("haunted (?:houses?|mansions?|manors?|castles?)", "dark"),
+    (
+        "(?:in|at|around|through|into|of) (?:the|an?|my|our|her|his|your) (?:[a-z]+ )?houses?(?! music)"
+        "|(?:tree|dolls?|play|gingerbread|country|lake|old) houses?(?! music| beats?| tracks?)",
+        "",
+    ),
+    (
+        "jungle (?:adventures?|levels?|themes?|explor[a-z]+|temples?|safaris?|animals?|ambien[a-z]+|sounds|ruins|trees?)"
+        "|(?:in|through|of|from|into|deep in) (?:the|an?) (?:[a-z]+ )?jungle",
+        "marimba taiko",
+    ),
+    (
+        "(?:my|your|the|of|lost|old|human) souls?(?! (?:music|tracks?|samples?|grooves?|songs?))"
+        "|soul (?:searching|stirring|crushing|mates?)",
+        "",
+    ),
+    ("(?:brain|coffee|lunch|spring|summer) breaks?|ice creams?|road trips?", "happy"),
+    ("(?:heavy|gentle|light|soft|falling|pouring) rain(?:fall)?", "calm sad"),
+    ("slow motion", "slow dreamy"),
+    ("low energy", "calm"),
+    ("power ballads?", "rock slow"),
+    ("garage (?:rock|punk|bands?)", "rock"),
+    ("acid jazz|jazz funk", "jazz funk"),
+    ("french (?:house|touch)", "house"),
+    ("afro (?:cuban|latin|caribbean|brazilian)|son (?:cubano|montuno|jarocho)|cuban son", "latin"),
+    ("native american(?: flutes?)?|wind (?:instruments?|section|ensemble|quintet|band|players?)|bass clarinets?", "flute"),
+    ("indian classical", "guitar ambient"),
+    ("(?:throat|overtone) singing", "drone choir"),
+    ("field recordings?|room tone|nature sounds?|sounds of nature", "ambient"),
+    ("romantic (?:era|period|style|composers?|symphon(?:y|ies)|concertos?)", "classical"),
+    ("(?:3 4|three four|three quarter) (?:time|meter|metre)", "classical"),
+    ("(?:chart|pop|summer|radio|smash) hits?", "pop"),
+    ("voice overs?", "cinematic"),
+    ("orchestral? hits?", "orchestra"),
+    ("(?:lap|pedal) steel(?: guitars?)?|steel guitars?", "guitar"),
+    ("palm mut(?:e|ed|ing)(?: (?:guitars?|riffs?))*", "dist"),
+    ("double (?:bass|kick) (?:drums?|drumming|pedals?)|blast beats?", "drums energetic"),
+    ("bass drums?", "drums"),
+    ("(?:tongue|log|hang) drums?", "marimba"),
     ("drums? (?:and|n) ?bass|d ?(?:and|n) ?b|drum ?n ?bass", "dnb"),
     ("liquid funk|liquid dnb", "dnb dreamy"),
     ("dubstep|brostep|riddim", "dnb dark synthbass"),
@@ -13,6 +74,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     ("trip hop", "hiphop dreamy"),
     ("trap|drill|phonk|gangsta rap|grime", "hiphop dark"),
     ("hip hop|boom bap|old school rap|rap beats?", "hiphop"),
+    ("(?:old|new) school(?! game)", ""),
     ("r and b|r n b|rhythm and blues|neo soul|nu soul", "funk calm"),
     ("disco|nu disco", "funk dance happy"),
     ("rock (?:and|n) roll|rock ?n ?roll", "rock happy"),
@@ -96,7 +158,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     ("laid back|easy going|easy listening|low key|winding down", "calm"),
     ("fast paced|high tempo|up tempo|quick tempo|high speed|very fast|double time", "fast"),
     ("slow paced|low tempo|down tempo|very slow|half time|slow tempo|takes its time", "slow"),
-    ("mid tempo|medium tempo|moderate tempo|medium pace|not too fast", "medium"),
+    ("mid tempo|medium tempo|moderate tempo|medium pace", "medium"),
     ("(?:four|4) (?:on|to) the floor|4 4 beat", "drums"),
     ("drum (?:machines?|computer|programming)|electronic (?:drums?|beats?|percussion)|programmed drums", "electrokit"),
     ("gated (?:drums?|snares?|reverb drums?)|(?:808|909|synth) drums?", "electrokit"),
@@ -150,7 +212,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
 NEGATION = (
     "without(?: any)?|with no|w/o|minus|excluding|lacking|free of|sans"
     "|(?:dont|do not) (?:use|include|add|want)(?: any)?"
-    "|except(?: for)?|instead of|rather than|(?:there )?(?:are|is) no|not any|zero|leave out|avoid"
+    "|except(?: for)?|instead of|rather than|(?:there )?(?:are|is) no|not any|leave out|avoid"
 )
 # Words that may stand between `no` and what is unwanted.
 BETWEEN = "the|any|a|an|heavy|loud|hard|big|live|real|electric|electronic|acoustic|lead|kind of|sort of|type of|more"

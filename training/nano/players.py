@@ -61,13 +61,12 @@ class ComposerPlayer:
         self._render = render
         built = tokenizer.build()
         self._tokenizer: Tokenizer = built.backend_tokenizer
-        self._concepts = [words.CONCEPTS[number] for number in tokenizer.concepts()]
         self._drawn: dict[frozenset[str], list[int]] = {}
         self._rare: set[frozenset[str]] = set()
 
     def take(self, prompt: str, seed: int, seconds: float) -> tuple[Codes, FloatArray]:
         """Return the codes and the samples of a piece; each seed has another plan."""
-        read = {self._concepts[number] for number in self._tokenizer.encode(prompt).ids}
+        read = {words.CONCEPTS[number] for number in self._tokenizer.encode(prompt).ids}
         wanted = frozenset(_relevant(read))
         piece_plan, piece_seed = self._plan(wanted, seed)
         piece = composer.compose(piece_plan, piece_seed, round(seconds * FRAME_RATE))

@@ -3,8 +3,9 @@ The tokenizer: from a prompt to the ids of words, as an ordinary tokenizer.json 
 
 The normalizer first puts the hues before the prompt, a hash of its letters. Then it rewrites what takes more than one
 word: keys (`F# minor` → key_18), tempi (`110 bpm` → the nearest
-of the grid), negation (`without piano or drums` → no_piano no_drums) and phrases (`hip hop`). Then each word is looked
-up. So transformers and the tokenizers library read the same file, which holds nothing but words and patterns.
+of the grid), negation (`without piano or drums` → no_piano no_drums) and phrases (`hip hop`). Last, each word becomes
+its concept: one pattern for each concept has all its words, as a trie. So transformers and the tokenizers library read
+the same file, and the model needs an embedding for each concept only, not for each word.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from training.nano import phrases, words
+from training.nano import phrases, trie, words
 from training.nano.keys import KEYS, TONICS
 from training.nano.plan import ABSENT, HUES, INSTRUMENTS, KITS, UNKNOWN, hue
 from training.nano.pulse import nearest
@@ -26,6 +27,7 @@ _SPELLINGS = (
     *(f"(?:g{_SHARP}|a{_FLAT})", "a", f"(?:a{_SHARP}|b{_FLAT})", "b"),
 )
 _ANY = r"[\s\S]"
+_NOR = "nor_"  # follows what was negated
 # The digits of each hue: their base, the letters that are counted, and what follows each letter in a unit of the count.
 _DIGITS = (
     ((2, "aelsu0-4", ""), (2, "bcdeinr5-9", ""), (3, "afgmotz", "")),
@@ -35,8 +37,9 @@ _DIGITS = (
 
 
 def build() -> PreTrainedTokenizerFast:
-    """Make the tokenizer: ids of concepts first, in the order of `words.CONCEPTS`, then those of other words."""
-    tokenizer = Tokenizer(models.WordLevel(vocabulary(), unk_token=UNKNOWN))
+    """Make the tokenizer; ids are the places of concepts in `words.CONCEPTS`."""
+    ids = {concept: number for number, concept in enumerate(words.CONCEPTS)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.NFKD(),
@@ -58,18 +61,6 @@ def build() -> PreTrainedTokenizerFast:
         model_max_length=128,
         padding_side="right",
     )
-
-
-def vocabulary() -> dict[str, int]:
-    """Return each word's id."""
-    others = sorted(set(words.forms()) - set(words.CONCEPTS))
-    return {word: number for number, word in enumerate((*words.CONCEPTS, *others))}
-
-
-def concepts() -> list[int]:
-    """Return the index in CONCEPTS of each id's concept, whose embedding it has."""
-    meaning = words.forms()
-    return [words.CONCEPTS.index(meaning[word]) for word in vocabulary()]
 
 
 def _hues() -> Iterator[tuple[str, str]]:
@@ -104,8 +95,19 @@ def _rewriting() -> Iterator[tuple[str, str]]:
         yield rf"(?<![a-z0-9_])(?:{phrase})(?![a-z0-9_])", f" {replacement} "
     yield " +", " "
     yield from _negations()
-    yield r"\bno\b", ""  # negation of something without a `no_` concept
+    yield rf"\bno(?: (?:{phrases.BETWEEN}))* [a-z0-9]+\b|\b(?:no|{_NOR})\b", ""  # something without a `no_` concept
     yield "[^a-z0-9_]+", " "
+    yield from _words()
+
+
+def _words() -> Iterator[tuple[str, str]]:
+    """Yield a pattern for each concept, which matches its words after a space: the hues come before all of them."""
+    listed: dict[str, list[str]] = {}
+    for word, concept in words.forms().items():
+        if word != concept:
+            listed.setdefault(concept, []).append(word)
+    for concept, same in listed.items():
+        yield f" {trie.pattern(same)}(?= |$)", f" {concept}"
 
 
 def _keys() -> Iterator[tuple[str, str]]:
@@ -134,15 +136,15 @@ def _negations() -> Iterator[tuple[str, str]]:
     """
     Yield the patterns of negations.
 
-    Each replacement ends with another `no`, which negates what follows after `or`. As the instruments are tried in one
-    order, all are tried twice, for lists in another order.
+    Each replacement ends with a sign that negates what follows after `or`. As the instruments are tried in one order,
+    all are tried twice, for lists in another order.
     """
     meaning = words.forms()
     for _ in range(2):
         for name in ABSENT:
             same = {name, *_kinds_of(name)}
-            matches = sorted((word for word, concept in meaning.items() if concept in same), key=len, reverse=True)
-            yield rf"\bno (?:(?:or|nor) )?(?:(?:{phrases.BETWEEN}) )*(?:{'|'.join(matches)})\b", f" no_{name} no"
+            matches = trie.pattern(word for word, concept in meaning.items() if concept in same)
+            yield rf"\b(?:no|{_NOR}) (?:(?:or|nor) )?(?:(?:{phrases.BETWEEN}) )*{matches}\b", f" no_{name} {_NOR}"
         yield " +", " "
 
 
