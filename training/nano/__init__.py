@@ -3,8 +3,9 @@ The recipe of the bundled checkpoint `nano`: `python -m training.nano codec|trai
 
 The codec is computed, and the language model is trained on pieces that a program composes. No recording is used.
 
-    words, phrases,           the vocabulary: some four thousand words for some 150 concepts, phrases,
-    tokenizer                 and the tokenizer file
+    nouns, adjectives,        the vocabulary: some seven thousand words for some 150 concepts,
+    verbs, words, phrases     their other forms, and phrases
+    tokenizer, trie           the tokenizer file, whose patterns hold the vocabulary
     plan, styles              what a piece is to be, drawn at random, and the concepts that describe it
     pulse, keys               tempi and metre; keys, degrees and chord progressions
     composer, rhythms,        turn a plan into codes, four for each frame of 20 ms

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 ADJECTIVES = {
     "ambient": (
-        "atmospheric meditative spacious droning oceanic zenlike contemplative newagey ambiental formless shapeless"
-        " beatless drumless environmental immersive drony gusty windy airborne windblown humid rustling chirruping"
+        "atmospheric spacious droning oceanic zenlike newagey ambiental formless shapeless beatless drumless"
+        " environmental drony gusty windy airborne windblown humid rustling chirruping"
     ),
     "techno": (
         "ravey clubby mechanical metallic squelchy industrial robotized ravelike trancelike thumpy minimalistictechno"
-        " hitech mechanized ravin"
+        " hitech mechanized ravin hardtrance"
     ),
     "jazz": (
         "jazzy swinging bluesy swingy smoky sultry muted swung noirish swingin tipsy loungy sophisticated classy"
         " improvised improvisational improvisatory scatted bebopping jazzed noirlike 1920s 1930s 1940s 20s 30s 40s"
-        " twenties thirties forties raspy husky whiskeyed cocktaillike debonair dapper suave blues bluesier"
+        " twenties thirties forties raspy husky whiskeyed cocktaillike debonair dapper suave shuffling blues bluesier"
     ),
     "classical": (
         "mozartian orchestrated elegant courtly impressionist stately aristocratic refined viennese operatic"
@@ -22,8 +22,8 @@ ADJECTIVES = {
         " chivalric ornamental lyrical cantabile waltzing fugal genteel gracious graceful formal posh"
     ),
     "rock": (
-        "rocking rocky grungy punky gritty bratty snotty alt indie rockin goth britpoppy hardrock 1960s sixties 1950s"
-        " fifties 50s angsty shouty scuzzy snarly sneering"
+        "rocking grungy punky gritty bratty snotty alt indie rockin goth britpoppy hardrock 1960s sixties 1950s"
+        " fifties 50s angsty shouty scuzzy snarly sneering oldies"
     ),
     "folk": (
         "folky folksy rustic rural irish scottish countryside pastoral appalachian celtic medieval hawaiian andean"
@@ -31,22 +31,22 @@ ADJECTIVES = {
         " romanian serbian bulgarian greek turkish jewish israeli welshfolk breton galician alpine swiss austrian"
         " bavarian german dutch swedish finnish norwegian danish czech slavic texan western homespun humble hearty"
         " ancestral earthbound countrified twanging bohemian nomadic tradlike handcrafted irishlike swampy southern"
-        " midwestern outlaw agrarian wooded barefoot"
+        " midwestern outlaw agrarian wooded barefoot ethnic indigenous cultural ukranian drunken drunk native regional"
+        " communal"
     ),
     "chiptune": "8bit 16bit 8bits retrogame pixelated chippy 8bitlike nintendolike gamelike lowres",
     "cinematic": (
         "filmic theatrical movielike underscored panoramic widescreen cinematographic scenic historical biographical"
         " serious informative factual journalistic thematic dramaturgical narrative scored documentarian televised"
-        " cinematical filmlike political educational episodic"
+        " cinematical filmlike political educational episodic academic lawful archival economic capitalist"
     ),
     "hiphop": (
-        "urban rapping streetwise boomy rapped gangsterish boastful freestyled ghettoblasting hoodlike bossy"
-        " swaggering"
+        "urban rapping streetwise boomy rapped gangsterish boastful freestyled ghettoblasting hoodlike bossy swaggering"
     ),
     "pop": (
         "poppy mainstream catchy radiofriendly corporate fresh stylish trendy commercialized polished viral trending"
         " youthful girly confident luxurious glossy chartlike singable radioready earwormy hummable anthemlike airplay"
-        " teenlike bubblegummy marketable influencerlike photogenic"
+        " teenlike bubblegummy marketable influencerlike photogenic charismatic fashionable"
     ),
     "synthwave": (
         "80s 1980s eighties retrofuturistic neon miami vhs retro italo gated retrofied retrolike retrosynth 1984"
@@ -55,11 +55,11 @@ ADJECTIVES = {
     "latin": (
         "brazilian cuban spanish mexican hispanic argentinian tropical caribbean portuguese flamencoish peruvian"
         " bolivian chilean colombian venezuelan puertorican haitian polynesian summery exotic iberian catalan"
-        " andalusian ecuadorian dominican panamanian antillean creole carioca tropic sunbaked"
+        " andalusian ecuadorian dominican panamanian antillean creole carioca tropic sunbaked carribean"
     ),
     "funk": (
         "funky soulful groovy 70s 1970s groovin grooving seventies nigerian syncopated sassy sexy slinky greasy slick"
-        " cool cheeky sensual seductive funked 70ies strutty flirtatious flirty raunchy"
+        " cool cheeky sensual seductive funked 70ies strutty flirtatious flirty raunchy soulfull erotic"
     ),
     "reggae": "reggaelike jamming rastafarian skanky ganja irie",
     "calm": (
@@ -82,7 +82,8 @@ ADJECTIVES = {
         " sunwarmed lukewarm mindful fond cherished cherishing beloved dear reassuring reassured unassuming"
         " unpretentious unfussy uncluttered airier breathy pillowy powdery zen chillaxed vacationing hydrating"
         " botanical medicinal spalike homey bedside seated reclining barefooted symmetrical nurturing private married"
-        " romantic loved"
+        " romantic loved whispery tasteful outdoors coastal daytime smokefree meaningful shy mundane wise murmured"
+        " contemplative meditative"
     ),
     "happy": (
         "happily cheerful cheerfully joyful joyous upbeat bright brightly uplifting playful playfully sunny positive"
@@ -103,7 +104,8 @@ ADJECTIVES = {
         " chubby roly tickly prancing prancy frolicking frolicsome gamboling boppy hoppy footloose dandy spiffy neat"
         " rosy yellow pink orangey rainbowy technicolor candylike toylike playschool childfriendly kidfriendly jammy"
         " cheered heartening cheersome feelgoody sanguine upward uplifted hooray yay wow yippee welcome honking bumbly"
-        " blithe"
+        " blithe crazy stupid dumb animated eccentric fancy clever squeaking splashing unserious rude irresistible"
+        " hungry poopy cringe funy"
     ),
     "dark": (
         "ominous mysterious tense spooky scary brooding eerie gloomy suspenseful sinister menacing haunting haunted"
@@ -132,7 +134,8 @@ ADJECTIVES = {
         " derelict deserted uninhabited ravaged postapocalyptic atonal cacophonous discordant dissonance jarring"
         " grating shrill screechy piercing unsettled evil sinful damned accursed deathly mortal stealth tenser tensest"
         " scariest darkening blackened gothlike vampiric vampirelike wolfish zombielike unquiet clandestine covert"
-        " undercover incognito guarded wary cautious crimson"
+        " undercover incognito guarded wary cautious crimson terrible horrible worst nasty ugly subterranean"
+        " misanthropic serpentine worried stressful stressed labyrinthine cunning suicidal unhinged"
     ),
     "sad": (
         "sadly melancholic emotional emotionally lonely nostalgic somber sombre bittersweet sorrowful reflective"
@@ -150,7 +153,8 @@ ADJECTIVES = {
         " pained tormenting cathartic emotive evocative moving tearjerking gutwrenching wrenching soulsearching"
         " lamentable woeful dolorous dirgelike funerary posthumous bygone dwindling withering wilting dissolving"
         " disillusioned disenchanted unresolved unspoken unfulfilled unsaid drained burdened brittle shattered cracked"
-        " crushed unwell anemic pale grayish bluer sombrely"
+        " crushed unwell anemic pale grayish bluer sombrely overwhelmed difficult painful divorced unemployed upset"
+        " deteriorated stuck frustrated raining aging insecure addicted unworthy misunderstood ignored lonelyness"
     ),
     "energetic": (
         "energetically driving powerful powerfully intense intensely exciting pumping aggressive hard dynamic"
@@ -172,7 +176,8 @@ ADJECTIVES = {
         " bestial aggro livid enraged outraged irate seething mutinous dissident revolutionary disruptive scrappy"
         " agile nimble championship stompy thrashing thrashy ripping deafening thundery bustling rushed pressured"
         " imminent detonating rocketing bangin heavyweight beefy potent robust sturdy fearsome ballsy badass kickass"
-        " rad nervy edgy daredevil stunting warmup sweatier fitter"
+        " rad nervy edgy daredevil stunting warmup sweatier fitter powerfull shooting overwhelming alive riding"
+        " assertive"
     ),
     "dreamy": (
         "dreamily hypnotic ethereal lush hazy airy magical cosmic surreal psychedelic trippy shimmering celestial"
@@ -195,7 +200,8 @@ ADJECTIVES = {
         " phantasmagoric seraphic cherubic numinous pantheistic shamanic psychoactive mindbending mindexpanding"
         " reverbed reverberated echoed echoplexed floatier lofty airlight purple azure cerulean aquamarine opaline"
         " glittery shimmery twinkly glistering magicked breathtaking stunning exquisite timeworn futuristicdream"
-        " utopian idyllic paradisiacal edenic lilting"
+        " utopian idyllic paradisiacal edenic lilting poetic profound philosophical melting drenched soaked"
+        " intoxicating dazzling gazing metaphysical psychadelic entwined"
     ),
     "epic": (
         "heroic heroically dramatic dramatically triumphant grandiose majestic adventurous inspiring inspirational"
@@ -213,13 +219,13 @@ ADJECTIVES = {
         " venerable prehistoric jurassic primeval primordial elemental tectonic mountainous oceanwide seafaring"
         " nautical piratical swashbuckling buccaneering armored armoured shielded ovation largerthanlife widescale"
         " largescale grandest greatest mightiest boldest resounding statuesque vaulted expansive widereaching skyward"
-        " heavenward ascendant ascended uprising unifying united"
+        " heavenward ascendant ascended uprising unifying united heroes"
     ),
     "slow": (
         "slowly slower downtempo adagio lento largo unhurriedly lethargic sluggish slowest dragging andante"
-        " lentissimo slowcore crawling plodding leisurely larghetto adagietto slowpaced winding slowing lazily gradual"
-        " gradually largamente unrushed sleepwalking plod sustained held rubato ritardando slowmotion languishing"
-        " dawdling trudging lumbering slogging glacial halting grave lentando calando"
+        " lentissimo slowcore crawling plodding leisurely larghetto adagietto slowpaced winding slowing lazily"
+        " largamente unrushed sleepwalking plod sustained held rubato ritardando slowmotion languishing dawdling"
+        " trudging lumbering slogging glacial halting grave lentando calando"
     ),
     "medium": "moderate moderately midtempo moderato steady average normal mediumtempo midpaced walkingpace",
     "fast": (
@@ -237,10 +243,10 @@ ADJECTIVES = {
         " mathematical scientific technical sliced stuttering stuttered techy techie vocoderized autotuned quantized"
         " computergenerated computational cybernetical bionic robotlike androidlike interfacing online encrypted coded"
         " wirelessly digitalized pixelbased metaversal innovative pioneering cuttingedge stateoftheart electrical"
-        " magnetic ionic electrostatic electromagnetic glitchlike datamoshed"
+        " magnetic ionic electrostatic electromagnetic glitchlike datamoshed genetic genomic molecular whirring"
     ),
     "acoustic": (
-        "acoustically unplugged organic woody earthy natural bamboo wooden handmade live handplayed wood acoustical"
+        "acoustically unplugged organic woody earthy natural bamboo wooden handmade handplayed wood acoustical"
         " accoustic acustic unamplified handplucked fingered"
     ),
     "piano": "keys ivories pianistic pianolike keyboardy",
@@ -266,13 +272,13 @@ ADJECTIVES = {
         "sung choral wordless liturgical religious churchlike devout prayerful sang harmonized harmonised harmonizing"
         " vocalized vocalised choirlike hymnlike psalmic ecclesiastical clerical monastic papal worshipful"
         " congregational sacramental gospelly layeredvocals backingvocals belted yodelled yodeled crooned hummed"
-        " singsong christian buddhist hindu devotional vocally"
+        " singsong christian buddhist hindu devotional vocally ah"
     ),
     "brass": "brassy trumpeted brasslike hornlike tooting",
     "bass": "bassy basslike slapped lowdown subby",
     "dance": "danceable dancing",
     "orchestra": "orchestral symphonic philharmonic symphonically orchestrally",
-    "house": "skippy glamorous progressivehouse glitzy ritzy clubready nudisco ravehouse",
+    "house": "skippy glamorous progressivehouse glitzy ritzy clubready nudisco ravehouse chic",
     "drone": "overtoned droney humming binaural tibetan mongolian guttural",
     "violin": "fiddled",
     "harp": (
@@ -287,8 +293,7 @@ ADJECTIVES = {
         " cameroonian angolan woodentoned"
     ),
     "lofi": (
-        "tapey grainy warped scratchy amateur homemade crude lofied tapeworn nostalgialike underwatery crackly hissy"
-        " bitreduced"
+        "tapey grainy warped scratchy crude lofied tapeworn nostalgialike underwatery crackly hissy bitreduced hissing"
     ),
     "flute": "feathery birdlike whistly fluting reedy pipey breathyflute",
     "vibraphone": "indonesian thai javanese",

@@ -39,7 +39,7 @@ composed. No recording, sample, soundfont or third-party weight was used.
 A prompt can name {genres} genres, {moods} moods, {tempi} tempi from 60 to 176 beats per minute, 24 keys and \
 {instruments} instruments, and exclude
 or single out instruments with `no …` and `solo …`. A `jingle` comes to an end, a `drone` has one chord. The \
-vocabulary has {words} words; all others
+vocabulary has {words} forms of words; all others
 mean nothing, but the letters of a prompt decide what its words leave open, such as the key. The model was trained
 for {steps} steps by `training/nano` in the project's repository; the NOTES.md there describes how.
 
@@ -84,7 +84,9 @@ def assemble(run: Path, out: Path, *, sharpness: float = SHARPNESS) -> None:
     _set_float32(out / "config.json")
     (out / "README.md").write_text(model_card(steps=state["step"], words=len(forms())))
     size = sum(path.stat().st_size for path in out.iterdir())
-    print(f"{out}: {size / 1e6:.2f} MB, {len(forms())} words for {len(CONCEPTS)} concepts, {state['step']} steps")
+    print(
+        f"{out}: {size / 1e6:.2f} MB, {len(forms())} forms of words for {len(CONCEPTS)} concepts, {state['step']} steps"
+    )
     if size > MAX_BYTES:
         raise ValueError(f"{out} has {size} bytes, more than {MAX_BYTES}")
 

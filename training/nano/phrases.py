@@ -2,57 +2,67 @@
 
 from __future__ import annotations
 
+_OTHER_GENRE = (
+    "rock|hip ?hop|rap|jazz|house|techno|rave|dance|trance|eurodance|funk|soul|disco|country|folk|grunge|metal|punk"
+    "|ballad|cartoon|anime|game|video"
+)
+_AFTER_NOT = "just|only|even|far|unlike|to|an?|the|in|on|by|for|from|with|because|your|my|us|be|being|have"
+_OF_A_HOUSE = "old|big|small|empty|abandoned|dark|burning|cozy|wooden|family|country|lake|tree|dolls?|play|gingerbread"
+_OF_A_JUNGLE = "deep|dark|lush|dense|green|thick|wild|tropical|ancient"
+
 # Phrases of several words, and words for several concepts, as regular expressions. They are replaced in this order, so
 # a phrase comes before those that it contains.
 PHRASES: tuple[tuple[str, str], ...] = (
     # What isn't meant, and words that mean something else than usual.
     ("not too (?:fast|slow)|neither fast nor slow", "medium"),
-    (
-        "not (?:too |so |very |overly |that |really |exactly |at all |quite )?"
-        "(?!just|only|even|far|unlike|to|an?|the|in|on|by|for|from|with|because|your|my|us|be|being|have)[a-z]+",
-        "",
-    ),
+    (f"not (?:too |so |very |overly |that |really |exactly |at all |quite )?(?!(?:{_AFTER_NOT}) )[a-z]+", ""),
     (
         r"(?:with|featuring|including|followed by|then|into|plus) (?:an? |some |the )?(?:[a-z0-9_]+ +){1,4}\Ksolos?",
         "",  # the others play on
     ),
+    ("(?<!drum )(?<!drums )solos", ""),
     ("(?<=piano |synth |bass |sax |horn |brass |organ |acoustic |banjo |bassline )riffs?", ""),
     ("drone (?:shots?|footage|videos?|flights?|cameras?|views?)|(?:aerial|summer|travel|video) drones?", "cinematic"),
     ("royalty free|copyright free|wall of|call and response|question and answer", ""),
     ("odd (?:meters?|metres?|time(?: signatures?)?)|time signatures?|key (?:change|signature)s?", ""),
     ("left hands?|right hands?|hand in hand|second hand|by hand|on the other hand", ""),
-    (
-        "(?:19)?[3-9]0s(?= (?:style |inspired |era |classic )?(?:rock|hip ?hop|rap|jazz|house|techno|rave|dance|trance"
-        "|eurodance|funk|soul|disco|country|folk|grunge|metal|punk|ballad|cartoon|anime|game|video game|video))",
-        "",
-    ),
-    ("alt(?:ernative)?(?= (?:r and b|r n b|rnb|hip hop|rap|pop|country|folk|dance|electronic))|indie (?=game|film|movie)", ""),
+    (f"(?:19)?[3-9]0s(?= (?:style |inspired |era |classic )?(?:{_OTHER_GENRE}))", ""),
+    ("alt(?:ernative)?(?= (?:r and b|r n b|rnb|hip hop|rap|pop|country|folk|dance|electronic))", ""),
+    ("indie(?= (?:game|film|movie))", ""),
     ("haunted (?:houses?|mansions?|manors?|castles?)", "dark"),
+    (f"(?:in|at|around|through|into|of) (?:the|an?|my|our|her|his|your) (?:(?:{_OF_A_HOUSE}) )?houses?(?! music)", ""),
+    (f"(?:{_OF_A_HOUSE}) houses?(?! music| beats?| tracks?)", ""),
     (
-        "(?:in|at|around|through|into|of) (?:the|an?|my|our|her|his|your) (?:[a-z]+ )?houses?(?! music)"
-        "|(?:tree|dolls?|play|gingerbread|country|lake|old) houses?(?! music| beats?| tracks?)",
-        "",
-    ),
-    (
-        "jungle (?:adventures?|levels?|themes?|explor[a-z]+|temples?|safaris?|animals?|ambien[a-z]+|sounds|ruins|trees?)"
-        "|(?:in|through|of|from|into|deep in) (?:the|an?) (?:[a-z]+ )?jungle",
+        "jungle (?:adventure|level|theme|temple|safari|animal|ruin|tree)s?|jungle (?:explor|ambien)[a-z]+",
         "marimba taiko",
     ),
-    (
-        "(?:my|your|the|of|lost|old|human) souls?(?! (?:music|tracks?|samples?|grooves?|songs?))"
-        "|soul (?:searching|stirring|crushing|mates?)",
-        "",
-    ),
+    (f"(?:in|through|of|from|into) (?:the|an?) (?:(?:{_OF_A_JUNGLE}) )?jungle", "marimba taiko"),
+    ("(?:my|your|lost|human) souls?(?! (?:music|tracks?|samples?|grooves?|songs?))", ""),
+    ("soul (?:searching|stirring|crushing|mates?)", ""),
     ("(?:brain|coffee|lunch|spring|summer) breaks?|ice creams?|road trips?", "happy"),
     ("(?:heavy|gentle|light|soft|falling|pouring) rain(?:fall)?", "calm sad"),
     ("slow motion", "slow dreamy"),
+    ("slowly(?= (?:build|evolv|chang|develop|grow|fad|unfold|ris|swell|intensif|increas))", ""),
+    ("driving(?= (?:at|through|in|down|along|home|on|into|by|around|past|across) )|the rest of", ""),
+    ("(?:boy|girl) (?:bands?|groups?)", "pop"),
+    ("production polish", ""),
+    ("crackling (?:fire|campfire|bonfire|fireplace)s?|(?:fire|campfire|bonfire|fireplace)s? crackl(?:es|ing)", "calm"),
     ("low energy", "calm"),
     ("power ballads?", "rock slow"),
+    ("(?:post|melodic) hardcore", "rock dist energetic"),
+    ("acid rock|psychedelic rock", "rock dreamy"),
+    ("city pop", "pop funk"),
+    ("classic music|classics", "classical"),
+    ("(?:french|parisian) (?:cafes?|streets?|accordion|waltz(?:es)?|chansons?|bistros?|musette)", "organ"),
+    ("hurdy gurdys?", "violin"),
     ("garage (?:rock|punk|bands?)", "rock"),
     ("acid jazz|jazz funk", "jazz funk"),
     ("french (?:house|touch)", "house"),
     ("afro (?:cuban|latin|caribbean|brazilian)|son (?:cubano|montuno|jarocho)|cuban son", "latin"),
-    ("native american(?: flutes?)?|wind (?:instruments?|section|ensemble|quintet|band|players?)|bass clarinets?", "flute"),
+    (
+        "native american(?: flutes?)?|wind (?:instruments?|section|ensemble|quintet|band|players?)|bass clarinets?",
+        "flute",
+    ),
     ("indian classical", "guitar ambient"),
     ("(?:throat|overtone) singing", "drone choir"),
     ("field recordings?|room tone|nature sounds?|sounds of nature", "ambient"),

@@ -2,8 +2,9 @@
 The vocabulary: which words and phrases of a prompt stand for which concepts. The model knows concepts alone.
 
 All words of a concept are the same to it: `gloomy` and `dark`, for example. The tables are in `nouns`, `adjectives` and
-`verbs`; here the other forms of their words are derived. Phrases are replaced before words are; see `phrases`. Other words mean nothing, but all letters of a prompt enter its hues. Names of artists are
-left out on purpose.
+`verbs`; here the other forms of their words are derived. Phrases are replaced before words are; see `phrases`. Other
+words mean nothing, but all letters of a prompt enter its hues. Names of artists are left out on purpose, except for
+composers who are long dead.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CONCEPTS: tuple[str, ...] = (
 
 # Derived forms whose meaning is another one.
 _MISLEADING = frozenset(
-    "easily freely hardly heavily lately massively nicely playlist purely simply strongly wither".split()  # noqa: SIM905
+    "easily freely hardly heavily lately massively nicely purely simply strongly".split()  # noqa: SIM905
 )
 _DOUBLES = re.compile(r"[^aeiou]*[aeiou][bdgklmnprt]|(?:pro|com)pel|re(?:bel|gret)|handclap")  # as in `hum`: humming
 
@@ -60,7 +61,9 @@ def forms() -> dict[str, str]:
 
 
 def _of_noun(noun: str) -> Iterator[str]:
-    """Yield the plural."""
+    """Yield the plural; of a noun in `-o` both of those that may be right."""
+    if noun.endswith("o"):
+        yield f"{noun}es"
     if noun.endswith(("s", "x", "ch", "sh", "z")):
         yield f"{noun}es"
     elif noun.endswith("y") and noun[-2] not in "aeiou":
