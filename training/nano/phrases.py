@@ -46,6 +46,8 @@ PHRASES: tuple[tuple[str, str], ...] = (
     ("driving(?= (?:at|through|in|down|along|home|on|into|by|around|past|across) )|the rest of", ""),
     ("(?:boy|girl) (?:bands?|groups?)", "pop"),
     ("production polish", ""),
+    ("(?:sports?|match|game|action) highlights?", "energetic"),
+    ("opening (?:themes?|titles?|scenes?|ceremon(?:y|ies))", "cinematic"),
     ("crackling (?:fire|campfire|bonfire|fireplace)s?|(?:fire|campfire|bonfire|fireplace)s? crackl(?:es|ing)", "calm"),
     ("low energy", "calm"),
     ("power ballads?", "rock slow"),

@@ -38,7 +38,10 @@ CONCEPTS: tuple[str, ...] = (
 
 # Derived forms whose meaning is another one.
 _MISLEADING = frozenset(
-    "easily freely hardly heavily lately massively nicely purely simply strongly".split()  # noqa: SIM905
+    """
+    easily evocatively freely hardly heavily inspired inspires lately loosely massively nicely normally number purely
+    roughly simply strongly technically ultimately widely years
+    """.split()  # noqa: SIM905  # easier to read and to add to
 )
 _DOUBLES = re.compile(r"[^aeiou]*[aeiou][bdgklmnprt]|(?:pro|com)pel|re(?:bel|gret)|handclap")  # as in `hum`: humming
 
