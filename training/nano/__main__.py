@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     assemble = steps.add_parser("assemble", help="write the folder of the checkpoint")
     assemble.add_argument("--run", type=Path, required=True, help="folder with the state of the training")
     assemble.add_argument("--out", type=Path, required=True, help="folder to write")
-    assemble.add_argument("--sharpness", type=float, default=2.0, help="1 / temperature, in the output heads [2.0]")
+    assemble.add_argument("--sharpness", type=float, default=1.25, help="1 / temperature, in the output heads [1.25]")
 
     evaluate = steps.add_parser("evaluate", help="measure checkpoints and print a table with a column for each")
     evaluate.add_argument("checkpoints", type=Path, nargs="+")

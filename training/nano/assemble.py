@@ -17,7 +17,7 @@ from training.nano.styles import GENRES, MOODS
 from training.nano.train import STATE
 from training.nano.words import CONCEPTS, forms
 
-SHARPNESS = 2.0  # 1 / temperature, multiplied into the output heads, so that temperature 1 is the right one
+SHARPNESS = 1.25  # 1 / temperature, multiplied into the output heads, so that temperature 1 is the right one
 MAX_BYTES = 30_000_000
 
 _CARD = """---
