@@ -43,6 +43,7 @@ from tests.support.oracle import (
     FRAMES,
     LARGER,
     MODELS,
+    NANO_SAMPLES,
     PROMPTS,
     generate,
     greedy_samples,
@@ -199,7 +200,7 @@ def test_nano_is_equal(nano_pair: Pair, nano: Checkpoint, words: list[str], scal
         ours = our_codes(nano_pair, ids, scale, frames=250)
         assert num_distinct(their_codes) >= 40
         assert np.array_equal(ours, their_codes)
-        assert relative_to_peak(samples_of(nano_pair.ours, ours), their_samples) <= 5e-6
+        assert relative_to_peak(samples_of(nano_pair.ours, ours), their_samples) <= NANO_SAMPLES
 
 
 class RecordingStep:
