@@ -78,7 +78,7 @@ def test_show_describes_a_model(musicgen: Run, mine: Path) -> None:
 
     for model in (pulled, bundled, folder):
         assert (model["layers"], model["width"], model["codebooks"], model["channels"]) == (3, 192, 4, 1)
-        assert (model["sample_rate"], model["parameters"]) == (32_000, 9_767_988)
+        assert (model["sample_rate"], model["parameters"]) == (32_000, 14_356_848)
     [(precision, graphs)] = pulled["precisions"].items()
     assert 0 <= graphs["mean_kl"] < 0.01
     assert (graphs["mean_kl"] == 0) == (precision == "fp32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -370,7 +371,7 @@ def test_an_interrupted_pull_of_an_adapter_continues_with_its_base(
     hub.transfers.clear()
     done = musicgen("model", "pull", "someone/lora")
     assert done.code == 0, done.err
-    assert "5.0 MB are here already" in done.err or "5.1 MB are here already" in done.err
+    assert re.search(r"\b5\.[0-3] MB are here already", done.err), done.err
     assert [(transfer.file, transfer.start) for transfer in hub.transfers] == [
         ("adapter_config.json", 0),  # read to learn what the base is
         ("model.safetensors", 5_000_000),

@@ -42,8 +42,10 @@ def test_a_pull_says_how_near_to_float32_it_is(musicgen: Run, write: Write) -> N
     done = musicgen("model", "pull", write("mine"))
     model = shown(musicgen, "mine")
 
-    assert "int8 is very near float32: its predictions of the next code differ from float32's by less than" in done.err
-    assert 0 < model["precisions"][int8_variant()]["mean_kl"] < 0.0001
+    measured = model["precisions"][int8_variant()]["mean_kl"]
+    assert 0 < measured < 0.001
+    said = f"int8 is very near float32: its predictions of the next code differ from float32's by {measured:.2g} nats"
+    assert said in done.err
     assert model["default_precision"] == "int8"
     assert model["weights_kept"] is False
 

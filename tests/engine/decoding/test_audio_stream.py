@@ -48,7 +48,7 @@ def model(engine: OnnxEngine) -> OnnxModel:
 def test_chunks_join_without_a_seam(model: OnnxModel) -> None:
     """Apart from rounding, decoding chunk by chunk gives the samples of decoding all frames at once."""
     codes = random_codes(200)
-    features, _ = model.run_codec_lstm(codes[None], 0, 200, np.zeros((2, 1, 384), np.float32))
+    features, _ = model.run_codec_lstm(codes[None], 0, 200, np.zeros((2, 1, 512), np.float32))
     at_once = model.run_codec_decoder(features)
     in_chunks = decode_in_parts(model.audio_stream(), codes, [])
 
