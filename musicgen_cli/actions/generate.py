@@ -255,27 +255,27 @@ def make_all(
                 return
             yield pair
 
-    def work(pair: tuple[int, PlannedTake]) -> Clip:
-        with listener_of(*pair) as listener:
-            return generate(pair[1], engine, store, listener)
+    waiting: dict[int, Clip] = {}  # filled by the threads, so that no clip is lost on its way to the caller's
 
-    waiting: dict[int, Clip] = {}
+    def work(pair: tuple[int, PlannedTake]) -> None:
+        i, planned = pair
+        with listener_of(i, planned) as listener:
+            waiting[i] = generate(planned, engine, store, listener)
 
     def store_next(i: int) -> StoredTake:
         return store_clip(planned_takes[i], waiting.pop(i), store)
 
     next_index = 0
     try:
-        for (i, _), result in as_done(tasks(), work, jobs=jobs):
+        for _, result in as_done(tasks(), work, jobs=jobs):
             if isinstance(result, MusicgenError):
                 failure = failure or result
                 continue
-            waiting[i] = result
             while next_index in waiting:
                 yield store_next(next_index)
                 next_index += 1
     finally:  # those after the one that failed, and after Ctrl-C those that were made early
-        stored = [store_next(i) for i in sorted(waiting)]
+        stored = [store_next(i) for i in sorted([*waiting])]
     yield from stored
     if failure is not None:
         raise failure

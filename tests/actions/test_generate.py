@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,17 @@ def make_all_of(store: Store, engine: Together, count: int) -> tuple[list[int | 
 
 
 class _Quiet:
+    """Listens to one take and says nothing; releases a semaphore when that is made."""
+
+    def __init__(self, made: threading.Semaphore | None = None) -> None:
+        self._made = made
+
     def __enter__(self) -> ProgressListener:
         return NullListener()
 
     def __exit__(self, *_: Any) -> None:
-        pass
+        if self._made is not None:
+            self._made.release()
 
 
 def test_variations_share_the_engine_and_keep_their_order(tmp_path: Path) -> None:
@@ -45,9 +52,11 @@ def test_ctrl_c_loses_no_variation_that_was_made(tmp_path: Path) -> None:
     """Those that wait for an earlier one to be stored are stored when the caller leaves."""
     store = Store(tmp_path / "store")
     planned_takes = plan(GenerateOptions({"duration": 0.5, "seed": 0}, variations=4), store)
-    engine = Together(4)
-    takes = make_all(planned_takes, engine, store, lambda *_: _Quiet(), jobs=4)
-    first = next(takes)  # the last one to be made
+    made = threading.Semaphore(0)
+    takes = make_all(planned_takes, Together(4), store, lambda *_: _Quiet(made), jobs=4)
+    first = next(takes)
+    for _ in planned_takes:
+        assert made.acquire(timeout=20)
     takes.close()
 
     assert first.artifact.seed == 0
