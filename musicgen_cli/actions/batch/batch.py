@@ -34,6 +34,7 @@ from musicgen_cli.actions.library.export import ExportTarget
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.actions.source_finder import members
 from musicgen_cli.engine.base import Engine, ProgressListener
+from musicgen_cli.engine.responses import is_broken
 from musicgen_cli.errors import (
     InvalidValueError,
     MusicgenError,
@@ -45,6 +46,7 @@ from musicgen_cli.errors import (
     TargetError,
     TryAgainError,
 )
+from musicgen_cli.limits import BACKOFF_FIRST_S
 from musicgen_cli.store import Artifact, Store
 from musicgen_cli.text import as_whole
 
@@ -247,6 +249,8 @@ class Batch:
                     raise
                 retry -= 1
                 listener.note(f"line {item.line}: {err}, trying again")
+                if is_broken(err):  # a second later, what is restarting refuses connections, and that is waited for
+                    self._ended.wait(BACKOFF_FIRST_S)
 
     def _plan(self, item: BatchItem) -> PlannedTake:
         set_id, index = self._set_and_index(item)

@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 
-from tests.support.batches import RunRows, serving, takes_in
+from tests.support.batches import RunRows, good, serving, takes_in
 from tests.support.command_line import Run
 
 
@@ -123,6 +125,21 @@ def test_a_batch_ends_after_max_failures(batch: RunRows, tmp_path: Path) -> None
     assert done.code == 1
     assert "made 0; failed 3 (3 service-error)" in done.err
     assert "3 of 50 failed, no more were begun" in done.err
+
+
+def test_a_connection_that_broke_is_tried_again_a_second_later(batch: RunRows) -> None:
+    """What is restarting breaks the connections that it still accepts."""
+    first: list[float] = []
+
+    def answer(body: dict[str, Any]) -> tuple[int, bytes] | None:
+        first[:] = first or [time.monotonic()]
+        return None if time.monotonic() - first[0] < 0.5 else good(body)
+
+    with serving(answer) as url:
+        done = batch("x\n", "--url", url)
+
+    assert done.code == 0, done.err
+    assert done.err.count("broke before the answer was complete, trying again") == 1
 
 
 @pytest.fixture
