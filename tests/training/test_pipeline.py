@@ -27,7 +27,7 @@ from training.nano.train import STATE, Recipe, Trainer
 pytestmark = pytest.mark.oracle
 torch.set_num_threads(1)  # several test processes share the cores
 
-SMALL = Recipe(steps=2, processes=1, positions=100, warm_up=1, guided_from=0.5)
+SMALL = Recipe(steps=2, finishing=1, processes=1, positions=100, warm_up=1, guided_from=0.5)
 
 
 def train_until(step: int, run: Path) -> Trainer:
@@ -42,10 +42,11 @@ def train_until(step: int, run: Path) -> Trainer:
 
 
 def test_an_interrupted_training_has_the_same_result(tmp_path: Path) -> None:
-    """Every weight is the same to the bit, although the training was interrupted where guided logits begin."""
-    whole = learned(train_until(2, tmp_path / "whole").model)
+    """Every weight is the same to the bit, whether guided logits or the finishing steps begin at an interruption."""
+    whole = learned(train_until(3, tmp_path / "whole").model)
     train_until(1, tmp_path / "interrupted")
-    interrupted = learned(train_until(2, tmp_path / "interrupted").model)
+    train_until(2, tmp_path / "interrupted")
+    interrupted = learned(train_until(3, tmp_path / "interrupted").model)
 
     assert all(torch.equal(whole[name], interrupted[name]) for name in whole)
 
@@ -54,7 +55,7 @@ def test_an_interrupted_training_has_the_same_result(tmp_path: Path) -> None:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train two steps with two processes, and assemble the checkpoint."""
     run, out = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("out") / "tiny"
-    main(["train", "--steps", "2", "--positions", "100", "--warm-up", "1", "--run", str(run)])
+    main(["train", "--steps", "2", "--finishing", "1", "--positions", "100", "--warm-up", "1", "--run", str(run)])
     assert (run / STATE).is_file()
     main(["assemble", "--run", str(run), "--out", str(out)])
     return out
@@ -75,7 +76,7 @@ def test_the_model_card_is_that_of_the_shipped_model() -> None:
     """The recipe still writes the README of the bundled checkpoint."""
     readme = (shipped() / "README.md").read_text()
 
-    assert model_card(steps=Recipe().steps, words=len(words.forms())) == readme
+    assert model_card(steps=Recipe().all_steps, words=len(words.forms())) == readme
 
 
 def test_transformers_generates_with_a_checkpoint(checkpoint: Path) -> None:

@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     train = steps.add_parser("train", help="train, or continue a training; may be killed at any time")
     train.add_argument("--run", type=Path, required=True, help="folder for the state and the log")
-    train.add_argument("--steps", type=int, help="in total, including those of earlier runs [30000]")
+    train.add_argument("--steps", type=int, help="before the finishing ones, including those of earlier runs [30000]")
+    train.add_argument("--finishing", type=int, help="further steps, with more jingles [6000]")
     train.add_argument("--processes", type=int, help="one for each core [2]")
     train.add_argument("--seed", type=int, help="of everything that is drawn [1]")
     train.add_argument("--positions", type=int, help="frames of a step, in all processes together [3000]")
@@ -31,7 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     assemble = steps.add_parser("assemble", help="write the folder of the checkpoint")
     assemble.add_argument("--run", type=Path, required=True, help="folder with the state of the training")
     assemble.add_argument("--out", type=Path, required=True, help="folder to write")
-    assemble.add_argument("--sharpness", type=float, default=1.25, help="1 / temperature, in the output heads [1.25]")
+    assemble.add_argument(
+        "--sharpness",
+        type=float,
+        nargs=4,
+        default=(1.5, 1.25, 1.25, 1.0),
+        help="1 / temperature, in the output heads of the streams [1.5 1.25 1.25 1]",
+    )
 
     evaluate = steps.add_parser("evaluate", help="measure checkpoints and print a table with a column for each")
     evaluate.add_argument("checkpoints", type=Path, nargs="+")
@@ -50,6 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listen.add_argument("--takes", type=int, default=8, help="of each prompt [8]")
     listen.add_argument("--cache", type=Path, required=True, help="folder for what was measured in finished takes")
 
+    describe = steps.add_parser("describe", help="print what plays in each bar of takes")
+    describe.add_argument("checkpoint", type=Path)
+    describe.add_argument("prompts", nargs="+")
+    describe.add_argument("--takes", type=int, default=10, help="of each prompt [10]")
+    describe.add_argument("--seconds", type=float, default=20.0, help="duration of a take [20]")
+    describe.add_argument("--cache", type=Path, required=True, help="folder for the graphs of the engine")
+
     sheet = steps.add_parser("sheet", help="draw a spectrogram of each genre")
     sheet.add_argument("checkpoint", type=Path)
     sheet.add_argument("--out", type=Path, required=True, help="the PNG to write")
@@ -57,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     for step, run in (
         *((codec, _codec), (train, _train), (assemble, _assemble)),
-        *((evaluate, _evaluate), (listen, _listen), (sheet, _sheet)),
+        *((evaluate, _evaluate), (listen, _listen), (describe, _describe), (sheet, _sheet)),
     ):
         step.set_defaults(run_step=run)
     options = vars(parser.parse_args(arguments))
@@ -77,7 +91,7 @@ def _train(run: Path, **recipe: int | None) -> None:
     train(run, Recipe(**{name: value for name, value in recipe.items() if value is not None}))
 
 
-def _assemble(run: Path, out: Path, sharpness: float) -> None:
+def _assemble(run: Path, out: Path, sharpness: Sequence[float]) -> None:
     from training.nano.assemble import assemble
 
     assemble(run, out, sharpness=sharpness)
@@ -93,6 +107,12 @@ def _listen(checkpoints: list[Path], cache: Path, takes: int) -> None:
     from training.nano.evaluate import listen
 
     listen(checkpoints, cache, takes)
+
+
+def _describe(checkpoint: Path, prompts: list[str], cache: Path, takes: int, seconds: float) -> None:
+    from training.nano.describe import describe
+
+    describe(checkpoint, prompts, cache, takes=takes, seconds=seconds)
 
 
 def _sheet(checkpoint: Path, out: Path, cache: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from training.nano.styles import GENRES, MOODS
 from training.nano.train import STATE
 from training.nano.words import CONCEPTS, forms
 
-SHARPNESS = 1.25  # 1 / temperature, multiplied into the output heads, so that temperature 1 is the right one
+# 1 / temperature of each stream, multiplied into the output heads, so that temperature 1 is the right one.
+SHARPNESS = (1.5, 1.25, 1.25, 1.0)
 MAX_BYTES = 30_000_000
 
 _CARD = """---
@@ -47,12 +49,12 @@ The codec's encoder is zero, so audio prompts have no effect. Keep the codec in 
 """
 
 
-def assemble(run: Path, out: Path, *, sharpness: float = SHARPNESS) -> None:
+def assemble(run: Path, out: Path, *, sharpness: Sequence[float] = SHARPNESS) -> None:
     """
     Write the checkpoint of a run, with the running average of its weights.
 
     Args:
-        sharpness: What the logits are multiplied with.
+        sharpness: What the logits of each stream are multiplied with.
 
     Raises:
         ValueError: The state lacks weights, or the checkpoint is larger than MAX_BYTES.
@@ -65,8 +67,8 @@ def assemble(run: Path, out: Path, *, sharpness: float = SHARPNESS) -> None:
         raise ValueError(f"{run / STATE} has no {sorted(missing)[0]}")
     musicgen.load_state_dict(weights, strict=False)
     with torch.no_grad():
-        for head in musicgen.decoder.lm_heads:
-            head.weight.mul_(sharpness)
+        for head, factor in zip(musicgen.decoder.lm_heads, sharpness, strict=True):
+            head.weight.mul_(factor)
     musicgen.config.decoder_start_token_id = model.PAD
     musicgen.generation_config = GenerationConfig(
         do_sample=True,

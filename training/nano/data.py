@@ -20,13 +20,19 @@ _CUT = 1500  # frames that are left out at most at the beginning of a window
 
 
 def pieces(
-    seeds: Sequence[int], frames: int, *, emphasize_hard: bool = False, cut: bool = False
+    seeds: Sequence[int],
+    frames: int,
+    *,
+    emphasize_hard: bool = False,
+    emphasize_jingles: bool = False,
+    cut: bool = False,
 ) -> tuple[torch.Tensor, list[list[str]], torch.Tensor]:
     """
     Make a piece for each seed.
 
     Args:
         emphasize_hard: See `plan.draw`.
+        emphasize_jingles: See `plan.draw`.
         cut: Let half of the windows begin anywhere in a piece, as those of a continuation do.
 
     Returns:
@@ -37,7 +43,7 @@ def pieces(
     captions, whole = [], np.ones(len(seeds), bool)
     for number, seed in enumerate(seeds):
         rng = Random(seed)
-        piece_plan, concepts = plan.draw(seed, emphasize_hard=emphasize_hard)
+        piece_plan, concepts = plan.draw(seed, emphasize_hard=emphasize_hard, emphasize_jingles=emphasize_jingles)
         captions.append(plan.caption(piece_plan, concepts, rng))
         whole[number] = not (cut and rng.random() < 0.5)
         piece = composer.compose(piece_plan, seed, frames, start=0 if whole[number] else rng.randint(1, _CUT))

@@ -124,12 +124,13 @@ class Plan:
         return not self.voices.isdisjoint(INSTRUMENTS[instrument])
 
 
-def draw(seed: int, *, emphasize_hard: bool = False) -> tuple[Plan, list[str]]:
+def draw(seed: int, *, emphasize_hard: bool = False, emphasize_jingles: bool = False) -> tuple[Plan, list[str]]:
     """
     Draw a plan; return it and the concepts that its caption names.
 
     Args:
         emphasize_hard: Name keys, tempi and absent instruments more often, as the model learns them last.
+        emphasize_jingles: Name jingles more often, and let all of them end after four bars.
     """
     rng = Random(seed)
     concepts: list[str] = []
@@ -161,8 +162,8 @@ def draw(seed: int, *, emphasize_hard: bool = False) -> tuple[Plan, list[str]]:
     elif concepts or not happens(0.3):  # the rest are prompts of unknown words alone
         _name_voices(rng, plan, concepts)
         _name_drums(rng, plan, concepts)
-        if happens(0.08):
-            _make_jingle(rng, plan, concepts)
+        if happens(0.3 if emphasize_jingles else 0.08):
+            _make_jingle(rng, plan, concepts, only_long=emphasize_jingles)
     _fit_style(rng, plan)
     if not concepts:
         return plan, concepts
@@ -254,9 +255,9 @@ def _make_drone(rng: Random, plan: Plan, concepts: list[str]) -> None:
         concepts.append(plan.chord)
 
 
-def _make_jingle(rng: Random, plan: Plan, concepts: list[str]) -> None:
-    """Let the piece come to an end after two or four bars, at a tempo that makes it last a few seconds."""
-    plan.jingle = rng.choice((codes.BARS, codes.BARS, codes.BARS // 2))
+def _make_jingle(rng: Random, plan: Plan, concepts: list[str], *, only_long: bool) -> None:
+    """Let the piece come to an end after two (if allowed) or four bars, at a tempo that makes it last a few seconds."""
+    plan.jingle = codes.BARS if only_long else rng.choice((codes.BARS, codes.BARS, codes.BARS // 2))
     plan.beat_frames = rng.choice(pulse.between(115, 177))
     plan.lead = plan.lead or rng.choice(("mbox", "brass", "flute", "piano"))
     concepts.append("jingle")

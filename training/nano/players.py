@@ -24,6 +24,7 @@ from training.nano.styles import MOODS
 _FIRST_SEED = 8 * 10**9  # of pieces that neither training nor the classifiers draw
 _DRAWS = 60_000  # after which a combination of concepts counts as one that is never drawn
 _FREE_PROMPTS = Path(__file__).with_name("free_prompts.txt")
+_KINDS = ("jingle", "drone", "solo")
 # Concepts that decide something beside what is asked here.
 _IRRELEVANT = {"major", "minor", "electronic", "acoustic", "dance", "orchestra"}
 
@@ -86,9 +87,10 @@ class ComposerPlayer:
         """
         Return a plan whose caption names these concepts and nothing else that matters, and its seed.
 
-        If they are hardly ever named together, the mood is left out, then all but one of them.
+        If they are hardly ever named together, the mood is left out, then all but one of them; the kind of piece stays.
         """
-        for fewer in (wanted, wanted - set(MOODS), frozenset(sorted(wanted)[:1])):
+        one = sorted(wanted, key=lambda concept: (concept not in _KINDS, concept))[:1]
+        for fewer in (wanted, wanted - set(MOODS), frozenset(one)):
             if fewer in self._rare:
                 continue
             seeds = self._drawn.setdefault(fewer, [])

@@ -4,13 +4,15 @@ Trains text encoder and language model. It can be interrupted at any time; the r
 The state is one file, replaced every two minutes: weights, their running average, the optimizer and the step. The
 pieces of a step follow from the seed and the step alone, and so does the schedule.
 
-Four things keep the training short, or make it robust:
+Five things keep the training short, or make it robust:
 
 - Loss weights. The style of a piece is decided in its first frames, so they weigh more.
 - Short pieces. Most batches have openings of half a second or first bars alone, and so many more captions. They teach
   what a caption means; longer pieces teach how a piece continues.
 - Windows that begin anywhere. Half of the longer ones start in the middle of a piece, so that the model goes on from
   given codes; the loss leaves out their first second, so that a new piece still begins with its first bar.
+- Jingles at last. In some further steps, with a lower learning rate, jingles are frequent and most pieces are long. An
+  ending is a few frames in which all voices agree, and the rest of a piece tells the model nothing about it.
 - Corrupted histories. Some codes of the input are wrong, so that the model learns to recover from a bad sample.
 
 Processors with bfloat16 instructions use them, which halves the time; what the optimizer stores stays float32.
@@ -50,7 +52,9 @@ STATE, LOG, RENDEZVOUS = "state.pt", "log.jsonl", "meeting"
 class Recipe:
     """The settings that determine the result."""
 
-    steps: int = 30_000
+    steps: int = 30_000  # before the finishing ones
+    finishing: int = 6_000  # further steps, with more jingles
+    finishing_rate: float = 0.3  # the learning rate with which they begin, as a share of the highest one
     seed: int = 1
     processes: int = 2
     positions: int = 3000  # frames a step, in all processes together
@@ -67,6 +71,11 @@ class Recipe:
     long: float = 0.08  # of LONG frames
     wrong: float = 0.008  # the share of wrong codes in the input of a random half of the pieces
     smoothing: float = 0.002  # of labels
+
+    @property
+    def all_steps(self) -> int:
+        """The number of steps with the finishing ones."""
+        return self.steps + self.finishing
 
 
 OPENING, SHORT, MIDDLE, LONG = 24, 100, 500, 1500  # frames
@@ -156,7 +165,7 @@ class Trainer:
         saved_at = reported_at = time.monotonic()
         reported_step = self.step
         losses: list[torch.Tensor] = []
-        while self.step < self._recipe.steps:
+        while self.step < self._recipe.all_steps:
             losses.append(self.advance())
             now = time.monotonic()
             if self.step % 25 == 0:
@@ -170,9 +179,13 @@ class Trainer:
         if self._rank == 0:
             self.save()
 
+    @property
+    def _is_finishing(self) -> bool:
+        return self.step >= self._recipe.steps
+
     def advance(self) -> torch.Tensor:
         """Take one step; return the losses of each stream, then those of the guided logits (NaN if not trained)."""
-        recipe, share = self._recipe, self.step / self._recipe.steps
+        recipe, share = self._recipe, min(1.0, self.step / self._recipe.steps)
         rng = Random(f"{recipe.seed} {self.step} {self._rank}")
         frames = self._frames(share)
         scale = Random(f"{recipe.seed} {self.step}").uniform(1.5, 4.5) if share >= recipe.guided_from else None
@@ -180,7 +193,11 @@ class Trainer:
         torch.manual_seed(recipe.seed * 10**6 + self.step * recipe.processes + self._rank)
         seeds = [rng.randrange(2 * 10**9, 3 * 10**9) for _ in range(count)]
         tokens, captions, whole = data.pieces(
-            seeds, frames, emphasize_hard=share >= recipe.emphasize_from, cut=frames >= MIDDLE
+            seeds,
+            frames,
+            emphasize_hard=share >= recipe.emphasize_from,
+            emphasize_jingles=self._is_finishing,
+            cut=frames >= MIDDLE,
         )
         self._set_rate(share)
         # sdpa saves memory with long pieces, but takes twice as long as eager with short ones.
@@ -200,10 +217,13 @@ class Trainer:
         return losses
 
     def _set_rate(self, share: float) -> None:
-        """Set the learning rate: a linear rise over 60 steps, then a cosine down to `last_rate`."""
-        recipe = self._recipe
-        rate = recipe.rate * min(1.0, (self.step + 1) / 60)
-        rate *= recipe.last_rate + (1 - recipe.last_rate) * 0.5 * (1 + math.cos(math.pi * share))
+        """Set the learning rate: a linear rise over 60 steps, then a cosine down to `last_rate`; and once more."""
+        recipe, step, rate, last = self._recipe, self.step, self._recipe.rate, self._recipe.last_rate
+        if self._is_finishing:
+            step -= recipe.steps
+            share, rate, last = step / recipe.finishing, rate * recipe.finishing_rate, last / recipe.finishing_rate
+        rate *= min(1.0, (step + 1) / 60)
+        rate *= last + (1 - last) * 0.5 * (1 + math.cos(math.pi * share))
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["share"]
 
@@ -211,9 +231,10 @@ class Trainer:
         """Return the length of the pieces of this step; it is the same in all processes."""
         recipe = self._recipe
         draw = Random(f"{recipe.seed} {self.step} frames").random()
-        if draw < recipe.openings:
+        part = 0.5 if self._is_finishing else 1.0
+        if draw < part * recipe.openings:
             return OPENING
-        if draw < recipe.openings + recipe.short:
+        if draw < part * (recipe.openings + recipe.short):
             return SHORT
         return LONG if share > 0.3 and draw > 1 - recipe.long else MIDDLE
 
@@ -291,13 +312,13 @@ class Trainer:
 
     def _report(self, losses: torch.Tensor, pace_s: float) -> None:
         plain, guided = losses[: codes.STREAMS].tolist(), losses[codes.STREAMS :].tolist()
-        left = timedelta(seconds=round(pace_s * (self._recipe.steps - self.step)))
+        left = timedelta(seconds=round(pace_s * (self._recipe.all_steps - self.step)))
         text = f"nats a frame {_formatted(plain)}"
         record: dict[str, Any] = {"step": self.step, "pace_s": round(pace_s, 3), "loss": [round(x, 4) for x in plain]}
         if not math.isnan(guided[0]):
             text += f"  guided {_formatted(guided)}"
             record["guided"] = [round(x, 4) for x in guided]
-        self._print(f"{self.step}/{self._recipe.steps}  {text}  {pace_s:.2f} s a step, {left} left")
+        self._print(f"{self.step}/{self._recipe.all_steps}  {text}  {pace_s:.2f} s a step, {left} left")
         if self._rank == 0:
             with (self._run / LOG).open("a") as log:
                 log.write(json.dumps(record) + "\n")
