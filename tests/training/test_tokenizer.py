@@ -55,6 +55,8 @@ CASES = [
     ("just piano, no reverb, zero gravity", "piano dreamy"),
     ("deep house in the old house, not a haunted house", "house calm dark"),
     ("funk with a wild saxophone solo", "funk energetic sax"),
+    ("violin solo with strings", "violin strings"),
+    ("guitar solo with lots of reverb", "guitar solo dreamy"),
     ("90s rock with a piano riff", "rock piano"),
     ("drone footage of the jungle", "cinematic marimba taiko"),
 ]

@@ -64,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     describe.add_argument("--seconds", type=float, default=20.0, help="duration of a take [20]")
     describe.add_argument("--cache", type=Path, required=True, help="folder for the graphs of the engine")
 
-    sheet = steps.add_parser("sheet", help="draw a spectrogram of each genre")
+    sheet = steps.add_parser("sheet", help="draw spectrograms and waveforms")
     sheet.add_argument("checkpoint", type=Path)
+    sheet.add_argument("prompts", nargs="*", help="one clip of each is drawn [all genres]")
     sheet.add_argument("--out", type=Path, required=True, help="the PNG to write")
     sheet.add_argument("--cache", type=Path, required=True, help="folder for the graphs of the engine")
 
@@ -115,10 +116,10 @@ def _describe(checkpoint: Path, prompts: list[str], cache: Path, takes: int, sec
     describe(checkpoint, prompts, cache, takes=takes, seconds=seconds)
 
 
-def _sheet(checkpoint: Path, out: Path, cache: Path) -> None:
+def _sheet(checkpoint: Path, prompts: list[str], out: Path, cache: Path) -> None:
     from training.nano.sheet import sheet
 
-    sheet(checkpoint, out, cache)
+    sheet(checkpoint, out, cache, prompts=prompts)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,11 @@ _OTHER_GENRE = (
 )
 _AFTER_NOT = "just|only|even|far|unlike|to|an?|the|in|on|by|for|from|with|because|your|my|us|be|being|have"
 _OF_A_HOUSE = "old|big|small|empty|abandoned|dark|burning|cozy|wooden|family|country|lake|tree|dolls?|play|gingerbread"
+# How a solo is played: `a violin solo with trills` is played alone, `a violin solo with strings` is not.
+_PLAYING = (
+    "runs|trills|ornaments|ornamentation|vibrato|tremolo|bends|slides|licks|phrasing|notes|arpeggios|techniques?|feeling"
+    "|emotion|passion|expression|dynamics|rubato|distortion|fuzz|overdrive|reverb|echo|delay|effects?"
+)
 _OF_A_JUNGLE = "deep|dark|lush|dense|green|thick|wild|tropical|ancient"
 
 # Phrases of several words, and words for several concepts, as regular expressions. They are replaced in this order, so
@@ -208,7 +213,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     ("minor (?:key|scale|chords?|mode|harmony)|sad key", "minor"),
     ("major (?:key|scale|chords?|mode|harmony)|happy key", "major"),
     ("(?:drums?|percussion) solos?", "solo drums"),
-    ("solos?(?= (?:over|above|on top|and|with) (?!nothing))", ""),
+    (rf"solos?(?= (?:over|above|on top|and|with) (?!nothing|(?:[a-z]+ +){{0,2}}(?:{_PLAYING})\b))", ""),
     ("over nothing|and nothing else", "solo"),
     ("all alone|by itself|on its own|nothing else|just an?|only an?", "solo"),
     ("a ?cap+el+as?|barbershop(?: quartet| harmon(?:y|ies))?|doo ?wop", "solo choir"),
