@@ -225,6 +225,7 @@ class ServiceError(MusicgenError):
 
     code = "service-error"
     exit_code = 6
+    connection_broke: ClassVar[bool] = False  # after the request was sent
 
 
 class BadAnswerError(ServiceError):

@@ -165,11 +165,6 @@ def broken_error(url: str, hint: str) -> ServiceError:
     return _BrokenError(f"the connection to {url} broke before the answer was complete", hint=hint)
 
 
-def is_broken(err: Exception) -> bool:
-    """Return whether the connection broke after the request was sent."""
-    return isinstance(err, _BrokenError)
-
-
 def is_away(err: Exception) -> bool:
     """Return whether a reverse proxy answered that the service behind it can't be reached, which a restart explains."""
     return isinstance(err, _AwayError)
@@ -201,6 +196,8 @@ class _AwayError(ServiceUnreachableError):
 
 class _BrokenError(ServiceError):
     """A connection that broke after the request was sent."""
+
+    connection_broke = True
 
 
 class _RefusedError(ServiceUnreachableError):

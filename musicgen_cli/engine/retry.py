@@ -11,8 +11,8 @@ import stamina
 
 from musicgen_cli import limits
 from musicgen_cli.engine.base import ProgressListener
-from musicgen_cli.engine.responses import is_away, is_broken, is_refused, retry_after_s
-from musicgen_cli.errors import ServiceBusyError
+from musicgen_cli.engine.responses import is_away, is_refused, retry_after_s
+from musicgen_cli.errors import ServiceBusyError, ServiceError
 
 T = TypeVar("T")
 
@@ -77,7 +77,8 @@ class RetryPolicy:
         """Return the seconds to wait before the next attempt, or False to give up."""
         if isinstance(err, ServiceBusyError) or (self._waits_for_away and is_away(err)):
             return self._wait(err)
-        if self._resumes and (is_broken(err) or (self._waits_for_away and is_refused(err))):
+        broke = isinstance(err, ServiceError) and err.connection_broke
+        if self._resumes and (broke or (self._waits_for_away and is_refused(err))):
             return self._wait(err)
         if is_refused(err) and self._starting_s > 0:
             self._starting_s -= _STARTING_WAIT_S

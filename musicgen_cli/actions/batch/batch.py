@@ -34,7 +34,6 @@ from musicgen_cli.actions.library.export import ExportTarget
 from musicgen_cli.actions.pool import as_done
 from musicgen_cli.actions.source_finder import members
 from musicgen_cli.engine.base import Engine, ProgressListener
-from musicgen_cli.engine.responses import is_broken
 from musicgen_cli.errors import (
     InvalidValueError,
     MusicgenError,
@@ -249,8 +248,8 @@ class Batch:
                     raise
                 retry -= 1
                 listener.note(f"line {item.line}: {err}, trying again")
-                if is_broken(err):  # a second later, what is restarting refuses connections, and that is waited for
-                    self._ended.wait(BACKOFF_FIRST_S)
+                if isinstance(err, ServiceError) and err.connection_broke:
+                    self._ended.wait(BACKOFF_FIRST_S)  # then what is restarting refuses connections: that is waited for
 
     def _plan(self, item: BatchItem) -> PlannedTake:
         set_id, index = self._set_and_index(item)
