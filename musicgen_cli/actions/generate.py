@@ -275,7 +275,7 @@ def make_all(
                 yield store_next(next_index)
                 next_index += 1
     finally:  # those after the one that failed, and after Ctrl-C those that were made early
-        stored = [store_next(i) for i in sorted([*waiting])]
+        stored = [store_next(i) for i in sorted([*waiting])]  # a copy: threads may still add to it
     yield from stored
     if failure is not None:
         raise failure

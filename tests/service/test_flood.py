@@ -44,9 +44,8 @@ def service(tmp_path: Path) -> Iterator[ServiceProcess]:
     before = service.memory_mb()
     try:
         yield service
-        wait_until(
-            lambda: service.client.get("/health").status_code == 200
-        )  # it may not have closed all connections yet
+        # It may not have closed all connections yet.
+        wait_until(lambda: service.client.get("/health").status_code == 200)
         assert service.generate() == sound
         assert service.memory_mb() - before < MEMORY_MB
         log = service.stop()

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--sharpness",
         type=float,
         nargs=4,
-        default=(1.5, 1.25, 1.25, 1.0),
+        default=argparse.SUPPRESS,
         help="1 / temperature, in the output heads of the streams [1.5 1.25 1.25 1]",
     )
 
@@ -92,10 +92,10 @@ def _train(run: Path, **recipe: int | None) -> None:
     train(run, Recipe(**{name: value for name, value in recipe.items() if value is not None}))
 
 
-def _assemble(run: Path, out: Path, sharpness: Sequence[float]) -> None:
+def _assemble(**options: Any) -> None:
     from training.nano.assemble import assemble
 
-    assemble(run, out, sharpness=sharpness)
+    assemble(**options)
 
 
 def _evaluate(checkpoints: list[Path], cache: Path, **extent: Any) -> None:
