@@ -11,11 +11,9 @@ at the end of the file that OPEN_FILES_REPORT names.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -67,6 +65,9 @@ def _check(action: str, path: str) -> None:
     used = _used(path)
     if used is None:
         return
+    import json  # only here: there are tests of what a program imports
+    import traceback
+
     frames = [frame for frame in traceback.extract_stack() if f"{os.sep}{PACKAGE}{os.sep}" in frame.filename]
     if not frames:
         return
