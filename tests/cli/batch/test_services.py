@@ -47,6 +47,7 @@ def test_a_service_may_stop_and_come_back(batch: RunRows, store_path: Path, monk
     """It is left out with a warning, tried again later, and then used again; no row is lost."""
     monkeypatch.setattr(fleet, "BACKOFF_FIRST_S", 0.1)
     monkeypatch.setattr(fleet, "BACKOFF_MOST_S", 0.2)
+    monkeypatch.setattr("musicgen_cli.actions.batch.batch.BACKOFF_FIRST_S", 0.1)  # for a broken connection
     monkeypatch.setattr(limits, "STARTING_S", 0.0)
     served_by: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -64,6 +65,8 @@ def test_a_service_may_stop_and_come_back(batch: RunRows, store_path: Path, monk
         time.sleep(0.03)
         if served_by.count("steady") >= 5:
             stop.set()
+        if served_by.count("steady") == 6:
+            time.sleep(2)  # so that the other service is tried while it is away
         if served_by.count("steady") >= 15:
             restart.set()
         if served_by.count("steady") > 15:
