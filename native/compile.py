@@ -90,7 +90,7 @@ def _compile(result: Path, sources: set[Path], link_flags: list[str], target: Pl
     if machine not in _KERNELS:
         raise BuildError(f"there is nothing to compile for a processor of the kind {machine!r}")
     kernels = _KERNELS[machine]
-    compiler = [*_compiler(), *(["-target", target.zig] if target else [])]
+    compiler = [*find_compiler(), *(["-target", target.zig] if target else [])]
     is_windows = result.suffix == ".dll"
     extra = shlex.split(os.environ.get("CFLAGS", ""))
     flags = [*_FLAGS, *([] if is_windows else ["-fPIC"]), *extra]
@@ -131,7 +131,13 @@ def _run(command: list[str]) -> None:
         raise BuildError(f"{command[0]} failed" + (f": {lines[0]}" if lines else ""))
 
 
-def _compiler() -> list[str]:
+def find_compiler() -> list[str]:
+    """
+    Return the command of the C compiler.
+
+    Raises:
+        BuildError: There is none.
+    """
     if named := os.environ.get("CC"):
         return shlex.split(named)
     for name in ("cc", "gcc", "clang"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -16,19 +15,23 @@ import pytest
 pytest.importorskip("numpy", reason="needs the extra local")
 
 from musicgen_cli.engine.native import library
-from native.compile import PLATFORMS, compile_library, compile_selftest
+from native.compile import PLATFORMS, BuildError, compile_library, compile_selftest, find_compiler
 
 DIGEST = "digest 3c0fd34a1e94ace2, 0 failures"  # of the logits of the self-test, on every processor
 TIMEOUT_S = 500.0  # compiling takes long on a busy machine
 
 pytestmark = pytest.mark.timeout(600)
 
-COMPILER = shlex.split(os.environ.get("CC", "cc"))  # `CC=false` is a machine without one
-HAS_COMPILER = (
-    shutil.which(COMPILER[0]) is not None
-    and subprocess.run([*COMPILER, "--version"], capture_output=True, check=False).returncode == 0
-)
-needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="needs a C compiler")
+
+def has_compiler() -> bool:
+    """Tell whether the compiler that the build takes can be run; `CC=false` stands for none."""
+    try:
+        return subprocess.run([*find_compiler(), "--version"], capture_output=True, check=False).returncode == 0
+    except (BuildError, OSError):
+        return False
+
+
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="needs a C compiler")
 
 
 def run(*words: str | Path) -> str:
